@@ -1,0 +1,1 @@
+"""The programs that provision, deploy and run the bundle."""
