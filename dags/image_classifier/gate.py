@@ -1,0 +1,39 @@
+"""Whether a model may become the champion."""
+
+from dataclasses import dataclass
+
+from ml_common.errors import PermanentError
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`promote` says whether the champion changes, `reason` why, in one sentence."""
+
+    promote: bool
+    reason: str
+
+
+def judge(accuracy: float, minimum: float, champion_version: str | None, champion_accuracy: float | None) -> Verdict:
+    """Compare a model with the minimum and with the champion, both by accuracy on the same held-out images.
+
+    Raises PermanentError below the minimum. A tie goes to the new model, which has seen the newer images.
+    """
+    if accuracy < minimum:
+        keeps = f"version {champion_version} keeps serving" if champion_version else "there is no champion yet"
+        raise PermanentError(
+            f"Held-out accuracy {accuracy:.4f} is below minimum_accuracy {minimum:.4f}, so the model is not registered "
+            f"and {keeps}: add images, train for more epochs or lower minimum_accuracy."
+        )
+    if champion_version is None or champion_accuracy is None:
+        return Verdict(True, f"Accuracy {accuracy:.4f} reaches the minimum {minimum:.4f} and there was no champion.")
+    if accuracy < champion_accuracy:
+        return Verdict(
+            False,
+            f"Accuracy {accuracy:.4f} is below the {champion_accuracy:.4f} of version {champion_version} on the same "
+            "held-out images, so that version stays champion.",
+        )
+    return Verdict(
+        True,
+        f"Accuracy {accuracy:.4f} is not below the {champion_accuracy:.4f} of the champion so far, "
+        f"version {champion_version}, on the same held-out images.",
+    )

@@ -1,0 +1,50 @@
+"""Where outputs lie in the artifacts bucket: the same inputs and code always give the same key."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+ROOT = "image_classifier/"
+PACKAGE = Path(__file__).parent
+SHARED = PACKAGE.parent / "ml_common"
+
+
+def code_version(files: Iterable[Path] | None = None) -> str:
+    """16 hex digits over the source of `files`, by default everything a run of the pipeline uses."""
+    paths = [*PACKAGE.glob("*.py"), *SHARED.glob("*.py")] if files is None else list(files)
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def content_key(inputs: dict[str, Any]) -> str:
+    """16 hex digits for a set of JSON values."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def dataset_folder(fingerprint: str) -> str:
+    """A dataset's manifest and tensors."""
+    return f"{ROOT}datasets/{fingerprint}/"
+
+
+def tensors_folder(fingerprint: str, image_size: int) -> str:
+    """Tensors depend on the code as well, which decodes and splits."""
+    return f"{dataset_folder(fingerprint)}tensors-{image_size}-{code_version()}/"
+
+
+def base_folder(version: str) -> str:
+    """The base checkpoint of one version of the code that trains it."""
+    return f"{ROOT}base/{version}/"
+
+
+def model_folder(training_key: str) -> str:
+    """A trained model and its evaluation."""
+    return f"{ROOT}models/{training_key}/"
+
+
+def report_key(run_id: str) -> str:
+    """A run's identifier holds characters such as "+" and ":" that do not belong into a key."""
+    return f"{ROOT}runs/{''.join(c if c.isalnum() or c in '-_.' else '_' for c in run_id)}/report.json"

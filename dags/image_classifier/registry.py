@@ -1,0 +1,215 @@
+"""The MLflow model registry: registered model `image_classifier`, whose alias `champion` is what is served.
+
+The server's address comes from MLFLOW_TRACKING_URI; model files go to the object store directly.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+# MLflow retries for four minutes by default; Airflow's retries cover a longer outage and are visible to the user.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+
+import mlflow
+from botocore.exceptions import BotoCoreError, ClientError
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_ALREADY_EXISTS,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
+
+from image_classifier.model import Classifier
+from ml_common.errors import PermanentError, ServiceUnavailableError
+
+MODEL_NAME = "image_classifier"
+CHAMPION = "champion"
+TRAINING_KEY = "training_key"
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Everything that a registered version tells about a model; `history` has one entry of metrics per epoch."""
+
+    training_key: str
+    weights: bytes
+    classes: Sequence[str]
+    image_size: int
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    history: Sequence[Mapping[str, float | int]]
+    pictures: Mapping[str, bytes]
+
+
+def champion_version() -> str | None:
+    """The version that the alias `champion` names, None before the first."""
+    with _clear_errors("look up the champion"):
+        return _version_by_alias(MlflowClient())
+
+
+def load(version: str) -> Classifier:
+    """The classifier of a version. Raises PermanentError when it cannot be loaded."""
+    with _clear_errors(f"load version {version}"), tempfile.TemporaryDirectory() as folder:
+        path = mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{version}/{WEIGHTS}", dst_path=folder)
+        try:
+            return Classifier.from_file(Path(path))
+        except PermanentError as error:
+            raise PermanentError(
+                f"Version {version} cannot be loaded: {error} If it is the champion, set that alias in MLflow to a "
+                "version that can, or remove the alias."
+            ) from error
+
+
+def register(model: TrainedModel) -> str:
+    """The version of `model`: the existing one with its training key, else a new one.
+
+    A version comes into being last, when everything it refers to is stored; what failed midway is marked FAILED in
+    MLflow and the next try continues its run.
+    """
+    with _clear_errors("register the model"):
+        client = MlflowClient()
+        _create_registered_model(client)
+        if existing := _version_by_training_key(client, model.training_key):
+            return existing
+        return _create_version(client, model)
+
+
+def promote(version: str) -> None:
+    """Let the alias `champion` name `version`."""
+    with _clear_errors(f"make version {version} the champion"):
+        MlflowClient().set_registered_model_alias(MODEL_NAME, CHAMPION, version)
+
+
+def _create_version(client: MlflowClient, model: TrainedModel) -> str:
+    experiment_id = _experiment_id(client)
+    run_id = _run_id(client, experiment_id, model.training_key)
+    logged_model = client.create_logged_model(
+        experiment_id, MODEL_NAME, source_run_id=run_id, tags={TRAINING_KEY: model.training_key}
+    )
+    try:
+        _log_run(client, run_id, model)
+        with tempfile.TemporaryDirectory() as folder:
+            _write_model_files(Path(folder), model, run_id, logged_model.model_id)
+            client.log_model_artifacts(logged_model.model_id, folder)
+    except BaseException:
+        client.set_terminated(run_id, "FAILED")
+        client.finalize_logged_model(logged_model.model_id, "FAILED")
+        raise
+    client.finalize_logged_model(logged_model.model_id, "READY")
+    client.set_terminated(run_id)
+    version = client.create_model_version(
+        MODEL_NAME,
+        source=logged_model.artifact_location,
+        run_id=run_id,
+        model_id=logged_model.model_id,
+        tags={TRAINING_KEY: model.training_key},
+    )
+    return str(version.version)
+
+
+def _log_run(client: MlflowClient, run_id: str, model: TrainedModel) -> None:
+    finished_at_ms = int(model.history[-1]["finished_at_ms"])
+    metrics = [Metric(name, value, finished_at_ms, 0) for name, value in model.metrics.items()]
+    for epoch in model.history:
+        metrics += [
+            Metric(f"epoch_{name}", float(epoch[name]), int(epoch["finished_at_ms"]), int(epoch["number"]))
+            for name in ("loss", "accuracy", "seconds")
+        ]
+    client.log_batch(run_id, metrics, [Param(name, str(value)) for name, value in model.params.items()])
+    with tempfile.TemporaryDirectory() as folder:
+        for name, picture in model.pictures.items():
+            Path(folder, name).write_bytes(picture)
+        client.log_artifacts(run_id, folder)
+
+
+def _write_model_files(folder: Path, model: TrainedModel, run_id: str, model_id: str) -> None:
+    (folder / WEIGHTS).write_bytes(model.weights)
+    # JSON is YAML; MLflow's own writer of this file needs pandas. Format: https://mlflow.org/docs/latest/ml/model/
+    (folder / "MLmodel").write_text(json.dumps(_description(model, run_id, model_id), indent=1))
+
+
+def _description(model: TrainedModel, run_id: str, model_id: str) -> dict[str, Any]:
+    images = _tensor("images", "uint8", [-1, 3, model.image_size, model.image_size])
+    probabilities = _tensor("probabilities", "float32", [-1, len(model.classes)])
+    return {
+        "artifact_path": MODEL_NAME,
+        "flavors": {"safetensors": {"data": WEIGHTS, "architecture": "resnet18"}},
+        "metadata": {"classes": list(model.classes), "training_key": model.training_key},
+        "mlflow_version": mlflow.__version__,
+        "model_id": model_id,
+        "model_size_bytes": len(model.weights),
+        "run_id": run_id,
+        "signature": {"inputs": json.dumps([images]), "outputs": json.dumps([probabilities]), "params": None},
+        "utc_time_created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),
+    }
+
+
+def _tensor(name: str, dtype: str, shape: list[int]) -> dict[str, Any]:
+    return {"name": name, "type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}}
+
+
+def _experiment_id(client: MlflowClient) -> str:
+    experiment = client.get_experiment_by_name(MODEL_NAME)
+    return str(experiment.experiment_id) if experiment else str(client.create_experiment(MODEL_NAME))
+
+
+def _run_id(client: MlflowClient, experiment_id: str, training_key: str) -> str:
+    """The run of this training key, set to running again, else a new one."""
+    runs = client.search_runs([experiment_id], f"tags.{TRAINING_KEY} = '{training_key}'", max_results=1)
+    if runs:
+        client.update_run(runs[0].info.run_id, "RUNNING")
+        return str(runs[0].info.run_id)
+    return str(client.create_run(experiment_id, run_name=training_key, tags={TRAINING_KEY: training_key}).info.run_id)
+
+
+def _create_registered_model(client: MlflowClient) -> None:
+    try:
+        client.create_registered_model(MODEL_NAME)
+    except MlflowException as error:
+        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+            raise
+
+
+def _version_by_training_key(client: MlflowClient, training_key: str) -> str | None:
+    versions: list[ModelVersion] = client.search_model_versions(
+        f"name = '{MODEL_NAME}' and tags.{TRAINING_KEY} = '{training_key}'"
+    )
+    return str(versions[0].version) if versions else None
+
+
+def _version_by_alias(client: MlflowClient) -> str | None:
+    try:
+        return str(client.get_model_version_by_alias(MODEL_NAME, CHAMPION).version)
+    except MlflowException as error:
+        if error.error_code in {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}:
+            return None
+        raise
+
+
+@contextmanager
+def _clear_errors(action: str) -> Iterator[None]:
+    address = os.environ.get("MLFLOW_TRACKING_URI")
+    if not address:
+        raise PermanentError(f"Could not {action}: MLFLOW_TRACKING_URI is not set; it is the MLflow server's address.")
+    try:
+        yield
+    except MlflowException as error:
+        sentence = " ".join(str(error).split())
+        if error.get_http_status_code() in range(400, 429):
+            raise PermanentError(f"Could not {action}: MLflow at {address} answered: {sentence}") from error
+        raise ServiceUnavailableError(
+            f"Could not {action}: MLflow at {address} does not answer; check that it is running ({sentence[:200]})."
+        ) from error
+    except (BotoCoreError, ClientError) as error:
+        raise ServiceUnavailableError(f"Could not {action}: the object store failed ({error}).") from error

@@ -1,0 +1,54 @@
+"""A served model must answer as the model itself does."""
+
+import logging
+from collections.abc import Mapping
+
+import httpx
+
+from image_classifier.model import Classifier
+from ml_common.errors import PermanentError, ServiceUnavailableError
+
+# One line per request would bury the task's own.
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+# A GPU and a CPU round differently, which can tip an image between two almost equal classes.
+REQUIRED_AGREEMENT = 0.95
+TIMEOUT_SECONDS = 10.0
+
+
+def check_endpoint(endpoint: str, version: str, model: Classifier, files: Mapping[str, bytes]) -> float:
+    """Share of `files`, image files by key, for which the endpoint names the class that `model` does.
+
+    Raises PermanentError when the endpoint serves another version or disagrees, ServiceUnavailableError when it does
+    not answer.
+    """
+    try:
+        with httpx.Client(base_url=endpoint, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+            served = client.get("/healthz").raise_for_status().json()["version"]
+            if served != version:
+                raise PermanentError(
+                    f"The endpoint {endpoint} serves version {served} instead of {version}: look for another process "
+                    "or Service behind that address."
+                )
+            answers = [_served_class(client, file) for file in files.values()]
+    except httpx.HTTPError as error:
+        raise ServiceUnavailableError(f"The endpoint {endpoint} does not answer as it should: {error}.") from error
+    expected = [_own_class(model, file) for file in files.values()]
+    agreement = sum(map(str.__eq__, answers, expected)) / len(expected)
+    if agreement < REQUIRED_AGREEMENT:
+        raise PermanentError(
+            f"The endpoint {endpoint} agrees with version {version} on {agreement:.0%} of {len(expected)} held-out "
+            f"images instead of at least {REQUIRED_AGREEMENT:.0%}: its code differs from this run's; rebuild and "
+            "restart serving."
+        )
+    return agreement
+
+
+def _served_class(client: httpx.Client, file: bytes) -> str:
+    answer: str = client.post("/predict", files={"image": ("image", file)}).raise_for_status().json()["class"]
+    return answer
+
+
+def _own_class(model: Classifier, file: bytes) -> str:
+    probabilities = model.classify(file)
+    return max(probabilities, key=lambda name: probabilities[name])

@@ -1,0 +1,399 @@
+"""The steps of the pipeline, one function per task of the DAG.
+
+Between them travel keys of the artifacts bucket and small dictionaries. What a step writes lies under a key made from
+its inputs and is complete when its manifest is there, so that a step which finds its output reuses it.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypedDict
+
+import torch
+from safetensors.torch import load, save
+
+from image_classifier import checkpoints, evaluation, gate, keys, registry, training
+from image_classifier.dataset import (
+    LabelledImage,
+    label_of,
+    manifest_of,
+    require_class_folders,
+    require_enough_images,
+    split,
+)
+from image_classifier.images import MAX_BYTES, TOO_MANY_BYTES, UnreadableImageError, decode, to_tensor
+from image_classifier.model import Classifier
+from image_classifier.smoke_test import check_endpoint
+from ml_common import deployment
+from ml_common.device import best_device
+from ml_common.errors import PermanentError
+from ml_common.object_store import MANIFEST, Bucket, StoredObject, artifacts_bucket, data_bucket
+
+log = logging.getLogger(__name__)
+
+TRANSFER_THREADS = 8
+QUARANTINE = "quarantine/"
+REASON = "reason"
+TRAINING_TENSORS = "train.safetensors"
+HELD_OUT_TENSORS = "held_out.safetensors"
+WEIGHTS = registry.WEIGHTS
+CONFUSION_MATRIX = "confusion_matrix.png"
+PREDICTIONS = "predictions.png"
+SMOKE_TEST_IMAGES = 40
+
+
+class Dataset(TypedDict):
+    """Output of `validate`; `quarantined` counts the files now in quarantine by reason."""
+
+    fingerprint: str
+    classes: dict[str, int]
+    quarantined: dict[str, int]
+
+
+class Training(TypedDict):
+    """Output of `train`."""
+
+    training_key: str
+    fingerprint: str
+    image_size: int
+    seconds: float
+    device: str
+    reused: bool
+
+
+class Evaluation(TypedDict):
+    """Output of `evaluate`; the champion's accuracy is on the same held-out images."""
+
+    accuracy: float
+    per_class: dict[str, dict[str, float]]
+    confusion_matrix: str
+    predictions: str
+    champion_version: str | None
+    champion_accuracy: float | None
+
+
+class Registration(TypedDict):
+    """Output of `register`."""
+
+    version: str
+    promoted: bool
+    reason: str
+
+
+class Deployment(TypedDict):
+    """Output of `deploy`."""
+
+    version: str
+    endpoint: str
+
+
+def validate(prefix: str) -> Dataset:
+    """Find the readable images under `prefix` of the data bucket and move the others to quarantine.
+
+    Raises PermanentError when what is left is no dataset.
+    """
+    bucket = data_bucket()
+    objects = [found for found in bucket.list(prefix) if not found.key.endswith("/")]
+    require_class_folders((found.key for found in objects), prefix, bucket.uri(prefix))
+    with ThreadPoolExecutor(TRANSFER_THREADS) as pool:
+        checked = list(pool.map(partial(_check, bucket, prefix), objects))
+        images = [image for image in checked if image is not None]
+        quarantined = _quarantined(bucket, prefix, pool)
+    for reason, count in quarantined.items():
+        log.warning("%d files are in quarantine under %s: %s.", count, bucket.uri(QUARANTINE + prefix), reason)
+    require_enough_images(images, {str(label_of(found.key, prefix)) for found in objects})
+    manifest = manifest_of(images)
+    fingerprint = str(manifest["fingerprint"])
+    artifacts_bucket().put_json(keys.dataset_folder(fingerprint) + MANIFEST, manifest)
+    return Dataset(
+        fingerprint=fingerprint,
+        classes=dict(sorted(Counter(image.label for image in images).items())),
+        quarantined=quarantined,
+    )
+
+
+def _check(bucket: Bucket, prefix: str, found: StoredObject) -> LabelledImage | None:
+    try:
+        if found.size > MAX_BYTES:
+            raise UnreadableImageError(TOO_MANY_BYTES)
+        data = bucket.get(found.key)
+        decode(data)
+    except UnreadableImageError as error:
+        bucket.move(found.key, QUARANTINE + found.key, {REASON: str(error)})
+        log.warning("%s is moved to quarantine: %s.", found.key, error)
+        return None
+    return LabelledImage(found.key, sha256(data).hexdigest(), str(label_of(found.key, prefix)))
+
+
+def _quarantined(bucket: Bucket, prefix: str, pool: ThreadPoolExecutor) -> dict[str, int]:
+    stored = [found.key for found in bucket.list(QUARANTINE + prefix)]
+    reasons = pool.map(lambda key: bucket.metadata(key).get(REASON, "unknown"), stored)
+    return dict(sorted(Counter(reasons).items()))
+
+
+def preprocess(fingerprint: str, image_size: int) -> str:
+    """Folder with the dataset's images as tensors, split into training and held-out ones.
+
+    Each file holds `images`, uint8 [N, 3, image_size, image_size], and `labels`, int64 [N]; the manifest the classes
+    and the held-out keys.
+    """
+    bucket = artifacts_bucket()
+    folder = keys.tensors_folder(fingerprint, image_size)
+    if bucket.published(folder) is not None:
+        log.info("The tensors are already at %s: reused.", bucket.uri(folder))
+        return folder
+    manifest = bucket.get_json(keys.dataset_folder(fingerprint) + MANIFEST)
+    classes = manifest["classes"]
+    train_images, held_out_images = split([LabelledImage(**image) for image in manifest["images"]])
+    bucket.publish(
+        folder,
+        {
+            TRAINING_TENSORS: _tensors(train_images, classes, image_size),
+            HELD_OUT_TENSORS: _tensors(held_out_images, classes, image_size),
+        },
+        {
+            "classes": classes,
+            "training_images": len(train_images),
+            "held_out": [asdict(image) for image in held_out_images],
+        },
+    )
+    return folder
+
+
+def _tensors(images: Sequence[LabelledImage], classes: list[str], image_size: int) -> bytes:
+    bucket = data_bucket()
+    with ThreadPoolExecutor(TRANSFER_THREADS) as pool:
+        pixels = list(pool.map(lambda image: to_tensor(bucket.get(image.key), image_size), images))
+    labels = torch.tensor([classes.index(image.label) for image in images])
+    return save({"images": torch.stack(pixels), "labels": labels})
+
+
+def base_checkpoint(chosen_key: str | None) -> str:
+    """Key of the checkpoint to start from: the chosen one, else the one trained here once and kept."""
+    return chosen_key or checkpoints.trained_here(artifacts_bucket())
+
+
+def train(
+    fingerprint: str,
+    tensors: str,
+    checkpoint: str,
+    *,
+    image_size: int,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    seed: int,
+) -> Training:
+    """Fine-tune the checkpoint on the training images of the folder `tensors`; the same inputs are trained on once."""
+    bucket = artifacts_bucket()
+    checkpoint_bytes = bucket.get(checkpoint)
+    inputs = {
+        "dataset": fingerprint,
+        "base_checkpoint": sha256(checkpoint_bytes).hexdigest(),
+        "image_size": image_size,
+        "epochs": epochs,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "seed": seed,
+        "code_version": keys.code_version(),
+        "torch": torch.__version__,
+    }
+    training_key = keys.content_key(inputs)
+    folder = keys.model_folder(training_key)
+    manifest = bucket.published(folder)
+    if manifest is not None:
+        log.info("The same inputs were trained on before: %s is reused.", bucket.uri(folder))
+        return _training(manifest, reused=True)
+
+    device = best_device()
+    torch.manual_seed(seed)
+    classes = tuple(bucket.get_json(tensors + MANIFEST)["classes"])
+    network = checkpoints.network_from(checkpoint_bytes, checkpoint, len(classes))
+    images = load(bucket.get(tensors + TRAINING_TENSORS))
+    history = training.fine_tune(
+        network,
+        images["images"],
+        images["labels"],
+        epochs=epochs,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
+        device=device,
+    )
+    manifest = {
+        "training_key": training_key,
+        "inputs": inputs,
+        "tensors": tensors,
+        "classes": classes,
+        "history": [epoch.as_dict() for epoch in history],
+        "seconds": sum(epoch.seconds for epoch in history),
+        "device": device.description,
+    }
+    bucket.publish(folder, {WEIGHTS: Classifier(network, classes, image_size).to_bytes()}, manifest)
+    return _training(manifest, reused=False)
+
+
+def _training(manifest: dict[str, Any], *, reused: bool) -> Training:
+    return Training(
+        training_key=manifest["training_key"],
+        fingerprint=manifest["inputs"]["dataset"],
+        image_size=manifest["inputs"]["image_size"],
+        seconds=manifest["seconds"],
+        device=manifest["device"],
+        reused=reused,
+    )
+
+
+def evaluate(trained: Training) -> Evaluation:
+    """Measure the model on the held-out images, and the current champion on the same ones."""
+    bucket = artifacts_bucket()
+    folder = _evaluation_folder(trained["training_key"])
+    metrics = bucket.published(folder) or _measure(bucket, trained, folder)
+    champion_version = registry.champion_version()
+    champion_accuracy = None
+    if champion_version is not None:
+        champion = registry.load(champion_version).to(best_device())
+        held_out = _held_out(bucket, preprocess(trained["fingerprint"], champion.image_size))
+        champion_accuracy = evaluation.accuracy(champion, held_out)
+    log.info("Accuracy on held-out images: %.4f; champion: %s.", metrics["accuracy"], champion_accuracy)
+    return Evaluation(
+        accuracy=metrics["accuracy"],
+        per_class=metrics["per_class"],
+        confusion_matrix=folder + CONFUSION_MATRIX,
+        predictions=folder + PREDICTIONS,
+        champion_version=champion_version,
+        champion_accuracy=champion_accuracy,
+    )
+
+
+def _measure(bucket: Bucket, trained: Training, folder: str) -> dict[str, Any]:
+    classifier = _classifier(bucket, trained["training_key"]).to(best_device())
+    held_out = _held_out(bucket, preprocess(trained["fingerprint"], trained["image_size"]))
+    predicted = evaluation.predict(classifier, held_out)
+    metrics = evaluation.metrics(held_out.labels, predicted, classifier.classes)
+    pictures = {
+        CONFUSION_MATRIX: evaluation.confusion_picture(held_out.labels, predicted, classifier.classes),
+        PREDICTIONS: evaluation.predictions_picture(held_out, predicted),
+    }
+    bucket.publish(folder, pictures, metrics)
+    return metrics
+
+
+def _classifier(bucket: Bucket, training_key: str) -> Classifier:
+    with TemporaryDirectory() as folder:
+        path = Path(folder, WEIGHTS)
+        path.write_bytes(bucket.get(keys.model_folder(training_key) + WEIGHTS))
+        return Classifier.from_file(path)
+
+
+def _held_out(bucket: Bucket, tensors: str) -> evaluation.HeldOut:
+    held_out = bucket.get_json(tensors + MANIFEST)["held_out"]
+    images = load(bucket.get(tensors + HELD_OUT_TENSORS))["images"]
+    return evaluation.HeldOut(images, [image["label"] for image in held_out])
+
+
+def _evaluation_folder(training_key: str) -> str:
+    return f"{keys.model_folder(training_key)}evaluation/"
+
+
+def judge(evaluated: Evaluation, minimum_accuracy: float) -> dict[str, Any]:
+    """Whether the model becomes champion. Raises PermanentError when it is below the minimum."""
+    verdict = gate.judge(
+        evaluated["accuracy"], minimum_accuracy, evaluated["champion_version"], evaluated["champion_accuracy"]
+    )
+    log.info(verdict.reason)
+    return asdict(verdict)
+
+
+def register(trained: Training, evaluated: Evaluation, verdict: dict[str, Any]) -> Registration:
+    """Register the model in MLflow and, when the gate said so, make it the champion."""
+    bucket = artifacts_bucket()
+    folder = keys.model_folder(trained["training_key"])
+    manifest = bucket.get_json(folder + MANIFEST)
+    per_class_f1 = {f"f1_{name}": scores["f1"] for name, scores in evaluated["per_class"].items()}
+    version = registry.register(
+        registry.TrainedModel(
+            training_key=trained["training_key"],
+            weights=bucket.get(folder + WEIGHTS),
+            classes=manifest["classes"],
+            image_size=trained["image_size"],
+            params=manifest["inputs"],
+            metrics={"accuracy": evaluated["accuracy"], "training_seconds": trained["seconds"], **per_class_f1},
+            history=manifest["history"],
+            pictures={
+                CONFUSION_MATRIX: bucket.get(evaluated["confusion_matrix"]),
+                PREDICTIONS: bucket.get(evaluated["predictions"]),
+            },
+        )
+    )
+    if verdict["promote"]:
+        registry.promote(version)
+    return Registration(version=version, promoted=verdict["promote"], reason=verdict["reason"])
+
+
+def deploy() -> Deployment:
+    """Serve the champion, whichever version that is now."""
+    version = _require_champion()
+    return Deployment(version=version, endpoint=deployment.deploy(version))
+
+
+def _require_champion() -> str:
+    version = registry.champion_version()
+    if version is None:
+        raise PermanentError(
+            "There is no champion to deploy: someone removed the alias `champion` in MLflow; set it on a version."
+        )
+    return version
+
+
+def smoke_test(
+    run_id: str,
+    prefix: str,
+    dataset: Dataset,
+    tensors: str,
+    trained: Training,
+    evaluated: Evaluation,
+    registered: Registration,
+    deployed: Deployment,
+) -> str:
+    """Ask the endpoint about held-out images; then write the run's report and return its key."""
+    held_out = artifacts_bucket().get_json(tensors + MANIFEST)["held_out"]
+    sample = sorted(held_out, key=lambda image: str(image["sha256"]))[:SMOKE_TEST_IMAGES]
+    images = data_bucket()
+    agreement = check_endpoint(
+        deployed["endpoint"],
+        deployed["version"],
+        registry.load(deployed["version"]),
+        {image["key"]: images.get(image["key"]) for image in sample},
+    )
+    bucket = artifacts_bucket()
+    report = {
+        "run_id": run_id,
+        "prefix": prefix,
+        "classes": dataset["classes"],
+        "quarantined": dataset["quarantined"],
+        "training_seconds": trained["seconds"],
+        "training_reused": trained["reused"],
+        "device": trained["device"],
+        "accuracy": evaluated["accuracy"],
+        "per_class": evaluated["per_class"],
+        "confusion_matrix": evaluated["confusion_matrix"],
+        "predictions": evaluated["predictions"],
+        "model_uri": bucket.uri(keys.model_folder(trained["training_key"]) + WEIGHTS),
+        "model_name": registry.MODEL_NAME,
+        "version": registered["version"],
+        "promoted": registered["promoted"],
+        "reason": registered["reason"],
+        "champion_version": deployed["version"],
+        "endpoint": deployed["endpoint"],
+        "smoke_test": {"images": len(sample), "agreement": agreement},
+    }
+    key = keys.report_key(run_id)
+    bucket.put_json(key, report)
+    return key

@@ -1,0 +1,123 @@
+"""One training loop for the base checkpoint and for fine-tuning."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from image_classifier.augmentation import Geometry
+from image_classifier.model import normalise
+from image_classifier.resnet import ResNet18
+from ml_common.device import Device
+
+log = logging.getLogger(__name__)
+
+WEIGHT_DECAY = 0.05
+LABEL_SMOOTHING = 0.05
+WARM_UP_FRACTION = 0.2
+FINE_TUNING_GEOMETRY = Geometry(degrees=10, scale=0.1, shift=0.06)
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass over the training images gave; loss in nats, accuracy on the augmented batches."""
+
+    number: int
+    loss: float
+    accuracy: float
+    seconds: float
+    finished_at_ms: int
+
+    def as_dict(self) -> dict[str, float | int]:
+        """For JSON."""
+        return asdict(self)
+
+
+def fit(
+    network: ResNet18,
+    batches: Callable[[], Iterator[Batch]],
+    *,
+    steps_per_epoch: int,
+    epochs: int,
+    learning_rate: float,
+    device: Device,
+) -> list[Epoch]:
+    """Train `network` in place by AdamW under a one-cycle schedule that peaks at `learning_rate`.
+
+    `batches()` yields one epoch of (float images in 0..1 [N, 3, S, S], int64 labels [N]) on `device`.
+    """
+    network.to(device.torch_device, memory_format=device.memory_format)  # type: ignore[call-overload]
+    network.train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=learning_rate, total_steps=epochs * steps_per_epoch, pct_start=WARM_UP_FRACTION
+    )
+    history = []
+    for number in range(1, epochs + 1):
+        started = time.perf_counter()
+        loss_sum, correct, count = 0.0, 0, 0
+        for images, labels in batches():
+            with device.autocast():
+                logits = network(normalise(images).contiguous(memory_format=device.memory_format))
+                loss = functional.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            loss_sum += loss.item() * len(labels)
+            correct += int((logits.argmax(1) == labels).sum())
+            count += len(labels)
+        epoch = Epoch(number, loss_sum / count, correct / count, time.perf_counter() - started, int(time.time() * 1000))
+        log.info(
+            "epoch %d/%d: loss %.4f, training accuracy %.4f, %.1f s",
+            number, epochs, epoch.loss, epoch.accuracy, epoch.seconds,
+        )  # fmt: skip
+        history.append(epoch)
+    network.eval()
+    return history
+
+
+def fine_tune(
+    network: ResNet18,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epochs: int,
+    learning_rate: float,
+    batch_size: int,
+    seed: int,
+    device: Device,
+) -> list[Epoch]:
+    """Train on uint8 images [N, 3, S, S] and int64 labels [N], shuffled and augmented repeatably by `seed`."""
+    generator = Generator().manual_seed(seed)
+    images, labels = images.to(device.torch_device), labels.to(device.torch_device)
+    batch_sizes = _batch_sizes(len(images), batch_size)
+
+    def batches() -> Iterator[Batch]:
+        shuffled = torch.randperm(len(images), generator=generator).to(device.torch_device)
+        for indices in torch.split(shuffled, batch_sizes):
+            yield FINE_TUNING_GEOMETRY.apply(images[indices].float() / 255, generator), labels[indices]
+
+    return fit(
+        network,
+        batches,
+        steps_per_epoch=len(batch_sizes),
+        epochs=epochs,
+        learning_rate=learning_rate,
+        device=device,
+    )
+
+
+def _batch_sizes(image_count: int, batch_size: int) -> list[int]:
+    """Sizes of an epoch's batches; a lone last image joins the batch before, for batch normalisation needs two."""
+    full, rest = divmod(image_count, batch_size)
+    sizes = [batch_size] * full + ([rest] if rest else [])
+    if len(sizes) > 1 and sizes[-1] == 1:
+        sizes[-2:] = [batch_size + 1]
+    return sizes

@@ -1,0 +1,64 @@
+"""Brings a model version into service: on Kubernetes, or by a command where serving is a process of this machine."""
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+from ml_common.errors import PermanentError, ServiceUnavailableError
+from ml_common.serving_manifests import ServingSettings
+
+ROLLOUT_COMMAND = "SERVING_ROLLOUT_COMMAND"
+ROLLOUT_SECONDS = 300
+POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+# Where serving finds the registry and the model files: the same places as this task.
+PASSED_ON = ("ARTIFACTS_BUCKET", "AWS_ENDPOINT_URL", "AWS_REGION", "MLFLOW_TRACKING_URI")
+
+
+def deploy(version: str) -> str:
+    """Serve `version` of the model and return the endpoint's URL; the old version serves until the new one does.
+
+    SERVING_ROLLOUT_COMMAND, when set, is run with the version as last argument and prints the URL as its last line.
+    """
+    command = os.environ.get(ROLLOUT_COMMAND)
+    if command:
+        return _run(shlex.split(command), version)
+    from ml_common.kubernetes_rollout import roll_out
+
+    return roll_out(settings(), version)
+
+
+def settings() -> ServingSettings:
+    """From SERVING_IMAGE, SERVING_NAMESPACE (else this pod's) and SERVING_SERVICE_ACCOUNT (else "default")."""
+    image = os.environ.get("SERVING_IMAGE")
+    if not image:
+        raise PermanentError("SERVING_IMAGE is not set: it names the container image of images/serving to deploy.")
+    return ServingSettings(
+        namespace=os.environ.get("SERVING_NAMESPACE") or _own_namespace(),
+        image=image,
+        service_account=os.environ.get("SERVING_SERVICE_ACCOUNT", "default"),
+        environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+    )
+
+
+def _own_namespace() -> str:
+    if not POD_NAMESPACE_FILE.exists():
+        raise PermanentError("SERVING_NAMESPACE is not set: it names the Kubernetes namespace to deploy to.")
+    return POD_NAMESPACE_FILE.read_text().strip()
+
+
+def _run(command: list[str], version: str) -> str:
+    try:
+        done = subprocess.run([*command, version], capture_output=True, text=True, timeout=ROLLOUT_SECONDS, check=False)
+    except OSError as error:
+        raise PermanentError(f"The command in {ROLLOUT_COMMAND} cannot be started: {error}.") from error
+    except subprocess.TimeoutExpired as error:
+        raise ServiceUnavailableError(f"Version {version} was not served after {ROLLOUT_SECONDS} s.") from error
+    if done.returncode != 0:
+        reason = done.stderr.strip() or f"exit status {done.returncode}"
+        raise ServiceUnavailableError(f"Version {version} could not be rolled out: {reason}")
+    lines = done.stdout.split()
+    if not lines:
+        raise PermanentError(f"The command in {ROLLOUT_COMMAND} printed no endpoint URL.")
+    return lines[-1]

@@ -1,0 +1,115 @@
+"""Applies serving's objects to the cluster and waits until the new version answers or clearly will not."""
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import DynamicClient
+from urllib3.exceptions import HTTPError
+
+from ml_common.errors import PermanentError, ServiceUnavailableError
+from ml_common.serving_manifests import LABELS, NAME, Manifest, ServingSettings, manifests
+
+FIELD_MANAGER = "image-classifier-dag"
+DEADLINE_SECONDS = 300
+POLL_SECONDS = 2
+REVISION = "deployment.kubernetes.io/revision"
+HOPELESS = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+}
+
+
+def roll_out(settings: ServingSettings, version: str) -> str:
+    """Serve `version`; return the address inside the cluster.
+
+    Raises PermanentError when the new pod cannot start (the old one keeps serving), ServiceUnavailableError when it is
+    not ready before the deadline or the cluster does not answer.
+    """
+    try:
+        _load_access()
+        with client.ApiClient() as api:
+            objects = manifests(settings, version)
+            _apply(DynamicClient(api), objects)
+            _wait(client.AppsV1Api(api), client.CoreV1Api(api), settings.namespace)
+    except ApiException as error:
+        kind = ServiceUnavailableError if (error.status or 500) >= 500 else PermanentError
+        raise kind(f"Kubernetes refused to deploy version {version}: {error.status} {error.reason}.") from error
+    except HTTPError as error:
+        raise ServiceUnavailableError(f"The Kubernetes API does not answer: {error}.") from error
+    return f"http://{NAME}.{settings.namespace}.svc"
+
+
+def _load_access() -> None:
+    try:
+        config.load_incluster_config()
+    except config.ConfigException:
+        try:
+            config.load_kube_config()
+        except config.ConfigException as error:
+            raise PermanentError(
+                "This task has no access to a cluster: give its pod a service account that may deploy, "
+                "or set SERVING_ROLLOUT_COMMAND where there is no Kubernetes."
+            ) from error
+
+
+def _apply(dynamic: DynamicClient, objects: Iterable[Manifest]) -> None:
+    for manifest in objects:
+        resource = dynamic.resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
+        dynamic.server_side_apply(resource, body=manifest, field_manager=FIELD_MANAGER, force_conflicts=True)
+
+
+def _wait(apps: client.AppsV1Api, core: client.CoreV1Api, namespace: str) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        deployment = apps.read_namespaced_deployment(NAME, namespace)
+        if is_rolled_out(deployment):
+            return
+        for pod in _newest_pods(apps, core, deployment):
+            if reason := why_hopeless(pod):
+                raise PermanentError(f"The new serving pod cannot start, so the old version keeps serving: {reason}")
+        time.sleep(POLL_SECONDS)
+    raise ServiceUnavailableError(
+        f"The new serving pod was not ready after {DEADLINE_SECONDS} s, so the old version keeps serving: "
+        f"look at `kubectl -n {namespace} describe deployment {NAME}`."
+    )
+
+
+def _newest_pods(apps: client.AppsV1Api, core: client.CoreV1Api, deployment: Any) -> list[Any]:
+    """Pods of the latest specification alone: those of an earlier failed one may linger for a while."""
+    if deployment.status.observed_generation != deployment.metadata.generation:
+        return []
+    namespace = deployment.metadata.namespace
+    selector = ",".join(f"{name}={value}" for name, value in LABELS.items())
+    revision = deployment.metadata.annotations[REVISION]
+    replica_sets = apps.list_namespaced_replica_set(namespace, label_selector=selector).items
+    newest = {one.metadata.uid for one in replica_sets if one.metadata.annotations[REVISION] == revision}
+    pods = core.list_namespaced_pod(namespace, label_selector=selector).items
+    return [pod for pod in pods if newest.intersection(owner.uid for owner in pod.metadata.owner_references or [])]
+
+
+def is_rolled_out(deployment: Any) -> bool:
+    """Whether only pods of the latest specification are left and all are available."""
+    status, wanted = deployment.status, deployment.spec.replicas
+    return bool(
+        status.observed_generation == deployment.metadata.generation
+        and status.updated_replicas == wanted
+        and status.available_replicas == wanted
+        and status.replicas == wanted
+    )
+
+
+def why_hopeless(pod: Any) -> str | None:
+    """One sentence when a container of `pod` will not start without help, else None."""
+    for container in pod.status.container_statuses or []:
+        waiting = container.state.waiting
+        if waiting and waiting.reason in HOPELESS:
+            detail = (waiting.message or "no message").rstrip(".")
+            return f"{waiting.reason} for {container.image} in pod {pod.metadata.name} ({detail})."
+    return None

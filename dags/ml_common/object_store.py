@@ -1,0 +1,163 @@
+"""The two buckets that every pipeline uses, over boto3.
+
+Endpoint, region and credentials come from boto3's own environment variables (AWS_ENDPOINT_URL, AWS_REGION, ...) or from
+the pod's identity; the buckets' names from DATA_BUCKET and ARTIFACTS_BUCKET.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote, unquote
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+from ml_common.errors import PermanentError, ServiceUnavailableError
+
+MAX_CONNECTIONS = 32
+CLIENT_CONFIG = Config(
+    retries={"mode": "standard", "total_max_attempts": 4},
+    connect_timeout=5,
+    read_timeout=60,
+    max_pool_connections=MAX_CONNECTIONS,
+)
+PERMANENT_STATUS = range(400, 429)
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One entry of a listing; size in bytes."""
+
+    key: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One bucket of the object store.
+
+    Every method raises PermanentError for what a person must mend (no such bucket, no access) and
+    ServiceUnavailableError when the object store does not answer or fails.
+    """
+
+    name: str
+
+    def uri(self, key: str) -> str:
+        """The address that tools such as the AWS CLI take."""
+        return f"s3://{self.name}/{key}"
+
+    def list(self, prefix: str) -> Iterator[StoredObject]:
+        """Every object under `prefix`, in the order of the keys."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        with self._clear_errors(f"list {self.uri(prefix)}"):
+            for page in pages:
+                yield from (StoredObject(entry["Key"], entry["Size"]) for entry in page.get("Contents", []))
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of exactly this key."""
+        return self._head(key) is not None
+
+    def metadata(self, key: str) -> dict[str, str]:
+        """The object's own metadata, none when there is no such object."""
+        head = self._head(key) or {}
+        return {name: unquote(value) for name, value in head.get("Metadata", {}).items()}
+
+    def get(self, key: str) -> bytes:
+        """The whole object."""
+        with self._clear_errors(f"read {self.uri(key)}"):
+            body: bytes = self._client.get_object(Bucket=self.name, Key=key)["Body"].read()
+            return body
+
+    def get_json(self, key: str) -> Any:
+        """The value that `put_json` wrote."""
+        return json.loads(self.get(key))
+
+    def put(self, key: str, data: bytes) -> None:
+        """Write or overwrite one object, all of it or nothing."""
+        with self._clear_errors(f"write {self.uri(key)}"):
+            self._client.put_object(Bucket=self.name, Key=key, Body=data)
+
+    def put_json(self, key: str, value: Any) -> None:
+        """Equal values give equal bytes."""
+        self.put(key, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode())
+
+    def move(self, key: str, new_key: str, metadata: Mapping[str, str]) -> None:
+        """Copy, then delete, so that a failure between the two loses nothing."""
+        with self._clear_errors(f"move {self.uri(key)} to {self.uri(new_key)}"):
+            self._client.copy_object(
+                Bucket=self.name,
+                Key=new_key,
+                CopySource={"Bucket": self.name, "Key": key},
+                MetadataDirective="REPLACE",
+                Metadata={name: quote(value, safe=" ") for name, value in metadata.items()},  # S3 takes ASCII only
+            )
+            self._client.delete_object(Bucket=self.name, Key=key)
+
+    def publish(self, folder: str, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
+        """Write `files` under `folder`, which ends in "/", then its manifest: without it the output does not count."""
+        for name, data in files.items():
+            self.put(folder + name, data)
+        self.put_json(folder + MANIFEST, manifest)
+
+    def published(self, folder: str) -> dict[str, Any] | None:
+        """The manifest of a complete output, None when there is none."""
+        if not self.exists(folder + MANIFEST):
+            return None
+        manifest: dict[str, Any] = self.get_json(folder + MANIFEST)
+        return manifest
+
+    def _head(self, key: str) -> dict[str, Any] | None:
+        with self._clear_errors(f"look for {self.uri(key)}"):
+            try:
+                head: dict[str, Any] = self._client.head_object(Bucket=self.name, Key=key)
+                return head
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "404":
+                    return None
+                raise
+
+    @cached_property
+    def _client(self) -> Any:
+        return boto3.client("s3", config=CLIENT_CONFIG)
+
+    @contextmanager
+    def _clear_errors(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except NoCredentialsError as error:
+            raise PermanentError(
+                f"Could not {action}: this task has no credentials for the object store; "
+                "give its service account a role or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            ) from error
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            reason = error.response["Error"].get("Message") or error.response["Error"]["Code"]
+            kind = PermanentError if status in PERMANENT_STATUS else ServiceUnavailableError
+            raise kind(f"Could not {action}: the object store answered {status}, {reason.rstrip('.')}.") from error
+        except BotoCoreError as error:
+            raise ServiceUnavailableError(
+                f"Could not {action}: the object store at {self._client.meta.endpoint_url} does not answer; "
+                f"check that it is running and reachable ({type(error).__name__})."
+            ) from error
+
+
+def data_bucket() -> Bucket:
+    """Where the images are."""
+    return _bucket_named_by("DATA_BUCKET")
+
+
+def artifacts_bucket() -> Bucket:
+    """Where everything made from the images goes."""
+    return _bucket_named_by("ARTIFACTS_BUCKET")
+
+
+def _bucket_named_by(variable: str) -> Bucket:
+    if not os.environ.get(variable):
+        raise PermanentError(f"The environment variable {variable} is not set: it names the bucket to use.")
+    return Bucket(os.environ[variable])

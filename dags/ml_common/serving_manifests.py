@@ -1,0 +1,95 @@
+"""The Kubernetes objects that serve one model version: a Deployment and its Service, as plain dictionaries."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+NAME = "image-classifier"
+PORT = 8080
+LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "serving"}
+CREDENTIALS_SECRET = "image-classifier-serving"  # noqa: S105 - its name
+
+# Of the user that images/serving/Dockerfile runs as.
+USER_ID = 10001
+
+Manifest = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ServingSettings:
+    """Where and as what serving runs; `environment` is for the serving process."""
+
+    namespace: str
+    image: str
+    service_account: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def manifests(settings: ServingSettings, version: str) -> list[Manifest]:
+    """Service and Deployment of `version`, to be applied in this order."""
+    return [_service(settings), _deployment(settings, version)]
+
+
+def _metadata(settings: ServingSettings) -> Manifest:
+    return {"name": NAME, "namespace": settings.namespace, "labels": LABELS}
+
+
+def _service(settings: ServingSettings) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(settings),
+        "spec": {"selector": LABELS, "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}]},
+    }
+
+
+def _deployment(settings: ServingSettings, version: str) -> Manifest:
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": _metadata(settings),
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": LABELS},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+            "template": {
+                "metadata": {"labels": LABELS},
+                "spec": {
+                    "serviceAccountName": settings.service_account,
+                    "automountServiceAccountToken": False,
+                    "securityContext": {
+                        "runAsNonRoot": True,
+                        "runAsUser": USER_ID,
+                        "runAsGroup": USER_ID,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": [_container(settings, version)],
+                    "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}],
+                },
+            },
+        },
+    }
+
+
+def _container(settings: ServingSettings, version: str) -> Manifest:
+    environment = {**settings.environment, "MODEL_VERSION": version, "SERVING_PORT": str(PORT)}
+    probe = {"httpGet": {"path": "/healthz", "port": "http"}}
+    return {
+        "name": "serving",
+        "image": settings.image,
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
+        # For clusters whose object store takes keys; where pods have a cloud identity there is no such Secret.
+        "envFrom": [{"secretRef": {"name": CREDENTIALS_SECRET, "optional": True}}],
+        "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        # Loading torch and the model takes a while on a small node; nothing else may judge the pod before that.
+        "startupProbe": {**probe, "periodSeconds": 2, "failureThreshold": 60},
+        "readinessProbe": {**probe, "periodSeconds": 5},
+        "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 3},
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - the pod's own
+    }
