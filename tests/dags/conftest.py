@@ -1,0 +1,156 @@
+"""Real services for the steps: an S3 server in this process, and an MLflow server as it is deployed."""
+
+import io
+import logging
+import os
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import boto3
+import numpy as np
+import pytest
+from botocore.config import Config
+from moto.server import ThreadedMotoServer
+from PIL import Image
+
+from image_classifier import checkpoints, registry, resnet
+from ml_common import device, object_store
+from ml_common.object_store import Bucket
+
+REPOSITORY = Path(__file__).parents[2]
+MLFLOW_BUCKET = "mlflow"
+START_SECONDS = 90
+COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+
+Uploader = Callable[..., None]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def png(colour: tuple[int, int, int], seed: int) -> bytes:
+    """A 16x16 picture of noise around a colour."""
+    noise = np.random.default_rng(seed).integers(-25, 25, (16, 16, 3))
+    file = io.BytesIO()
+    Image.fromarray((np.array(colour) + noise).clip(0, 255).astype(np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def s3_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def service_environment(s3_port: int) -> Iterator[None]:
+    """No settings of the machine's user, and no waiting for services that a test took down."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith(("AWS_", "MLFLOW_")) and name != "MLFLOW_VENV"]:
+            patch.delenv(name)
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{s3_port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_MAX_ATTEMPTS", "1")
+        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        patch.setattr(object_store, "CLIENT_CONFIG", Config(retries={"total_max_attempts": 1}, connect_timeout=5))
+        yield
+
+
+@pytest.fixture
+def s3(s3_port: int) -> Iterator[ThreadedMotoServer]:
+    """The S3 server; a test may stop it, and start it again with what it held."""
+    server = ThreadedMotoServer("127.0.0.1", s3_port, verbose=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+def make_bucket(name: str) -> Bucket:
+    boto3.client("s3").create_bucket(Bucket=name)
+    return Bucket(name)
+
+
+@pytest.fixture
+def data(s3: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    bucket = make_bucket(f"data-{uuid4().hex}")
+    monkeypatch.setenv("DATA_BUCKET", bucket.name)
+    return bucket
+
+
+@pytest.fixture
+def artifacts(s3: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    bucket = make_bucket(f"artifacts-{uuid4().hex}")
+    monkeypatch.setenv("ARTIFACTS_BUCKET", bucket.name)
+    return bucket
+
+
+@pytest.fixture
+def upload_images(data: Bucket) -> Uploader:
+    """Puts `count` different images of each colour under `prefix`, in a class folder of the colour's name."""
+
+    def upload(prefix: str = "images/", colours: tuple[str, ...] = ("red", "green", "blue"), count: int = 8) -> None:
+        for colour in colours:
+            for number in range(count):
+                data.put(f"{prefix}{colour}/{number}.png", png(COLOURS[colour], number))
+
+    return upload
+
+
+@pytest.fixture
+def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A narrow ResNet-18 and a base checkpoint trained for a moment."""
+    monkeypatch.setattr(resnet, "STAGE_WIDTHS", (8, 8, 16, 16))
+    monkeypatch.setattr(checkpoints, "EPOCHS", 1)
+    monkeypatch.setattr(checkpoints, "BATCHES_PER_EPOCH", 2)
+    monkeypatch.setattr(device, "usable_cores", lambda: 1)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    program = Path(os.environ.get("MLFLOW_VENV", REPOSITORY / ".venv-mlflow"), "bin", "mlflow")
+    if not program.exists():
+        pytest.fail(f"{program} is missing: these tests need an MLflow server; run `make test`, which installs one.")
+    folder = tmp_path_factory.mktemp("mlflow")
+    address = f"http://127.0.0.1:{(port := free_port())}"
+    command = [str(program), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
+    command += ["--no-serve-artifacts", "--default-artifact-root", f"s3://{MLFLOW_BUCKET}/"]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(f"{address}/health"):
+        if time.monotonic() > deadline or server.poll() is not None:
+            pytest.fail(f"The MLflow server did not start:\n{(folder / 'log').read_text()[-2000:]}")
+        time.sleep(0.2)
+    yield address
+    os.killpg(server.pid, 15)
+    server.wait(30)
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def mlflow_registry(s3: ThreadedMotoServer, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A registered model of the test's own; returns its name."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    make_bucket(MLFLOW_BUCKET)
+    name = f"image_classifier_{uuid4().hex}"
+    monkeypatch.setattr(registry, "MODEL_NAME", name)
+    return name

@@ -1,0 +1,28 @@
+import os
+
+import pytest
+import torch
+
+from ml_common import device
+
+
+def test_the_gpu_is_taken_when_there_is_one_with_its_own_number_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A10G")
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: None)
+    monkeypatch.setattr(torch, "autocast", lambda kind, dtype: (kind, dtype))
+    best = device.best_device()
+    assert best.torch_device.type == "cuda"
+    assert best.description == "NVIDIA A10G"
+    assert best.memory_format is torch.channels_last
+    autocast: object = best.autocast()
+    assert autocast == ("cuda", torch.bfloat16)
+
+
+def test_without_a_gpu_the_cpu_computes_in_full_precision_on_all_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    best = device.best_device()
+    assert best.torch_device.type == "cpu"
+    assert torch.get_num_threads() == len(os.sched_getaffinity(0))
+    with best.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32

@@ -1,0 +1,84 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from ml_common import object_store
+from ml_common.errors import PermanentError, ServiceUnavailableError
+from ml_common.object_store import Bucket
+
+
+def test_what_is_put_can_be_listed_read_and_asked_for(data: Bucket) -> None:
+    data.put("a/ü b.txt", b"hello")
+    assert [(found.key, found.size) for found in data.list("a/")] == [("a/ü b.txt", 5)]
+    assert data.get("a/ü b.txt") == b"hello"
+    assert data.exists("a/ü b.txt")
+    assert not data.exists("a/")
+
+
+def test_more_objects_than_one_page_are_listed(data: Bucket) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: data.put(f"many/{number}", b""), range(1001)))
+    assert len(list(data.list("many/"))) == 1001
+
+
+def test_moving_keeps_the_bytes_and_writes_metadata_of_any_script(data: Bucket) -> None:
+    data.put("from/bild ä.png", b"x")
+    data.move("from/bild ä.png", "to/bild ä.png", {"reason": "größer als 20 MB"})
+    assert not data.exists("from/bild ä.png")
+    assert data.get("to/bild ä.png") == b"x"
+    assert data.metadata("to/bild ä.png") == {"reason": "größer als 20 MB"}
+
+
+def test_an_output_counts_only_once_its_manifest_is_there(artifacts: Bucket) -> None:
+    artifacts.put("out/part", b"x")
+    assert artifacts.published("out/") is None
+    artifacts.publish("out/", {"part": b"x"}, {"count": 1})
+    assert artifacts.published("out/") == {"count": 1}
+
+
+def test_an_output_whose_writing_breaks_off_does_not_look_complete(
+    artifacts: Bucket, s3: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, written = Bucket.put, []
+
+    def put_then_lose_the_server(self: Bucket, key: str, data: bytes) -> None:
+        put(self, key, data)
+        written.append(key)
+        s3.stop()
+
+    monkeypatch.setattr(Bucket, "put", put_then_lose_the_server)
+    with pytest.raises(ServiceUnavailableError, match="does not answer; check that it is running"):
+        artifacts.publish("out/", {"one": b"1", "two": b"2"}, {})
+    assert written == ["out/one"]
+    s3.start()
+    assert artifacts.published("out/") is None
+    assert artifacts.get("out/one") == b"1"
+
+
+def test_a_missing_bucket_is_not_worth_a_retry(s3: ThreadedMotoServer) -> None:
+    with pytest.raises(PermanentError, match=r"Could not write s3://nowhere/key: the object store answered 404"):
+        Bucket("nowhere").put("key", b"")
+
+
+def test_a_missing_object_is_named(data: Bucket) -> None:
+    with pytest.raises(PermanentError, match=rf"Could not read s3://{data.name}/gone: .* 404"):
+        data.get("gone")
+
+
+def test_missing_credentials_are_explained(data: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    with pytest.raises(PermanentError, match="no credentials for the object store"):
+        data.get("key")
+
+
+@pytest.mark.parametrize("variable", ["DATA_BUCKET", "ARTIFACTS_BUCKET"])
+def test_an_unset_bucket_variable_is_named(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    bucket = object_store.data_bucket if variable == "DATA_BUCKET" else object_store.artifacts_bucket
+    with pytest.raises(PermanentError, match=f"{variable} is not set"):
+        bucket()

@@ -1,0 +1,144 @@
+import json
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import boto3
+import pytest
+import torch
+from mlflow import MlflowClient
+from moto.server import ThreadedMotoServer
+
+from image_classifier import registry
+from image_classifier.model import Classifier
+from image_classifier.resnet import ResNet18
+from ml_common.errors import PermanentError, ServiceUnavailableError
+
+pytestmark = pytest.mark.usefixtures("small_network", "mlflow_registry")
+
+
+@pytest.fixture
+def model(small_network: None) -> registry.TrainedModel:
+    torch.manual_seed(0)
+    return registry.TrainedModel(
+        training_key="0123456789abcdef",
+        weights=Classifier(ResNet18(2).eval(), ("a", "b"), 32).to_bytes(),
+        classes=("a", "b"),
+        image_size=32,
+        params={"epochs": 2, "seed": 0},
+        metrics={"accuracy": 0.98},
+        history=[
+            {"number": n, "loss": 1 / n, "accuracy": 0.5, "seconds": 1.0, "finished_at_ms": 1_700_000_000_000 + n}
+            for n in (1, 2)
+        ],
+        pictures={"confusion_matrix.png": b"\x89PNG"},
+    )
+
+
+def versions() -> list[str]:
+    return [one.version for one in MlflowClient().search_model_versions(f"name = '{registry.MODEL_NAME}'")]
+
+
+def runs() -> list[object]:
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name(registry.MODEL_NAME)
+    return list(client.search_runs([experiment.experiment_id]))
+
+
+def test_there_is_no_champion_at_first() -> None:
+    assert registry.champion_version() is None
+
+
+def test_a_registered_model_comes_back_as_the_same_classifier(model: registry.TrainedModel) -> None:
+    version = registry.register(model)
+    loaded = registry.load(version)
+    assert loaded.classes == ("a", "b")
+    assert loaded.image_size == 32
+    assert loaded.to_bytes() == model.weights
+
+
+def test_parameters_metrics_epochs_and_pictures_are_in_the_run(model: registry.TrainedModel) -> None:
+    registry.register(model)
+    [run] = runs()
+    client, run_id = MlflowClient(), run.info.run_id  # type: ignore[attr-defined]
+    assert run.info.status == "FINISHED"  # type: ignore[attr-defined]
+    assert run.data.params == {"epochs": "2", "seed": "0"}  # type: ignore[attr-defined]
+    assert run.data.metrics["accuracy"] == 0.98  # type: ignore[attr-defined]
+    assert [(one.step, one.value) for one in client.get_metric_history(run_id, "epoch_loss")] == [(1, 1.0), (2, 0.5)]
+    assert [file.path for file in client.list_artifacts(run_id)] == ["confusion_matrix.png"]
+
+
+def test_mlflow_itself_reads_the_signature(model: registry.TrainedModel, mlflow_server: str) -> None:
+    version = registry.register(model)
+    python = Path(os.environ.get("MLFLOW_VENV", Path(__file__).parents[2] / ".venv-mlflow"), "bin", "python")
+    program = (
+        "import json, mlflow; from mlflow.models import Model; "
+        f"signature = Model.load('models:/{registry.MODEL_NAME}/{version}').signature; "
+        "print(json.dumps([[list(i.shape), str(i.type)] for i in [*signature.inputs, *signature.outputs]]))"
+    )
+    printed = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert json.loads(printed.splitlines()[-1]) == [[[-1, 3, 32, 32], "uint8"], [[-1, 2], "float32"]]
+
+
+def test_the_same_training_key_is_registered_once(model: registry.TrainedModel) -> None:
+    assert registry.register(model) == registry.register(model) == "1"
+    assert versions() == ["1"]
+    assert len(runs()) == 1
+
+
+def test_another_training_key_becomes_another_version(model: registry.TrainedModel) -> None:
+    registry.register(model)
+    assert registry.register(replace(model, training_key="f" * 16)) == "2"
+
+
+def test_the_champion_moves_only_by_promotion(model: registry.TrainedModel) -> None:
+    registry.promote(registry.register(model))
+    assert registry.champion_version() == "1"
+    registry.register(replace(model, training_key="f" * 16))
+    assert registry.champion_version() == "1"
+    registry.promote("2")
+    assert registry.champion_version() == "2"
+
+
+def test_an_object_store_lost_midway_leaves_a_failed_run_and_no_version_and_the_next_try_goes_on_with_it(
+    model: registry.TrainedModel, s3: ThreadedMotoServer
+) -> None:
+    s3.stop()
+    with pytest.raises(ServiceUnavailableError, match="Could not register the model"):
+        registry.register(model)
+    s3.start()
+    assert versions() == []
+    assert [run.info.status for run in runs()] == ["FAILED"]  # type: ignore[attr-defined]
+    assert registry.register(model) == "1"
+    assert [run.info.status for run in runs()] == ["FINISHED"]  # type: ignore[attr-defined]
+    history = MlflowClient().get_metric_history(runs()[0].info.run_id, "epoch_loss")  # type: ignore[attr-defined]
+    assert len(history) == 2
+
+
+def test_a_server_that_is_down_gives_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(ServiceUnavailableError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer; check that"):
+        registry.champion_version()
+
+
+def test_an_unset_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(PermanentError, match="MLFLOW_TRACKING_URI is not set"):
+        registry.champion_version()
+
+
+def test_a_version_that_does_not_exist_is_named(model: registry.TrainedModel) -> None:
+    registry.register(model)
+    with pytest.raises(PermanentError, match="Could not load version 99"):
+        registry.load("99")
+
+
+def test_a_version_whose_file_was_overwritten_with_something_else_is_refused(model: registry.TrainedModel) -> None:
+    version = registry.register(model)
+    client = boto3.client("s3")
+    for entry in client.list_objects_v2(Bucket="mlflow")["Contents"]:
+        if entry["Key"].endswith(registry.WEIGHTS):
+            client.put_object(Bucket="mlflow", Key=entry["Key"], Body=b"something else")
+    with pytest.raises(PermanentError, match="is not a model of image_classifier"):
+        registry.load(version)

@@ -1,0 +1,126 @@
+import io
+import json
+from collections.abc import Callable
+
+import pytest
+from moto.server import ThreadedMotoServer
+from PIL import Image
+
+from image_classifier import images, steps
+from ml_common.errors import PermanentError, ServiceUnavailableError
+from ml_common.object_store import Bucket
+
+PREFIX = "images/"
+Uploader = Callable[..., None]
+
+
+def manifest_of(artifacts: Bucket, dataset: steps.Dataset) -> dict[str, object]:
+    manifest: dict[str, object] = json.loads(
+        artifacts.get(f"image_classifier/datasets/{dataset['fingerprint']}/manifest.json")
+    )
+    return manifest
+
+
+def picture(mode: str, kind: str = "PNG", side: int = 16) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (side, side)).save(file, kind)
+    return file.getvalue()
+
+
+def test_classes_are_counted_and_a_manifest_is_written(
+    upload_images: Uploader, data: Bucket, artifacts: Bucket
+) -> None:
+    upload_images()
+    data.put("images/red/", b"")  # the S3 console makes such a marker for a new folder
+    dataset = steps.validate(PREFIX)
+    assert dataset["classes"] == {"blue": 8, "green": 8, "red": 8}
+    assert dataset["quarantined"] == {}
+    manifest = manifest_of(artifacts, dataset)
+    assert manifest["classes"] == ["blue", "green", "red"]
+    assert len(manifest["images"]) == 24  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("empty.png", b"", images.EMPTY),
+        ("half.png", picture("RGB", "BMP")[:400], images.DAMAGED),
+        ("notes.png", b"not an image", images.NOT_AN_IMAGE),
+        ("bomb.png", picture("1", side=10_000), images.TOO_MANY_PIXELS),
+        ("huge.png", b"\0" * (images.MAX_BYTES + 1), images.TOO_MANY_BYTES),
+        ("bild mit leerzeichen ä 日本.png", b"", images.EMPTY),
+    ],
+    ids=["empty", "truncated", "text", "decompression bomb", "too many bytes", "unicode name"],
+)
+def test_an_unreadable_file_goes_to_quarantine_with_its_reason_and_does_not_stop_the_run(
+    name: str, content: bytes, reason: str, upload_images: Uploader, data: Bucket, artifacts: Bucket
+) -> None:
+    upload_images()
+    data.put(f"images/red/{name}", content)
+    dataset = steps.validate(PREFIX)
+    assert dataset["quarantined"] == {reason: 1}
+    assert dataset["classes"]["red"] == 8
+    assert not data.exists(f"images/red/{name}")
+    assert data.get(f"quarantine/images/red/{name}") == content
+    assert data.metadata(f"quarantine/images/red/{name}") == {"reason": reason}
+
+
+def test_a_retry_reports_what_the_first_try_quarantined(
+    upload_images: Uploader, data: Bucket, artifacts: Bucket
+) -> None:
+    upload_images()
+    data.put("images/red/empty.png", b"")
+    assert steps.validate(PREFIX) == steps.validate(PREFIX)
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("I;16", "PNG"), ("CMYK", "JPEG"), ("P", "GIF")])
+def test_images_of_other_modes_are_kept(
+    mode: str, kind: str, upload_images: Uploader, data: Bucket, artifacts: Bucket
+) -> None:
+    upload_images()
+    data.put("images/red/other", picture(mode, kind))
+    dataset = steps.validate(PREFIX)
+    assert dataset["classes"]["red"] == 9
+    assert dataset["quarantined"] == {}
+
+
+def test_names_with_spaces_and_unicode_are_kept(upload_images: Uploader, data: Bucket, artifacts: Bucket) -> None:
+    upload_images()
+    data.put("images/grüne Äpfel/日本 1+2&3.png", data.get("images/green/0.png"))
+    for number in range(1, 5):
+        data.put(f"images/grüne Äpfel/{number}.png", data.get(f"images/green/{number}.png"))
+    dataset = steps.validate(PREFIX)
+    assert dataset["classes"]["grüne Äpfel"] == 5
+    assert "日本 1+2&3.png" in str(manifest_of(artifacts, dataset))
+
+
+def test_an_empty_prefix_fails_for_good(data: Bucket, artifacts: Bucket) -> None:
+    with pytest.raises(PermanentError, match="There are no images under"):
+        steps.validate(PREFIX)
+
+
+def test_a_single_class_fails_for_good(upload_images: Uploader, artifacts: Bucket) -> None:
+    upload_images(colours=("red",))
+    with pytest.raises(PermanentError, match="only one class, red"):
+        steps.validate(PREFIX)
+
+
+def test_a_class_left_without_images_by_quarantine_fails_with_its_name(
+    upload_images: Uploader, data: Bucket, artifacts: Bucket
+) -> None:
+    upload_images()
+    data.put("images/broken/1.png", b"")
+    with pytest.raises(PermanentError, match=r"broken \(0\)"):
+        steps.validate(PREFIX)
+
+
+def test_the_object_store_going_down_leaves_no_dataset_behind(
+    upload_images: Uploader, data: Bucket, artifacts: Bucket, s3: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_images()
+    monkeypatch.setattr(steps, "decode", lambda content: (images.decode(content), s3.stop()))
+    with pytest.raises(ServiceUnavailableError, match="does not answer"):
+        steps.validate(PREFIX)
+    s3.start()
+    assert list(artifacts.list("")) == []
+    assert len(list(data.list(PREFIX))) == 24

@@ -1,0 +1,146 @@
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from image_classifier.images import MAX_BYTES
+from image_classifier.model import Classifier
+from image_classifier.resnet import ResNet18
+from ml_common.errors import PermanentError
+from serving import create_app, listen
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(ResNet18(3).eval(), ("one", "two", "drei ä"), 32)
+
+
+@pytest.fixture
+def http(classifier: Classifier) -> TestClient:
+    return TestClient(create_app(classifier, "3"))
+
+
+def picture(mode: str = "RGB", kind: str = "PNG", side: int = 20) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (side, side)).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGB", "PNG"), ("RGBA", "PNG"), ("I;16", "PNG"), ("CMYK", "JPEG")])
+def test_an_image_is_classified_as_the_model_does(
+    mode: str, kind: str, http: TestClient, classifier: Classifier
+) -> None:
+    file = picture(mode, kind)
+    answer = http.post("/predict", files={"image": ("bild ä.png", file)})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["probabilities"] == pytest.approx(classifier.classify(file))
+    assert body["class"] == max(body["probabilities"], key=body["probabilities"].get)
+    assert body["probability"] == max(body["probabilities"].values())
+    assert sum(body["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert body["model_version"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "The file is empty"),
+        (b"hello", "The file is not an image"),
+        (picture("RGB", "BMP")[:300], "The file is truncated or damaged"),
+        (picture("1", side=10_000), "The image has more than 50 megapixels"),
+    ],
+    ids=["empty", "text", "truncated", "decompression bomb"],
+)
+def test_a_bad_file_is_answered_with_422_and_one_sentence(content: bytes, reason: str, http: TestClient) -> None:
+    answer = http.post("/predict", files={"image": ("x.png", content)})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(reason)
+
+
+def test_a_request_without_an_image_is_told_what_to_send(http: TestClient) -> None:
+    answer = http.post("/predict", files={"file": ("x.png", picture())})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "Send the image file as the multipart field `image`."
+
+
+def test_a_file_over_the_limit_is_answered_with_413(http: TestClient) -> None:
+    answer = http.post("/predict", files={"image": ("x.png", b"\0" * (MAX_BYTES + 1))})
+    assert answer.status_code == 413
+    assert answer.json()["detail"].startswith("The file is larger than 20 MB")
+
+
+def test_a_body_far_over_the_limit_is_refused_before_it_is_read(http: TestClient) -> None:
+    answer = http.post("/predict", files={"image": ("x.png", b"\0" * (MAX_BYTES * 2))})
+    assert answer.status_code == 413
+
+
+def test_health_names_model_and_version(http: TestClient) -> None:
+    assert http.get("/healthz").json() == {"status": "ok", "model": "image_classifier", "version": "3"}
+
+
+def test_metrics_count_requests_by_path_and_status(http: TestClient) -> None:
+    http.post("/predict", files={"image": ("x.png", picture())})
+    http.post("/predict", files={"image": ("x.png", b"")})
+    http.get("/no/such/path")
+    lines = http.get("/metrics").text.splitlines()
+    assert 'serving_requests_total{path="/predict",status="200"} 1.0' in lines
+    assert 'serving_requests_total{path="/predict",status="422"} 1.0' in lines
+    assert 'serving_requests_total{path="unknown",status="404"} 1.0' in lines
+    assert 'serving_request_seconds_count{path="/predict"} 2.0' in lines
+    assert 'serving_model_info{model="image_classifier",version="3"} 1.0' in lines
+
+
+def test_two_processes_may_share_the_port() -> None:
+    first = listen("127.0.0.1", 0)
+    second = listen("127.0.0.1", first.getsockname()[1])
+    first.close()
+    second.close()
+
+
+def test_a_port_of_a_stranger_is_named() -> None:
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        port = stranger.getsockname()[1]
+        with pytest.raises(PermanentError, match=f"Cannot listen on 127.0.0.1:{port}"):
+            listen("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ("", "Could not look up the champion: MLFLOW_TRACKING_URI is not set"),
+        ("http://127.0.0.1:9", "Could not look up the champion: MLflow at http://127.0.0.1:9 does not answer"),
+    ],
+)
+def test_a_process_that_cannot_load_its_model_ends_with_one_sentence(address: str, sentence: str) -> None:
+    environment = os.environ | {
+        "PYTHONPATH": str(REPOSITORY / "dags"),
+        "MLFLOW_TRACKING_URI": address,
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "NO_PROXY": "127.0.0.1",
+    }
+    program = REPOSITORY / "images" / "serving" / "serving.py"
+    done = subprocess.run(
+        [sys.executable, program, "--port", "0"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith(sentence)
+    assert "Traceback" not in done.stderr
+
+
+def test_answers_are_json_for_names_of_any_script(http: TestClient) -> None:
+    body = json.loads(http.post("/predict", files={"image": ("x.png", picture())}).content)
+    assert set(body["probabilities"]) == {"one", "two", "drei ä"}
