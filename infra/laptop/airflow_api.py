@@ -1,0 +1,96 @@
+"""The part of Airflow's REST API that `make up` uses."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from infra.laptop.errors import LaptopError
+
+ACTIVE = ("queued", "running")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task of a run: its state, try number and duration in seconds (None before it ended)."""
+
+    name: str
+    state: str
+    tries: int
+    seconds: float | None
+
+
+class AirflowApi:
+    """A logged-in client of one Airflow."""
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        """Log in.
+
+        Raises:
+            LaptopError: The login was refused.
+        """
+        self._client = httpx.Client(base_url=url, timeout=30, transport=httpx.HTTPTransport(retries=3))
+        answer = self._client.post("/auth/token", json={"username": user, "password": password})
+        if answer.status_code != 201:
+            raise LaptopError(
+                f"Airflow refused the login of {user} (HTTP {answer.status_code}): run `make down`, then `make up`"
+            )
+        self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def has_dag(self, dag: str) -> bool:
+        """Say whether Airflow lists the DAG."""
+        return self._client.get(f"/api/v2/dags/{dag}").status_code == 200
+
+    def import_errors(self) -> list[str]:
+        """Return what kept DAG files from being imported, one text for each file."""
+        errors = self._get("/api/v2/importErrors")["import_errors"]
+        return [f"{error['filename']}:\n{error['stack_trace']}" for error in errors]
+
+    def active_run(self, dag: str) -> dict[str, Any] | None:
+        """Return the oldest run that has not ended, or None."""
+        runs = self._get(f"/api/v2/dags/{dag}/dagRuns", state=list(ACTIVE), order_by="run_after", limit=1)["dag_runs"]
+        return runs[0] if runs else None
+
+    def trigger(self, dag: str, conf: dict[str, Any]) -> dict[str, Any]:
+        """Start a run with these Params.
+
+        Raises:
+            LaptopError: Airflow refused the Params; its own words are in the message.
+        """
+        answer = self._client.post(f"/api/v2/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})
+        if answer.status_code == 400:
+            raise LaptopError(f"Airflow refused the parameters: {answer.json()['detail'].splitlines()[0]}")
+        answer.raise_for_status()
+        return dict(answer.json())
+
+    def run_state(self, dag: str, run: str) -> str:
+        """Return queued, running, success or failed."""
+        return str(self._get(f"/api/v2/dags/{dag}/dagRuns/{run}")["state"])
+
+    def tasks(self, dag: str, run: str) -> list[Task]:
+        """Return the run's tasks."""
+        found = self._get(f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances", limit=100)["task_instances"]
+        return [
+            Task(task["task_id"], task["state"] or "waiting", task["try_number"], task["duration"]) for task in found
+        ]
+
+    def log(self, dag: str, run: str, task: Task) -> list[str]:
+        """Return the lines of a task's last try."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{task.tries}"
+        content = self._get(path, full_content=True)["content"]
+        return [entry if isinstance(entry, str) else _log_line(entry) for entry in content]
+
+    def result(self, dag: str, run: str, task: str) -> Any:
+        """Return what a task returned."""
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
+        return self._get(path, deserialize=True)["value"]
+
+    def _get(self, path: str, **parameters: Any) -> Any:
+        answer = self._client.get(path, params=parameters)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def _log_line(entry: dict[str, Any]) -> str:
+    errors = "; ".join(f"{error['exc_type']}: {error['exc_value']}" for error in entry.get("error_detail") or [])
+    return " ".join(filter(None, [entry.get("level", "").upper(), entry.get("event", ""), errors]))

@@ -1,0 +1,252 @@
+"""Start, find and stop the services' processes.
+
+Each service is the leader of a session of its own, so that what it forked is found even when the leader has died. A
+record on disk (process id, start time, fingerprint of command and settings) tells a later command what is running.
+"""
+
+import hashlib
+import json
+import os
+import pwd
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from infra.laptop.errors import LaptopError
+from infra.laptop.home import Home, write_atomically
+
+STOP_SECONDS = 20.0
+LOG_LINES_IN_ERROR = 15
+LOG_BYTES = 20 * 2**20  # a larger log is put aside when its service starts
+LOOPBACK = "127.0.0.1"
+# torch's waiting threads sleep instead of spinning, which on few cores takes the time of those that work.
+THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+FOREIGN_SETTINGS = ("AIRFLOW_", "AWS_", "MLFLOW_", "PG", "PYTHON", "S3_")
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process to be kept running.
+
+    Attributes:
+        name: What `make logs S=<name>` takes.
+        command: The program and its arguments; nothing secret, for every user of the machine can read them.
+        environment: The settings and secrets, on top of the caller's environment.
+        port: The loopback port that it listens on, or None.
+        healthy: Whether it does its work; asked while its process lives.
+        user: The user to run as, where this runs as root and the program refuses to.
+        stop_signal: The signal that ends it in order.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    port: int | None
+    healthy: Callable[[], bool]
+    user: str | None = None
+    stop_signal: signal.Signals = signal.SIGTERM
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all that makes a running process the one that is wanted."""
+        wanted = [self.command, sorted(self.environment.items()), self.port]
+        return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a started process.
+
+    Attributes:
+        pid: The process id, which is the session's id too.
+        created: The process' start time in seconds since 1970, which tells it from a later one of the same id.
+        fingerprint: The service's fingerprint when it was started.
+        port: The port that it was told to listen on.
+        stop_signal: The number of the signal that ends it in order.
+    """
+
+    name: str
+    pid: int
+    created: float
+    fingerprint: str
+    port: int | None
+    stop_signal: int
+
+    def leader(self) -> psutil.Process | None:
+        """Return the process, or None when it has ended."""
+        try:
+            process = psutil.Process(self.pid)
+            alive = process.create_time() == self.created and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return None
+        return process if alive else None
+
+    def members(self) -> list[psutil.Process]:
+        """Return the living processes of the session, the leader and what it forked."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.pid and process.create_time() >= self.created:
+                    found.append(process)
+            except (OSError, psutil.Error):  # it ended meanwhile
+                continue
+        return found
+
+
+def records(home: Home) -> dict[str, Record]:
+    """Return what was started in this home and not yet stopped, by name."""
+    found = [Record(**json.loads(path.read_text())) for path in sorted(home.records.glob("*.json"))]
+    return {record.name: record for record in found}
+
+
+def is_running(home: Home, service: Service) -> bool:
+    """Say whether the service's process lives, was started with the same settings and does its work."""
+    record = records(home).get(service.name)
+    same = record is not None and record.leader() is not None and record.fingerprint == service.fingerprint
+    return same and service.healthy()
+
+
+def _path(home: Home, name: str) -> Path:
+    return home.records / f"{name}.json"
+
+
+def log_file(home: Home, name: str) -> Path:
+    """Return where the output of the service `name` goes."""
+    return home.logs / f"{name}.log"
+
+
+def start(home: Home, service: Service) -> None:
+    """Start the service, after what is left of an earlier process of its name has been stopped."""
+    stop(home, service.name)
+    spawn(home, service)
+
+
+def spawn(home: Home, service: Service, record_as: str | None = None) -> Record:
+    """Start a process of the service and remember it under the service's name or another."""
+    path = log_file(home, service.name)
+    if path.exists() and path.stat().st_size > LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))
+    with path.open("ab") as log:
+        process = subprocess.Popen(
+            service.command,
+            env=inherited_environment() | dict(service.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd="/",
+            **as_user(service.user),
+        )
+    record = Record(
+        name=record_as or service.name,
+        pid=process.pid,
+        created=psutil.Process(process.pid).create_time(),
+        fingerprint=service.fingerprint,
+        port=service.port,
+        stop_signal=int(service.stop_signal),
+    )
+    write_atomically(_path(home, record.name), json.dumps(asdict(record)), mode=0o600)
+    return record
+
+
+def as_user(name: str | None) -> dict[str, Any]:
+    """Return the arguments with which subprocess starts a program as the user `name`, without this one's groups."""
+    return {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []} if name else {}
+
+
+def inherited_environment() -> dict[str, str]:
+    """Return this process' environment without the user's own settings for the programs that run here."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_SETTINGS)}
+
+
+def rename(home: Home, record: Record, name: str) -> None:
+    """Remember a process under another name, in place of what that name stood for."""
+    write_atomically(_path(home, name), json.dumps(asdict(replace(record, name=name))), mode=0o600)
+    _path(home, record.name).unlink()
+
+
+def wait_until_healthy(home: Home, service: Service, seconds: float) -> None:
+    """Wait until the started service does its work.
+
+    Raises:
+        LaptopError: Its process ended, or it was not healthy after `seconds`; the end of its log is in the message.
+    """
+    record = records(home)[service.name]
+    wait_for(home, service, record, seconds)
+
+
+def wait_for(home: Home, service: Service, record: Record, seconds: float) -> None:
+    """Wait like `wait_until_healthy`, for the process of `record`."""
+    deadline = time.monotonic() + seconds
+    while not service.healthy():
+        if record.leader() is None:
+            raise LaptopError(f"{service.name} ended while it was starting\n{log_tail(home, service.name)}")
+        if time.monotonic() > deadline:
+            raise LaptopError(f"{service.name} did not answer within {seconds:.0f} s\n{log_tail(home, service.name)}")
+        time.sleep(0.2)
+
+
+def stop(home: Home, name: str) -> bool:
+    """Stop the service `name` with all that it forked; say whether something was running.
+
+    The leader gets its own signal and time to end in order; what is left after that is killed.
+    """
+    record = records(home).get(name)
+    if record is None:
+        return False
+    found = end(record)
+    _path(home, name).unlink(missing_ok=True)
+    return found
+
+
+def end(record: Record) -> bool:
+    """End the process of `record` and all that it forked; say whether something was running."""
+    leader, members = record.leader(), record.members()
+    if leader is not None:
+        leader.send_signal(record.stop_signal)
+        psutil.wait_procs([leader], timeout=STOP_SECONDS)
+    for process in record.members():
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(members, timeout=5)
+    return bool(members)
+
+
+def free_port(preferred: int, taken: set[int]) -> int:
+    """Return the first port from `preferred` on that nothing on this machine listens on.
+
+    Raises:
+        LaptopError: None of the next 200 is free.
+    """
+    for port in range(preferred, preferred + 200):
+        if port not in taken and port_is_free(port):
+            return port
+    raise LaptopError(f"no port between {preferred} and {preferred + 199} is free: stop what listens there")
+
+
+def port_is_free(port: int) -> bool:
+    """Say whether a server could bind the port, on the loopback address and on all addresses alike."""
+    for address in (LOOPBACK, ""):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError:
+                return False
+    return True
+
+
+def log_tail(home: Home, name: str) -> str:
+    """Return where the log is and its last lines."""
+    path = log_file(home, name)
+    lines = path.read_text(errors="replace").splitlines()[-LOG_LINES_IN_ERROR:]
+    return "\n".join([f"its log, {path}, ends with:", *(f"  {line}" for line in lines)])

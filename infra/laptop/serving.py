@@ -1,0 +1,81 @@
+"""The model server as a process, replaced without a gap when another model is rolled out."""
+
+import sys
+
+import httpx
+
+from infra.laptop import model_registry, processes
+from infra.laptop.home import REPOSITORY, Home
+from infra.laptop.object_store import BUCKETS, client_environment
+from infra.laptop.processes import LOOPBACK, THREADS, Service
+
+MODEL = "image_classifier"
+PROGRAM = REPOSITORY / "images" / "serving" / "serving.py"
+NEXT = "serving-next"
+START_SECONDS = 90.0
+
+
+def url(ports: dict[str, int]) -> str:
+    """Return the address of the endpoint."""
+    return f"http://{LOOPBACK}:{ports['serving']}"
+
+
+def service(home: Home, ports: dict[str, int], version: str) -> Service:
+    """Return the server of one version of the model."""
+    port = ports["serving"]
+    return Service(
+        name="serving",
+        command=(sys.executable, str(PROGRAM)),
+        environment={
+            **client_environment(home, ports["s3"]),
+            **THREADS,
+            "MLFLOW_TRACKING_URI": model_registry.url(ports),
+            "ARTIFACTS_BUCKET": BUCKETS["artifacts"],
+            "MODEL_VERSION": version,
+            "PYTHONPATH": str(REPOSITORY / "dags"),
+            "SERVING_HOST": LOOPBACK,
+            "SERVING_PORT": str(port),
+        },
+        port=port,
+        healthy=lambda: served_version(ports) == version,
+    )
+
+
+def roll_out(home: Home, ports: dict[str, int], version: str) -> None:
+    """Serve `version`: the new process shares the port and answers before the old one is stopped.
+
+    Raises:
+        LaptopError: The new process did not answer; the old one keeps serving.
+    """
+    wanted = service(home, ports, version)
+    processes.stop(home, NEXT)
+    if processes.is_running(home, wanted):
+        return
+    successor = processes.spawn(home, wanted, record_as=NEXT)
+    try:
+        processes.wait_for(home, wanted, successor, START_SECONDS)
+    except BaseException:
+        processes.stop(home, NEXT)
+        raise
+    predecessor = processes.records(home).get(wanted.name)
+    processes.rename(home, successor, wanted.name)
+    if predecessor:
+        processes.end(predecessor)
+
+
+def champion(ports: dict[str, int]) -> str | None:
+    """Return the version that the alias `champion` names in the model registry, or None before there is one."""
+    answer = httpx.get(
+        f"{model_registry.url(ports)}/api/2.0/mlflow/registered-models/alias",
+        params={"name": MODEL, "alias": "champion"},
+        timeout=10,
+    )
+    return str(answer.json()["model_version"]["version"]) if answer.status_code == 200 else None
+
+
+def served_version(ports: dict[str, int]) -> str | None:
+    """Return the version that answers, or None when nothing does."""
+    try:
+        return str(httpx.get(f"{url(ports)}/healthz", timeout=2).json()["version"])
+    except (httpx.TransportError, ValueError, KeyError):
+        return None
