@@ -1,0 +1,134 @@
+"""The task `deploy` against a real API server, scheduler and kubelet, in a namespace under Pod Security `restricted`.
+
+The image answers like images/serving and holds no model: what is proven here is the rollout.
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from kubernetes import client, config
+
+from ml_common import kubernetes_rollout
+from ml_common.errors import PermanentError
+from ml_common.serving_manifests import NAME, ServingSettings
+
+NAMESPACE = "serving-rollout-test"
+IMAGE = "example.com/serving-rollout-test:1"
+BASE_IMAGE = os.environ.get("TEST_BASE_IMAGE", "localhost/debian-python")
+SERVER = """
+import json, os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"version": os.environ["MODEL_VERSION"]}).encode())
+
+if os.environ["MODEL_VERSION"] == "broken":
+    raise SystemExit("the model cannot be loaded")
+HTTPServer(("0.0.0.0", int(os.environ["SERVING_PORT"])), Handler).serve_forever()
+"""
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Build the image with buildah and bring it onto the node with the command in TEST_LOAD_IMAGE."""
+    folder: Path = tmp_path_factory.mktemp("image")
+    (folder / "server.py").write_text(SERVER)
+    (folder / "Dockerfile").write_text(
+        f'FROM {BASE_IMAGE}\nCOPY server.py /server.py\nENTRYPOINT ["python3", "-u", "/server.py"]\n'
+    )
+    local = "localhost/serving-rollout-test"
+    environment = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
+    subprocess.run(["buildah", "build", "-q", "-t", local, str(folder)], check=True, env=environment)
+    subprocess.run([*os.environ["TEST_LOAD_IMAGE"].split(), local, IMAGE], check=True)
+    return IMAGE
+
+
+@pytest.fixture(scope="module")
+def core() -> client.CoreV1Api:
+    config.load_kube_config()
+    return client.CoreV1Api()
+
+
+@pytest.fixture(scope="module")
+def namespace(core: client.CoreV1Api) -> Iterator[str]:
+    enforced = {"pod-security.kubernetes.io/enforce": "restricted"}
+    core.create_namespace(client.V1Namespace(metadata=client.V1ObjectMeta(name=NAMESPACE, labels=enforced)))
+    wait_until(lambda: core.list_namespaced_service_account(NAMESPACE, field_selector="metadata.name=default").items)
+    yield NAMESPACE
+    core.delete_namespace(NAMESPACE)
+
+
+@pytest.fixture
+def served(namespace: str, image: str) -> ServingSettings:
+    """Version 1, rolled out."""
+    settings = ServingSettings(namespace, image, "default")
+    assert kubernetes_rollout.roll_out(settings, "1") == f"http://{NAME}.{namespace}.svc"
+    return settings
+
+
+def wait_until(condition: Any, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def served_version(core: client.CoreV1Api) -> str:
+    """Ask the Service as a pod of the cluster would: by its address."""
+    address = core.read_namespaced_service(NAME, NAMESPACE).spec.cluster_ip
+    return str(httpx.get(f"http://{address}/healthz", timeout=10).json()["version"])
+
+
+def deployment() -> Any:
+    return client.AppsV1Api().read_namespaced_deployment(NAME, NAMESPACE)
+
+
+def test_a_version_answers_over_its_service(served: ServingSettings, core: client.CoreV1Api) -> None:
+    assert served_version(core) == "1"
+
+
+def test_rolling_out_the_same_version_again_changes_nothing(served: ServingSettings, core: client.CoreV1Api) -> None:
+    before = deployment().metadata.generation
+    kubernetes_rollout.roll_out(served, "1")
+    assert deployment().metadata.generation == before
+
+
+def test_another_version_replaces_it(served: ServingSettings, core: client.CoreV1Api) -> None:
+    kubernetes_rollout.roll_out(served, "2")
+    assert served_version(core) == "2"
+
+
+def test_a_version_that_cannot_start_is_refused_within_a_minute_and_the_old_one_keeps_serving(
+    served: ServingSettings, core: client.CoreV1Api
+) -> None:
+    began = time.monotonic()
+    with pytest.raises(PermanentError, match="the old version keeps serving: CrashLoopBackOff"):
+        kubernetes_rollout.roll_out(served, "broken")
+    assert time.monotonic() - began < 60
+    assert served_version(core) == "1"
+
+
+def test_an_image_that_cannot_be_pulled_is_named_within_a_minute_and_the_old_one_keeps_serving(
+    served: ServingSettings, core: client.CoreV1Api
+) -> None:
+    missing = ServingSettings(served.namespace, "example.com/no-such-image:1", "default")
+    began = time.monotonic()
+    with pytest.raises(PermanentError, match=r"ErrImagePull|ImagePullBackOff") as refused:
+        kubernetes_rollout.roll_out(missing, "3")
+    assert "example.com/no-such-image:1" in str(refused.value)
+    assert time.monotonic() - began < 60
+    assert served_version(core) == "1"
+
+
+def test_a_namespace_that_is_not_there_is_named(served: ServingSettings) -> None:
+    with pytest.raises(PermanentError, match="404"):
+        kubernetes_rollout.roll_out(ServingSettings("no-such-namespace", served.image, "default"), "1")

@@ -1,0 +1,261 @@
+"""The pipeline of `make up` for real, in a home and on ports of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from PIL import Image, ImageDraw
+
+from infra.laptop import object_store, ports, processes, serving
+from infra.laptop.home import Home, write_atomically
+from infra.laptop.images import DIGITS_PREFIX, digits
+from infra.laptop.laptop import Laptop
+
+MINUTE = 60
+
+
+@dataclass(frozen=True)
+class Up:
+    """What one `up` printed, and how it ended."""
+
+    code: int
+    output: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The laptop mode in a home of its own."""
+
+    home: Home
+
+    def run(self, *arguments: str, minutes: float = 10) -> Up:
+        command = [sys.executable, "-m", "infra.laptop", "--home", str(self.home.root), *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=minutes * MINUTE)
+        return Up(done.returncode, done.stdout, done.stderr)
+
+    @property
+    def laptop(self) -> Laptop:
+        return Laptop.known(self.home)
+
+    def report(self) -> dict[str, Any]:
+        return dict(json.loads((self.home.results / "report.json").read_text()))
+
+    def pids(self) -> dict[str, int]:
+        return {name: record.pid for name, record in processes.records(self.home).items()}
+
+    def keys(self, bucket: str) -> set[str]:
+        pages = self.laptop.s3.get_paginator("list_objects_v2").paginate(Bucket=object_store.BUCKETS[bucket])
+        return {entry["Key"] for page in pages for entry in page.get("Contents", [])}
+
+    def versions(self) -> list[str]:
+        answer = httpx.get(
+            f"http://127.0.0.1:{self.laptop.ports['mlflow']}/api/2.0/mlflow/model-versions/search",
+            params={"filter": "name = 'image_classifier'"},
+        )
+        return [version["version"] for version in answer.json().get("model_versions", [])]
+
+    def predict(self, picture: bytes) -> str:
+        answer = httpx.post(f"{serving.url(self.laptop.ports)}/predict", files={"image": picture}, timeout=30)
+        return str(answer.json()["class"])
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    home = Home(tmp_path_factory.mktemp("laptop") / "home with space")
+    home.create()
+    own = dict(zip(ports.PREFERRED, free_ports(len(ports.PREFERRED)), strict=True))
+    write_atomically(home.root / "ports.json", json.dumps(own))
+    machine = Machine(home)
+    yield machine
+    machine.run("clean")
+
+
+@pytest.fixture(scope="module")
+def first(machine: Machine) -> Up:
+    return machine.run("up")
+
+
+def free_ports(count: int) -> list[int]:
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(processes.free_port(21000, taken=found))
+    return sorted(found)
+
+
+def members(machine: Machine) -> list[psutil.Process]:
+    return [member for record in processes.records(machine.home).values() for member in record.members()]
+
+
+def test_up_trains_registers_and_serves_a_model_of_real_images(machine: Machine, first: Up) -> None:
+    assert first.code == 0, first.error
+    report = machine.report()
+    assert report["accuracy"] >= 0.97
+    assert report["promoted"]
+    assert set(report["per_class"]) == set("0123456789")
+    assert f"accuracy {report['accuracy']:.4f}" in first.output
+    for picture in ("confusion_matrix.png", "predictions.png"):
+        assert Image.open(machine.home.results / picture).width > 300
+    assert report["model_uri"].startswith("s3://airflow-artifacts/")
+    assert machine.versions() == [report["version"]] == [serving.champion(machine.laptop.ports)]
+
+
+def test_the_printed_curl_line_classifies_an_image(first: Up) -> None:
+    line = next(line for line in first.output.splitlines() if "curl" in line).strip()
+    answer = json.loads(subprocess.run(line, shell=True, check=True, capture_output=True, text=True).stdout)
+    assert answer["class"] == "0"  # the first image under the prefix
+    assert answer["probabilities"].keys() == set("0123456789")
+
+
+def test_the_endpoint_knows_the_digits(machine: Machine, first: Up) -> None:
+    sample = list(digits())[::60]
+    right = sum(machine.predict(digit.read()) == digit.name.split("/")[0] for digit in sample)
+    assert right / len(sample) >= 0.9
+
+
+def test_every_printed_address_answers(machine: Machine, first: Up) -> None:
+    addresses = re.findall(r"http://127\.0\.0\.1:\d+\S*", first.output)
+    assert len(addresses) >= 4
+    for address in addresses:
+        expected = 405 if address.endswith("/predict") else 404 if address == serving.url(machine.laptop.ports) else 200
+        assert httpx.get(address, follow_redirects=True, timeout=30).status_code == expected, address
+
+
+def test_task_logs_are_in_the_logs_bucket(machine: Machine, first: Up) -> None:
+    logged = {match[1] for key in machine.keys("logs") if (match := re.search(r"task_id=(\w+)/", key))}
+    assert {"validate", "train", "gate", "deploy", "smoke_test"} <= logged
+
+
+def test_everything_listens_on_the_loopback_address_only(machine: Machine, first: Up) -> None:
+    listening = {c.laddr for m in members(machine) for c in m.net_connections("inet") if c.status == "LISTEN"}
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+    assert {address.port for address in listening} >= set(machine.laptop.ports.values())
+
+
+def test_no_secret_is_in_a_process_argument_or_a_log(machine: Machine, first: Up) -> None:
+    secrets = [secret for secret in machine.home.secrets.__dict__.values() if not secret.startswith("AKIA")]
+    arguments = " ".join(" ".join(member.cmdline()) for member in members(machine))
+    logs = " ".join(path.read_text(errors="replace") for path in machine.home.logs.rglob("*.log"))
+    assert not [secret for secret in secrets if secret in arguments]
+    assert not [secret for secret in secrets if secret in logs]
+
+
+def test_status_shows_every_process_healthy(machine: Machine, first: Up) -> None:
+    status = machine.run("status")
+    assert status.code == 0, status.output
+    for name in (*ports.PREFERRED, "dag-processor", "triggerer"):
+        assert re.search(rf"^{name} +\d+ .*healthy", status.output, re.MULTILINE), name
+
+
+def test_up_again_keeps_the_services_seeds_nothing_and_makes_no_duplicate(machine: Machine, first: Up) -> None:
+    pids, artifacts, data, versions = (
+        machine.pids(),
+        machine.keys("artifacts"),
+        machine.keys("data"),
+        machine.versions(),
+    )
+    again = machine.run("up")
+    assert again.code == 0, again.error
+    assert f"{DIGITS_PREFIX} is up to date" in again.output
+    assert "starting" not in again.output
+    assert machine.pids() == pids
+    assert machine.versions() == versions
+    assert machine.keys("data") == data
+    assert {key for key in machine.keys("artifacts") - artifacts if not key.endswith("/report.json")} == set()
+    assert machine.report()["training_reused"]
+
+
+def test_a_refused_parameter_is_named_and_no_run_is_started(machine: Machine, first: Up) -> None:
+    refused = machine.run("up", "--params", "epochs=many")
+    assert refused.code == 1
+    assert "error: Airflow refused the parameters" in refused.error
+    assert "epochs" in refused.error
+    assert len(refused.error.splitlines()) == 1
+
+
+def test_a_model_below_the_minimum_does_not_replace_the_champion(machine: Machine, first: Up, tmp_path: Path) -> None:
+    """Noise cannot be learned; with it come a truncated file, an empty one and one of another mode."""
+    champion = serving.champion(machine.laptop.ports)
+    for name in ("left", "right"):
+        (tmp_path / "noise" / name).mkdir(parents=True)
+        for index in range(20):
+            picture = Image.effect_noise((16, 16), 100)
+            picture.save(tmp_path / "noise" / name / f"{index} ü.png")
+    (tmp_path / "noise/left/empty.png").write_bytes(b"")
+    whole = (tmp_path / "noise/left/0 ü.png").read_bytes()
+    (tmp_path / "noise/left/truncated.png").write_bytes(whole[: len(whole) // 2])
+    Image.new("CMYK", (16, 16), (10, 200, 30, 0)).save(tmp_path / "noise/right/cmyk.jpg")
+    failed = machine.run("up", "--images", str(tmp_path / "noise"), "--params", "epochs=1 minimum_accuracy=0.99")
+    assert failed.code == 1
+    assert "failed in gate" in failed.error
+    assert "keeps serving version" in failed.error
+    assert serving.champion(machine.laptop.ports) == champion == serving.served_version(machine.laptop.ports)
+    quarantined = {key for key in machine.keys("data") if key.startswith("quarantine/")}
+    assert {key.rsplit("/", 1)[1] for key in quarantined} == {"empty.png", "truncated.png"}
+
+
+def test_a_folder_of_the_users_own_becomes_the_champion(machine: Machine, first: Up, tmp_path: Path) -> None:
+    for name, shape in (("ring", "ellipse"), ("box", "rectangle")):
+        (tmp_path / "shapes" / name).mkdir(parents=True)
+        for index in range(40):
+            picture = Image.new("RGBA", (64, 64), (255, 255, 255, 255))
+            corner = (4 + index % 8, 4 + index // 8, 40 + index % 16, 40 + index // 4)
+            getattr(ImageDraw.Draw(picture), shape)(corner, outline=(index, 0, 90, 255), width=5)
+            picture.save(tmp_path / "shapes" / name / f"{index}.png")
+    done = machine.run("up", "--images", str(tmp_path / "shapes"), "--params", "minimum_accuracy=0.8 epochs=8")
+    assert done.code == 0, done.error
+    assert machine.report()["promoted"]
+    assert machine.predict((tmp_path / "shapes/ring/3.png").read_bytes()) == "ring"
+    assert machine.predict((tmp_path / "shapes/box/3.png").read_bytes()) == "box"
+
+
+def test_after_kill_9_of_one_process_and_then_of_all_up_recovers_with_nothing_lost(machine: Machine, first: Up) -> None:
+    before = machine.keys("data") | machine.keys("artifacts")
+    versions, champion = machine.versions(), serving.champion(machine.laptop.ports)
+    os.kill(machine.pids()["scheduler"], signal.SIGKILL)
+    assert machine.run("up", "--no-run").code == 0
+    for member in members(machine):
+        member.kill()
+    assert machine.run("status").code == 1
+    started = time.monotonic()
+    recovered = machine.run("up", "--no-run")
+    print(f"recovered after {time.monotonic() - started:.1f} s")
+    assert recovered.code == 0, recovered.error
+    assert machine.keys("data") | machine.keys("artifacts") == before
+    assert machine.versions() == versions
+    assert serving.served_version(machine.laptop.ports) == champion
+
+
+def test_a_port_that_something_else_took_meanwhile_is_replaced(machine: Machine, first: Up) -> None:
+    taken = machine.laptop.ports["mlflow"]
+    processes.stop(machine.home, "mlflow")
+    with subprocess.Popen(
+        [sys.executable, "-m", "http.server", str(taken), "--bind", "127.0.0.1"], stderr=subprocess.DEVNULL
+    ) as other:
+        while processes.port_is_free(taken):
+            time.sleep(0.05)
+        moved = machine.run("up", "--no-run")
+        other.kill()
+    assert moved.code == 0, moved.error
+    assert machine.laptop.ports["mlflow"] != taken
+    assert machine.run("status").code == 0
+
+
+def test_down_stops_everything_and_keeps_the_data_and_clean_drops_it(machine: Machine, first: Up) -> None:
+    running = members(machine)
+    assert machine.run("down").code == 0
+    assert not [process for process in running if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    assert (machine.home.database / "PG_VERSION").exists()
+    assert machine.run("clean").code == 0
+    assert not machine.home.root.exists()

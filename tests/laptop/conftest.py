@@ -1,0 +1,12 @@
+from pathlib import Path
+
+import pytest
+
+from infra.laptop.home import Home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    home.create()
+    return home

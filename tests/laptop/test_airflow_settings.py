@@ -1,0 +1,37 @@
+from infra.helm_values import airflow_settings
+from infra.laptop import airflow, ports
+from infra.laptop.home import Home
+
+EXPECTED_OVERRIDES = {
+    # what a laptop must change of what the clusters share
+    ("dag_processor", "parsing_processes"),
+}
+
+
+def test_the_laptop_runs_with_the_settings_of_the_helm_values(home: Home) -> None:
+    variables = airflow.environment(home, ports.choose(home))
+    overridden = {
+        (section, option)
+        for section, options in airflow.overrides(home, ports.choose(home)).items()
+        for option in options
+    }
+    shared = {(section, option) for section, options in airflow_settings().items() for option in options}
+    assert shared & overridden == EXPECTED_OVERRIDES
+    for section, options in airflow_settings().items():
+        for option, value in options.items():
+            if (section, option) not in EXPECTED_OVERRIDES:
+                assert variables[f"AIRFLOW__{section.upper()}__{option.upper()}"] == value
+
+
+def test_every_address_that_airflow_listens_on_or_calls_is_the_loopback_address(home: Home) -> None:
+    variables = airflow.environment(home, ports.choose(home))
+    for name in (
+        "AIRFLOW__API__HOST",
+        "AIRFLOW__API__BASE_URL",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_HOST",
+        "AWS_ENDPOINT_URL",
+        "MLFLOW_TRACKING_URI",
+    ):
+        assert "127.0.0.1" in variables[name], name

@@ -1,0 +1,143 @@
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from infra.laptop import ports, processes
+from infra.laptop.errors import LaptopError
+from infra.laptop.home import Home
+from infra.laptop.processes import Service
+
+SLEEPER = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(300)")
+WITH_CHILD = (
+    sys.executable,
+    "-c",
+    "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)']); "
+    "print('up', flush=True); time.sleep(300)",
+)
+
+
+def service(home: Home, command: tuple[str, ...] = SLEEPER, **environment: str) -> Service:
+    log = processes.log_file(home, "sleeper")
+    return Service("sleeper", command, environment, None, healthy=lambda: log.exists() and "up" in log.read_text())
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running(home: Home) -> Iterator[None]:
+    yield
+    processes.stop(home, "sleeper")
+
+
+def start(home: Home, wanted: Service) -> processes.Record:
+    processes.start(home, wanted)
+    processes.wait_until_healthy(home, wanted, 10)
+    return processes.records(home)["sleeper"]
+
+
+def wait_for_members(record: processes.Record, count: int) -> list[psutil.Process]:
+    deadline = time.monotonic() + 10
+    while len(record.members()) < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return record.members()
+
+
+def test_a_started_service_is_running_and_a_stopped_one_is_not(home: Home) -> None:
+    wanted = service(home)
+    record = start(home, wanted)
+    assert processes.is_running(home, wanted)
+    assert processes.stop(home, "sleeper")
+    assert not psutil.pid_exists(record.pid)
+    assert not processes.is_running(home, wanted)
+    assert not processes.stop(home, "sleeper")
+
+
+def test_a_service_with_other_settings_is_not_the_one_that_runs(home: Home) -> None:
+    start(home, service(home))
+    assert not processes.is_running(home, service(home, LEVEL="debug"))
+
+
+def test_what_a_killed_service_forked_is_stopped(home: Home) -> None:
+    record = start(home, service(home, WITH_CHILD))
+    members = wait_for_members(record, 2)
+    assert len(members) == 2
+    os.kill(record.pid, signal.SIGKILL)
+    os.waitpid(record.pid, 0)
+    assert record.leader() is None
+    assert len(record.members()) == 1
+    processes.stop(home, "sleeper")
+    assert not any(process.is_running() for process in members)
+
+
+def test_a_process_that_only_has_the_recorded_id_is_left_alone(home: Home) -> None:
+    record = start(home, service(home))
+    stranger = processes.Record("sleeper", record.pid, record.created + 1, "", None, int(signal.SIGTERM))
+    assert stranger.leader() is None
+    assert not processes.end(stranger)
+    assert psutil.pid_exists(record.pid)
+
+
+def test_a_service_that_ends_at_once_is_reported_with_the_end_of_its_log(home: Home) -> None:
+    failing = (sys.executable, "-c", "import sys; sys.exit('no such database')")
+    wanted = Service("sleeper", failing, {}, None, healthy=lambda: False)
+    processes.start(home, wanted)
+    with pytest.raises(LaptopError, match=r"sleeper ended while it was starting(.|\n)*no such database"):
+        processes.wait_until_healthy(home, wanted, 10)
+
+
+def test_a_service_that_never_answers_is_reported_after_the_time_it_was_given(home: Home) -> None:
+    wanted = Service("sleeper", SLEEPER, {}, None, healthy=lambda: False)
+    processes.start(home, wanted)
+    with pytest.raises(LaptopError, match="sleeper did not answer within 0 s"):
+        processes.wait_until_healthy(home, wanted, 0.3)
+
+
+def test_the_settings_of_a_user_for_the_same_programs_do_not_reach_a_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("AIRFLOW__CORE__EXECUTOR", "AWS_PROFILE", "MLFLOW_TRACKING_URI", "PGHOST", "PYTHONPATH"):
+        monkeypatch.setenv(name, "the user's own")
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    inherited = processes.inherited_environment()
+    assert "the user's own" not in inherited.values()
+    assert inherited["LANG"] == "C.UTF-8"
+
+
+def test_a_large_log_is_put_aside_when_its_service_starts(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "LOG_BYTES", 10)
+    log = processes.log_file(home, "sleeper")
+    log.write_text("a line of an earlier process\n")
+    start(home, service(home))
+    assert log.with_suffix(".log.1").read_text() == "a line of an earlier process\n"
+    assert log.read_text() == "up\n"
+
+
+def test_a_taken_port_is_passed_over(home: Home) -> None:
+    with socket.socket() as taken:
+        taken.bind((processes.LOOPBACK, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert not processes.port_is_free(port)
+        assert processes.free_port(port, taken=set()) > port
+
+
+def test_chosen_ports_are_kept_and_only_a_taken_one_is_chosen_anew(home: Home) -> None:
+    first = ports.choose(home)
+    assert ports.choose(home) == first
+    assert ports.kept(home) == first
+    with socket.socket() as taken:
+        taken.bind((processes.LOOPBACK, first["mlflow"]))
+        taken.listen()
+        second = ports.choose(home)
+    changed = {name for name in first if first[name] != second[name]}
+    assert changed == {"mlflow"}
+    assert len(set(second.values())) == len(second)
+
+
+def test_commands_on_a_home_in_which_nothing_was_started_say_so(home: Home) -> None:
+    with pytest.raises(LaptopError, match=r"nothing was ever started in .*: run `make up`"):
+        ports.kept(home)
