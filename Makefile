@@ -1,0 +1,73 @@
+# Every operation of the bundle. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv/bin
+LAPTOP := $(VENV)/python -m infra.laptop
+READY := .venv/ready .venv-mlflow/ready
+
+.PHONY: help
+help: ## List the commands
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+##@ On this machine, with nothing but Python
+
+.PHONY: up
+up: $(READY) ## Start Airflow, train the image classifier and serve it (IMAGES=<folder>, PARAMS="epochs=3")
+	@$(LAPTOP) up $(if $(IMAGES),--images "$(IMAGES)") $(if $(PARAMS),--params "$(PARAMS)")
+
+.PHONY: down
+down: .venv/ready ## Stop what `make up` started; data is kept
+	@$(LAPTOP) down
+
+.PHONY: clean
+clean: .venv/ready ## Stop what `make up` started and delete its data
+	@$(LAPTOP) clean
+
+.PHONY: status
+status: .venv/ready ## Show each process, its port, health, memory and log file
+	@$(LAPTOP) status
+
+.PHONY: logs
+logs: .venv/ready ## Follow the log of one process (S=scheduler)
+	@$(LAPTOP) logs $(S)
+
+.PHONY: bench-local
+bench-local: ## Measure `make up` from a fresh clone: stages, restart, memory, DAG parse times
+	@$(PYTHON) tests/bench_local.py
+
+##@ Development
+
+.PHONY: setup
+setup: $(READY) ## Create the virtual environments .venv and .venv-mlflow
+
+.PHONY: test
+test: $(READY) ## Run the whole offline test suite
+	@$(VENV)/python -m pytest --ignore tests/cluster
+
+.PHONY: test-cluster
+test-cluster: .venv/ready ## Prove the rollout on the Kubernetes cluster that KUBECONFIG names
+	@$(VENV)/python -m pytest tests/cluster
+
+.PHONY: lint
+lint: .venv/ready ## Check style and types of everything
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+
+.PHONY: format
+format: .venv/ready ## Rewrite the sources in the project's style
+	@$(VENV)/ruff check --fix-only .
+	@$(VENV)/ruff format .
+
+.PHONY: requirements
+requirements: ## Pin requirements/*.txt anew from requirements/*.in (UPGRADE=1: newest versions)
+	@.venv/bin/python infra/environments.py pin $(if $(UPGRADE),--upgrade)
+
+.venv/ready: requirements/dev.txt pyproject.toml infra/environments.py
+	@$(PYTHON) infra/environments.py create main
+
+.venv-mlflow/ready: requirements/mlflow.txt infra/environments.py
+	@$(PYTHON) infra/environments.py create mlflow

@@ -1,0 +1,70 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+REQUIREMENTS = sorted((REPOSITORY / "requirements").glob("*.txt"))
+
+
+def page_name(page: Path) -> str:
+    return page.name
+
+
+def pins(requirements: Path) -> set[str]:
+    return {line.partition(" ;")[0] for line in requirements.read_text().splitlines()}
+
+
+def makefile_targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):.*## ", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_make_command_of_a_page_exists(page: Path) -> None:
+    named = set(re.findall(r"\bmake ([a-z][a-z-]+)\b", "\n".join(re.findall(r"`+[^`]+`+", page.read_text()))))
+    assert named <= makefile_targets()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
+    missing = [link for link in links if not link.startswith("http") and not (page.parent / link).exists()]
+    assert missing == []
+
+
+def test_make_help_lists_every_target() -> None:
+    shown = subprocess.run(["make", "help"], cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
+    for target in makefile_targets():
+        assert f"make {target} " in shown
+
+
+@pytest.mark.parametrize("requirements", REQUIREMENTS, ids=page_name)
+def test_every_requirement_is_pinned_and_no_address_is_named(requirements: Path) -> None:
+    for line in requirements.read_text().splitlines():
+        assert re.fullmatch(r"[a-z0-9._-]+(\[[a-z0-9,._-]+\])?==[^\s;]+( ; .+)?", line), line
+
+
+@pytest.mark.parametrize("requirements", [file for file in REQUIREMENTS if file.name != "mlflow.txt"], ids=page_name)
+def test_the_environments_that_share_code_share_versions(requirements: Path) -> None:
+    assert pins(requirements) <= pins(REPOSITORY / "requirements" / "dev.txt")
+
+
+def test_the_mlflow_client_has_the_version_of_its_server() -> None:
+    def version(name: str, file: str) -> str:
+        found = re.search(rf"^{name}==(\S+)", (REPOSITORY / "requirements" / file).read_text(), re.MULTILINE)
+        assert found, f"{name} in {file}"
+        return found[1]
+
+    assert version("mlflow-skinny", "ml.txt") == version("mlflow", "mlflow.txt")
+
+
+def test_an_environment_is_refused_by_a_python_that_is_too_old(tmp_path: Path) -> None:
+    program = (REPOSITORY / "infra" / "environments.py").read_text().replace("(3, 11), (3, 14)", "(3, 98), (3, 99)")
+    (tmp_path / "environments.py").write_text(program)
+    command = [sys.executable, str(tmp_path / "environments.py"), "create", "main"]
+    refused = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: Python 3.98 to 3.99 is needed and python3 is 3.")
