@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import NoReturn
@@ -115,14 +116,17 @@ def pin(*, upgrade: bool) -> None:
         fail("uv is not there: run `make setup` first")
     for name in ("dev", "mlflow", "airflow", "ml", "serving", "infra"):
         source, target = REQUIREMENTS / f"{name}.in", REQUIREMENTS / f"{name}.txt"
-        command = [uv, "pip", "compile", "--quiet", "--universal", "--python-version", ".".join(map(str, SUPPORTED[0]))]
+        command = [uv, "pip", "compile", "--quiet", "--universal", "--python-version", version(SUPPORTED[0])]
         command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate", str(source)]
-        command += ["--upgrade"] if upgrade else ["--constraints", str(target)] if target.exists() else []
+        command += ["--upgrade"] if upgrade else []
         command += ["--constraints", str(REQUIREMENTS / "dev.txt")] if name not in ("dev", "mlflow") else []
-        result = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, env=environment())
-        if result.returncode != 0:
-            fail(f"{source.name} could not be resolved (uv's own words are above); it keeps the pins it has")
-        pins = [line for line in result.stdout.splitlines() if not CUDA_LIBRARIES.match(line)]
+        with tempfile.TemporaryDirectory() as folder:
+            # uv keeps the versions that it finds in its output file, where it can.
+            resolved = Path(folder, target.name)
+            resolved.write_text(target.read_text() if target.exists() else "")
+            unresolved = f"{source.name} could not be resolved (uv's own words are above); it keeps the pins it has"
+            run([*command, "--output-file", str(resolved)], unresolved)
+            pins = [line for line in resolved.read_text().splitlines() if not CUDA_LIBRARIES.match(line)]
         target.write_text("\n".join(pins) + "\n")
         say(f"{target.relative_to(REPOSITORY)}: {len(pins)} packages")
 
