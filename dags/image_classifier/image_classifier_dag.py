@@ -47,7 +47,13 @@ PARAMS = {
     "image_size": Param(32, type="integer", minimum=32, maximum=512, description="Side of the images in pixels."),
     "epochs": Param(6, type="integer", minimum=1, maximum=200, description="Passes over the training images."),
     "learning_rate": Param(0.001, type="number", exclusiveMinimum=0, maximum=1, description="Peak learning rate."),
-    "batch_size": Param(64, type="integer", minimum=2, maximum=1024, description="Images per step of training."),
+    "batch_size": Param(
+        64,
+        type="integer",
+        minimum=2,
+        maximum=1024,
+        description="Images per step of training; few images come in smaller batches.",
+    ),
     "minimum_accuracy": Param(
         0.97, type="number", minimum=0, maximum=1, description="Held-out accuracy below which the run fails."
     ),

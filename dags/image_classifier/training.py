@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 WEIGHT_DECAY = 0.05
 LABEL_SMOOTHING = 0.05
 WARM_UP_FRACTION = 0.2
+SHORTEST_SCHEDULE = 10  # steps; torch divides by the length of a warm-up, less one
+STEPS_PER_EPOCH = 20
+SMALLEST_BATCH = 8
 FINE_TUNING_GEOMETRY = Geometry(degrees=10, scale=0.1, shift=0.06)
 
 Batch = tuple[Tensor, Tensor]
@@ -55,8 +58,9 @@ def fit(
     network.to(device.torch_device, memory_format=device.memory_format)  # type: ignore[call-overload]
     network.train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    total_steps = max(epochs * steps_per_epoch, SHORTEST_SCHEDULE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=learning_rate, total_steps=epochs * steps_per_epoch, pct_start=WARM_UP_FRACTION
+        optimiser, max_lr=learning_rate, total_steps=total_steps, pct_start=WARM_UP_FRACTION
     )
     history = []
     for number in range(1, epochs + 1):
@@ -115,7 +119,11 @@ def fine_tune(
 
 
 def _batch_sizes(image_count: int, batch_size: int) -> list[int]:
-    """Sizes of an epoch's batches; a lone last image joins the batch before, for batch normalisation needs two."""
+    """Sizes of an epoch's batches; a lone last image joins the batch before, for batch normalisation needs two.
+
+    Few images come in smaller batches than `batch_size`: in a handful of steps nothing would be learned.
+    """
+    batch_size = min(batch_size, max(SMALLEST_BATCH, image_count // STEPS_PER_EPOCH))
     full, rest = divmod(image_count, batch_size)
     sizes = [batch_size] * full + ([rest] if rest else [])
     if len(sizes) > 1 and sizes[-1] == 1:

@@ -10,6 +10,7 @@ from image_classifier import checkpoints, evaluation, keys, registry, steps, tra
 from image_classifier.dataset import LabelledImage
 from image_classifier.model import Classifier
 from image_classifier.resnet import ResNet18
+from ml_common.device import cpu
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import MANIFEST, Bucket
 
@@ -194,3 +195,21 @@ def test_the_champion_is_measured_on_the_same_images_at_its_own_size(monkeypatch
 
 def test_steps_return_small_json_values() -> None:
     assert len(json.dumps(train())) < 1000
+
+
+def test_few_images_come_in_smaller_batches_and_many_in_full_ones() -> None:
+    assert training._batch_sizes(63, 64) == [8] * 7 + [7]
+    assert training._batch_sizes(1427, 64) == [64] * 22 + [19]
+    assert training._batch_sizes(9, 64) == [9]
+    assert training._batch_sizes(100, 4) == [4] * 25
+
+
+@pytest.mark.parametrize("image_count", [8, 16, 24, 32, 40, 48])
+def test_any_small_number_of_steps_can_be_trained(image_count: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (image_count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    labels = torch.arange(image_count) % 2
+    history = training.fine_tune(
+        ResNet18(2), images, labels, epochs=1, learning_rate=0.001, batch_size=8, seed=0, device=cpu(threads=1)
+    )
+    assert 0 < history[0].loss < 10
