@@ -49,17 +49,17 @@ def service(home: Home, port: int) -> Service:
 
 
 def prepare(home: Home) -> None:
-    """Create the data directory, once.
+    """Create the data directory, once, and let the user that PostgreSQL runs as reach it.
 
     Raises:
         LaptopError: PostgreSQL's initdb failed.
     """
-    if (home.database / "PG_VERSION").exists():
-        return
     user = _unprivileged_user()
     if user:
         _let_pass(home.root)
         _let_pass(PROGRAMS)
+    if (home.database / "PG_VERSION").exists():
+        return
     # Made under another name, so that a data directory is either complete or not there.
     unfinished = home.root / "postgres.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)

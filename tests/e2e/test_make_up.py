@@ -1,13 +1,15 @@
 """The pipeline of `make up` for real, in a home and on ports of its own."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,14 +74,16 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    home = Home(tmp_path_factory.mktemp("laptop") / "home with space")
+def machine() -> Iterator[Machine]:
+    folder = Path(tempfile.mkdtemp(prefix="laptop-"))  # not pytest's, which it closes to other users
+    home = Home(folder / "home with space")
     home.create()
     own = dict(zip(ports.PREFERRED, free_ports(len(ports.PREFERRED)), strict=True))
     write_atomically(home.root / "ports.json", json.dumps(own))
     machine = Machine(home)
     yield machine
     machine.run("clean")
+    folder.rmdir()
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +100,15 @@ def free_ports(count: int) -> list[int]:
 
 def members(machine: Machine) -> list[psutil.Process]:
     return [member for record in processes.records(machine.home).values() for member in record.members()]
+
+
+def each(processes: list[psutil.Process], look: Callable[[psutil.Process], Any]) -> list[Any]:
+    """Look at each process, but for those that ended meanwhile."""
+    seen = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            seen.append(look(process))
+    return seen
 
 
 def test_up_trains_registers_and_serves_a_model_of_real_images(machine: Machine, first: Up) -> None:
@@ -133,19 +146,26 @@ def test_every_printed_address_answers(machine: Machine, first: Up) -> None:
 
 
 def test_task_logs_are_in_the_logs_bucket(machine: Machine, first: Up) -> None:
-    logged = {match[1] for key in machine.keys("logs") if (match := re.search(r"task_id=(\w+)/", key))}
-    assert {"validate", "train", "gate", "deploy", "smoke_test"} <= logged
+    def logged() -> set[str]:
+        return {match[1] for key in machine.keys("logs") if (match := re.search(r"task_id=(\w+)/", key))}
+
+    deadline = time.monotonic() + 30  # a task's log is uploaded after its end
+    while not logged() >= {"validate", "train", "gate", "deploy", "smoke_test"}:
+        assert time.monotonic() < deadline, logged()
+        time.sleep(0.5)
 
 
 def test_everything_listens_on_the_loopback_address_only(machine: Machine, first: Up) -> None:
-    listening = {c.laddr for m in members(machine) for c in m.net_connections("inet") if c.status == "LISTEN"}
+    connections = each(members(machine), lambda member: member.net_connections("inet"))
+    listening = {c.laddr for found in connections for c in found if c.status == psutil.CONN_LISTEN}
     assert {address.ip for address in listening} == {"127.0.0.1"}
     assert {address.port for address in listening} >= set(machine.laptop.ports.values())
 
 
 def test_no_secret_is_in_a_process_argument_or_a_log(machine: Machine, first: Up) -> None:
     secrets = [secret for secret in machine.home.secrets.__dict__.values() if not secret.startswith("AKIA")]
-    arguments = " ".join(" ".join(member.cmdline()) for member in members(machine))
+    arguments = " ".join(" ".join(words) for words in each(members(machine), psutil.Process.cmdline))
+    assert "infra.laptop.s3_server" in arguments
     logs = " ".join(path.read_text(errors="replace") for path in machine.home.logs.rglob("*.log"))
     assert not [secret for secret in secrets if secret in arguments]
     assert not [secret for secret in secrets if secret in logs]
