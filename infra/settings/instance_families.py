@@ -1,0 +1,37 @@
+"""The EC2 instance families that EKS Auto Mode can start.
+
+https://docs.aws.amazon.com/eks/latest/userguide/automode-learn-instances.html#auto-supported-instances
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+Architecture = Literal["amd64", "arm64"]
+Families = Mapping[Architecture, frozenset[str]]
+
+# fmt: off
+CPU_FAMILIES: Families = {
+    "amd64": frozenset({
+        "c4", "c5", "c5a", "c5ad", "c5d", "c5n", "c6a", "c6i", "c6id", "c6in", "c7a", "c7i", "c7i-flex",
+        "m4", "m5", "m5a", "m5ad", "m5d", "m5dn", "m5n", "m5zn", "m6a", "m6i", "m6id", "m6idn", "m6in", "m7a", "m7i",
+        "m7i-flex",
+        "r4", "r5", "r5a", "r5ad", "r5b", "r5d", "r5dn", "r5n", "r6a", "r6i", "r6id", "r6idn", "r6in", "r7a", "r7i",
+        "r7iz",
+        "t2", "t3", "t3a",
+        "d3", "d3en", "i3", "i3en", "i4i", "x2idn", "x2iedn", "x2iezn", "z1d",
+    }),
+    "arm64": frozenset({
+        "c6g", "c6gd", "c6gn", "c7g", "c7gd", "c7gn", "c8g",
+        "m6g", "m6gd", "m7g", "m7gd", "m8g",
+        "r6g", "r6gd", "r7g", "r7gd", "r8g",
+        "t4g",
+        "i4g", "im4gn", "is4gen", "x2gd", "x8g",
+    }),
+}
+
+# Those with NVIDIA GPUs, which is what `nvidia.com/gpu` and CUDA in the images need.
+GPU_FAMILIES: Families = {
+    "amd64": frozenset({"g4dn", "g5", "g6", "g6e", "gr6", "p3", "p3dn", "p4d", "p5"}),
+    "arm64": frozenset({"g5g"}),
+}
+# fmt: on

@@ -1,0 +1,148 @@
+"""Read a stack file, and say in one sentence what is wrong with it."""
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, get_args
+
+import pulumi
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from infra.settings.models import Settings
+from infra.settings.rules import mistakes
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROJECT = "airflow"
+REGION_KEY = "aws:region"
+
+# It becomes part of the names of buckets, databases and repositories.
+STACK_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+class SettingsError(pulumi.RunError):
+    """A stack file that cannot be used: one sentence for each mistake, with the file and the key."""
+
+
+def load(stack: str, folder: Path = REPOSITORY) -> Settings:
+    """Read the settings of a stack.
+
+    They come from the file itself and not through `pulumi.Config`, which hands out only keys that are asked for and so
+    can never tell that one is misspelt; and what runs without Pulumi reads the same settings.
+
+    Raises:
+        SettingsError: There is no such file, or something in it is wrong.
+    """
+    if not STACK_NAME.fullmatch(stack):
+        raise SettingsError(
+            f"{stack} cannot be the name of a stack: AWS' names take small letters, digits and single hyphens"
+        )
+    path = folder / f"Pulumi.{stack}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(name for name, _ in _stack_files(folder)))
+        raise SettingsError(
+            f"{path.name} does not exist: choose one of the stacks {known}, or write it with `make stack`"
+        )
+    others = {
+        other.name: network for name, other in _stack_files(folder) if name != stack and (network := _network_of(other))
+    }
+    return parse(stack, path.name, _config(path), others)
+
+
+def parse(stack: str, file: str, config: Mapping[str, Any], other_networks: Mapping[str, IPv4Network]) -> Settings:
+    """Make settings of the `config` section of a stack file.
+
+    Raises:
+        SettingsError: Something in it is wrong.
+    """
+    values = {_field(key): value for key, value in config.items()}
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise SettingsError(_lines(file, (_sentence(details) for details in error.errors()))) from None
+    if found := list(mistakes(stack, settings, other_networks)):
+        raise SettingsError(_lines(file, (f"{_key(key.split('.'))}: {sentence}" for key, sentence in found)))
+    return settings
+
+
+def _stack_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.glob("Pulumi.*.yaml")):
+        yield path.name.split(".")[1], path
+
+
+def _config(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" at line {place.line + 1}" if place else ""
+        raise SettingsError(f"{path.name} is no YAML{where}: {getattr(error, 'problem', error)}") from None
+    config = content.get("config") if isinstance(content, dict) else None
+    if not isinstance(config, dict):
+        raise SettingsError(f"{path.name}: config is missing: it holds the settings, as in Pulumi.dev.yaml")
+    return config
+
+
+def _network_of(path: Path) -> IPv4Network | None:
+    """Return another stack's VPC; that stack's own mistakes are for whoever loads it."""
+    try:
+        return IPv4Network(_config(path)[f"{PROJECT}:network"]["cidr"])
+    except (SettingsError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _field(key: str) -> str:
+    return "region" if key == REGION_KEY else key.removeprefix(f"{PROJECT}:")
+
+
+def _key(location: list[str]) -> str:
+    """Write a field's place as it stands in the file."""
+    first, *rest = location
+    return ".".join([first if ":" in first else REGION_KEY if first == "region" else f"{PROJECT}:{first}", *rest])
+
+
+def _lines(file: str, sentences: Iterator[str]) -> str:
+    return "\n".join(f"{file}: {sentence}" for sentence in sentences)
+
+
+def _sentence(details: ErrorDetails) -> str:
+    location = [str(part) for part in details["loc"]]
+    key, value = _key(location), details["input"]
+    if details["type"] == "extra_forbidden":
+        return f"{key} is no setting: {_nearest(location)}"
+    if details["type"] == "missing":
+        description = _model_at(location[:-1]).model_fields[location[-1]].description
+        return f"{key} is missing: {description}"
+    if details["type"] == "string_pattern_mismatch":
+        return f"{key}: {value!r} is not allowed: it must match {details['ctx']['pattern']}"
+    return f"{key}: {value!r} is not allowed: {details['msg'][0].lower()}{details['msg'][1:]}"
+
+
+def _nearest(location: list[str]) -> str:
+    fields = sorted(_model_at(location[:-1]).model_fields)
+    near = get_close_matches(location[-1], fields, n=1)
+    parent = location[:-1]
+    return (
+        f"did you mean {_key([*parent, near[0]])}?"
+        if near
+        else f"choose from {', '.join(_key([*parent, f]) for f in fields)}"
+    )
+
+
+def _model_at(location: list[str]) -> type[BaseModel]:
+    """Return the model that holds the settings at a place such as node_pools, cpu."""
+    model: type[BaseModel] = Settings
+    for part in location:
+        if part.isdigit():
+            continue
+        model = _model_in(model.model_fields[part].annotation)
+    return model
+
+
+def _model_in(annotation: Any) -> type[BaseModel]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(_model_in(argument) for argument in get_args(annotation) if argument not in (type(None), ...))

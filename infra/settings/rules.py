@@ -1,0 +1,147 @@
+"""What settings must be together: each rule yields a key and a sentence for every mistake."""
+
+from collections.abc import Iterator, Mapping
+from ipaddress import IPv4Network
+
+from botocore.session import get_session
+
+from infra.settings.instance_families import CPU_FAMILIES, GPU_FAMILIES, Families
+from infra.settings.models import NodePoolSettings, Settings
+
+Mistake = tuple[str, str]
+
+PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
+ANYWHERE = IPv4Network("0.0.0.0/0")
+PROD = "prod"
+
+# A /16 is the largest VPC: https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html
+# In one smaller than a /20 a zone runs out of addresses at a few dozen nodes, for each takes them in blocks of 16 for
+# its pods: https://docs.aws.amazon.com/eks/latest/userguide/create-node-class.html
+VPC_PREFIXES = range(16, 21)
+
+# https://docs.aws.amazon.com/eks/latest/APIReference/API_KubernetesNetworkConfigRequest.html
+SERVICE_PREFIXES = range(12, 25)
+
+
+def mistakes(stack: str, settings: Settings, other_networks: Mapping[str, IPv4Network]) -> Iterator[Mistake]:
+    """Yield all mistakes; `other_networks` are the VPCs of the other stacks."""
+    yield from _region(settings)
+    yield from _addresses(settings, other_networks)
+    yield from _node_pools(settings)
+    yield from _database(settings)
+    if stack == PROD:
+        yield from _prod(settings)
+
+
+def _region(settings: Settings) -> Iterator[Mistake]:
+    regions = get_session().get_available_regions("eks")
+    if settings.region not in regions:
+        yield "aws:region", f"{settings.region} is no region with EKS: choose one of {', '.join(sorted(regions))}"
+        return
+    zones = settings.network.zones
+    for zone in zones:
+        if zone[:-1] != settings.region or not zone[-1].islower():
+            yield (
+                "network.zones",
+                f"{zone} is no zone of {settings.region}: use zones such as {settings.region}a, {settings.region}b",
+            )
+    if len(set(zones)) < len(zones):
+        yield "network.zones", f"{', '.join(zones)} has a zone twice: name each once"
+
+
+def _addresses(settings: Settings, other_networks: Mapping[str, IPv4Network]) -> Iterator[Mistake]:
+    vpc, services = settings.network.cidr, settings.cluster.service_cidr
+    yield from _private("network.cidr", vpc, VPC_PREFIXES)
+    yield from _private("cluster.service_cidr", services, SERVICE_PREFIXES)
+    if vpc.overlaps(services):
+        yield "network.cidr", f"{vpc} overlaps cluster.service_cidr, {services}: choose one that does not"
+    for name, other in other_networks.items():
+        if vpc.overlaps(other):
+            yield (
+                "network.cidr",
+                f"{vpc} overlaps {other} of {name}, so the two could never be connected: choose another",
+            )
+    if settings.protect and ANYWHERE in settings.cluster.public_access_cidrs:
+        yield "cluster.public_access_cidrs", f"{ANYWHERE} is everybody: name your networks where protect is true"
+
+
+def _private(key: str, network: IPv4Network, prefixes: range) -> Iterator[Mistake]:
+    if not any(network.subnet_of(private) for private in PRIVATE) or network.prefixlen not in prefixes:
+        yield (
+            key,
+            f"{network} is not allowed: choose a network of /{prefixes[0]} to /{prefixes[-1]} within "
+            f"{', '.join(map(str, PRIVATE))}",
+        )
+
+
+def _node_pools(settings: Settings) -> Iterator[Mistake]:
+    pools = settings.node_pools
+    yield from _families(
+        "node_pools.cpu",
+        pools.cpu,
+        allowed=CPU_FAMILIES,
+        misplaced=GPU_FAMILIES,
+        hint="nodes with GPUs belong into node_pools.gpu",
+    )
+    if pools.gpu:
+        yield from _families(
+            "node_pools.gpu",
+            pools.gpu,
+            allowed=GPU_FAMILIES,
+            misplaced=CPU_FAMILIES,
+            hint="nodes without GPUs belong into node_pools.cpu",
+        )
+    for name, pool in (("cpu", pools.cpu), ("gpu", pools.gpu)):
+        for number, budget in enumerate(pool.disruption_budgets if pool else ()):
+            if (budget.schedule is None) != (budget.duration is None):
+                yield (
+                    f"node_pools.{name}.disruption_budgets.{number}",
+                    "schedule and duration need each other: set both or none",
+                )
+
+
+def _families(
+    key: str,
+    pool: NodePoolSettings,
+    *,
+    allowed: Families,
+    misplaced: Families,
+    hint: str,
+) -> Iterator[Mistake]:
+    families = allowed[pool.architecture]
+    wrong = [family for family in pool.instance_families if any(family in others for others in misplaced.values())]
+    unknown = [family for family in pool.instance_families if family not in families and family not in wrong]
+    if wrong:
+        yield f"{key}.instance_families", f"{', '.join(wrong)}: {hint}"
+    if unknown:
+        yield (
+            f"{key}.instance_families",
+            f"EKS Auto Mode has no {pool.architecture} nodes of {', '.join(unknown)}: "
+            f"choose from {' '.join(sorted(families))}",
+        )
+
+
+def _database(settings: Settings) -> Iterator[Mistake]:
+    storage, most = settings.database.storage_gib, settings.database.max_storage_gib
+    # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_PIOPS.Autoscaling.html
+    if most * 10 < storage * 11:
+        yield (
+            "database.max_storage_gib",
+            f"{most} leaves the disk of {storage} GiB no room to grow: set {-(-storage * 11 // 10)} or more",
+        )
+
+
+def _prod(settings: Settings) -> Iterator[Mistake]:
+    required = (
+        ("protect", settings.protect, "true"),
+        ("network.nat_gateways", settings.network.nat_gateways == "one_per_zone", "one_per_zone"),
+        ("network.zones", len(settings.network.zones) == 3, "three zones"),
+        ("network.flow_log_days", settings.network.flow_log_days is not None, "a number of days"),
+        ("cluster.log_types", "audit" in settings.cluster.log_types, "audit among them"),
+        ("storage.access_log_days", settings.storage.access_log_days is not None, "a number of days"),
+        ("database.multi_az", settings.database.multi_az, "true"),
+        ("database.backup_days", settings.database.backup_days >= 7, "7 or more"),
+    )
+    for key, kept, wanted in required:
+        if not kept:
+            yield key, f"the stack {PROD} must not do without: set {wanted}"

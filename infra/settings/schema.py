@@ -1,0 +1,41 @@
+"""The JSON schema of a stack file, made of the models."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from infra.settings.loading import PROJECT, REGION_KEY
+from infra.settings.models import Settings
+
+SCHEMA_FILE = Path(__file__).with_name("schema.json")
+
+
+def schema() -> dict[str, Any]:
+    """Return the schema: the settings under `config` with their namespaces, and what Pulumi itself writes beside it."""
+    settings = Settings.model_json_schema()
+    keys = {name: REGION_KEY if name == "region" else f"{PROJECT}:{name}" for name in settings["properties"]}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"A stack of the project {PROJECT}",
+        "type": "object",
+        "required": ["config"],
+        "additionalProperties": False,
+        "properties": {
+            "config": {
+                "type": "object",
+                "description": settings["description"],
+                "required": [keys[name] for name in settings["required"]],
+                "additionalProperties": False,
+                "properties": {keys[name]: property_ for name, property_ in settings["properties"].items()},
+            },
+            "secretsprovider": {"type": "string", "description": "What encrypts the stack's secrets."},
+            "encryptedkey": {"type": "string", "description": "Written by Pulumi."},
+            "encryptionsalt": {"type": "string", "description": "Written by Pulumi."},
+        },
+        "$defs": settings["$defs"],
+    }
+
+
+def schema_text() -> str:
+    """Return the content of the schema's file."""
+    return json.dumps(schema(), indent=2) + "\n"

@@ -1,0 +1,312 @@
+import copy
+import json
+import re
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any, get_args
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from infra.settings import PROJECT, Settings, SettingsError, load
+from infra.settings.loading import REPOSITORY, parse
+from infra.settings.schema import SCHEMA_FILE, schema, schema_text
+
+STACK_FILES = sorted(REPOSITORY.glob("Pulumi.*.yaml"))
+
+
+def changed(stack: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """A stack's `config` with some keys set, or taken out where the value is `...`."""
+    config = copy.deepcopy(yaml.safe_load((REPOSITORY / f"Pulumi.{stack}.yaml").read_text())["config"])
+    for place, value in changes.items():
+        *path, last = place.split(".") if place.startswith(f"{PROJECT}:") else [place]
+        target = config
+        for part in path:
+            target = target[part]
+        if value is ...:
+            del target[last]
+        else:
+            target[last] = value
+    return dict(config)
+
+
+def refusal(stack: str, changes: dict[str, Any], others: dict[str, IPv4Network] | None = None) -> str:
+    with pytest.raises(SettingsError) as caught:
+        parse(stack, f"Pulumi.{stack}.yaml", changed(stack, changes), others or {})
+    return str(caught.value)
+
+
+MISTAKES: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "a misspelt section",
+        {"airflow:netwrk": {}},
+        "airflow:netwrk is no setting: did you mean airflow:network?",
+    ),
+    (
+        "a misspelt key",
+        {"airflow:database.backup_dys": 3},
+        "airflow:database.backup_dys is no setting: did you mean airflow:database.backup_days?",
+    ),
+    (
+        "a key that is like no other",
+        {"airflow:storage.zzz": 3},
+        "airflow:storage.zzz is no setting: choose from airflow:storage.access_log_days, ",
+    ),
+    (
+        "a key of another provider",
+        {"gcp:zone": "x"},
+        "gcp:zone is no setting: choose from airflow:account_id, ",
+    ),
+    (
+        "a missing key",
+        {"airflow:database.multi_az": ...},
+        "airflow:database.multi_az is missing: Whether a copy in a second zone takes over when the first fails.",
+    ),
+    (
+        "a missing section",
+        {"airflow:storage": ...},
+        "airflow:storage is missing: The buckets.",
+    ),
+    (
+        "a value that is none of the allowed",
+        {"airflow:network.nat_gateways": "two"},
+        "airflow:network.nat_gateways: 'two' is not allowed: input should be 'one' or 'one_per_zone'",
+    ),
+    (
+        "a value of another form",
+        {"airflow:account_id": "12"},
+        r"airflow:account_id: '12' is not allowed: it must match ^\d{12}$",
+    ),
+    (
+        "no region of AWS",
+        {"aws:region": "us-east-9"},
+        "aws:region: us-east-9 is no region with EKS: choose one of af-south-1, ",
+    ),
+    (
+        "a zone of another region",
+        {"airflow:network.zones": ["us-east-1a", "us-west-2b"]},
+        "airflow:network.zones: us-west-2b is no zone of us-east-1: use zones such as us-east-1a, us-east-1b",
+    ),
+    (
+        "a zone twice",
+        {"airflow:network.zones": ["us-east-1a", "us-east-1a"]},
+        "airflow:network.zones: us-east-1a, us-east-1a has a zone twice: name each once",
+    ),
+    (
+        "one zone",
+        {"airflow:network.zones": ["us-east-1a"]},
+        "airflow:network.zones: ['us-east-1a'] is not allowed: tuple should have at least 2 items",
+    ),
+    (
+        "public addresses",
+        {"airflow:network.cidr": "8.8.0.0/16"},
+        "airflow:network.cidr: 8.8.0.0/16 is not allowed: choose a network of /16 to /20 within 10.0.0.0/8, ",
+    ),
+    (
+        "a network too small for pods",
+        {"airflow:network.cidr": "10.10.0.0/21"},
+        "airflow:network.cidr: 10.10.0.0/21 is not allowed: choose a network of /16 to /20 within 10.0.0.0/8, ",
+    ),
+    (
+        "a network that overlaps the Services",
+        {"airflow:network.cidr": "172.20.0.0/16"},
+        "airflow:network.cidr: 172.20.0.0/16 overlaps cluster.service_cidr, 172.20.0.0/16: choose one that does not",
+    ),
+    (
+        "a network with bits of a host",
+        {"airflow:network.cidr": "10.10.0.1/16"},
+        "airflow:network.cidr: '10.10.0.1/16' is not allowed: ",
+    ),
+    (
+        "GPUs among the CPU nodes",
+        {"airflow:node_pools.cpu.instance_families": ["m7a", "g6"]},
+        "airflow:node_pools.cpu.instance_families: g6: nodes with GPUs belong into node_pools.gpu",
+    ),
+    (
+        "CPU nodes among the GPUs",
+        {"airflow:node_pools.gpu.instance_families": ["g6", "m7a"]},
+        "airflow:node_pools.gpu.instance_families: m7a: nodes without GPUs belong into node_pools.cpu",
+    ),
+    (
+        "a family that EKS cannot start",
+        {"airflow:node_pools.cpu.instance_families": ["m1"]},
+        "airflow:node_pools.cpu.instance_families: EKS Auto Mode has no amd64 nodes of m1: choose from c4 c5 ",
+    ),
+    (
+        "a family of the other architecture",
+        {"airflow:node_pools.cpu.instance_families": ["t4g"]},
+        "airflow:node_pools.cpu.instance_families: EKS Auto Mode has no amd64 nodes of t4g: choose from c4 c5 ",
+    ),
+    (
+        "GPUs without a limit",
+        {"airflow:node_pools.gpu.max_gpus": ...},
+        "airflow:node_pools.gpu.max_gpus is missing: GPUs of the whole pool at most",
+    ),
+    (
+        "a budget that begins and never ends",
+        {"airflow:node_pools.cpu.disruption_budgets": [{"nodes": "0", "schedule": "0 7 * * *"}]},
+        "airflow:node_pools.cpu.disruption_budgets.0: schedule and duration need each other: set both or none",
+    ),
+    (
+        "a budget that lasts for seconds",
+        {"airflow:node_pools.cpu.disruption_budgets": [{"nodes": "0", "schedule": "0 7 * * *", "duration": "30s"}]},
+        "airflow:node_pools.cpu.disruption_budgets.0.duration: '30s' is not allowed: it must match ^(",
+    ),
+    (
+        "a budget that begins at no time",
+        {"airflow:node_pools.cpu.disruption_budgets": [{"nodes": "0", "schedule": "at 7", "duration": "1h"}]},
+        "airflow:node_pools.cpu.disruption_budgets.0.schedule: 'at 7' is not allowed: it must match ^(",
+    ),
+    (
+        "a database that cannot grow",
+        {"airflow:database.storage_gib": 100, "airflow:database.max_storage_gib": 105},
+        "airflow:database.max_storage_gib: 105 leaves the disk of 100 GiB no room to grow: set 110 or more",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), [row[1:] for row in MISTAKES], ids=[row[0] for row in MISTAKES])
+def test_a_mistake_is_one_line_that_names_file_key_and_what_is_allowed(changes: dict[str, Any], sentence: str) -> None:
+    message = refusal("dev", changes)
+    assert message.startswith(f"Pulumi.dev.yaml: {sentence}")
+    assert "\n" not in message
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    message = refusal("dev", {"airflow:network.cidr": "8.8.0.0/16", "airflow:network.zones": ["a", "us-east-1a"]})
+    assert [line.split(": ")[1] for line in message.splitlines()] == ["airflow:network.zones", "airflow:network.cidr"]
+
+
+def test_a_network_that_overlaps_another_stack_is_refused() -> None:
+    message = refusal("dev", {}, {"Pulumi.other.yaml": IPv4Network("10.10.128.0/20")})
+    assert message == (
+        "Pulumi.dev.yaml: airflow:network.cidr: 10.10.0.0/16 overlaps 10.10.128.0/20 of Pulumi.other.yaml, so the two "
+        "could never be connected: choose another"
+    )
+
+
+def test_the_other_stacks_are_those_whose_files_lie_beside(tmp_path: Path) -> None:
+    for name in ("dev", "twin"):
+        (tmp_path / f"Pulumi.{name}.yaml").write_text((REPOSITORY / "Pulumi.dev.yaml").read_text())
+    with pytest.raises(SettingsError, match=r"10\.10\.0\.0/16 overlaps 10\.10\.0\.0/16 of Pulumi\.twin\.yaml"):
+        load("dev", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("airflow:protect", False),
+        ("airflow:network.nat_gateways", "one"),
+        ("airflow:network.zones", ["us-east-1a", "us-east-1b"]),
+        ("airflow:network.flow_log_days", ...),
+        ("airflow:cluster.log_types", ["api"]),
+        ("airflow:storage.access_log_days", ...),
+        ("airflow:database.multi_az", False),
+        ("airflow:database.backup_days", 6),
+    ],
+)
+def test_prod_cannot_go_without_protection(key: str, value: Any) -> None:
+    assert refusal("prod", {key: value}).startswith(
+        f"Pulumi.prod.yaml: {key}: the stack prod must not do without: set "
+    )
+
+
+def test_a_protected_api_is_not_open_to_everybody() -> None:
+    message = refusal("prod", {"airflow:cluster.public_access_cidrs": ["0.0.0.0/0"]})
+    assert message.startswith("Pulumi.prod.yaml: airflow:cluster.public_access_cidrs: 0.0.0.0/0 is everybody")
+
+
+def test_an_unknown_stack_is_told_which_there_are() -> None:
+    with pytest.raises(SettingsError, match=r"^Pulumi\.qa\.yaml does not exist: choose one of the stacks dev, "):
+        load("qa")
+
+
+@pytest.mark.parametrize("name", ["Dev", "my_stack", "a--b", "1st", "end-"])
+def test_a_stack_has_a_name_that_aws_takes(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} cannot be the name of a stack: "):
+        load(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("config: [", "Pulumi.qa.yaml is no YAML at line 1: "),
+        ("settings: {}", "Pulumi.qa.yaml: config is missing"),
+        ("", "Pulumi.qa.yaml: config is missing"),
+    ],
+)
+def test_a_file_that_is_no_stack_file_is_told_so(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "Pulumi.qa.yaml").write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load("qa", tmp_path)
+    assert str(caught.value).startswith(sentence)
+
+
+def test_another_stacks_broken_file_does_not_stop_this_one(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.dev.yaml").write_text((REPOSITORY / "Pulumi.dev.yaml").read_text())
+    (tmp_path / "Pulumi.broken.yaml").write_text("config: [")
+    assert load("dev", tmp_path) == load("dev")
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load("dev").network.cidr = IPv4Network("10.0.0.0/16")
+
+
+@pytest.mark.parametrize("path", STACK_FILES, ids=lambda path: path.name)
+def test_every_stack_file_agrees_with_the_schema(path: Path) -> None:
+    jsonschema.validate(yaml.safe_load(path.read_text()), schema())
+
+
+def test_the_schema_refuses_what_the_models_refuse() -> None:
+    content = {"config": changed("dev", {"airflow:netwrk": {}})}
+    with pytest.raises(jsonschema.ValidationError, match="airflow:netwrk"):
+        jsonschema.validate(content, schema())
+
+
+def test_the_schema_file_is_up_to_date() -> None:
+    assert SCHEMA_FILE.read_text() == schema_text(), "run `python -m infra.settings`"
+
+
+@pytest.mark.parametrize("path", STACK_FILES, ids=lambda path: path.name)
+def test_every_stack_file_names_the_schema_for_editors(path: Path) -> None:
+    named = re.search(r"\$schema=(\S+)", path.read_text().splitlines()[0])
+    assert named
+    assert (REPOSITORY / named[1]).resolve() == SCHEMA_FILE
+
+
+def test_the_project_file_runs_this_program_in_the_projects_environment() -> None:
+    project = yaml.safe_load((REPOSITORY / "Pulumi.yaml").read_text())
+    assert project["name"] == PROJECT
+    assert project["main"] == "infra"
+    assert project["runtime"]["options"] == {"toolchain": "pip", "virtualenv": ".venv"}
+
+
+def models(model: type[BaseModel] = Settings) -> set[type[BaseModel]]:
+    found = {model}
+    for field in model.model_fields.values():
+        for candidate in (field.annotation, *get_args(field.annotation)):
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                found |= models(candidate)
+    return found
+
+
+MODELS = {model.__name__: model for model in models()}
+
+
+@pytest.mark.parametrize("model", sorted(MODELS))
+def test_every_setting_is_described(model: str) -> None:
+    assert [name for name, field in MODELS[model].model_fields.items() if not field.description] == []
+
+
+@pytest.mark.parametrize("model", sorted(MODELS.keys() - {"DisruptionBudget"}))  # whose fields are Karpenter's own
+def test_every_setting_is_read(model: str) -> None:
+    sources = "\n".join(path.read_text() for path in (REPOSITORY / "infra" / "aws").glob("*.py"))
+    assert [name for name in MODELS[model].model_fields if not re.search(rf"\.{name}\b", sources)] == []
+
+
+def test_no_setting_is_secret() -> None:
+    names = json.dumps(schema())
+    assert not re.search(r"password|secret_key|token", names, re.IGNORECASE)
