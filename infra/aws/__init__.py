@@ -1,0 +1,1 @@
+"""The platform in an AWS account: network, EKS cluster, nodes, buckets, database, identities and image registry."""

@@ -1,0 +1,285 @@
+"""PostgreSQL on RDS, and in it a database with an owner of its own for Airflow and for MLflow."""
+
+from pathlib import Path
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_kubernetes as kubernetes
+import pulumi_random as random
+from pulumi_kubernetes.batch.v1 import JobSpecArgs
+from pulumi_kubernetes.core.v1 import (
+    CapabilitiesArgs,
+    ConfigMapVolumeSourceArgs,
+    ContainerArgs,
+    EnvFromSourceArgs,
+    PodSecurityContextArgs,
+    PodSpecArgs,
+    PodTemplateSpecArgs,
+    ResourceRequirementsArgs,
+    SeccompProfileArgs,
+    SecretEnvSourceArgs,
+    SecurityContextArgs,
+    VolumeArgs,
+    VolumeMountArgs,
+)
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+
+from infra.airflow_platform import DatabaseAccess
+from infra.aws.account import Account
+from infra.aws.cluster import Cluster
+from infra.aws.names import Limit
+from infra.aws.network import Network
+from infra.aws.node_pools import NodePools
+from infra.settings import DatabaseSettings
+
+# Minor versions are RDS' business: it installs them in the maintenance window.
+ENGINE_VERSION = "17"
+PORT = 5432
+# Not "admin", which RDS reserves.
+ADMIN = "dbadmin"
+PASSWORD_LENGTH = 32
+
+# The time to take back the deletion of a password: https://docs.aws.amazon.com/secretsmanager/latest/userguide/manage_delete-secret.html
+SECRET_RECOVERY_DAYS = 30
+
+# The retention that costs nothing: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_PerfInsights.Overview.cost.html
+PERFORMANCE_INSIGHTS_DAYS = 7
+
+# ECR's public mirror of Docker Hub's official image, which has no limit of anonymous pulls for AWS' own networks.
+CLIENT_IMAGE = "public.ecr.aws/docker/library/postgres:17.6-alpine"
+CLIENT_USER_ID = 70
+SCRIPT = Path(__file__).with_name("create_database.sql")
+SETUP_NAMESPACE = "database-setup"
+
+
+class Database(pulumi.ComponentResource):
+    """The server, and access to its databases.
+
+    Attributes:
+        airflow: The database of Airflow's metadata.
+        mlflow: The database of MLflow's runs and registry.
+        secret_arns: Where the passwords of the administrator and of each database's owner are kept.
+    """
+
+    airflow: DatabaseAccess
+    mlflow: DatabaseAccess
+    secret_arns: dict[str, pulumi.Output[str]]
+
+    def __init__(
+        self,
+        name: str,
+        settings: DatabaseSettings,
+        account: Account,
+        network: Network,
+        cluster: Cluster,
+        node_pools: NodePools,
+        key_arn: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Make the server, reachable from the cluster alone; `key_arn` encrypts it."""
+        super().__init__("airflow:aws:Database", name, opts=opts)
+        self._child_opts = pulumi.ResourceOptions(parent=self)
+        self._settings = settings
+        self._account = account
+        self._key_arn = key_arn
+        self.secret_arns = {}
+
+        group_id = self._create_security_group(network, cluster.security_group_id)
+        admin_password = self._create_password("admin")
+        self._instance = self._create_instance(network, group_id, admin_password)
+        self._admin = self._keep("admin", self._access(ADMIN, "postgres", admin_password))
+        self._setup_opts = pulumi.ResourceOptions.merge(
+            self._child_opts, pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools, self._instance])
+        )
+        self._namespace, self._script = self._create_setup_namespace()
+        self.airflow = self._create_database("airflow")
+        self.mlflow = self._create_database("mlflow")
+
+        self.register_outputs({"host": self.airflow.host, "secret_arns": self.secret_arns})
+
+    def _create_security_group(self, network: Network, cluster_group_id: pulumi.Input[str]) -> pulumi.Output[str]:
+        name = self._account.names.of("database", Limit.SECURITY_GROUP)
+        group = aws.ec2.SecurityGroup(
+            "database-security-group",
+            name=name,
+            description="PostgreSQL, reachable from the cluster",
+            vpc_id=network.vpc_id,
+            tags={"Name": name},
+            opts=self._child_opts,
+        )
+        aws.vpc.SecurityGroupIngressRule(
+            "database-from-cluster",
+            security_group_id=group.id,
+            description="PostgreSQL from nodes and pods of the cluster",
+            referenced_security_group_id=cluster_group_id,
+            ip_protocol="tcp",
+            from_port=PORT,
+            to_port=PORT,
+            opts=self._child_opts,
+        )
+        return group.id
+
+    def _create_password(self, purpose: str) -> pulumi.Output[str]:
+        # Not RDS' own: that one changes every week, under the feet of whoever holds a connection string. Without
+        # special characters, because it becomes part of an address.
+        return random.RandomPassword(
+            f"{purpose}-password", length=PASSWORD_LENGTH, special=False, opts=self._child_opts
+        ).result
+
+    def _create_instance(
+        self, network: Network, group_id: pulumi.Input[str], password: pulumi.Output[str]
+    ) -> aws.rds.Instance:
+        settings, names, protect = self._settings, self._account.names, self._account.protect
+        subnets = aws.rds.SubnetGroup(
+            "database-subnets",
+            name=names.of("database", Limit.SUBNET_GROUP),
+            subnet_ids=network.private_subnet_ids,
+            opts=self._child_opts,
+        )
+        parameters = aws.rds.ParameterGroup(
+            "database-parameters",
+            name=names.of("database", Limit.SUBNET_GROUP),
+            family=f"postgres{ENGINE_VERSION}",
+            parameters=[aws.rds.ParameterGroupParameterArgs(name="rds.force_ssl", value="1")],
+            opts=self._child_opts,
+        )
+        identifier = names.of("database", Limit.DATABASE)
+        return aws.rds.Instance(
+            "database",
+            identifier=identifier,
+            engine="postgres",
+            engine_version=ENGINE_VERSION,
+            auto_minor_version_upgrade=True,
+            instance_class=settings.instance_class,
+            storage_type=aws.rds.StorageType.GP3,
+            allocated_storage=settings.storage_gib,
+            max_allocated_storage=settings.max_storage_gib,
+            storage_encrypted=True,
+            kms_key_id=self._key_arn,
+            username=ADMIN,
+            password=password,
+            port=PORT,
+            db_subnet_group_name=subnets.name,
+            vpc_security_group_ids=[group_id],
+            publicly_accessible=False,
+            parameter_group_name=parameters.name,
+            multi_az=settings.multi_az,
+            backup_retention_period=settings.backup_days,
+            copy_tags_to_snapshot=True,
+            deletion_protection=protect,
+            skip_final_snapshot=not protect,
+            final_snapshot_identifier=f"{identifier}-final" if protect else None,
+            delete_automated_backups=not protect,
+            performance_insights_enabled=True,
+            performance_insights_kms_key_id=self._key_arn,
+            performance_insights_retention_period=PERFORMANCE_INSIGHTS_DAYS,
+            opts=pulumi.ResourceOptions.merge(self._child_opts, pulumi.ResourceOptions(protect=protect)),
+        )
+
+    def _create_setup_namespace(self) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
+        # Apart from Airflow: whoever may read Secrets there must not find the administrator's password.
+        namespace = kubernetes.core.v1.Namespace(
+            SETUP_NAMESPACE,
+            metadata=ObjectMetaArgs(name=SETUP_NAMESPACE, labels={"pod-security.kubernetes.io/enforce": "restricted"}),
+            opts=self._setup_opts,
+        )
+        script = kubernetes.core.v1.ConfigMap(
+            "create-database-script",
+            metadata=ObjectMetaArgs(namespace=namespace.metadata.name),
+            data={SCRIPT.name: SCRIPT.read_text()},
+            opts=self._setup_opts,
+        )
+        return namespace.metadata.name.apply(str), script.metadata.name.apply(str)
+
+    def _create_database(self, name: str) -> DatabaseAccess:
+        access = self._keep(name, self._access(name, name, self._create_password(name)))
+        # By a pod, because the server's network has no way in for the machine that runs Pulumi.
+        secret = kubernetes.core.v1.Secret(
+            f"create-{name}-database",
+            metadata=ObjectMetaArgs(namespace=self._namespace),
+            string_data={
+                "PGHOST": access.host,
+                "PGPORT": access.port.apply(str),
+                "PGUSER": self._admin.user,
+                "PGPASSWORD": self._admin.password,
+                "PGDATABASE": self._admin.name,
+                "PGSSLMODE": "require",
+                "DATABASE_NAME": access.name,
+                "DATABASE_PASSWORD": access.password,
+            },
+            opts=self._setup_opts,
+        )
+        # A Secret or ConfigMap that changes is replaced under a new name, and with it the Job: it runs again.
+        job = kubernetes.batch.v1.Job(
+            f"create-{name}-database",
+            metadata=ObjectMetaArgs(namespace=self._namespace),
+            spec=job_spec(secret.metadata.name.apply(str), self._script),
+            opts=self._setup_opts,
+        )
+        # Whoever takes the database's address gets it when the database is there.
+        host = pulumi.Output.all(access.host, job.metadata.name).apply(lambda known: str(known[0]))
+        return DatabaseAccess(host, access.port, access.name, access.user, access.password)
+
+    def _access(self, user: str, database: str, password: pulumi.Output[str]) -> DatabaseAccess:
+        return DatabaseAccess(self._instance.address, self._instance.port, database, user, password)
+
+    def _keep(self, purpose: str, access: DatabaseAccess) -> DatabaseAccess:
+        """Keep the access in Secrets Manager."""
+        secret = aws.secretsmanager.Secret(
+            f"{purpose}-secret",
+            name=self._account.names.path(f"database/{purpose}", Limit.SECRET),
+            description=f"Access of the user {access.user} to the database {access.name}",
+            kms_key_id=self._key_arn,
+            recovery_window_in_days=SECRET_RECOVERY_DAYS if self._account.protect else 0,
+            opts=self._child_opts,
+        )
+        content = pulumi.Output.json_dumps(
+            {
+                "host": access.host,
+                "port": access.port,
+                "dbname": access.name,
+                "username": access.user,
+                "password": access.password,
+            }
+        )
+        aws.secretsmanager.SecretVersion(
+            f"{purpose}-secret-value",
+            secret_id=secret.id,
+            secret_string=content,
+            opts=self._child_opts,
+        )
+        self.secret_arns[purpose] = secret.arn
+        return access
+
+
+def job_spec(secret: pulumi.Input[str], script: pulumi.Input[str]) -> JobSpecArgs:
+    """Return the Job that runs the script; it can run any number of times."""
+    client = ContainerArgs(
+        name="psql",
+        image=CLIENT_IMAGE,
+        command=["psql", "--no-psqlrc", "--quiet", f"--file=/scripts/{SCRIPT.name}"],
+        env_from=[EnvFromSourceArgs(secret_ref=SecretEnvSourceArgs(name=secret))],
+        volume_mounts=[VolumeMountArgs(name="scripts", mount_path="/scripts", read_only=True)],
+        resources=ResourceRequirementsArgs(requests={"cpu": "50m", "memory": "32Mi"}, limits={"memory": "64Mi"}),
+        security_context=SecurityContextArgs(
+            allow_privilege_escalation=False,
+            read_only_root_filesystem=True,
+            capabilities=CapabilitiesArgs(drop=["ALL"]),
+        ),
+    )
+    return JobSpecArgs(
+        backoff_limit=6,
+        template=PodTemplateSpecArgs(
+            spec=PodSpecArgs(
+                restart_policy="Never",
+                automount_service_account_token=False,
+                security_context=PodSecurityContextArgs(
+                    run_as_non_root=True,
+                    run_as_user=CLIENT_USER_ID,
+                    seccomp_profile=SeccompProfileArgs(type="RuntimeDefault"),
+                ),
+                containers=[client],
+                volumes=[VolumeArgs(name="scripts", config_map=ConfigMapVolumeSourceArgs(name=script))],
+            ),
+        ),
+    )

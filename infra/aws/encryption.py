@@ -1,0 +1,85 @@
+"""The keys: one for what people and models leave behind, one for the cluster itself."""
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.account import Account
+from infra.aws.names import Limit
+from infra.aws.policies import Statement, document
+
+# Time to change one's mind; nothing can be read once a key is gone.
+# https://docs.aws.amazon.com/kms/latest/APIReference/API_ScheduleKeyDeletion.html
+SHORTEST_DELETION_DAYS = 7
+LONGEST_DELETION_DAYS = 30
+
+
+class Encryption(pulumi.ComponentResource):
+    """The KMS keys.
+
+    Attributes:
+        data_key_arn: For buckets, database and stored passwords.
+        cluster_key_arn: For Kubernetes Secrets and the logs of cluster and network.
+    """
+
+    data_key_arn: pulumi.Output[str]
+    cluster_key_arn: pulumi.Output[str]
+
+    def __init__(self, name: str, account: Account, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the keys."""
+        super().__init__("airflow:aws:Encryption", name, opts=opts)
+        self._child_opts = pulumi.ResourceOptions(parent=self)
+        self._account = account
+
+        data_policy = account.id.apply(data_key_policy)
+        cluster_policy = account.id.apply(
+            lambda account_id: cluster_key_policy(account_id, account.region, account.names.prefix)
+        )
+        self.data_key_arn = self._create_key("data", "buckets, database and stored passwords", data_policy)
+        self.cluster_key_arn = self._create_key("cluster", "Kubernetes Secrets and logs", cluster_policy)
+
+        self.register_outputs({"data_key_arn": self.data_key_arn, "cluster_key_arn": self.cluster_key_arn})
+
+    def _create_key(self, purpose: str, description: str, policy: pulumi.Output[str]) -> pulumi.Output[str]:
+        names, protect = self._account.names, self._account.protect
+        key = aws.kms.Key(
+            f"{purpose}-key",
+            description=f"{names.prefix}: {description}",
+            policy=policy,
+            enable_key_rotation=True,
+            deletion_window_in_days=LONGEST_DELETION_DAYS if protect else SHORTEST_DELETION_DAYS,
+            opts=pulumi.ResourceOptions.merge(self._child_opts, pulumi.ResourceOptions(protect=protect)),
+        )
+        aws.kms.Alias(
+            f"{purpose}-key-alias",
+            name=f"alias/{names.of(purpose, Limit.ALIAS)}",
+            target_key_id=key.key_id,
+            opts=self._child_opts,
+        )
+        return key.arn
+
+
+def data_key_policy(account: str) -> str:
+    """Return the policy that leaves it to IAM who in the account uses the key."""
+    return document(_account_statement(account))
+
+
+def cluster_key_policy(account: str, region: str, prefix: str) -> str:
+    """Return the policy that also lets CloudWatch encrypt the stack's log groups.
+
+    https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/logs/encrypt-log-data-kms.html
+    """
+    groups = [f"arn:aws:logs:{region}:{account}:log-group:/aws/{service}/{prefix}-*" for service in ("eks", "vpc")]
+    logs = Statement(
+        ("kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey",
+         "kms:GenerateDataKeyWithoutPlaintext", "kms:DescribeKey"),
+        ("*",),
+        conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": groups}},
+        principals={"Service": f"logs.{region}.amazonaws.com"},
+    )  # fmt: skip
+    return document(_account_statement(account), logs)
+
+
+def _account_statement(account: str) -> Statement:
+    # In a key's own policy "*" is this key alone, and without the account's root nobody could ever administer it:
+    # https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-default.html
+    return Statement(("kms:*",), ("*",), principals={"AWS": f"arn:aws:iam::{account}:root"})

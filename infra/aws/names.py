@@ -1,0 +1,67 @@
+"""Names of what is made in AWS: derived from project and stack, and never longer than AWS allows."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import sha256
+
+HASH_LENGTH = 6
+
+
+class Limit(IntEnum):
+    """The longest name of each kind of thing."""
+
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html#reference_iam-quotas-entity-length
+    ROLE = 64
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+    BUCKET = 63
+    # https://docs.aws.amazon.com/eks/latest/APIReference/API_CreateCluster.html
+    CLUSTER = 100
+    # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/CHAP_Limits.html#RDS_Limits.Constraints
+    DATABASE = 63
+    # https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_CreateDBSubnetGroup.html
+    SUBNET_GROUP = 255
+    # https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_CreateRepository.html
+    REPOSITORY = 256
+    # https://docs.aws.amazon.com/kms/latest/APIReference/API_CreateAlias.html
+    ALIAS = 256
+    # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html
+    SECURITY_GROUP = 255
+    # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_CreateSecret.html
+    SECRET = 512
+    # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_CreateLogGroup.html
+    LOG_GROUP = 512
+    # https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html
+    TAG = 256
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names of one stack."""
+
+    project: str
+    stack: str
+
+    @property
+    def prefix(self) -> str:
+        """What all names of the stack begin with."""
+        return f"{self.project}-{self.stack}"
+
+    def of(self, purpose: str, limit: Limit) -> str:
+        """Return the name of the thing with this purpose."""
+        return shortened(f"{self.prefix}-{purpose}", limit)
+
+    def bucket(self, purpose: str, account: str) -> str:
+        """Return the name of a bucket: unique in the world, because an account's number is."""
+        return shortened(f"{self.prefix}-{purpose}-{account}", Limit.BUCKET)
+
+    def path(self, purpose: str, limit: Limit) -> str:
+        """Return a name in the style of a path, for things that are listed by their folders."""
+        return shortened(f"{self.prefix}/{purpose}", limit)
+
+
+def shortened(name: str, limit: int) -> str:
+    """Return the name, or where it is too long its beginning and a hash of all of it."""
+    if len(name) <= limit:
+        return name
+    digest = sha256(name.encode()).hexdigest()[:HASH_LENGTH]
+    return f"{name[: limit - HASH_LENGTH - 1].rstrip('-/')}-{digest}"

@@ -1,0 +1,200 @@
+"""The nodes that EKS Auto Mode starts, and the volumes: what Karpenter may choose from, and within which limits."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pulumi
+import pulumi_aws as aws
+import pulumi_kubernetes as kubernetes
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+
+from infra.aws.account import Account
+from infra.aws.cluster import Cluster
+from infra.aws.names import Limit
+from infra.aws.network import Network
+from infra.aws.policies import trust
+from infra.settings import DisruptionBudget, GpuPoolSettings, NodePoolSettings, NodePoolsSettings
+
+# https://docs.aws.amazon.com/eks/latest/userguide/auto-create-node-role.html
+NODE_POLICIES = ("AmazonEKSWorkerNodeMinimalPolicy", "AmazonEC2ContainerRegistryPullOnly")
+AUTO_NODE_POLICY = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSAutoNodePolicy"
+
+GPU_RESOURCE = "nvidia.com/gpu"
+
+# What the disk reads and writes, in MiB/s and operations a second: an ML image is several GB, and a GPU waits for it.
+# What exceeds the free 125 and 3000 is charged while a node runs.
+# https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html#gp3-ebs-volume-type
+GPU_DISK_THROUGHPUT = 500
+GPU_DISK_IOPS = 4000
+
+
+class NodePools(pulumi.ComponentResource):
+    """The node pools `cpu` and `gpu`, and the default StorageClass.
+
+    Attributes:
+        storage_class: The name of the StorageClass.
+    """
+
+    storage_class: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        settings: NodePoolsSettings,
+        account: Account,
+        cluster: Cluster,
+        network: Network,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Make the pools, in the private subnets."""
+        super().__init__("airflow:aws:NodePools", name, opts=opts)
+        self._child_opts = pulumi.ResourceOptions(parent=self)
+        self._account = account
+        self._cluster = cluster
+        self._subnet_ids = network.private_subnet_ids
+
+        self._role_name, access = self._create_role()
+        self._kubernetes_opts = pulumi.ResourceOptions.merge(
+            self._child_opts, pulumi.ResourceOptions(provider=cluster.provider, depends_on=access)
+        )
+        self._create_pool("cpu", settings.cpu)
+        if settings.gpu:
+            self._create_pool("gpu", settings.gpu)
+        self.storage_class = self._create_storage_class()
+
+        self.register_outputs({"storage_class": self.storage_class})
+
+    def _create_role(self) -> tuple[pulumi.Output[str], list[pulumi.Resource]]:
+        role = aws.iam.Role(
+            "node-role",
+            name=self._account.names.of("node", Limit.ROLE),
+            assume_role_policy=trust("ec2.amazonaws.com"),
+            opts=self._child_opts,
+        )
+        attachments = [
+            aws.iam.RolePolicyAttachment(
+                f"node-role-{policy}",
+                role=role.name,
+                policy_arn=f"arn:aws:iam::aws:policy/{policy}",
+                opts=self._child_opts,
+            )
+            for policy in NODE_POLICIES
+        ]
+        entry = aws.eks.AccessEntry(
+            "node-access",
+            cluster_name=self._cluster.name,
+            principal_arn=role.arn,
+            type="EC2",
+            opts=self._child_opts,
+        )
+        association = aws.eks.AccessPolicyAssociation(
+            "node-access-policy",
+            cluster_name=self._cluster.name,
+            principal_arn=entry.principal_arn,
+            policy_arn=AUTO_NODE_POLICY,
+            access_scope=aws.eks.AccessPolicyAssociationAccessScopeArgs(type="cluster"),
+            opts=self._child_opts,
+        )
+        return role.name, [*attachments, association]
+
+    def _create_pool(self, name: str, settings: NodePoolSettings) -> None:
+        spec = pulumi.Output.all(
+            role=self._role_name, subnet_ids=self._subnet_ids, security_group_id=self._cluster.security_group_id
+        ).apply(lambda known: node_class_spec(settings, self._account.tags, **known))
+        node_class = kubernetes.apiextensions.CustomResource(
+            f"{name}-node-class",
+            api_version="eks.amazonaws.com/v1",
+            kind="NodeClass",
+            metadata=ObjectMetaArgs(name=name),
+            spec=spec,
+            opts=self._kubernetes_opts,
+        )
+        kubernetes.apiextensions.CustomResource(
+            f"{name}-node-pool",
+            api_version="karpenter.sh/v1",
+            kind="NodePool",
+            metadata=ObjectMetaArgs(name=name),
+            spec=node_pool_spec(name, settings),
+            opts=pulumi.ResourceOptions.merge(self._kubernetes_opts, pulumi.ResourceOptions(depends_on=[node_class])),
+        )
+
+    def _create_storage_class(self) -> pulumi.Output[str]:
+        storage_class = kubernetes.storage.v1.StorageClass(
+            "gp3",
+            metadata=ObjectMetaArgs(name="gp3", annotations={"storageclass.kubernetes.io/is-default-class": "true"}),
+            provisioner="ebs.csi.eks.amazonaws.com",
+            parameters={"type": "gp3", "encrypted": "true", **volume_tags(self._account.tags)},
+            volume_binding_mode="WaitForFirstConsumer",
+            allow_volume_expansion=True,
+            reclaim_policy="Retain" if self._account.protect else "Delete",
+            opts=self._kubernetes_opts,
+        )
+        return storage_class.metadata.name.apply(str)
+
+
+def node_class_spec(
+    settings: NodePoolSettings, tags: Mapping[str, str], role: str, subnet_ids: Sequence[str], security_group_id: str
+) -> dict[str, Any]:
+    """Return where and as what nodes are started.
+
+    The tags are those that stay: a NodeClass that changes has all its nodes replaced.
+    https://docs.aws.amazon.com/eks/latest/userguide/create-node-class.html
+    """
+    disk: dict[str, Any] = {"size": f"{settings.disk_gib}Gi"}
+    if isinstance(settings, GpuPoolSettings):
+        disk |= {"iops": GPU_DISK_IOPS, "throughput": GPU_DISK_THROUGHPUT}
+    return {
+        "role": role,
+        "subnetSelectorTerms": [{"id": subnet_id} for subnet_id in subnet_ids],
+        "securityGroupSelectorTerms": [{"id": security_group_id}],
+        "ephemeralStorage": disk,
+        "tags": dict(tags),
+    }
+
+
+def node_pool_spec(name: str, settings: NodePoolSettings) -> dict[str, Any]:
+    """Return which instances Karpenter may start, how many, and when it takes them away.
+
+    https://docs.aws.amazon.com/eks/latest/userguide/create-node-pool.html
+    """
+    limits: dict[str, Any] = {"cpu": str(settings.max_cpus), "memory": f"{settings.max_memory_gib}Gi"}
+    taints = []
+    if isinstance(settings, GpuPoolSettings):
+        limits[GPU_RESOURCE] = str(settings.max_gpus)
+        # Only what asks for a GPU, and tolerates this, comes here.
+        taints = [{"key": GPU_RESOURCE, "value": "true", "effect": "NoSchedule"}]
+    return {
+        "template": {
+            "spec": {
+                "nodeClassRef": {"group": "eks.amazonaws.com", "kind": "NodeClass", "name": name},
+                "requirements": [
+                    _one_of("eks.amazonaws.com/instance-family", settings.instance_families),
+                    _one_of("kubernetes.io/arch", [settings.architecture]),
+                    _one_of("karpenter.sh/capacity-type", settings.capacity_types),
+                ],
+                **({"taints": taints} if taints else {}),
+            }
+        },
+        "limits": limits,
+        "disruption": {
+            "consolidationPolicy": settings.consolidation,
+            "consolidateAfter": settings.consolidate_after,
+            "budgets": [_budget(budget) for budget in settings.disruption_budgets],
+        },
+    }
+
+
+def volume_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the parameters by which a StorageClass tags its volumes.
+
+    https://github.com/kubernetes-sigs/aws-ebs-csi-driver/blob/master/docs/tagging.md
+    """
+    return {f"tagSpecification_{number}": f"{key}={value}" for number, (key, value) in enumerate(tags.items(), 1)}
+
+
+def _one_of(key: str, values: Sequence[str]) -> dict[str, Any]:
+    return {"key": key, "operator": "In", "values": list(values)}
+
+
+def _budget(budget: DisruptionBudget) -> dict[str, Any]:
+    return {name: value for name, value in budget.model_dump(mode="json").items() if value}

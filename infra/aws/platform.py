@@ -1,0 +1,85 @@
+"""The whole platform in an AWS account, from the network up."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+
+from infra.airflow_platform import NAMESPACE, Buckets, Platform
+from infra.aws.account import Account
+from infra.aws.cluster import Cluster
+from infra.aws.database import Database
+from infra.aws.encryption import Encryption
+from infra.aws.identity import Identities
+from infra.aws.network import Network
+from infra.aws.node_pools import NodePools
+from infra.aws.registry import Registry
+from infra.aws.storage import Storage
+from infra.settings import Settings
+
+
+def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]:
+    """Make the platform; return it, and the outputs of the stack."""
+    account = Account.of(stack, settings)
+    in_account = pulumi.ResourceOptions(provider=account.provider)
+
+    encryption = Encryption("encryption", account, opts=in_account)
+    registry = Registry("registry", account, opts=in_account)
+    storage = Storage("storage", settings.storage, account, encryption.data_key_arn, opts=in_account)
+    network = Network("network", settings.network, account, encryption.cluster_key_arn, opts=in_account)
+    cluster = Cluster(
+        "cluster",
+        settings.cluster,
+        account,
+        network,
+        encryption.cluster_key_arn,
+        settings.deploy_role_arn,
+        opts=in_account,
+    )
+    node_pools = NodePools("node-pools", settings.node_pools, account, cluster, network, opts=in_account)
+    database = Database(
+        "database",
+        settings.database,
+        account,
+        network,
+        cluster,
+        node_pools,
+        encryption.data_key_arn,
+        opts=in_account,
+    )
+    identities = Identities("identities", account, cluster, storage, encryption.data_key_arn, opts=in_account)
+    namespace = kubernetes.core.v1.Namespace(
+        NAMESPACE,
+        metadata=ObjectMetaArgs(name=NAMESPACE, labels={"pod-security.kubernetes.io/enforce": "baseline"}),
+        opts=pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools, database, identities]),
+    )
+
+    platform = Platform(
+        provider=cluster.provider,
+        namespace=namespace.metadata.name.apply(str),
+        airflow_database=database.airflow,
+        mlflow_database=database.mlflow,
+        buckets=Buckets(storage.data.name, storage.artifacts.name, storage.logs.name),
+        environment={"AWS_REGION": settings.region},
+        images=registry.urls,
+        storage_class=node_pools.storage_class,
+    )
+    outputs = {
+        "region": settings.region,
+        "account_id": account.id,
+        "vpc_id": network.vpc_id,
+        "private_subnet_ids": network.private_subnet_ids,
+        "cluster_name": cluster.name,
+        "kubeconfig": cluster.kubeconfig,
+        "namespace": platform.namespace,
+        "data_bucket": platform.buckets.data,
+        "artifacts_bucket": platform.buckets.artifacts,
+        "logs_bucket": platform.buckets.logs,
+        "database_host": database.airflow.host,
+        "database_secret_arns": database.secret_arns,
+        "image_repositories": registry.urls,
+        "role_arns": {component.value: arn for component, arn in identities.role_arns.items()},
+    }
+    return platform, outputs

@@ -1,0 +1,49 @@
+"""IAM policy documents as values: who may do what with which resource."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+VERSION = "2012-10-17"
+
+Conditions = Mapping[str, Mapping[str, str | Sequence[str]]]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One statement; `principals` is for policies that belong to a resource or a role's trust."""
+
+    actions: Sequence[str]
+    resources: Sequence[str] = ()
+    conditions: Conditions = field(default_factory=dict)
+    principals: Mapping[str, str] | Literal["*"] | None = None
+    effect: Literal["Allow", "Deny"] = "Allow"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the statement as IAM reads it."""
+        elements = {
+            "Effect": self.effect,
+            "Principal": dict(self.principals) if isinstance(self.principals, Mapping) else self.principals,
+            "Action": list(self.actions),
+            "Resource": list(self.resources),
+            "Condition": {operator: dict(values) for operator, values in self.conditions.items()},
+        }
+        return {name: value for name, value in elements.items() if value}
+
+
+def document(*statements: Statement) -> str:
+    """Return the statements as a policy in JSON."""
+    return json.dumps({"Version": VERSION, "Statement": [statement.as_dict() for statement in statements]})
+
+
+def trust(service: str, *actions: str, conditions: Conditions | None = None) -> str:
+    """Return the trust policy of a role that an AWS service takes on."""
+    return document(
+        Statement(actions or ("sts:AssumeRole",), principals={"Service": service}, conditions=conditions or {})
+    )
+
+
+def this_account(account: str) -> Conditions:
+    """Return the condition that a service acts for this account and no other one."""
+    return {"StringEquals": {"aws:SourceAccount": account}}

@@ -1,0 +1,74 @@
+"""The image registry: a repository for each folder of `images/`."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pulumi
+import pulumi_aws as aws
+
+from infra.aws.account import Account
+from infra.aws.names import Limit
+from infra.settings.loading import REPOSITORY
+
+UNTAGGED_DAYS = 7
+KEPT_IMAGES = 50
+
+
+class Registry(pulumi.ComponentResource):
+    """The ECR repositories.
+
+    Attributes:
+        urls: The address, without a tag, of each image.
+    """
+
+    urls: Mapping[str, pulumi.Output[str]]
+
+    def __init__(self, name: str, account: Account, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the repositories."""
+        super().__init__("airflow:aws:Registry", name, opts=opts)
+        self._child_opts = pulumi.ResourceOptions(parent=self)
+        self._account = account
+
+        self.urls = {image: self._create_repository(image) for image in images()}
+
+        self.register_outputs({"urls": self.urls})
+
+    def _create_repository(self, image: str) -> pulumi.Output[str]:
+        repository = aws.ecr.Repository(
+            f"{image}-repository",
+            name=self._account.names.path(image, Limit.REPOSITORY),
+            image_tag_mutability="IMMUTABLE",
+            image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
+            encryption_configurations=[aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="AES256")],
+            force_delete=not self._account.protect,
+            opts=self._child_opts,
+        )
+        aws.ecr.LifecyclePolicy(
+            f"{image}-lifecycle", repository=repository.name, policy=lifecycle(), opts=self._child_opts
+        )
+        return repository.repository_url
+
+
+def images(folder: Path = REPOSITORY / "images") -> list[str]:
+    """Return the names of the images that the repository builds."""
+    return sorted(path.parent.name for path in folder.glob("*/Dockerfile"))
+
+
+def lifecycle() -> str:
+    """Return the rules by which images go: soon where no tag names them, else when there are too many newer ones.
+
+    https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html
+    """
+    untagged = {
+        "tagStatus": "untagged",
+        "countType": "sinceImagePushed",
+        "countUnit": "days",
+        "countNumber": UNTAGGED_DAYS,
+    }
+    too_many = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": KEPT_IMAGES}
+    rules = [
+        {"rulePriority": priority, "selection": selection, "action": {"type": "expire"}}
+        for priority, selection in enumerate((untagged, too_many), 1)
+    ]
+    return json.dumps({"rules": rules})
