@@ -1,0 +1,149 @@
+"""The dated price table, prices.yaml."""
+
+from collections.abc import Collection, Mapping
+from datetime import date
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from infra.plan.errors import PlanError
+
+FILE = Path(__file__).with_name("prices.yaml")
+VCPUS = {"large": 2, "xlarge": 4, "2xlarge": 8, "4xlarge": 16}
+
+
+class Table(BaseModel):
+    """A part of the file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Price(Table):
+    """What one unit costs.
+
+    Attributes:
+        usd: US dollars for one unit.
+        unit: The unit, such as `hour` or `GB and month`.
+        source: AWS' page with this price.
+        as_of: The day on which it was last compared with AWS' price list; without it, it has yet to be.
+    """
+
+    usd: float
+    unit: str
+    source: str
+    as_of: date | None = None
+
+
+class Databases(Table):
+    """PostgreSQL servers in one zone: US dollars an hour by instance class."""
+
+    source: str
+    as_of: date | None = None
+    usd: Mapping[str, float]
+
+
+class Share(Table):
+    """A price that is a share of another."""
+
+    share: float
+    source: str
+    as_of: date | None = None
+
+
+class Family(Table):
+    """An EC2 instance family: US dollars an hour by size, On-Demand, Linux."""
+
+    architecture: str
+    memory_gib_per_vcpu: float
+    gpu: bool = False
+    usd: Mapping[str, float]
+
+
+class Instances(Table):
+    """EC2 instances, and what EKS Auto Mode adds for running one."""
+
+    source: str
+    as_of: date | None = None
+    auto_mode_fee: Share
+    families: Mapping[str, Family]
+
+
+class Instance(Table):
+    """One EC2 instance type.
+
+    Attributes:
+        type: Its name, such as m7a.large.
+        price: Its On-Demand price an hour.
+    """
+
+    type: str
+    price: Price
+
+
+class Prices(Table):
+    """The prices of one region."""
+
+    services: Mapping[str, Price]
+    databases: Databases
+    instances: Instances
+
+    def service(self, name: str) -> Price:
+        """Return the price of a service.
+
+        Raises:
+            PlanError: It is not in the table.
+        """
+        if name not in self.services:
+            raise PlanError(f"prices.yaml has no price for {name}: add it under services, with its source and date")
+        return self.services[name]
+
+    def database(self, instance_class: str) -> Price:
+        """Return the price of a PostgreSQL server in one zone.
+
+        Raises:
+            PlanError: It is not in the table.
+        """
+        table = self.databases
+        if instance_class not in table.usd:
+            raise PlanError(
+                f"prices.yaml has no price for {instance_class}: add it under databases, from {table.source}"
+            )
+        return Price(usd=table.usd[instance_class], unit="hour", source=table.source, as_of=table.as_of)
+
+    def cheapest_instance(self, families: Collection[str], vcpus: float, memory_gib: float) -> Instance:
+        """Return the cheapest instance of some families with so many vCPUs and so much memory.
+
+        Raises:
+            PlanError: A family is not in the table, or none of its instances is large enough.
+        """
+        table = self.instances
+        for name in families:
+            if name not in table.families:
+                raise PlanError(
+                    f"prices.yaml has no price for the family {name}: add it under instances, from {table.source}"
+                )
+        fitting = [
+            (usd, f"{name}.{size}")
+            for name in families
+            for size, usd in table.families[name].usd.items()
+            if VCPUS[size] >= vcpus and VCPUS[size] * table.families[name].memory_gib_per_vcpu >= memory_gib
+        ]
+        if not fitting:
+            raise PlanError(
+                f"no instance of {', '.join(families)} in prices.yaml has {vcpus:g} vCPUs and {memory_gib:g} GiB: "
+                "add larger sizes"
+            )
+        usd, type_ = min(fitting)
+        return Instance(type=type_, price=Price(usd=usd, unit="hour", source=table.source, as_of=table.as_of))
+
+
+def prices_of(region: str, file: Path = FILE) -> Prices | None:
+    """Return the prices of a region; None where the table has none, for a price is never guessed."""
+    regions = yaml.safe_load(file.read_text())
+    return Prices.model_validate(regions[region]) if region in regions else None
+
+
+def priced_regions(file: Path = FILE) -> list[str]:
+    """Return the regions that the table has prices for."""
+    return sorted(yaml.safe_load(file.read_text()))

@@ -1,0 +1,103 @@
+"""Run a stack's Pulumi program without an engine or a cloud, and return every resource that it registers."""
+
+import asyncio
+import contextvars
+import json
+import logging
+import os
+import runpy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import yaml
+from pulumi.runtime import mocks
+
+from infra.plan.cloud import ACCOUNT
+from infra.plan.recorder import Recorder
+from infra.plan.resources import SECRET, Recording, Resource
+
+__all__ = ["Recording", "Resource", "record"]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# Settings of the user's shell that would leak into a program that must read none of them.
+FOREIGN = ("AWS_", "PULUMI_", "KUBECONFIG", "KUBE_")
+
+
+def record(stack: str, root: Path = REPOSITORY) -> Recording:
+    """Run the program under `root` with the settings of its `Pulumi.<stack>.yaml`, and return what it registered.
+
+    It needs no Pulumi CLI, no network and no credentials, and sees no AWS, Pulumi or Kubernetes setting of the user's.
+
+    Raises:
+        FileNotFoundError: There is no such stack, or no program.
+        Exception: Whatever the program itself raises, such as a mistake in the settings.
+    """
+    project = yaml.safe_load((root / "Pulumi.yaml").read_text())
+    stack_file = yaml.safe_load((root / f"Pulumi.{stack}.yaml").read_text()) or {}
+    config, secret_keys = engine_config(project["name"], stack_file.get("config") or {})
+    region = config.get("aws:region", "")
+    recorder = Recorder(config.get(f"{project['name']}:account_id", ACCOUNT), region)
+
+    def run() -> None:
+        settings = mocks.MockSettings(  # type: ignore[no-untyped-call]
+            monitor=recorder,
+            engine=mocks.MockEngine(logging.getLogger(__name__)),
+            project=project["name"],
+            stack=stack,
+            dry_run=False,
+            organization="organization",
+            root_directory=str(root),
+            monitor_features=set(),
+            callbacks=None,
+        )
+        pulumi.runtime.configure(settings)
+        pulumi.runtime.set_all_config(config, secret_keys)
+        with _fresh_event_loop() as loop, _without_foreign_settings():
+            loop.run_until_complete(pulumi.runtime.run_in_stack(program))
+
+    def program() -> None:
+        runpy.run_path(str(root / project.get("main", ".") / "__main__.py"), run_name="__main__")
+
+    # A context of its own: Pulumi keeps its settings, its configuration and the stack in context variables.
+    contextvars.Context().run(run)
+    return Recording(project["name"], stack, region, recorder.resources_by_urn(), recorder.exports)
+
+
+def engine_config(project: str, settings: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Return a stack file's `config` as the engine hands it to a program, and the keys that are secret.
+
+    What is not text is handed over as JSON; a key without a namespace is the project's; an encrypted value is masked.
+    """
+    config, secret_keys = {}, []
+    for key, value in settings.items():
+        name = key if ":" in key else f"{project}:{key}"
+        if isinstance(value, dict) and value.keys() == {"secure"}:
+            config[name] = SECRET
+            secret_keys.append(name)
+        else:
+            config[name] = value if isinstance(value, str) else json.dumps(value)
+    return config, secret_keys
+
+
+@contextmanager
+def _fresh_event_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield loop
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+@contextmanager
+def _without_foreign_settings() -> Iterator[None]:
+    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(FOREIGN)}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)

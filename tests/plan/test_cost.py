@@ -1,0 +1,230 @@
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from urllib.parse import urlparse
+
+import pytest
+import yaml
+
+from infra.plan.cost import FREE, RULES, Charge, charges, total
+from infra.plan.errors import PlanError
+from infra.plan.plan import plan_of
+from infra.plan.prices import FILE, Prices, priced_regions, prices_of
+from infra.plan.resources import Recording, Resource
+from infra.plan.usage import stated_usage
+
+STACK = Resource(urn="stack", type="pulumi:pulumi:Stack", name="airflow-dev", inputs={}, custom=False)
+
+
+@pytest.fixture(scope="module")
+def prices() -> Prices:
+    found = prices_of("us-east-1")
+    assert found
+    return found
+
+
+def resource(type_: str, name: str = "it", **inputs: object) -> Resource:
+    return Resource(urn=name, type=type_, name=name, inputs=inputs, parent="stack")
+
+
+def of(*resources: Resource, stack: str = "dev") -> Recording:
+    return Recording("airflow", stack, "us-east-1", (STACK, *resources))
+
+
+def bill(prices: Prices, *resources: Resource, stack: str = "dev") -> dict[str, Charge]:
+    lines = charges(of(*resources, stack=stack), prices, stated_usage())
+    return {line.what: line for line in lines if line.urn != "stack"}
+
+
+def pool(*, gpu: bool, capacity: list[str], families: list[str]) -> tuple[Resource, Resource]:
+    requirements = [
+        {"key": "eks.amazonaws.com/instance-family", "operator": "In", "values": families},
+        {"key": "karpenter.sh/capacity-type", "operator": "In", "values": capacity},
+    ]
+    template = {"nodeClassRef": {"name": "nodes"}, "requirements": requirements}
+    if gpu:
+        template["taints"] = [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]
+    spec = {"template": {"spec": template}}
+    return (
+        resource("kubernetes:karpenter.sh/v1:NodePool", "pool", metadata={"name": "pool"}, spec=spec),
+        resource(
+            "kubernetes:eks.amazonaws.com/v1:NodeClass",
+            "class",
+            metadata={"name": "nodes"},
+            spec={"ephemeralStorage": {"size": "73Gi"}},
+        ),
+    )
+
+
+def test_a_small_stack_costs_what_a_hand_calculation_says(prices: Prices) -> None:
+    lines = charges(
+        of(
+            resource("aws:eks/cluster:Cluster", "cluster"),  # 730 h x 0.10 = 73.00
+            resource("aws:ec2/natGateway:NatGateway", "nat"),  # 730 h x 0.045 = 32.85, and 10 or 200 GB x 0.045
+            resource("aws:ec2/eip:Eip", "address"),  # 730 h x 0.005 = 3.65
+            resource(  # 730 h x 0.016 = 11.68, and 20 GiB x 0.115 = 2.30
+                "aws:rds/instance:Instance",
+                "database",
+                instanceClass="db.t4g.micro",
+                allocatedStorage=20,
+                storageType="gp3",
+            ),
+            resource("aws:ec2/vpc:Vpc", "vpc"),
+        ),
+        prices,
+        stated_usage(),
+    )
+    # With the key of Pulumi's secrets, 1.00.
+    assert total(lines).idle == pytest.approx(73.00 + 32.85 + 0.45 + 3.65 + 11.68 + 2.30 + 1.00)
+    assert total(lines).load == pytest.approx(73.00 + 32.85 + 9.00 + 3.65 + 11.68 + 2.30 + 1.00)
+    assert lines[0].what == "Kubernetes control plane"
+
+
+def test_a_database_in_two_zones_costs_twice_as_much(prices: Prices) -> None:
+    server = resource(
+        "aws:rds/instance:Instance", instanceClass="db.m7g.large", allocatedStorage=100, storageType="gp3", multiAz=True
+    )
+    lines = bill(prices, server)
+    assert lines["PostgreSQL on db.m7g.large"].idle == pytest.approx(2 * 730 * 0.168)
+    assert lines["database storage"].idle == pytest.approx(2 * 100 * 0.115)
+
+
+def test_an_interface_endpoint_costs_in_each_zone_and_a_gateway_endpoint_nothing(prices: Prices) -> None:
+    interface = resource("aws:ec2/vpcEndpoint:VpcEndpoint", vpcEndpointType="Interface", subnetIds=["a", "b", "c"])
+    assert bill(prices, interface)["interface endpoint"].idle == pytest.approx(3 * 730 * 0.01)
+    assert not bill(prices, resource("aws:ec2/vpcEndpoint:VpcEndpoint", vpcEndpointType="Gateway"))
+
+
+def test_traffic_is_shared_by_the_nat_gateways(prices: Prices) -> None:
+    gateways = [resource("aws:ec2/natGateway:NatGateway", name) for name in "abc"]
+    lines = [line for line in charges(of(*gateways), prices, stated_usage()) if line.what == "data through NAT"]
+    assert sum(line.load for line in lines) == pytest.approx(200 * 0.045)
+    assert len(lines) == 3
+
+
+def test_an_idle_gpu_pool_costs_nothing_and_a_busy_one_by_the_hour(prices: Prices) -> None:
+    lines = bill(prices, *pool(gpu=True, capacity=["on-demand"], families=["g6", "g5"]))
+    assert sum(line.idle for line in lines.values()) == 0
+    assert lines["g6.xlarge On-Demand"].load == pytest.approx(40 * 0.8048)
+    assert lines["EKS Auto Mode for g6.xlarge"].load == pytest.approx(40 * 0.8048 * 0.12)
+    assert lines["disk of g6.xlarge"].load == pytest.approx(40 * 73 / 730 * 0.08)
+
+
+def test_a_disk_that_is_faster_than_the_free_speed_is_charged_for_the_rest(prices: Prices) -> None:
+    machines, nodes = pool(gpu=True, capacity=["on-demand"], families=["g6"])
+    fast = {"spec": {"ephemeralStorage": {"size": "73Gi", "iops": 4000, "throughput": 500}}}
+    lines = charges(of(machines, replace(nodes, inputs={**nodes.inputs, **fast})), prices, stated_usage())
+    extra = sum(line.load for line in lines if line.what == "faster disk of g6.xlarge")
+    assert extra == pytest.approx(40 / 730 * (1000 * 0.005 + 375 * 0.04))
+
+
+def test_airflows_services_keep_nodes_of_the_cpu_pool_busy_in_an_idle_stack(prices: Prices) -> None:
+    machines = pool(gpu=False, capacity=["on-demand"], families=["m7a", "m6a"])
+    for stack, nodes in (("dev", 1), ("prod", 3)):
+        lines = charges(of(*machines, stack=stack), prices, stated_usage())
+        idle = sum(line.idle for line in lines if line.what == "m6a.large On-Demand")
+        assert idle == pytest.approx(nodes * 730 * 0.0864)
+
+
+def test_spot_is_counted_at_the_stated_share_and_auto_mode_at_the_full_price(prices: Prices) -> None:
+    lines = bill(prices, *pool(gpu=True, capacity=["spot", "on-demand"], families=["g6"]))
+    assert lines["g6.xlarge Spot"].load == pytest.approx(40 * 0.8048 * stated_usage().spot_share)
+    assert lines["EKS Auto Mode for g6.xlarge"].load == pytest.approx(40 * 0.8048 * 0.12)
+
+
+def test_only_what_makes_cloud_objects_is_charged_in_kubernetes(prices: Prices) -> None:
+    assert not bill(prices, resource("kubernetes:core/v1:Service", spec={"type": "ClusterIP"}))
+    assert bill(prices, resource("kubernetes:core/v1:Service", spec={"type": "LoadBalancer"}))["load balancer"].idle > 0
+    volumes = [{"spec": {"resources": {"requests": {"storage": "10Gi"}}}}]
+    claim = resource("kubernetes:apps/v1:StatefulSet", spec={"replicas": 2, "volumeClaimTemplates": volumes})
+    assert bill(prices, claim)["volumes"].idle == pytest.approx(2 * 10 * 0.08)
+
+
+def test_a_type_that_is_neither_charged_nor_free_is_an_error(prices: Prices) -> None:
+    with pytest.raises(PlanError, match=r"aws:msk/cluster:Cluster \(kafka\) is neither charged nor free: add a rule"):
+        bill(prices, resource("aws:msk/cluster:Cluster", "kafka"))
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        (resource("aws:s3/bucket:Bucket", "surprise"), "does not say what the bucket surprise holds"),
+        (
+            resource("aws:rds/instance:Instance", instanceClass="db.x9.huge", allocatedStorage=1, storageType="gp3"),
+            "has no price for db.x9.huge: add it under databases",
+        ),
+        (
+            resource("aws:rds/instance:Instance", instanceClass="db.t4g.micro", allocatedStorage=1, storageType="io1"),
+            "has storage of type io1, which prices.yaml has no price for: use gp3",
+        ),
+        (
+            resource("aws:rds/instance:Instance", performanceInsightsRetentionPeriod=731, storageType="gp3"),
+            "keeps Performance Insights for 731 days",
+        ),
+    ],
+)
+def test_what_has_no_price_or_no_stated_usage_is_an_error(prices: Prices, made: Resource, sentence: str) -> None:
+    with pytest.raises(PlanError, match=sentence):
+        bill(prices, made)
+
+
+def test_the_cheapest_instance_that_fits_is_counted(prices: Prices) -> None:
+    assert prices.cheapest_instance(["m7a", "m6a"], 2, 8).type == "m6a.large"
+    assert prices.cheapest_instance(["m7a", "m6a"], 2, 8.1).type == "m6a.xlarge"
+    assert prices.cheapest_instance(["c6a", "m6a"], 2, 4).type == "c6a.large"
+    with pytest.raises(PlanError, match="no price for the family x1"):
+        prices.cheapest_instance(["x1"], 1, 1)
+    with pytest.raises(PlanError, match=r"no instance of m6a in prices.yaml has 500 vCPUs"):
+        prices.cheapest_instance(["m6a"], 500, 1)
+
+
+def test_every_resource_of_every_stack_is_charged_or_free(recording: Recording) -> None:
+    assert plan_of(recording).bill.total.idle > 0
+
+
+def test_no_free_type_has_a_rule_too() -> None:
+    assert not FREE & RULES.keys()
+
+
+def test_the_dev_stack_costs_under_175_dollars_idle(recordings: dict[str, Recording]) -> None:
+    assert 100 < plan_of(recordings["dev"]).bill.total.idle < 175
+
+
+def test_no_gpu_is_paid_for_in_an_idle_stack(recording: Recording) -> None:
+    lines = [line for line in plan_of(recording).bill.lines if line.resource.startswith("gpu")]
+    assert lines
+    assert sum(line.idle for line in lines) == 0
+
+
+def test_a_region_without_prices_says_so_and_invents_none(recordings: dict[str, Recording]) -> None:
+    dev = recordings["dev"]
+    elsewhere = plan_of(Recording(dev.project, dev.stack, "eu-central-1", dev.resources))
+    assert (
+        elsewhere.bill.missing == "prices.yaml has no prices for eu-central-1, only for us-east-1: costs are left out"
+    )
+    assert not elsewhere.bill.lines
+
+
+def test_every_price_is_positive_and_has_its_source_at_aws_and_no_impossible_date() -> None:
+    for region in priced_regions():
+        found = prices_of(region)
+        assert found
+        tables = (found.databases, found.instances, found.instances.auto_mode_fee)
+        dated = [(price.source, price.as_of) for price in found.services.values()]
+        for source, day in [*dated, *((table.source, table.as_of) for table in tables)]:
+            assert urlparse(source).hostname == "aws.amazon.com"
+            assert day is None or date(2025, 1, 1) < day <= date.today()
+        amounts = [price.usd for price in found.services.values()] + list(found.databases.usd.values())
+        amounts += [usd for family in found.instances.families.values() for usd in family.usd.values()]
+        assert all(amount > 0 for amount in amounts)
+
+
+def test_every_price_of_a_service_is_used() -> None:
+    rules = (Path(FILE).parent / "cost.py").read_text()
+    unused = [name for name in yaml.safe_load(FILE.read_text())["us-east-1"]["services"] if f'"{name}"' not in rules]
+    assert not unused
+
+
+def test_every_stated_amount_is_used() -> None:
+    rules = (Path(FILE).parent / "cost.py").read_text()
+    assert not [name for name in stated_usage().amounts if f'"{name}"' not in rules]
