@@ -1,0 +1,90 @@
+"""The AWS account at hand, and proof that it is the one that the settings name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from infra.operations.errors import OperationError
+from infra.settings import Settings
+
+# What AWS answers when credentials are of no use: https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+UNUSABLE = (
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "SignatureDoesNotMatch",
+)
+
+
+@dataclass(frozen=True)
+class Account:
+    """An AWS account in one region.
+
+    Attributes:
+        id: The account's number.
+        arn: Whose credentials they are.
+        region: The region.
+        session: The credentials.
+    """
+
+    id: str
+    arn: str
+    region: str
+    session: Any
+
+    def client(self, service: str) -> Any:
+        """Return a client of a service in the account's region."""
+        return self.session.client(service)
+
+
+def account_of(stack: str, settings: Settings) -> Account:
+    """Return the account of the credentials at hand.
+
+    Raises:
+        OperationError: There are none, they are of no use, or the settings name another account.
+    """
+    with aws_errors():
+        session = boto3.Session(region_name=settings.region)
+        identity = session.client("sts").get_caller_identity()
+    if settings.account_id and identity["Account"] != settings.account_id:
+        raise OperationError(
+            f"the credentials are those of {identity['Arn']} in account {identity['Account']}, but {stack} "
+            f"belongs to account {settings.account_id}: use credentials of that account, or "
+            f"change account_id in Pulumi.{stack}.yaml"
+        )
+    return Account(identity["Account"], identity["Arn"], settings.region, session)
+
+
+@contextmanager
+def aws_errors() -> Iterator[None]:
+    """Turn what AWS and its client library raise into a sentence.
+
+    Raises:
+        OperationError: AWS refused a request, or could not be asked.
+    """
+    try:
+        yield
+    except ClientError as error:
+        raise OperationError(_refusal(error)) from error
+    except BotoCoreError as error:
+        raise OperationError(
+            f"AWS cannot be asked ({str(error).strip('. ')}): check the network, and that "
+            "`aws sts get-caller-identity` works"
+        ) from error
+
+
+def error_code(error: ClientError) -> str:
+    """Return AWS' name for an error, such as `404` or `AccessDenied`."""
+    return str(error.response["Error"]["Code"])
+
+
+def _refusal(error: ClientError) -> str:
+    message = error.response["Error"].get("Message", "").strip(". ")
+    if error_code(error) in UNUSABLE:
+        return f"AWS does not accept the credentials ({message}): log in again"
+    return f"AWS refused {error.operation_name} ({error_code(error)}: {message}): see that the credentials allow it"

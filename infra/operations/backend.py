@@ -1,0 +1,34 @@
+"""Where Pulumi keeps a stack's state, and the key that encrypts the secrets in it."""
+
+from dataclasses import dataclass
+
+from infra.aws.names import Limit, shortened
+from infra.settings import PROJECT
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The state of one stack: a bucket for all stacks of an account and region, and a key for each stack."""
+
+    bucket: str
+    key_alias: str
+    region: str
+
+    @property
+    def url(self) -> str:
+        """The address by which Pulumi finds the bucket."""
+        return f"s3://{self.bucket}?region={self.region}"
+
+    @property
+    def secrets_provider(self) -> str:
+        """The address by which Pulumi finds the key."""
+        return f"awskms://{self.key_alias}?region={self.region}"
+
+
+def backend_of(stack: str, account: str, region: str) -> Backend:
+    """Return where a stack's state is, in this account and region."""
+    return Backend(
+        bucket=shortened(f"{PROJECT}-pulumi-state-{account}-{region}", Limit.BUCKET),
+        key_alias=f"alias/{shortened(f'{PROJECT}-{stack}-pulumi', Limit.ALIAS - len('alias/'))}",
+        region=region,
+    )

@@ -1,0 +1,48 @@
+"""Put a cluster's access into a kubeconfig file, beside what else is in it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infra.operations.errors import OperationError
+
+SECTIONS = ("clusters", "users", "contexts")
+EMPTY: Mapping[str, Any] = {"apiVersion": "v1", "kind": "Config", "clusters": [], "users": [], "contexts": []}
+
+
+def kubeconfig_file() -> Path:
+    """Return the file that `kubectl` reads: the first in $KUBECONFIG, else ~/.kube/config."""
+    first = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
+    return Path(first) if first else Path.home() / ".kube" / "config"
+
+
+def write(file: Path, access: Mapping[str, Any]) -> None:
+    """Merge a cluster's access into a file, readable by its owner alone.
+
+    Raises:
+        OperationError: The file is no kubeconfig.
+    """
+    try:
+        existing = yaml.safe_load(file.read_text()) if file.exists() else EMPTY
+    except yaml.YAMLError as error:
+        raise OperationError(f"{file} is no YAML, so nothing was added to it: repair it or move it away") from error
+    text = yaml.safe_dump(merged(existing or EMPTY, access), sort_keys=False)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = file.with_name(f"{file.name}.{os.getpid()}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as target:
+        target.write(text)
+    temporary.replace(file)
+
+
+def merged(existing: Mapping[str, Any], access: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a kubeconfig with the new entries, in place of those of the same names, and the new context chosen."""
+    sections = {section: _replaced(existing.get(section) or [], access[section]) for section in SECTIONS}
+    return {**existing, **sections, "current-context": access["current-context"]}
+
+
+def _replaced(old: list[Any], new: list[Any]) -> list[Any]:
+    names = {entry["name"] for entry in new}
+    return [entry for entry in old if entry["name"] not in names] + new

@@ -1,0 +1,59 @@
+import logging
+from collections.abc import Iterator
+
+import boto3
+import httpx
+import pytest
+from moto.server import ThreadedMotoServer
+
+from infra.operations.account import Account, account_of
+from infra.settings import Settings, load
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def aws(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty AWS, to which all clients speak; nothing of the machine's own settings is seen."""
+    httpx.post(f"{server}/moto-api/reset", trust_env=False)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    boto3.DEFAULT_SESSION = None
+    return server
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return load("dev")
+
+
+@pytest.fixture
+def account(aws: str, settings: Settings) -> Account:
+    return account_of("dev", settings)
+
+
+@pytest.fixture
+def other_account(account: Account, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Account:
+    """An account that is somebody else's; it sees no bucket of the first one."""
+    monkeypatch.setenv("MOTO_S3_ALLOW_CROSSACCOUNT_ACCESS", "false")
+    role = "arn:aws:iam::999999999999:role/somebody-else"
+    keys = account.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys["SecretAccessKey"])
+    monkeypatch.setenv("AWS_SESSION_TOKEN", keys["SessionToken"])
+    return account_of("dev", settings)

@@ -1,0 +1,50 @@
+import sys
+
+import pytest
+
+from infra.operations import __main__ as command
+from infra.operations.account import Account
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["operations", *arguments])
+    command.main()
+
+
+@pytest.mark.parametrize("name", ["stack", "bootstrap", "preview", "deploy", "destroy", "sweep", "kubeconfig"])
+def test_every_command_explains_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        run(monkeypatch, name, "--help")
+    assert len(capsys.readouterr().out.splitlines()) > 4
+
+
+def test_bootstrap_and_sweep_work_together(
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "bootstrap", "dev")
+    run(monkeypatch, "sweep", "dev")  # what bootstrap made is for all deployments to come, and is not left over
+    printed = capsys.readouterr().out
+    assert f"account {account.id} is ready for `make deploy STACK=dev`" in printed
+    assert "nothing of dev is left" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["bootstrap", "nope"], r"^error: Pulumi.nope.yaml does not exist"),
+        (
+            ["deploy", "dev"],
+            r"^error: s3://airflow-pulumi-state-123456789012-us-east-1 is not there: run `make bootstrap",
+        ),
+        (["destroy", "prod", "--yes"], r"^error: nothing was destroyed: type prod when asked, or give CONFIRM=prod$"),
+        (["destroy", "dev"], r"^error: nothing was destroyed: type dev when asked, or give YES=1 or CONFIRM=dev$"),
+        (["stack", "prod"], r"^error: Pulumi.prod.yaml exists"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_sentence(
+    account: Account, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    with pytest.raises(SystemExit, match=sentence):
+        run(monkeypatch, *arguments)

@@ -1,0 +1,113 @@
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+from pulumi.automation import PulumiCommand
+
+from infra.operations import deployment as deploying
+from infra.operations.account import Account
+from infra.operations.backend import backend_of
+from infra.operations.bootstrap import bootstrap
+from infra.operations.deployment import Deployment
+from infra.operations.errors import OperationError
+from infra.operations.pulumi_cli import pulumi_command
+from infra.settings import load
+from infra.settings.loading import REPOSITORY
+
+FAKE_CLI = """#!/bin/sh
+[ "$1" = version ] && { echo v3.272.0; exit; }
+echo "$PULUMI_BACKEND_URL $AWS_REGION $*" >> "$CALLS"
+[ "$2" = select ] && [ -n "$STACK_FILE" ] && echo "encryptedkey: abc" >> "$STACK_FILE"
+[ "$1" != fail ]
+"""
+
+
+@pytest.fixture
+def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Pulumi CLI that writes its calls down."""
+    program = tmp_path / "bin" / "pulumi"
+    program.parent.mkdir()
+    program.write_text(FAKE_CLI)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    return tmp_path / "calls"
+
+
+def test_pulumi_works_with_the_stacks_state_key_and_region(account: Account, calls: Path) -> None:
+    bootstrap(account, backend_of("dev", account.id, account.region), lambda _: None)
+    Deployment.of("dev", lambda _: None).run("up")
+    state = "s3://airflow-pulumi-state-123456789012-us-east-1?region=us-east-1 us-east-1"
+    provider = "awskms://alias/airflow-dev-pulumi?region=us-east-1"
+    assert calls.read_text().splitlines() == [
+        f"{state} stack select --create --secrets-provider {provider} --stack dev",
+        f"{state} up --stack dev",
+    ]
+
+
+def test_the_key_that_pulumi_writes_into_the_stacks_file_is_to_be_committed(
+    account: Account, calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bootstrap(account, backend_of("dev", account.id, account.region), lambda _: None)
+    shutil.copy(REPOSITORY / "Pulumi.dev.yaml", tmp_path)
+    monkeypatch.setattr(deploying, "REPOSITORY", tmp_path)
+    monkeypatch.setenv("STACK_FILE", str(tmp_path / "Pulumi.dev.yaml"))
+    said: list[str] = []
+    Deployment.of("dev", said.append)
+    assert said == [
+        "Pulumi.dev.yaml now names the stack's key: commit it, for without it nobody else can deploy the stack"
+    ]
+
+
+def test_without_a_bootstrap_there_is_one_sentence(account: Account, calls: Path) -> None:
+    sentence = r"^s3://airflow-pulumi-state-123456789012-us-east-1 is not there: run `make bootstrap STACK=dev` first$"
+    with pytest.raises(OperationError, match=sentence):
+        Deployment.of("dev", lambda _: None)
+    assert not calls.exists()
+
+
+def test_another_account_stops_a_deployment_before_pulumi_starts(
+    account: Account, calls: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = load("dev").model_copy(update={"account_id": "1" * 12})
+    monkeypatch.setattr(deploying, "load", lambda _: elsewhere)
+    with pytest.raises(OperationError, match="belongs to account 111111111111"):
+        Deployment.of("dev", lambda _: None)
+    assert not calls.exists()
+
+
+def test_a_failure_of_pulumi_ends_in_one_sentence(account: Account, calls: Path) -> None:
+    bootstrap(account, backend_of("dev", account.id, account.region), lambda _: None)
+    with pytest.raises(OperationError, match=r"^`pulumi fail` failed; its own words are above$"):
+        Deployment.of("dev", lambda _: None).run("fail")
+
+
+def test_the_cli_on_path_is_taken(calls: Path, tmp_path: Path) -> None:
+    assert pulumi_command(pytest.fail, tmp_path / "none").command == "pulumi"
+
+
+def test_a_cli_that_was_installed_before_is_taken(calls: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert pulumi_command(pytest.fail, tmp_path).command == str(tmp_path / "bin" / "pulumi")
+
+
+@pytest.mark.parametrize("error", [URLError("no route"), subprocess.CalledProcessError(1, "install.sh")])
+def test_a_closed_network_is_named_where_the_cli_cannot_be_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(PulumiCommand, "_install_posix", fail)
+    said: list[str] = []
+    with pytest.raises(
+        OperationError, match=r"get.pulumi.com cannot be reached or does not install it .*: open the network"
+    ):
+        pulumi_command(said.append, tmp_path)
+    assert said == [f"installing the Pulumi CLI into {tmp_path.name}, from https://get.pulumi.com"]

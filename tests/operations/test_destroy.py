@@ -1,0 +1,109 @@
+import json
+from typing import Any
+
+import pytest
+
+from infra.operations import destroy as destroying
+from infra.operations.account import Account
+from infra.operations.deployment import Deployment
+from infra.operations.errors import OperationError
+from infra.settings import Settings
+
+
+@pytest.mark.parametrize(
+    ("stack", "typed", "protected", "yes"),
+    [
+        ("dev", "dev", False, False),
+        ("dev", None, False, True),
+        ("prod", "prod", True, False),
+        ("prod", "prod", True, True),
+    ],
+)
+def test_a_confirmed_destruction_goes_on(stack: str, typed: str | None, protected: bool, yes: bool) -> None:
+    destroying.check_confirmation(stack, typed, protected=protected, yes=yes)
+
+
+@pytest.mark.parametrize(
+    ("stack", "typed", "protected", "yes", "hint"),
+    [
+        ("dev", None, False, False, "YES=1 or CONFIRM=dev"),
+        ("dev", "prod", False, False, "YES=1 or CONFIRM=dev"),
+        ("prod", None, True, True, "CONFIRM=prod"),
+        ("prod", "dev", True, True, "CONFIRM=prod"),
+        ("prod", None, False, True, "CONFIRM=prod"),
+        ("qa", None, True, True, "CONFIRM=qa"),
+    ],
+)
+def test_prod_and_what_is_protected_need_their_names_typed(
+    stack: str, typed: str | None, protected: bool, yes: bool, hint: str
+) -> None:
+    with pytest.raises(OperationError, match=f"^nothing was destroyed: type {stack} when asked, or give {hint}$"):
+        destroying.check_confirmation(stack, typed, protected=protected, yes=yes)
+
+
+class Steps(list[str]):
+    """What was done, in order."""
+
+    def deployment(
+        self, account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch, outputs: dict[str, Any]
+    ) -> Deployment:
+        def run(_: Deployment, *arguments: str) -> None:
+            self.append(" ".join(arguments))
+
+        monkeypatch.setattr(Deployment, "run", run)
+        monkeypatch.setattr(Deployment, "outputs", lambda _: outputs)
+        monkeypatch.setattr(
+            destroying, "delete_contents", lambda access, _: self.append(f"contents of {access['name']}")
+        )
+        return Deployment("dev", settings, account, "pulumi", {})
+
+
+def cluster(account: Account) -> dict[str, str]:
+    account.client("eks").create_cluster(
+        name="airflow-dev-cluster", roleArn="arn:aws:iam::123456789012:role/x", resourcesVpcConfig={}
+    )
+    return {"cluster_name": "airflow-dev-cluster", "kubeconfig": json.dumps({"name": "airflow-dev-cluster"})}
+
+
+def test_what_runs_in_the_cluster_goes_before_the_cluster(
+    account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = Steps()
+    said: list[str] = []
+    destroying.destroy(steps.deployment(account, settings, monkeypatch, cluster(account)), said.append)
+    assert steps == ["contents of airflow-dev-cluster", "destroy --yes --refresh"]
+    assert said[-1].startswith("nothing of dev is left")
+
+
+@pytest.mark.parametrize("outputs", [{}, {"cluster_name": "airflow-dev-cluster", "kubeconfig": "{}"}])
+def test_a_stack_whose_cluster_is_gone_already_is_destroyed_all_the_same(
+    account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch, outputs: dict[str, Any]
+) -> None:
+    steps = Steps()
+    destroying.destroy(steps.deployment(account, settings, monkeypatch, outputs), lambda _: None)
+    assert steps == ["destroy --yes --refresh"]
+
+
+def test_protection_is_lifted_from_a_protected_stack_only(
+    account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account.client("rds").create_db_instance(
+        DBInstanceIdentifier="other-database", DBInstanceClass="db.t4g.micro", Engine="postgres",
+        MasterUsername="postgres", MasterUserPassword="longenough", AllocatedStorage=20, DeletionProtection=True,
+    )  # fmt: skip
+    steps = Steps()
+    protected = settings.model_copy(update={"protect": True})
+    outputs = {"database_host": "other-database.invented.us-east-1.rds.amazonaws.com"}
+    destroying.destroy(steps.deployment(account, protected, monkeypatch, outputs), lambda _: None)
+    assert steps == ["state unprotect --all --yes", "destroy --yes --refresh"]
+    assert not account.client("rds").describe_db_instances()["DBInstances"][0]["DeletionProtection"]
+
+
+def test_an_interrupted_destruction_of_a_protected_stack_goes_on(
+    account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = Steps()
+    protected = settings.model_copy(update={"protect": True})
+    outputs = {"cluster_name": "gone", "kubeconfig": "{}", "database_host": "gone.rds.amazonaws.com"}
+    destroying.destroy(steps.deployment(account, protected, monkeypatch, outputs), lambda _: None)
+    assert steps == ["state unprotect --all --yes", "destroy --yes --refresh"]

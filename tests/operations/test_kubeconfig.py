@@ -1,0 +1,59 @@
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.operations import kubeconfig
+from infra.operations.errors import OperationError
+
+
+def access(name: str, server: str = "https://cluster") -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": {"server": server}}],
+        "users": [{"name": name, "user": {}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    }
+
+
+def test_the_first_cluster_makes_the_file_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "config"
+    kubeconfig.write(file, access("dev"))
+    assert yaml.safe_load(file.read_text()) == access("dev")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_a_second_cluster_is_added_and_chosen(tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    kubeconfig.write(file, access("dev"))
+    kubeconfig.write(file, access("prod"))
+    content = yaml.safe_load(file.read_text())
+    assert [entry["name"] for entry in content["clusters"]] == ["dev", "prod"]
+    assert content["current-context"] == "prod"
+
+
+def test_a_cluster_that_was_made_anew_replaces_its_entry() -> None:
+    merged = kubeconfig.merged(
+        access("dev", "https://old") | {"preferences": {"colors": True}}, access("dev", "https://new")
+    )
+    assert merged["clusters"] == [{"name": "dev", "cluster": {"server": "https://new"}}]
+    assert merged["preferences"] == {"colors": True}
+
+
+def test_a_file_that_is_no_yaml_is_left_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    file.write_text("{broken")
+    with pytest.raises(OperationError, match="is no YAML, so nothing was added to it"):
+        kubeconfig.write(file, access("dev"))
+    assert file.read_text() == "{broken"
+
+
+def test_the_file_is_the_first_that_kubectl_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/a/config:/b/config")
+    assert kubeconfig.kubeconfig_file() == Path("/a/config")
+    monkeypatch.delenv("KUBECONFIG")
+    assert kubeconfig.kubeconfig_file() == Path.home() / ".kube" / "config"
