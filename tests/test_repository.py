@@ -68,3 +68,9 @@ def test_an_environment_is_refused_by_a_python_that_is_too_old(tmp_path: Path) -
     refused = subprocess.run(command, check=False, capture_output=True, text=True)
     assert refused.returncode == 1
     assert refused.stderr.startswith("error: Python 3.98 to 3.99 is needed and python3 is 3.")
+
+
+def test_no_module_of_the_program_hides_one_of_the_standard_library() -> None:
+    """Pulumi runs the program in the folder `infra`, which Python then may search first."""
+    names = {path.stem for path in (REPOSITORY / "infra").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert names & sys.stdlib_module_names <= {"__init__", "__main__"}

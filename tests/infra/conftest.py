@@ -1,0 +1,81 @@
+"""What each stack's program registers, recorded once for all tests."""
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from infra.plan.recording import record
+from infra.plan.resources import Recording
+from infra.settings import PROJECT, Settings, load
+from infra.settings.loading import REPOSITORY
+
+# The stack `other` is `dev` with everything else that settings allow.
+OTHER = "other"
+STACKS = ("dev", "staging", "prod", OTHER)
+
+recorded = cache(record)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Pulumi's own classes of deprecated names warn when they are imported, used or not.
+    config.addinivalue_line("filterwarnings", "ignore:.* has been deprecated in favor of:DeprecationWarning")
+
+
+def write_other(root: Path) -> None:
+    """Write a project that has only the stack `other`."""
+    config = yaml.safe_load((REPOSITORY / "Pulumi.dev.yaml").read_text())["config"]
+    config[f"{PROJECT}:account_id"] = "210987654321"
+    config[f"{PROJECT}:deploy_role_arn"] = "arn:aws:iam::210987654321:role/deploy"
+    config[f"{PROJECT}:network"] |= {"interface_endpoints": ["ecr.api", "sts"], "flow_log_days": 1}
+    config[f"{PROJECT}:cluster"] |= {
+        "public_access_cidrs": [],
+        "admin_arns": ["arn:aws:iam::210987654321:role/people/admin"],
+    }
+    del config[f"{PROJECT}:node_pools"]["gpu"]
+    (root / f"Pulumi.{OTHER}.yaml").write_text(yaml.safe_dump({"config": config}))
+    (root / "Pulumi.yaml").write_text((REPOSITORY / "Pulumi.yaml").read_text())
+    (root / "infra").symlink_to(REPOSITORY / "infra")
+
+
+@pytest.fixture(scope="session")
+def other_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("project")
+    write_other(root)
+    return root
+
+
+@pytest.fixture(scope="session", params=STACKS)
+def stack(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def root(stack: str, other_root: Path) -> Path:
+    return other_root if stack == OTHER else REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def recording(stack: str, root: Path) -> Recording:
+    return recorded(stack, root)
+
+
+@pytest.fixture(scope="session")
+def settings(stack: str, root: Path) -> Settings:
+    return load(stack, root)
+
+
+@pytest.fixture(scope="session")
+def dev() -> Recording:
+    return recorded("dev", REPOSITORY)
+
+
+@pytest.fixture(scope="session")
+def prod() -> Recording:
+    return recorded("prod", REPOSITORY)
+
+
+@pytest.fixture(scope="session")
+def other(other_root: Path) -> Recording:
+    return recorded(OTHER, other_root)

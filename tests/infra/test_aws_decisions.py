@@ -1,0 +1,243 @@
+"""What is decided without Pulumi: addresses, names, policies, node pools."""
+
+import json
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from infra.airflow_platform import Component
+from infra.aws.account import commit, stack_tags
+from infra.aws.cluster import administrators, kubeconfig
+from infra.aws.identity import GRANTS, pod_trust, statements
+from infra.aws.names import Limit, Names, shortened
+from infra.aws.network import plan_subnets
+from infra.aws.node_pools import node_class_spec, node_pool_spec, volume_tags
+from infra.aws.policies import Statement, document
+from infra.aws.registry import images, lifecycle
+from infra.settings import DisruptionBudget, load
+from infra.settings.loading import REPOSITORY
+
+ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
+RESERVED_BY_AWS = 5  # in each subnet: https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html
+
+
+@pytest.mark.parametrize("prefix", range(16, 21))
+@pytest.mark.parametrize("zones", [ZONES[:2], ZONES])
+def test_subnets_lie_in_the_vpc_and_none_overlaps_another(prefix: int, zones: tuple[str, ...]) -> None:
+    vpc = IPv4Network(f"10.0.0.0/{prefix}")
+    subnets = [subnet for plan in plan_subnets(vpc, zones) for subnet in (plan.public, plan.private)]
+    assert len(subnets) == 2 * len(zones)
+    assert all(subnet.subnet_of(vpc) for subnet in subnets)
+    assert not any(a.overlaps(b) for index, a in enumerate(subnets) for b in subnets[index + 1 :])
+
+
+def test_a_zone_of_the_usual_vpc_has_room_for_sixteen_thousand_pods() -> None:
+    for plan in plan_subnets(IPv4Network("10.10.0.0/16"), ZONES):
+        assert plan.private.num_addresses - RESERVED_BY_AWS == 16379
+
+
+def test_the_smallest_vpc_has_room_for_load_balancers() -> None:
+    # Eight free addresses at least: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html
+    for plan in plan_subnets(IPv4Network("10.10.0.0/20"), ZONES):
+        assert plan.public.num_addresses - RESERVED_BY_AWS >= 8
+
+
+def test_a_third_zone_leaves_the_subnets_of_the_first_two_alone() -> None:
+    vpc = IPv4Network("10.10.0.0/16")
+    assert plan_subnets(vpc, ZONES)[:2] == plan_subnets(vpc, ZONES[:2])
+
+
+def test_a_name_that_fits_stays_as_it_is() -> None:
+    assert Names("airflow", "dev").of("cluster", Limit.CLUSTER) == "airflow-dev-cluster"
+
+
+@pytest.mark.parametrize("limit", Limit)
+def test_a_name_that_is_too_long_is_shortened_and_stays_its_own(limit: Limit) -> None:
+    one, other = (shortened(f"airflow-{'x' * 600}-{end}", limit) for end in "ab")
+    assert len(one) == len(other) == limit
+    assert one != other
+
+
+def test_a_name_is_cut_where_no_separator_is_left_dangling() -> None:
+    assert shortened("aaaa-bbbbbbbbbb", 12).startswith("aaaa-")
+    assert "--" not in shortened("aaaa-bbbbbbbbbb", 12)
+
+
+def test_names_of_two_stacks_differ() -> None:
+    dev, prod = Names("airflow", "dev"), Names("airflow", "prod")
+    assert dev.bucket("data", "123456789012") == "airflow-dev-data-123456789012"
+    assert dev.path("serving", Limit.REPOSITORY) == "airflow-dev/serving"
+    assert {dev.prefix, prod.prefix} == {"airflow-dev", "airflow-prod"}
+
+
+def test_a_policy_leaves_out_what_is_empty() -> None:
+    assert json.loads(document(Statement(("s3:GetObject",), ("arn",)))) == {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": ["arn"]}],
+    }
+
+
+BUCKETS = {name: f"arn:aws:s3:::{name}" for name in ("data", "artifacts", "logs")}
+
+
+@pytest.mark.parametrize("component", [component for component in Component if GRANTS[component]])
+def test_nobody_may_ask_for_the_list_of_another_prefix(component: Component) -> None:
+    listings = [
+        statement
+        for statement in statements(component, BUCKETS, "key", "us-east-1")
+        if statement.actions == ("s3:ListBucket",)
+    ]
+    for listing in listings:
+        bucket = listing.resources[0].rpartition(":")[2]
+        [prefixes] = [values["s3:prefix"] for values in listing.conditions.values()]
+        assert prefixes == [f"{grant.prefix}*" for grant in GRANTS[component] if grant.bucket == bucket]
+    assert {listing.resources[0].rpartition(":")[2] for listing in listings} == {
+        grant.bucket for grant in GRANTS[component]
+    }
+
+
+def test_only_those_who_look_for_missing_objects_may_list_without_a_prefix() -> None:
+    lenient = {
+        (component, statement.resources[0].rpartition(":")[2])
+        for component in Component
+        if GRANTS[component]
+        for statement in statements(component, BUCKETS, "key", "us-east-1")
+        if "StringLikeIfExists" in statement.conditions
+    }
+    assert lenient == {(Component.TASK, "artifacts"), (Component.TASK, "logs"), (Component.TRIGGERER, "logs")}
+
+
+@pytest.mark.parametrize("component", [component for component in Component if GRANTS[component]])
+def test_the_key_is_used_through_s3_alone_and_for_writing_only_by_who_writes(component: Component) -> None:
+    key = statements(component, BUCKETS, "key", "us-east-1")[-1]
+    writes = any("s3:PutObject" in grant.actions for grant in GRANTS[component])
+    assert key.resources == ("key",)
+    assert key.conditions == {"StringEquals": {"kms:ViaService": "s3.us-east-1.amazonaws.com"}}
+    assert ("kms:GenerateDataKey" in key.actions) == writes
+
+
+def test_a_role_trusts_one_service_account_of_one_cluster() -> None:
+    [statement] = json.loads(pod_trust(Component.SERVING, "arn:cluster"))["Statement"]
+    assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"}
+    assert statement["Action"] == ["sts:AssumeRole", "sts:TagSession"]
+    assert statement["Condition"] == {
+        "StringEquals": {
+            "aws:RequestTag/eks-cluster-arn": "arn:cluster",
+            "aws:RequestTag/kubernetes-namespace": "airflow",
+            "aws:RequestTag/kubernetes-service-account": "serving",
+        }
+    }
+
+
+def test_every_component_has_a_service_account_of_its_own() -> None:
+    assert len({component.service_account for component in Component}) == len(Component)
+
+
+def test_the_gpu_pool_takes_only_what_asks_for_a_gpu_and_has_a_limit() -> None:
+    pool = load("dev").node_pools.gpu
+    assert pool
+    spec = node_pool_spec("gpu", pool)
+    assert spec["template"]["spec"]["taints"] == [{"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}]
+    assert spec["limits"] == {"cpu": "16", "memory": "64Gi", "nvidia.com/gpu": "1"}
+
+
+def test_the_cpu_pool_has_no_taint_and_starts_what_the_settings_name() -> None:
+    spec = node_pool_spec("cpu", load("dev").node_pools.cpu)
+    assert "taints" not in spec["template"]["spec"]
+    assert spec["template"]["spec"]["requirements"] == [
+        {"key": "eks.amazonaws.com/instance-family", "operator": "In", "values": ["t3a", "t3", "m7a", "m6a", "m5a"]},
+        {"key": "kubernetes.io/arch", "operator": "In", "values": ["amd64"]},
+        {"key": "karpenter.sh/capacity-type", "operator": "In", "values": ["spot", "on-demand"]},
+    ]
+    assert spec["template"]["spec"]["nodeClassRef"] == {
+        "group": "eks.amazonaws.com",
+        "kind": "NodeClass",
+        "name": "cpu",
+    }
+
+
+def test_a_disruption_budget_says_only_what_is_set() -> None:
+    pool = load("dev").node_pools.cpu.model_copy(
+        update={"disruption_budgets": (DisruptionBudget(nodes="1"), DisruptionBudget(nodes="0", reasons=("Drifted",)))}
+    )
+    budgets = node_pool_spec("cpu", pool)["disruption"]["budgets"]
+    assert budgets == [{"nodes": "1"}, {"nodes": "0", "reasons": ["Drifted"]}]
+
+
+def test_a_gpu_node_reads_its_images_faster_than_the_default() -> None:
+    settings = load("dev").node_pools
+    assert settings.gpu
+    cpu, gpu = (node_class_spec(pool, {}, "role", ["subnet-1"], "sg-1") for pool in (settings.cpu, settings.gpu))
+    assert cpu["ephemeralStorage"] == {"size": "40Gi"}
+    assert gpu["ephemeralStorage"] == {
+        "size": "120Gi",
+        "iops": 4000,
+        "throughput": 500,
+    }
+
+
+def test_a_commit_replaces_neither_nodes_nor_the_storage_class() -> None:
+    assert "commit" not in stack_tags("dev", load("dev"))
+
+
+def test_volumes_carry_the_tags_of_the_stack() -> None:
+    assert volume_tags({"stack": "dev", "owner": "me"}) == {
+        "tagSpecification_1": "stack=dev",
+        "tagSpecification_2": "owner=me",
+    }
+
+
+def test_the_commit_is_named_in_full() -> None:
+    assert commit() == "unknown" or len(commit().removesuffix("-dirty")) == 40
+
+
+ADMIN, ROLE = "arn:aws:iam::123456789012:role/admin", "arn:aws:iam::123456789012:role/deploy"
+
+
+@pytest.mark.parametrize(
+    ("admins", "role", "expected"),
+    [
+        ((), None, []),
+        ((), ROLE, []),
+        ((ADMIN,), None, [ADMIN]),
+        ((ADMIN,), ROLE, [ADMIN, ROLE]),
+        ((ROLE,), ROLE, [ROLE]),
+    ],
+)
+def test_whoever_deploys_is_always_an_administrator(
+    admins: tuple[str, ...], role: str | None, expected: list[str]
+) -> None:
+    assert administrators(admins, role) == expected
+
+
+def test_the_kubeconfig_asks_for_a_token_and_takes_on_the_role_that_deploys() -> None:
+    config = json.loads(kubeconfig("arn", "name", "https://host", "cert", "eu-west-1", ROLE))
+    command = config["users"][0]["user"]["exec"]
+    assert [command["command"], *command["args"]] == [
+        *("aws", "eks", "get-token", "--cluster-name", "name", "--region", "eu-west-1", "--output", "json"),
+        *("--role-arn", ROLE),
+    ]
+    assert config["clusters"][0]["cluster"] == {"server": "https://host", "certificate-authority-data": "cert"}
+    assert "--role-arn" not in kubeconfig("arn", "name", "https://host", "cert", "eu-west-1", None)
+
+
+def test_there_is_a_repository_for_every_folder_with_a_dockerfile(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "Dockerfile").touch()
+    (tmp_path / "notes").mkdir()
+    assert images(tmp_path) == ["a", "b"]
+
+
+def test_the_folder_of_images_is_the_repositorys() -> None:
+    assert set(images()) == {path.parent.name for path in REPOSITORY.glob("images/*/Dockerfile")}
+    assert images()
+
+
+def test_ecr_applies_the_rule_for_any_image_last() -> None:
+    # ECR refuses a policy in which "any" does not have the highest number:
+    # https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html
+    rules = json.loads(lifecycle())["rules"]
+    assert [rule["selection"]["tagStatus"] for rule in rules] == ["untagged", "any"]
+    assert [rule["rulePriority"] for rule in rules] == [1, 2]

@@ -1,0 +1,100 @@
+"""What waits for what; destroying goes the other way round."""
+
+from infra.plan.resources import Recording, Resource
+
+NODE_POOL = "kubernetes:karpenter.sh/v1:NodePool"
+
+# What makes nodes possible, and so cannot wait for them.
+BEFORE_NODES = (NODE_POOL, "kubernetes:eks.amazonaws.com/v1:NodeClass", "kubernetes:storage.k8s.io/v1:StorageClass")
+
+
+def prerequisites(recording: Recording, resource: Resource) -> set[str]:
+    """Everything that must exist before a resource, however far away."""
+    by_urn = {one.urn: one for one in recording.resources}
+    providers = {
+        f"{one.type}::{one.name}": one for one in recording.resources if one.type.startswith("pulumi:providers:")
+    }
+    found: set[str] = set()
+    queue = [resource]
+    while queue:
+        one = queue.pop()
+        wanted = [by_urn[urn] for urn in one.dependencies]
+        wanted += [providers[one.provider]] if one.provider else []
+        queue += [other for other in wanted if other.urn not in found]
+        found |= {other.urn for other in wanted}
+    return found
+
+
+def urns(recording: Recording, *types: str) -> set[str]:
+    return {resource.urn for resource in recording.of_type(*types)}
+
+
+def of_kubernetes(recording: Recording) -> list[Resource]:
+    return [r for r in recording.resources if r.provider.startswith("pulumi:providers:kubernetes::")]
+
+
+def test_everything_in_kubernetes_comes_after_the_nodes_may_join(recording: Recording) -> None:
+    access = urns(recording, "aws:eks/accessPolicyAssociation:AccessPolicyAssociation")
+    for resource in of_kubernetes(recording):
+        assert access <= prerequisites(recording, resource), resource.urn
+
+
+def test_no_pod_comes_before_its_node_pool(recording: Recording) -> None:
+    pools = urns(recording, NODE_POOL)
+    assert pools
+    for resource in of_kubernetes(recording):
+        if resource.type not in BEFORE_NODES:
+            assert pools <= prerequisites(recording, resource), resource.urn
+
+
+def test_airflows_namespace_comes_after_nodes_identities_and_databases(recording: Recording) -> None:
+    [namespace] = [n for n in recording.of_type("kubernetes:core/v1:Namespace") if n.name == "airflow"]
+    needed = urns(
+        recording,
+        NODE_POOL,
+        "kubernetes:storage.k8s.io/v1:StorageClass",
+        "kubernetes:batch/v1:Job",
+        "aws:eks/podIdentityAssociation:PodIdentityAssociation",
+        "aws:iam/rolePolicy:RolePolicy",
+        "aws:rds/instance:Instance",
+    ) - urns_of_flow_log(recording)
+    assert needed <= prerequisites(recording, namespace)
+
+
+def urns_of_flow_log(recording: Recording) -> set[str]:
+    return {resource.urn for resource in recording.resources if resource.name == "flow-log-policy"}
+
+
+def test_databases_are_made_after_server_secret_and_nodes(recording: Recording) -> None:
+    jobs = recording.of_type("kubernetes:batch/v1:Job")
+    assert {job.name for job in jobs} == {"create-airflow-database", "create-mlflow-database"}
+    for job in jobs:
+        needed = urns(recording, "aws:rds/instance:Instance", "kubernetes:core/v1:ConfigMap", NODE_POOL)
+        needed |= {s.urn for s in recording.of_type("kubernetes:core/v1:Secret") if s.name == job.name}
+        assert needed <= prerequisites(recording, job)
+
+
+def test_the_cluster_comes_after_its_rights_its_log_group_and_the_way_out(recording: Recording) -> None:
+    [cluster] = recording.of_type("aws:eks/cluster:Cluster")
+    before = prerequisites(recording, cluster)
+    assert urns(recording, "aws:ec2/route:Route", "aws:ec2/routeTableAssociation:RouteTableAssociation") <= before
+    assert {r.urn for r in recording.resources if r.name.startswith("cluster-role-")} <= before
+    assert {r.urn for r in recording.resources if r.name == "cluster-log-group"} <= before
+
+
+def test_the_way_out_comes_after_the_internet_gateway(recording: Recording) -> None:
+    for gateway in recording.of_type("aws:ec2/natGateway:NatGateway"):
+        assert urns(recording, "aws:ec2/internetGateway:InternetGateway") <= prerequisites(recording, gateway)
+
+
+def test_requests_are_recorded_once_the_bucket_for_records_takes_them(prod: Recording) -> None:
+    [policy] = [p for p in prod.of_type("aws:s3/bucketPolicy:BucketPolicy") if p.name == "access-logs-policy"]
+    for logging in prod.of_type("aws:s3/bucketLogging:BucketLogging"):
+        assert policy.urn in prerequisites(prod, logging)
+
+
+def test_an_identity_is_given_once_its_rights_are_there(recording: Recording) -> None:
+    for association in recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation"):
+        component = association.name.removesuffix("-identity")
+        rights = {r.urn for r in recording.resources if r.name == f"{component}-policy"}
+        assert rights <= prerequisites(recording, association)

@@ -1,0 +1,173 @@
+"""The policies at work: moto evaluates them as IAM does, for actions and resources; it ignores their conditions.
+
+What conditions add (lists by prefix, the key through S3 alone) is checked in `test_aws_decisions`.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import boto3
+import pytest
+import requests
+from botocore.exceptions import ClientError
+from moto.server import ThreadedMotoServer
+
+from infra.airflow_platform import Component
+from infra.plan.resources import Recording
+
+TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}],
+    }
+)
+READ, WRITE, DELETE = "read", "write", "delete"
+
+# (bucket, prefix): what may be done with the objects there. Everything else is denied.
+ALLOWED: dict[Component, dict[tuple[str, str], set[str]]] = {
+    Component.SCHEDULER: {},
+    Component.DAG_PROCESSOR: {},
+    Component.API_SERVER: {("logs", "airflow/"): {READ}},
+    Component.TRIGGERER: {("logs", "airflow/"): {READ, WRITE}},
+    Component.TASK: {
+        ("data", "images/"): {READ, WRITE, DELETE},
+        ("data", "quarantine/"): {READ, WRITE},
+        ("artifacts", "image_classifier/"): {READ, WRITE},
+        ("artifacts", "mlflow/"): {READ, WRITE},
+        ("logs", "airflow/"): {READ, WRITE},
+    },
+    Component.MLFLOW: {("artifacts", "mlflow/"): {READ, WRITE, DELETE}},
+    Component.SERVING: {("artifacts", "mlflow/"): {READ}},
+}
+PREFIXES = {
+    "data": ("images/", "quarantine/", "elsewhere/"),
+    "artifacts": ("image_classifier/", "mlflow/", "elsewhere/"),
+    "logs": ("airflow/", "elsewhere/"),
+}
+PLACES = [(bucket, prefix) for bucket, prefixes in PREFIXES.items() for prefix in prefixes]
+
+
+class Cloud:
+    """A moto server with the buckets and roles of a stack, which checks every request."""
+
+    def __init__(self, recording: Recording, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.buckets = {b.name: b.inputs["bucket"] for b in recording.of_type("aws:s3/bucket:Bucket")}
+        admin = self.session("admin", "admin", None)
+        for name in self.buckets.values():
+            self.client(admin, "s3").create_bucket(Bucket=name)
+        for bucket, prefix in PLACES:
+            self.client(admin, "s3").put_object(Bucket=self.buckets[bucket], Key=f"{prefix}object", Body=b"x")
+        iam, sts = self.client(admin, "iam"), self.client(admin, "sts")
+        self.sessions: dict[Component, boto3.Session] = {}
+        for component in Component:
+            role = self._create_role(iam, recording, component)
+            known = sts.assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
+            self.sessions[component] = self.session(
+                known["AccessKeyId"], known["SecretAccessKey"], known["SessionToken"]
+            )
+
+    @staticmethod
+    def session(key: str, secret: str, token: str | None) -> boto3.Session:
+        return boto3.Session(key, secret, token, region_name="us-east-1")
+
+    def client(self, session: boto3.Session, service: str) -> Any:
+        return session.client(service, endpoint_url=self.endpoint)
+
+    @staticmethod
+    def _create_role(iam: Any, recording: Recording, component: Component) -> str:
+        [role] = [r for r in recording.of_type("aws:iam/role:Role") if r.name == f"{component}-role"]
+        arn = iam.create_role(RoleName=role.inputs["name"], AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
+        for policy in recording.of_type("aws:iam/rolePolicy:RolePolicy"):
+            if policy.inputs["role"] == role.inputs["name"]:
+                iam.put_role_policy(
+                    RoleName=policy.inputs["role"], PolicyName=policy.name, PolicyDocument=policy.inputs["policy"]
+                )
+        return str(arn)
+
+    def may(self, component: Component, action: str, bucket: str, prefix: str) -> bool:
+        s3 = self.client(self.sessions[component], "s3")
+        place = {"Bucket": self.buckets[bucket], "Key": f"{prefix}object"}
+        match action:
+            case "read":
+                return allowed(lambda: s3.get_object(**place))
+            case "write":
+                return allowed(lambda: s3.put_object(**place, Body=b"x"))
+            case _:
+                return allowed(lambda: s3.delete_object(**place))
+
+    def may_list(self, component: Component, bucket: str, prefix: str) -> bool:
+        s3 = self.client(self.sessions[component], "s3")
+        return allowed(lambda: s3.list_objects_v2(Bucket=self.buckets[bucket], Prefix=prefix))
+
+
+def allowed(request: Callable[[], Any]) -> bool:
+    """Whether the cloud does what is asked; any failure but a refusal is raised."""
+    try:
+        request()
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "AccessDenied":
+            return False
+        raise
+    return True
+
+
+@pytest.fixture(scope="module")
+def cloud(prod: Recording) -> Iterator[Cloud]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+            patch.delenv(name, raising=False)
+        patch.setenv("no_proxy", "127.0.0.1")
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+        server.start()
+        host, port = server.get_host_and_port()
+        endpoint = f"http://{host}:{port}"
+        try:
+            made = Cloud(prod, endpoint)
+            requests.post(f"{endpoint}/moto-api/reset-auth", data="0", timeout=10).raise_for_status()
+            yield made
+        finally:
+            requests.post(f"{endpoint}/moto-api/reset-auth", data="inf", timeout=10)
+            server.stop()
+
+
+# In this order, so that what is read or deleted is there.
+@pytest.mark.parametrize("action", [READ, DELETE, WRITE])
+@pytest.mark.parametrize(("bucket", "prefix"), PLACES)
+@pytest.mark.parametrize("component", Component)
+def test_a_component_does_what_it_must_and_nothing_else(
+    cloud: Cloud, component: Component, bucket: str, prefix: str, action: str
+) -> None:
+    assert cloud.may(component, action, bucket, prefix) is (action in ALLOWED[component].get((bucket, prefix), set()))
+
+
+@pytest.mark.parametrize(("bucket", "prefix"), PLACES)
+@pytest.mark.parametrize("component", Component)
+def test_a_component_lists_only_buckets_that_it_works_with(
+    cloud: Cloud, component: Component, bucket: str, prefix: str
+) -> None:
+    works_with = any(place[0] == bucket for place in ALLOWED[component])
+    assert cloud.may_list(component, bucket, prefix) is works_with
+
+
+@pytest.mark.parametrize("component", Component)
+def test_a_component_cannot_give_itself_more_rights(cloud: Cloud, component: Component) -> None:
+    iam = cloud.client(cloud.sessions[component], "iam")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        iam.list_roles()
+
+
+def test_a_task_moves_an_unreadable_image_to_quarantine(cloud: Cloud) -> None:
+    s3 = cloud.client(cloud.sessions[Component.TASK], "s3")
+    bucket = cloud.buckets["data"]
+    s3.put_object(Bucket=bucket, Key="images/broken.png", Body=b"x")
+    s3.copy_object(
+        Bucket=bucket,
+        Key="quarantine/images/broken.png",
+        CopySource={"Bucket": bucket, "Key": "images/broken.png"},
+        MetadataDirective="REPLACE",
+        Metadata={"reason": "no image"},
+    )
+    s3.delete_object(Bucket=bucket, Key="images/broken.png")
+    assert s3.head_object(Bucket=bucket, Key="quarantine/images/broken.png")["Metadata"] == {"reason": "no image"}
