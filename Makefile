@@ -5,6 +5,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv/bin
 LAPTOP := $(VENV)/python -m infra.laptop
+OPERATIONS := $(VENV)/python -m infra.operations
+named_stack = "$(or $(STACK),$(error name the stack: make $@ STACK=dev))"
 READY := .venv/ready .venv-mlflow/ready
 
 .PHONY: help
@@ -37,6 +39,36 @@ logs: .venv/ready ## Follow the log of one process (S=scheduler)
 .PHONY: bench-local
 bench-local: ## Measure `make up` from a fresh clone: stages, restart, memory, DAG parse times
 	@$(PYTHON) tests/bench_local.py
+
+##@ On AWS
+
+.PHONY: plan
+plan: .venv/ready ## Show offline what a stack creates, costs and allows (STACK=dev, AGAINST=staging or a git ref)
+	@$(VENV)/python -m infra.plan $(named_stack) $(if $(AGAINST),--against "$(AGAINST)")
+
+.PHONY: stack
+stack: .venv/ready ## Write the settings of a new stack (NAME=qa, LIKE=staging)
+	@$(OPERATIONS) stack "$(or $(NAME),$(error name the new stack: make stack NAME=qa))" $(if $(LIKE),--like "$(LIKE)")
+
+.PHONY: bootstrap
+bootstrap: .venv/ready ## Make the bucket of Pulumi's state and the key of its secrets (STACK=dev)
+	@$(OPERATIONS) bootstrap $(named_stack)
+
+.PHONY: preview
+preview: .venv/ready ## Ask AWS what a deployment would change (STACK=dev)
+	@$(OPERATIONS) preview $(named_stack)
+
+.PHONY: deploy
+deploy: .venv/ready ## Bring the account to what the program says (STACK=dev, YES=1: do not ask)
+	@$(OPERATIONS) deploy $(named_stack) $(if $(YES),--yes)
+
+.PHONY: destroy
+destroy: .venv/ready ## Delete a stack and prove that nothing is left (STACK=dev, YES=1 or CONFIRM=<stack>: do not ask)
+	@$(OPERATIONS) destroy $(named_stack) $(if $(YES),--yes) $(if $(CONFIRM),--confirm "$(CONFIRM)")
+
+.PHONY: kubeconfig
+kubeconfig: .venv/ready ## Put the cluster's access into the kubeconfig file (STACK=dev)
+	@$(OPERATIONS) kubeconfig $(named_stack)
 
 ##@ Development
 
