@@ -50,7 +50,8 @@ def show(console: Console, machine: Laptop, api: AirflowApi, run_id: str, tasks:
     console.print(f"MLflow       {report['model_name']} version {report['version']} ({alias})", markup=False)
     for picture, label in PICTURES.items():
         console.print(f"{label:<12} {machine.home.results / f'{picture}.png'}")
-    console.print(f"\nendpoint     {report['endpoint']}  (serves version {report['champion_version']})")
+    console.print(f"\nendpoint     {report['endpoint']}/predict")
+    console.print(f"health       {report['endpoint']}/healthz says version {report['champion_version']}")
     field = quote_for_shell(f"image=@{example}")
     console.print(f"             curl -F {field} {report['endpoint']}/predict", markup=False)
     console.print(f"Airflow      {_run_url(machine, run_id)}")

@@ -20,7 +20,7 @@ from ml_common.serving_manifests import NAME, ServingSettings
 
 NAMESPACE = "serving-rollout-test"
 IMAGE = "example.com/serving-rollout-test:1"
-BASE_IMAGE = os.environ.get("TEST_BASE_IMAGE", "localhost/debian-python")
+BASE_IMAGE = os.environ.get("TEST_BASE_IMAGE", "docker.io/library/python:3.12.11-slim-bookworm")
 SERVER = """
 import json, os
 from http.server import BaseHTTPRequestHandler, HTTPServer
