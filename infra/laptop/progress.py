@@ -26,7 +26,7 @@ def follow(api: AirflowApi, dag: str, run: str, console: Console) -> tuple[str, 
 
     A server that does not answer for a moment is asked again.
     """
-    shown: dict[str, str] = {}
+    shown: dict[str, str] = {}  # by task, in the order in which they were first listed
     began: dict[str, float] = {}
     with Live(console=console, auto_refresh=False, transient=True, screen=False) as live:
         while True:
@@ -35,7 +35,9 @@ def follow(api: AirflowApi, dag: str, run: str, console: Console) -> tuple[str, 
             except httpx.TransportError:
                 time.sleep(POLL_SECONDS)
                 continue
-            for task in _changed(tasks, shown):
+            changed = _changed(tasks, shown)
+            tasks.sort(key=lambda task: list(shown).index(task.name))
+            for task in changed:
                 began.setdefault(f"{task.name} {task.tries} {task.state}", time.monotonic())
                 if not console.is_terminal and task.state in (*ENDED, "running", "up_for_retry"):
                     console.print(_line(task))
