@@ -15,7 +15,7 @@ from infra.laptop import model_registry
 from infra.laptop.errors import LaptopError
 from infra.laptop.home import REPOSITORY, Home, write_atomically
 from infra.laptop.object_store import BUCKETS, client_environment
-from infra.laptop.processes import LOOPBACK, THREADS, Service, inherited_environment
+from infra.laptop.processes import LOOPBACK, THREADS, Service, answers, inherited_environment
 
 ADMIN = "admin"
 PROGRAM = (sys.executable, "-m", "airflow")
@@ -95,7 +95,7 @@ def services(home: Home, ports: dict[str, int]) -> tuple[Service, ...]:
             command=(*PROGRAM, name, *arguments),
             environment=variables,
             port=port,
-            healthy=(lambda: _answers(healthy)) if healthy else (lambda: _reports_healthy(ports, name)),
+            healthy=(lambda: answers(healthy)) if healthy else (lambda: _reports_healthy(ports, name)),
         )
 
     return (
@@ -132,13 +132,6 @@ def prepare_database(home: Home, ports: dict[str, int]) -> None:
             f"the metadata database could not be migrated; {home.logs / 'migrate.log'} ends with:\n{tail}"
         )
     write_atomically(marker, json.dumps(done))
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(address, timeout=2).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def _reports_healthy(ports: dict[str, int], component: str) -> bool:

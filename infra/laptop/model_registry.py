@@ -1,10 +1,8 @@
 """The MLflow tracking server and model registry, in the environment `.venv-mlflow`."""
 
-import httpx
-
 from infra.laptop.home import REPOSITORY, Home
 from infra.laptop.object_store import BUCKETS, client_environment
-from infra.laptop.processes import LOOPBACK, Service
+from infra.laptop.processes import LOOPBACK, Service, answers
 
 PROGRAM = REPOSITORY / ".venv-mlflow" / "bin" / "mlflow"
 
@@ -36,17 +34,10 @@ def service(home: Home, ports: dict[str, int]) -> Service:
             "DO_NOT_TRACK": "true",
         },
         port=port,
-        healthy=lambda: _answers(port),
+        healthy=lambda: answers(f"http://{LOOPBACK}:{port}/health"),
     )
 
 
 def url(ports: dict[str, int]) -> str:
     """Return the address of its API and user interface."""
     return f"http://{LOOPBACK}:{ports['mlflow']}"
-
-
-def _answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://{LOOPBACK}:{port}/health", timeout=2).status_code == 200
-    except httpx.TransportError:
-        return False

@@ -5,12 +5,11 @@ import sys
 from typing import Any
 
 import boto3
-import httpx
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from infra.laptop.home import Home
-from infra.laptop.processes import LOOPBACK, Service
+from infra.laptop.processes import LOOPBACK, Service, answers
 
 REGION = "us-east-1"
 BUCKETS = {"data": "airflow-data", "artifacts": "airflow-artifacts", "logs": "airflow-logs"}
@@ -37,7 +36,7 @@ def service(home: Home, port: int) -> Service:
             "DOCKER_HOST": f"unix://{home.root}/no-docker.sock",
         },
         port=port,
-        healthy=lambda: _answers(port),
+        healthy=lambda: answers(f"http://{LOOPBACK}:{port}{HEALTH_PATH}"),
     )
 
 
@@ -87,10 +86,3 @@ def create_buckets(home: Home, port: int) -> None:
         s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
     expiry = {"ID": "expire", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": LOG_DAYS}}
     s3.put_bucket_lifecycle_configuration(Bucket=BUCKETS["logs"], LifecycleConfiguration={"Rules": [expiry]})
-
-
-def _answers(port: int) -> bool:
-    try:
-        return httpx.get(f"http://{LOOPBACK}:{port}{HEALTH_PATH}", timeout=2).status_code == 200
-    except httpx.TransportError:
-        return False

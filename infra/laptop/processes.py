@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 
 from infra.laptop.errors import LaptopError
@@ -250,3 +251,11 @@ def log_tail(home: Home, name: str) -> str:
     path = log_file(home, name)
     lines = path.read_text(errors="replace").splitlines()[-LOG_LINES_IN_ERROR:]
     return "\n".join([f"its log, {path}, ends with:", *(f"  {line}" for line in lines)])
+
+
+def answers(address: str) -> bool:
+    """Say whether a web server answers at this address, and with success."""
+    try:
+        return httpx.get(address, timeout=2).status_code == 200
+    except httpx.TransportError:
+        return False
