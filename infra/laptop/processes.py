@@ -69,7 +69,6 @@ class Record:
         pid: The process id, which is the session's id too.
         created: The process' start time in seconds since 1970, which tells it from a later one of the same id.
         fingerprint: The service's fingerprint when it was started.
-        port: The port that it was told to listen on.
         stop_signal: The number of the signal that ends it in order.
     """
 
@@ -77,7 +76,6 @@ class Record:
     pid: int
     created: float
     fingerprint: str
-    port: int | None
     stop_signal: int
 
     def leader(self) -> psutil.Process | None:
@@ -150,7 +148,6 @@ def spawn(home: Home, service: Service, record_as: str | None = None) -> Record:
         pid=process.pid,
         created=psutil.Process(process.pid).create_time(),
         fingerprint=service.fingerprint,
-        port=service.port,
         stop_signal=int(service.stop_signal),
     )
     write_atomically(_path(home, record.name), json.dumps(asdict(record)), mode=0o600)

@@ -75,7 +75,7 @@ def test_what_a_killed_service_forked_is_stopped(home: Home) -> None:
 
 def test_a_process_that_only_has_the_recorded_id_is_left_alone(home: Home) -> None:
     record = start(home, service(home))
-    stranger = processes.Record("sleeper", record.pid, record.created + 1, "", None, int(signal.SIGTERM))
+    stranger = processes.Record("sleeper", record.pid, record.created + 1, "", int(signal.SIGTERM))
     assert stranger.leader() is None
     assert not processes.end(stranger)
     assert psutil.pid_exists(record.pid)
