@@ -12,7 +12,7 @@ READY := .venv/ready .venv-mlflow/ready
 .PHONY: help
 help: ## List the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+		/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 ##@ On this machine, with nothing but Python
 
@@ -29,8 +29,8 @@ clean: .venv/ready ## Stop what `make up` started and delete its data
 	@$(LAPTOP) clean
 
 .PHONY: status
-status: .venv/ready ## Show each process, its port, health, memory and log file
-	@$(LAPTOP) status
+status: .venv/ready ## Show the processes here, or a stack's pods, DAGs and problems (STACK=local)
+	@$(if $(STACK),$(OPERATIONS) status "$(STACK)",$(LAPTOP) status)
 
 .PHONY: logs
 logs: .venv/ready ## Follow the log of one process (S=scheduler)
@@ -40,11 +40,37 @@ logs: .venv/ready ## Follow the log of one process (S=scheduler)
 bench-local: ## Measure `make up` from a fresh clone: stages, restart, memory, DAG parse times
 	@$(PYTHON) tests/bench_local.py
 
-##@ On AWS
+##@ On Kubernetes: any cluster (STACK=local), or one that Pulumi builds on AWS (STACK=dev)
 
 .PHONY: plan
 plan: .venv/ready ## Show offline what a stack creates, costs and allows (STACK=dev, AGAINST=staging or a git ref)
 	@$(VENV)/python -m infra.plan $(named_stack) $(if $(AGAINST),--against "$(AGAINST)")
+
+.PHONY: images
+images: .venv/ready ## Build the images that a stack's cluster lacks and bring them there (STACK=local)
+	@$(VENV)/python -m infra.images build $(named_stack)
+
+.PHONY: preview
+preview: .venv/ready ## Ask the cluster or AWS what a deployment would change (STACK=dev)
+	@$(OPERATIONS) preview $(named_stack)
+
+.PHONY: deploy
+deploy: .venv/ready ## Bring the cluster or the account to what the program says (STACK=dev, YES=1: do not ask)
+	@$(OPERATIONS) deploy $(named_stack) $(if $(YES),--yes)
+
+.PHONY: ui
+ui: .venv/ready ## Open a way to a stack's Airflow and show the login (STACK=local)
+	@$(OPERATIONS) ui $(named_stack)
+
+.PHONY: destroy
+destroy: .venv/ready ## Delete a stack and prove that nothing is left (STACK=dev, YES=1 or CONFIRM=<stack>: do not ask)
+	@$(OPERATIONS) destroy $(named_stack) $(if $(YES),--yes) $(if $(CONFIRM),--confirm "$(CONFIRM)")
+
+.PHONY: sync
+sync: .venv/ready ## Push this clone's HEAD to the Git server of a stack on an existing cluster (STACK=local)
+	@$(OPERATIONS) sync $(named_stack)
+
+##@ On AWS alone
 
 .PHONY: stack
 stack: .venv/ready ## Write the settings of a new stack (NAME=qa, LIKE=staging)
@@ -54,17 +80,9 @@ stack: .venv/ready ## Write the settings of a new stack (NAME=qa, LIKE=staging)
 bootstrap: .venv/ready ## Make the bucket of Pulumi's state and the key of its secrets (STACK=dev)
 	@$(OPERATIONS) bootstrap $(named_stack)
 
-.PHONY: preview
-preview: .venv/ready ## Ask AWS what a deployment would change (STACK=dev)
-	@$(OPERATIONS) preview $(named_stack)
-
-.PHONY: deploy
-deploy: .venv/ready ## Bring the account to what the program says (STACK=dev, YES=1: do not ask)
-	@$(OPERATIONS) deploy $(named_stack) $(if $(YES),--yes)
-
-.PHONY: destroy
-destroy: .venv/ready ## Delete a stack and prove that nothing is left (STACK=dev, YES=1 or CONFIRM=<stack>: do not ask)
-	@$(OPERATIONS) destroy $(named_stack) $(if $(YES),--yes) $(if $(CONFIRM),--confirm "$(CONFIRM)")
+.PHONY: dags-key
+dags-key: .venv/ready ## Keep the key of the DAGs' repository in the cluster (STACK=dev, KEY=<file> or standard input, USER_NAME=<token's user>)
+	@$(OPERATIONS) dags-key $(named_stack) $(if $(KEY),--file "$(KEY)") $(if $(USER_NAME),--user "$(USER_NAME)")
 
 .PHONY: kubeconfig
 kubeconfig: .venv/ready ## Put the cluster's access into the kubeconfig file (STACK=dev)
@@ -79,9 +97,13 @@ setup: $(READY) ## Create the virtual environments .venv and .venv-mlflow
 test: $(READY) ## Run the whole offline test suite
 	@$(VENV)/python -m pytest --ignore tests/cluster
 
-.PHONY: test-cluster
-test-cluster: .venv/ready ## Prove the rollout on the Kubernetes cluster that KUBECONFIG names
+.PHONY: e2e
+e2e: .venv/ready ## Prove the stack `local` on the cluster that KUBECONFIG names, after `make images STACK=local`
 	@$(VENV)/python -m pytest tests/cluster
+
+.PHONY: bench-cluster
+bench-cluster: .venv/ready ## Measure the stack `local` and the chart's defaults on that cluster, turn by turn
+	@$(VENV)/python -m tests.bench_cluster
 
 .PHONY: lint
 lint: .venv/ready ## Check style and types of everything

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+# Where Airflow runs, unless a stack's settings say otherwise.
 NAMESPACE = "airflow"
 
 # Where things lie in the buckets; DAGs have their own folders in `data` and `artifacts`.
@@ -22,6 +24,7 @@ class Component(StrEnum):
     TRIGGERER = "triggerer"
     DAG_PROCESSOR = "dag-processor"
     TASK = "task"
+    DEPLOY = "deploy"
     MLFLOW = "mlflow"
     SERVING = "serving"
 
@@ -40,18 +43,25 @@ class DatabaseAccess:
     name: str
     user: str
     password: pulumi.Output[str]
+    tls: bool = True
+
+    @property
+    def sslmode(self) -> str:
+        """How PostgreSQL's clients call the encryption of the connection."""
+        return "require" if self.tls else "disable"
 
     @property
     def url(self) -> pulumi.Output[str]:
-        """The address with the password; the connection is encrypted."""
+        """The address with the password; the connection is encrypted where the server knows how (`tls`)."""
         return pulumi.Output.secret(
             pulumi.Output.format(
-                "postgresql://{0}:{1}@{2}:{3}/{4}?sslmode=require",
+                "postgresql://{0}:{1}@{2}:{3}/{4}?sslmode={5}",
                 self.user,
                 self.password,
                 self.host,
                 self.port,
                 self.name,
+                self.sslmode,
             )
         )
 
@@ -66,6 +76,25 @@ class Buckets:
 
 
 @dataclass(frozen=True)
+class DagSource:
+    """The Git repository whose DAGs run.
+
+    Attributes:
+        repository: Its address, as `git clone` takes it.
+        branch: The branch that the stack follows.
+        folder: The folder of the DAGs in it.
+        credentials: Whether it is read without a key, with an SSH key, or with a user's token.
+        known_hosts: The host keys of its server, in the form of `~/.ssh/known_hosts`, for an SSH key.
+    """
+
+    repository: pulumi.Input[str]
+    branch: str
+    folder: str
+    credentials: Literal["none", "ssh", "token"] = "none"
+    known_hosts: str = ""
+
+
+@dataclass(frozen=True)
 class Platform:
     """A place for Airflow to run.
 
@@ -76,8 +105,12 @@ class Platform:
         mlflow_database: MLflow's runs and registry.
         buckets: The object store.
         environment: Variables by which AWS clients in pods find the object store.
-        images: The address, without a tag, of each image under `images/`.
-        storage_class: The class of volumes that are made on demand.
+        credentials_secret: The Secret with the object store's keys, as variables; None where a pod's service account
+            is its identity.
+        images: The full name, with its tag, of each image under `images/`.
+        storage_class: The class of volumes that are made on demand; None for the cluster's own default.
+        dags: Where the DAGs come from.
+        has_gpus: Whether pods that ask for a GPU find a node.
     """
 
     provider: kubernetes.Provider
@@ -85,6 +118,9 @@ class Platform:
     airflow_database: DatabaseAccess
     mlflow_database: DatabaseAccess
     buckets: Buckets
-    environment: Mapping[str, str]
+    environment: Mapping[str, pulumi.Input[str]]
+    credentials_secret: pulumi.Output[str] | None
     images: Mapping[str, pulumi.Output[str]]
-    storage_class: pulumi.Output[str]
+    storage_class: pulumi.Output[str] | None
+    dags: DagSource
+    has_gpus: bool

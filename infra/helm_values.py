@@ -1,17 +1,50 @@
 """Read the Helm values that the repository keeps in helm-values/."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 FOLDER = Path(__file__).resolve().parent.parent / "helm-values"
+SHARED = "airflow.yaml"
+POD_TEMPLATE = "pod-template.yaml"
+
+
+def stack_file(stack: str) -> str:
+    """Return the name of the file that holds what differs in a stack; a stack may have none."""
+    return f"airflow-{stack}.yaml"
+
+
+def read(file: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """Return the content of a values file; nothing where there is no such file or nothing in it."""
+    path = folder / file
+    return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+
+
+def stack_values(stack: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """Return the shared values with what a stack changes."""
+    return merged(read(SHARED, folder), read(stack_file(stack), folder))
+
+
+def pod_template(folder: Path = FOLDER) -> str:
+    """Return the pod of a task, as the chart's templating language has it."""
+    return (folder / POD_TEMPLATE).read_text()
+
+
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge as Helm does: sections into sections, everything else in place of what was there."""
+    result = dict(values)
+    for key, change in changes.items():
+        old = result.get(key)
+        both = isinstance(old, Mapping) and isinstance(change, Mapping)
+        result[key] = merged(old, change) if both else change  # type: ignore[arg-type]
+    return result
 
 
 def airflow_settings() -> dict[str, dict[str, str]]:
     """Return the chart's `config` section as `{section: {option: value}}`, values as airflow.cfg holds them."""
-    values: dict[str, Any] = yaml.safe_load((FOLDER / "airflow.yaml").read_text())
     return {
         section: {option: str(value) for option, value in options.items()}
-        for section, options in values["config"].items()
+        for section, options in read(SHARED)["config"].items()
     }

@@ -35,6 +35,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
+from ml_common import pods
 from ml_common.defaults import DEFAULT_ARGS
 
 PARAMS = {
@@ -73,7 +74,7 @@ PARAMS = {
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=2),
-    default_args=DEFAULT_ARGS,
+    default_args={**DEFAULT_ARGS, "executor_config": pods.on_cpu()},
     params=PARAMS,
     tags=["images", "training", "serving"],
     doc_md=__doc__,
@@ -99,7 +100,7 @@ def image_classifier() -> None:
 
         return steps.base_checkpoint(params["base_checkpoint"])
 
-    @task
+    @task(executor_config=pods.on_gpu())
     def train(dataset: Any, tensors: Any, checkpoint: Any, params: Any = None) -> Any:
         from image_classifier import steps
 
@@ -124,7 +125,7 @@ def image_classifier() -> None:
 
         return steps.register(trained, evaluated, verdict)
 
-    @task
+    @task(executor_config=pods.on_cpu(service_account="airflow-deploy"))
     def deploy() -> Any:
         from image_classifier import steps
 

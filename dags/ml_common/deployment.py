@@ -13,7 +13,7 @@ ROLLOUT_SECONDS = 300
 POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 # Where serving finds the registry and the model files: the same places as this task.
-PASSED_ON = ("ARTIFACTS_BUCKET", "AWS_ENDPOINT_URL", "AWS_REGION", "MLFLOW_TRACKING_URI")
+PASSED_ON = ("ARTIFACTS_BUCKET", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION", "MLFLOW_TRACKING_URI")
 
 
 def deploy(version: str) -> str:

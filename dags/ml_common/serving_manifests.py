@@ -57,6 +57,7 @@ def _deployment(settings: ServingSettings, version: str) -> Manifest:
                 "spec": {
                     "serviceAccountName": settings.service_account,
                     "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
                     "securityContext": {
                         "runAsNonRoot": True,
                         "runAsUser": USER_ID,

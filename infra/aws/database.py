@@ -1,28 +1,9 @@
 """PostgreSQL on RDS, and in it a database with an owner of its own for Airflow and for MLflow."""
 
-from pathlib import Path
-
 import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 import pulumi_random as random
-from pulumi_kubernetes.batch.v1 import JobSpecArgs
-from pulumi_kubernetes.core.v1 import (
-    CapabilitiesArgs,
-    ConfigMapVolumeSourceArgs,
-    ContainerArgs,
-    EnvFromSourceArgs,
-    PodSecurityContextArgs,
-    PodSpecArgs,
-    PodTemplateSpecArgs,
-    ResourceRequirementsArgs,
-    SeccompProfileArgs,
-    SecretEnvSourceArgs,
-    SecurityContextArgs,
-    VolumeArgs,
-    VolumeMountArgs,
-)
-from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from infra.airflow_platform import DatabaseAccess
 from infra.aws.account import Account
@@ -30,6 +11,7 @@ from infra.aws.cluster import Cluster
 from infra.aws.names import Limit
 from infra.aws.network import Network
 from infra.aws.node_pools import NodePools
+from infra.database_setup import DatabaseSetup
 from infra.settings import DatabaseSettings
 
 # Minor versions are RDS' business: it installs them in the maintenance window.
@@ -48,7 +30,6 @@ PERFORMANCE_INSIGHTS_DAYS = 7
 # ECR's public mirror of Docker Hub's official image, which has no limit of anonymous pulls for AWS' own networks.
 CLIENT_IMAGE = "public.ecr.aws/docker/library/postgres:17.6-alpine"
 CLIENT_USER_ID = 70
-SCRIPT = Path(__file__).with_name("create_database.sql")
 SETUP_NAMESPACE = "database-setup"
 
 
@@ -88,10 +69,7 @@ class Database(pulumi.ComponentResource):
         admin_password = self._create_password("admin")
         self._instance = self._create_instance(network, group_id, admin_password)
         self._admin = self._keep("admin", self._access(ADMIN, "postgres", admin_password))
-        self._setup_opts = pulumi.ResourceOptions.merge(
-            self._child_opts, pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools, self._instance])
-        )
-        self._namespace, self._script = self._create_setup_namespace()
+        self._setup = self._create_setup(cluster, node_pools)
         self.airflow = self._create_database("airflow")
         self.mlflow = self._create_database("mlflow")
 
@@ -176,49 +154,20 @@ class Database(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions.merge(self._child_opts, pulumi.ResourceOptions(protect=protect)),
         )
 
-    def _create_setup_namespace(self) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
+    def _create_setup(self, cluster: Cluster, node_pools: NodePools) -> DatabaseSetup:
+        opts = pulumi.ResourceOptions.merge(
+            self._child_opts, pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools, self._instance])
+        )
         # Apart from Airflow: whoever may read Secrets there must not find the administrator's password.
         namespace = kubernetes.core.v1.Namespace(
             SETUP_NAMESPACE,
-            metadata=ObjectMetaArgs(name=SETUP_NAMESPACE, labels={"pod-security.kubernetes.io/enforce": "restricted"}),
-            opts=self._setup_opts,
+            metadata={"name": SETUP_NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+            opts=opts,
         )
-        script = kubernetes.core.v1.ConfigMap(
-            "create-database-script",
-            metadata=ObjectMetaArgs(namespace=namespace.metadata.name),
-            data={SCRIPT.name: SCRIPT.read_text()},
-            opts=self._setup_opts,
-        )
-        return namespace.metadata.name.apply(str), script.metadata.name.apply(str)
+        return DatabaseSetup(self._admin, namespace.metadata.name.apply(str), CLIENT_IMAGE, CLIENT_USER_ID, opts)
 
     def _create_database(self, name: str) -> DatabaseAccess:
-        access = self._keep(name, self._access(name, name, self._create_password(name)))
-        # By a pod, because the server's network has no way in for the machine that runs Pulumi.
-        secret = kubernetes.core.v1.Secret(
-            f"create-{name}-database",
-            metadata=ObjectMetaArgs(namespace=self._namespace),
-            string_data={
-                "PGHOST": access.host,
-                "PGPORT": access.port.apply(str),
-                "PGUSER": self._admin.user,
-                "PGPASSWORD": self._admin.password,
-                "PGDATABASE": self._admin.name,
-                "PGSSLMODE": "require",
-                "DATABASE_NAME": access.name,
-                "DATABASE_PASSWORD": access.password,
-            },
-            opts=self._setup_opts,
-        )
-        # A Secret or ConfigMap that changes is replaced under a new name, and with it the Job: it runs again.
-        job = kubernetes.batch.v1.Job(
-            f"create-{name}-database",
-            metadata=ObjectMetaArgs(namespace=self._namespace),
-            spec=job_spec(secret.metadata.name.apply(str), self._script),
-            opts=self._setup_opts,
-        )
-        # Whoever takes the database's address gets it when the database is there.
-        host = pulumi.Output.all(access.host, job.metadata.name).apply(lambda known: str(known[0]))
-        return DatabaseAccess(host, access.port, access.name, access.user, access.password)
+        return self._setup.create(self._keep(name, self._access(name, name, self._create_password(name))))
 
     def _access(self, user: str, database: str, password: pulumi.Output[str]) -> DatabaseAccess:
         return DatabaseAccess(self._instance.address, self._instance.port, database, user, password)
@@ -250,36 +199,3 @@ class Database(pulumi.ComponentResource):
         )
         self.secret_arns[purpose] = secret.arn
         return access
-
-
-def job_spec(secret: pulumi.Input[str], script: pulumi.Input[str]) -> JobSpecArgs:
-    """Return the Job that runs the script; it can run any number of times."""
-    client = ContainerArgs(
-        name="psql",
-        image=CLIENT_IMAGE,
-        command=["psql", "--no-psqlrc", "--quiet", f"--file=/scripts/{SCRIPT.name}"],
-        env_from=[EnvFromSourceArgs(secret_ref=SecretEnvSourceArgs(name=secret))],
-        volume_mounts=[VolumeMountArgs(name="scripts", mount_path="/scripts", read_only=True)],
-        resources=ResourceRequirementsArgs(requests={"cpu": "50m", "memory": "32Mi"}, limits={"memory": "64Mi"}),
-        security_context=SecurityContextArgs(
-            allow_privilege_escalation=False,
-            read_only_root_filesystem=True,
-            capabilities=CapabilitiesArgs(drop=["ALL"]),
-        ),
-    )
-    return JobSpecArgs(
-        backoff_limit=6,
-        template=PodTemplateSpecArgs(
-            spec=PodSpecArgs(
-                restart_policy="Never",
-                automount_service_account_token=False,
-                security_context=PodSecurityContextArgs(
-                    run_as_non_root=True,
-                    run_as_user=CLIENT_USER_ID,
-                    seccomp_profile=SeccompProfileArgs(type="RuntimeDefault"),
-                ),
-                containers=[client],
-                volumes=[VolumeArgs(name="scripts", config_map=ConfigMapVolumeSourceArgs(name=script))],
-            ),
-        ),
-    )

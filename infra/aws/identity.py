@@ -54,6 +54,8 @@ GRANTS: Mapping[Component, tuple[Grant, ...]] = {
         Grant("artifacts", MLFLOW_PREFIX, READ + WRITE, finds_missing=True),
         _LOGS,
     ),
+    # It rolls out serving in Kubernetes, and writes its log.
+    Component.DEPLOY: (_LOGS,),
     Component.MLFLOW: (Grant("artifacts", MLFLOW_PREFIX, READ + WRITE + DELETE),),
     Component.SERVING: (Grant("artifacts", MLFLOW_PREFIX, READ),),
 }

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pulumi
-import pulumi_kubernetes as kubernetes
-from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
-from infra.airflow_platform import NAMESPACE, Buckets, Platform
+from infra import airflow_namespace
+from infra.airflow_platform import NAMESPACE, Buckets, DagSource, Platform
 from infra.aws.account import Account
 from infra.aws.cluster import Cluster
 from infra.aws.database import Database
@@ -17,6 +16,7 @@ from infra.aws.network import Network
 from infra.aws.node_pools import NodePools
 from infra.aws.registry import Registry
 from infra.aws.storage import Storage
+from infra.images.nodes import Nodes
 from infra.settings import Settings
 
 
@@ -26,7 +26,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
     in_account = pulumi.ResourceOptions(provider=account.provider)
 
     encryption = Encryption("encryption", account, opts=in_account)
-    registry = Registry("registry", account, opts=in_account)
+    registry = Registry("registry", account, Nodes.of(settings), opts=in_account)
     storage = Storage("storage", settings.storage, account, encryption.data_key_arn, opts=in_account)
     network = Network("network", settings.network, account, encryption.cluster_key_arn, opts=in_account)
     cluster = Cluster(
@@ -50,21 +50,23 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         opts=in_account,
     )
     identities = Identities("identities", account, cluster, storage, encryption.data_key_arn, opts=in_account)
-    namespace = kubernetes.core.v1.Namespace(
+    namespace = airflow_namespace.create(
         NAMESPACE,
-        metadata=ObjectMetaArgs(name=NAMESPACE, labels={"pod-security.kubernetes.io/enforce": "baseline"}),
-        opts=pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools, database, identities]),
+        pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools, database, identities]),
     )
 
     platform = Platform(
         provider=cluster.provider,
-        namespace=namespace.metadata.name.apply(str),
+        namespace=namespace,
         airflow_database=database.airflow,
         mlflow_database=database.mlflow,
         buckets=Buckets(storage.data.name, storage.artifacts.name, storage.logs.name),
         environment={"AWS_REGION": settings.region},
-        images=registry.urls,
+        credentials_secret=None,
+        images=registry.images,
         storage_class=node_pools.storage_class,
+        dags=DagSource(**settings.dags.model_dump()),
+        has_gpus=settings.node_pools.gpu is not None,
     )
     outputs = {
         "region": settings.region,

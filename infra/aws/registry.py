@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 import pulumi
 import pulumi_aws as aws
 
 from infra.aws.account import Account
 from infra.aws.names import Limit
-from infra.settings.loading import REPOSITORY
+from infra.images import content
+from infra.images.nodes import Nodes
 
 UNTAGGED_DAYS = 7
 KEPT_IMAGES = 50
@@ -20,17 +20,23 @@ class Registry(pulumi.ComponentResource):
 
     Attributes:
         urls: The address, without a tag, of each image.
+        images: The full name of each image, with the tag of its content.
     """
 
     urls: Mapping[str, pulumi.Output[str]]
+    images: Mapping[str, pulumi.Output[str]]
 
-    def __init__(self, name: str, account: Account, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the repositories."""
+    def __init__(self, name: str, account: Account, nodes: Nodes, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make the repositories; the images are for these nodes."""
         super().__init__("airflow:aws:Registry", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._account = account
 
-        self.urls = {image: self._create_repository(image) for image in images()}
+        self.urls = {image: self._create_repository(image) for image in content.names()}
+        self.images = {
+            image: pulumi.Output.format("{0}:{1}", url, content.tag(image, nodes=nodes))
+            for image, url in self.urls.items()
+        }
 
         self.register_outputs({"urls": self.urls})
 
@@ -48,11 +54,6 @@ class Registry(pulumi.ComponentResource):
             f"{image}-lifecycle", repository=repository.name, policy=lifecycle(), opts=self._child_opts
         )
         return repository.repository_url
-
-
-def images(folder: Path = REPOSITORY / "images") -> list[str]:
-    """Return the names of the images that the repository builds."""
-    return sorted(path.parent.name for path in folder.glob("*/Dockerfile"))
 
 
 def lifecycle() -> str:

@@ -19,6 +19,7 @@ from infra.laptop.processes import LOOPBACK, THREADS, Service, answers, inherite
 
 ADMIN = "admin"
 PROGRAM = (sys.executable, "-m", "airflow")
+PREPARE_DATABASE = REPOSITORY / "images" / "airflow" / "bin" / "prepare_database.py"
 LAPTOP = (sys.executable, "-m", "infra.laptop")
 
 
@@ -44,7 +45,6 @@ def overrides(home: Home, ports: dict[str, int]) -> dict[str, dict[str, str]]:
             "host": LOOPBACK,
             "port": str(ports["api-server"]),
             "base_url": url(ports),
-            "workers": "1",
             "secret_key": home.secrets.api,
         },
         "api_auth": {"jwt_secret": home.secrets.jwt},
@@ -56,6 +56,7 @@ def overrides(home: Home, ports: dict[str, int]) -> dict[str, dict[str, str]]:
         "logging": {
             "base_log_folder": str(home.logs / "airflow"),
             "remote_base_log_folder": f"s3://{BUCKETS['logs']}/airflow",
+            "json_logs": "False",
         },
     }
 
@@ -118,8 +119,10 @@ def prepare_database(home: Home, ports: dict[str, int]) -> None:
     if marker.exists() and json.loads(marker.read_text()) == done:
         return
     result = subprocess.run(
-        [sys.executable, "-m", "infra.laptop.airflow_database"],
-        env=inherited_environment() | environment(home, ports) | {"AIRFLOW_ADMIN_PASSWORD": home.secrets.admin},
+        [sys.executable, PREPARE_DATABASE],
+        env=inherited_environment()
+        | environment(home, ports)
+        | {"AIRFLOW_ADMIN_USERNAME": ADMIN, "AIRFLOW_ADMIN_PASSWORD": home.secrets.admin},
         check=False,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -21,7 +21,7 @@ def service(home: Home, port: int) -> Service:
     """Return the S3 server."""
     return Service(
         name="s3",
-        command=(sys.executable, "-m", "hypercorn", "infra.laptop.s3_server:app", "--bind", f"{LOOPBACK}:{port}"),
+        command=(sys.executable, "-m", "hypercorn", "infra.s3_server:app", "--bind", f"{LOOPBACK}:{port}"),
         environment={
             **credentials(home),
             "AUTH": "true",  # requests are checked against the generated key

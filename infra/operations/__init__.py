@@ -1,1 +1,1 @@
-"""What changes an AWS account: the place of Pulumi's state, deployment, destruction, and access to the cluster."""
+"""What changes an account or a cluster, and looks at it: the place of Pulumi's state, deployment, status, DAGs."""

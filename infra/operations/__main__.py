@@ -1,20 +1,31 @@
-"""The commands behind `make stack`, `bootstrap`, `preview`, `deploy`, `destroy` and `kubeconfig`."""
+"""The commands behind `make stack`, `bootstrap`, `preview`, `deploy`, `destroy`, `status`, `ui` and the like."""
 
 import argparse
+import getpass
 import json
 import sys
+import threading
 from pathlib import Path
 
 from rich.console import Console
 
-from infra.operations import destroy, kubeconfig, new_stack
+from infra.existing_cluster.context import ContextError
+from infra.operations import airflow, dags, destroy, existing_cluster_destroy, kubeconfig, new_stack, status
 from infra.operations.account import account_of
+from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.backend import backend_of
 from infra.operations.bootstrap import bootstrap
-from infra.operations.deployment import Deployment
+from infra.operations.cluster import Cluster
+from infra.operations.deployment import Watcher
 from infra.operations.errors import OperationError
-from infra.settings import SettingsError, load
+from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
+from infra.operations.installation import installation_of, on_aws, on_existing_cluster
+from infra.operations.stack_images import check_images
+from infra.operations.watch import Watch
+from infra.settings import ExistingClusterSettings, SettingsError, load, load_aws
 from infra.settings.loading import REPOSITORY
+
+UI_PORT = 8080
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -26,10 +37,14 @@ def main() -> None:
     helps = {
         "bootstrap": "make the bucket of Pulumi's state and the key of its secrets",
         "preview": "show what a deployment would change",
-        "deploy": "bring the account to what the program says",
+        "deploy": "bring the account or the cluster to what the program says",
         "destroy": "delete the stack, and prove that nothing of it is left",
-        "sweep": "list what is left of the stack in the account",
+        "sweep": "list what is left of the stack in the account or the cluster",
         "kubeconfig": "put the cluster's access into the kubeconfig file",
+        "status": "show the pods, what ails them, and the commit of the DAGs that runs",
+        "ui": "open a way to Airflow's user interface, and show the login",
+        "sync": "push this clone's HEAD to the stack's Git server",
+        "dags-key": "keep the key of the DAGs' repository in the cluster, from standard input or a file",
     }
     for name, text in helps.items():
         command = commands.add_parser(name, help=text, description=text)
@@ -40,6 +55,9 @@ def main() -> None:
             command.add_argument("--confirm", metavar="STACK", help="the stack's name once more, instead of typing it")
         if name == "kubeconfig":
             command.add_argument("--file", type=Path, default=kubeconfig.kubeconfig_file(), help="default: %(default)s")
+        if name == "dags-key":
+            command.add_argument("--file", type=Path, help="the file of the SSH key or the token")
+            command.add_argument("--user", default=dags.ANY_USER, help="the token's user (default: %(default)s)")
     text = "write the settings of a new stack after those of another"
     stack_parser = commands.add_parser("stack", help=text, description=text)
     stack_parser.add_argument("name", help="the new stack")
@@ -47,7 +65,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         run(arguments)
-    except (OperationError, SettingsError) as error:
+    except (OperationError, SettingsError, ContextError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: run the same command again to continue")
@@ -59,6 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
     Raises:
         OperationError: It failed.
         SettingsError: The stack's settings are wrong.
+        ContextError: The cluster at hand is none that the stack's settings name.
     """
     stack = arguments.name if arguments.command == "stack" else arguments.stack
     match arguments.command:
@@ -66,24 +85,110 @@ def run(arguments: argparse.Namespace) -> None:
             file = new_stack.write_stack(stack, arguments.like)
             say(f"wrote {file.relative_to(REPOSITORY)}: look it through, then `make plan STACK={stack}`")
         case "bootstrap":
-            account = account_of(stack, load(stack))
+            account = account_of(stack, load_aws(stack))
             bootstrap(account, backend_of(stack, account.id, account.region), say)
             say(f"account {account.id} is ready for `make deploy STACK={stack}`")
         case "preview":
-            Deployment.of(stack, say).run("preview", "--diff")
+            deployment_of(stack).run("preview", "--diff")
         case "deploy":
-            Deployment.of(stack, say).run("up", *(["--yes"] if arguments.yes else []))
+            deploy(deployment_of(stack), yes=arguments.yes)
         case "destroy":
-            settings = load(stack)
-            typed = arguments.confirm or ask(stack, unless=arguments.yes)
-            destroy.check_confirmation(stack, typed, protected=settings.protect, yes=arguments.yes)
-            destroy.destroy(Deployment.of(stack, say), say)
+            destroy_stack(stack, arguments)
         case "sweep":
-            destroy.report(account_of(stack, load(stack)), stack, say)
+            sweep_stack(stack)
         case "kubeconfig":
-            access = json.loads(Deployment.of(stack, say).outputs()["kubeconfig"])
-            kubeconfig.write(arguments.file, access)
-            say(f"{arguments.file}: kubectl now speaks to {access['current-context']}")
+            write_kubeconfig(stack, arguments.file)
+        case "status":
+            status.show(installation_of(stack, say), say)
+        case "ui":
+            show_ui(stack)
+        case "sync":
+            dags.push(installation_of(stack, say), say)
+        case "dags-key":
+            settings = load_aws(stack)
+            key = arguments.file.read_text() if arguments.file else read_secret("the key: ")
+            dags.put_key(installation_of(stack, say), settings, key, arguments.user, say)
+
+
+def deployment_of(stack: str) -> AwsDeployment | ExistingClusterDeployment:
+    """Return the stack as Pulumi works on it."""
+    settings = load(stack)
+    if isinstance(settings, ExistingClusterSettings):
+        return ExistingClusterDeployment.of(stack, settings, say)
+    return AwsDeployment.of(stack, say)
+
+
+def deploy(deployment: AwsDeployment | ExistingClusterDeployment, *, yes: bool) -> None:
+    """Deploy the stack, after somebody has seen what changes."""
+    if isinstance(deployment, AwsDeployment):
+        check_images(deployment, say)
+    if not yes:
+        deployment.run("preview")
+        if not sys.stdin.isatty() or console.input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise OperationError("nothing was deployed: answer y when asked, or give YES=1")
+    deployment.run("up", "--yes", "--skip-preview", watch=watcher(deployment))
+
+
+def watcher(deployment: AwsDeployment | ExistingClusterDeployment) -> Watcher | None:
+    """Return what looks at the stack's pods meanwhile; None where there is no cluster yet."""
+    if isinstance(deployment, ExistingClusterDeployment):
+        installation = on_existing_cluster(deployment.stack, deployment.settings, deployment.cluster)
+    else:
+        outputs = deployment.outputs()
+        if "kubeconfig" not in outputs:
+            return None
+        cluster = Cluster.of_access(json.loads(outputs["kubeconfig"]))
+        installation = on_aws(deployment.stack, deployment.settings, cluster)
+    return Watch(installation.cluster, installation.namespaces, installation.diagnosis)
+
+
+def destroy_stack(stack: str, arguments: argparse.Namespace) -> None:
+    """Destroy a stack, if that is meant."""
+    settings = load(stack)
+    protected = not isinstance(settings, ExistingClusterSettings) and settings.protect
+    typed = arguments.confirm or ask(stack, unless=arguments.yes)
+    destroy.check_confirmation(stack, typed, protected=protected, yes=arguments.yes)
+    deployment = deployment_of(stack)
+    if isinstance(deployment, ExistingClusterDeployment):
+        existing_cluster_destroy.destroy(deployment, say)
+    else:
+        destroy.destroy(deployment, say)
+
+
+def sweep_stack(stack: str) -> None:
+    """List what is left of a stack."""
+    settings = load(stack)
+    if isinstance(settings, ExistingClusterSettings):
+        installation = installation_of(stack, say)
+        existing_cluster_destroy.report(stack, installation.cluster, (), installation.namespaces, say)
+    else:
+        destroy.report(account_of(stack, settings), stack, say)
+
+
+def write_kubeconfig(stack: str, file: Path) -> None:
+    """Put the cluster's access into a kubeconfig file."""
+    if isinstance(load(stack), ExistingClusterSettings):
+        raise OperationError(
+            f"kubectl speaks to the cluster of {stack} already: choose it by `kubectl config use-context`"
+        )
+    access = json.loads(AwsDeployment.of(stack, say).outputs()["kubeconfig"])
+    kubeconfig.write(file, access)
+    say(f"{file}: kubectl now speaks to {access['current-context']}")
+
+
+def show_ui(stack: str) -> None:
+    """Keep a way to the user interface open until somebody presses Ctrl-C."""
+    with airflow.reached(installation_of(stack, say), UI_PORT) as login:
+        say(f"Airflow    {login.url}\nuser       {login.user}\npassword   {login.password}\nuntil Ctrl-C")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            say("closed")
+
+
+def read_secret(prompt: str) -> str:
+    """Read a secret that somebody types, or that a program or a file gives."""
+    return getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.read()
 
 
 def ask(stack: str, *, unless: bool) -> str | None:

@@ -1,23 +1,25 @@
-"""Run Pulumi for one stack: with its state, its key, its account and its region."""
+"""Run Pulumi for one stack."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infra.operations.account import Account, account_of, aws_errors
-from infra.operations.backend import Backend, backend_of
-from infra.operations.bootstrap import bucket_exists
 from infra.operations.errors import OperationError
-from infra.operations.pulumi_cli import pulumi_command
-from infra.settings import Settings, load
 from infra.settings.loading import REPOSITORY
 
 Say = Callable[[str], None]
+# Returns why it is of no use to wait any longer, or None.
+Watcher = Callable[[], str | None]
+
+LOOK_SECONDS = 3
+# Pulumi ends what it has begun, and writes down what it has made.
+CANCEL_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -26,48 +28,34 @@ class Deployment:
 
     Attributes:
         stack: Its name.
-        settings: Its settings.
-        account: Its account.
         program: The Pulumi CLI.
-        environment: What the CLI finds in its environment.
+        environment: What the CLI finds in its environment; None takes a variable of the user's away.
     """
 
     stack: str
-    settings: Settings
-    account: Account
     program: str
-    environment: Mapping[str, str]
+    environment: Mapping[str, str | None]
 
-    @classmethod
-    def of(cls, stack: str, say: Say) -> Deployment:
-        """Check the settings, the account and the state's place, and select the stack.
-
-        Raises:
-            SettingsError: The stack has no settings, or wrong ones.
-            OperationError: The account is another one, or `make bootstrap` was not run.
-        """
-        settings = load(stack)
-        account = account_of(stack, settings)
-        backend = backend_of(stack, account.id, account.region)
-        with aws_errors():
-            if not bucket_exists(account, backend.bucket):
-                raise OperationError(f"s3://{backend.bucket} is not there: run `make bootstrap STACK={stack}` first")
-        found = cls(stack, settings, account, pulumi_command(say).command, environment(backend))
-        file = REPOSITORY / f"Pulumi.{stack}.yaml"
-        before = file.read_text()
-        found.run("stack", "select", "--create", "--secrets-provider", backend.secrets_provider)
-        if file.read_text() != before:
-            say(f"{file.name} now names the stack's key: commit it, for without it nobody else can deploy the stack")
-        return found
-
-    def run(self, *arguments: str) -> None:
-        """Run the CLI on the terminal.
+    def run(self, *arguments: str, watch: Watcher | None = None) -> None:
+        """Run the CLI on the terminal; `watch` may end it.
 
         Raises:
             OperationError: It failed; its own words are on the terminal.
         """
-        command = [self.program, *arguments, "--stack", self.stack]
-        if subprocess.run(command, check=False, cwd=REPOSITORY, env={**os.environ, **self.environment}).returncode != 0:
+        process = subprocess.Popen([*self._command(*arguments)], cwd=REPOSITORY, env=self._environment())
+        reason = None
+        while process.poll() is None:
+            try:
+                process.wait(LOOK_SECONDS)
+            except subprocess.TimeoutExpired:
+                if watch and reason is None and (reason := watch()):
+                    _cancel(process)
+            except KeyboardInterrupt:
+                process.wait()  # the terminal has sent it the same signal
+                raise
+        if reason:
+            raise OperationError(reason)
+        if process.returncode != 0:
             raise OperationError(f"`pulumi {' '.join(arguments[:2])}` failed; its own words are above")
 
     def outputs(self) -> dict[str, Any]:
@@ -76,29 +64,33 @@ class Deployment:
         Raises:
             OperationError: They cannot be read.
         """
-        command = [
-            self.program,
-            "stack",
-            "output",
-            "--json",
-            "--show-secrets",
-            "--non-interactive",
-            "--stack",
-            self.stack,
-        ]
+        return dict(json.loads(self._answer("stack", "output", "--json", "--show-secrets", "--non-interactive")))
+
+    def _answer(self, *arguments: str) -> str:
         result = subprocess.run(
-            command, check=False, cwd=REPOSITORY, env={**os.environ, **self.environment}, capture_output=True, text=True
+            self._command(*arguments),
+            check=False,
+            cwd=REPOSITORY,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
         )
         if result.returncode != 0:
-            raise OperationError(f"the outputs of {self.stack} cannot be read: {result.stderr.strip()}")
-        return dict(json.loads(result.stdout))
+            raise OperationError(f"the state of {self.stack} cannot be read: {result.stderr.strip()}")
+        return result.stdout
+
+    def _command(self, *arguments: str) -> list[str]:
+        return [self.program, *arguments, "--stack", self.stack]
+
+    def _environment(self) -> dict[str, str]:
+        merged = {**os.environ, **self.environment}
+        return {name: value for name, value in merged.items() if value is not None}
 
 
-def environment(backend: Backend) -> dict[str, str]:
-    """Return what Pulumi finds in its environment: where the state is, the region, and to ask nobody for updates."""
-    return {
-        "PULUMI_BACKEND_URL": backend.url,
-        "PULUMI_SKIP_UPDATE_CHECK": "true",
-        "AWS_REGION": backend.region,
-        "AWS_DEFAULT_REGION": backend.region,
-    }
+def _cancel(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(CANCEL_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # the second one ends it at once
+        process.wait()

@@ -1,4 +1,4 @@
-"""Destroy a stack: what runs in its cluster first, then what Pulumi made, then prove that nothing is left."""
+"""Destroy a stack on AWS: what runs in its cluster first, then what Pulumi made, then prove that nothing is left."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from infra.operations.account import Account, aws_errors, error_code
+from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.cluster_contents import delete_contents
-from infra.operations.deployment import Deployment, Say
+from infra.operations.deployment import Say
 from infra.operations.errors import OperationError
 from infra.operations.sweep import sweep
 
@@ -32,7 +33,7 @@ def check_confirmation(stack: str, typed: str | None, *, protected: bool, yes: b
     raise OperationError(f"nothing was destroyed: type {stack} when asked, or give {hint}")
 
 
-def destroy(deployment: Deployment, say: Say) -> None:
+def destroy(deployment: AwsDeployment, say: Say) -> None:
     """Destroy the stack, and list what is left.
 
     Raises:

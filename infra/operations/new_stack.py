@@ -14,11 +14,12 @@ NAME = re.compile(r"[a-z][a-z0-9-]{0,14}[a-z0-9]")
 OWN_LINES = re.compile(r"^(secretsprovider|encryptedkey|encryptionsalt):.*\n", re.MULTILINE)
 HEADER = re.compile(r"\A((?:# yaml-language-server.*\n)?)(?:#.*\n)*")
 CIDR = re.compile(r"^(\s+cidr: )(\S+).*$", re.MULTILINE)
+BRANCH = re.compile(r"^(\s+branch: )(\S+).*$", re.MULTILINE)
 NETWORKS = IPv4Network("10.0.0.0/8")
 
 
 def write_stack(name: str, like: str, folder: Path = REPOSITORY) -> Path:
-    """Write `Pulumi.<name>.yaml` after the stack `like`, in a network that no other stack has; return the file.
+    """Write `Pulumi.<name>.yaml` after the stack `like`, with a network and a branch of its own; return the file.
 
     Raises:
         OperationError: The name is not allowed or taken, or there is nothing to copy.
@@ -35,7 +36,7 @@ def write_stack(name: str, like: str, folder: Path = REPOSITORY) -> Path:
     file = folder / f"Pulumi.{name}.yaml"
     source = folder / f"Pulumi.{like}.yaml"
     used = [network for path in folder.glob("Pulumi.*.yaml") if (network := _network(path.read_text()))]
-    file.write_text(text_like(source.read_text(), like, free_network(used)))
+    file.write_text(text_like(source.read_text(), name, like, free_network(used)))
     try:
         load(name, folder)
     except SettingsError as error:
@@ -44,10 +45,10 @@ def write_stack(name: str, like: str, folder: Path = REPOSITORY) -> Path:
     return file
 
 
-def text_like(text: str, like: str, network: IPv4Network) -> str:
-    """Return a stack file's text for another stack: with its own network, without the original's key and header."""
+def text_like(text: str, name: str, like: str, network: IPv4Network) -> str:
+    """Return a stack file's text for another stack: with its own network and branch, without the original's key."""
     introduced = HEADER.sub(rf"\g<1># Made like Pulumi.{like}.yaml.\n", OWN_LINES.sub("", text), count=1)
-    return CIDR.sub(rf"\g<1>{network}", introduced, count=1)
+    return BRANCH.sub(rf"\g<1>{name}", CIDR.sub(rf"\g<1>{network}", introduced, count=1), count=1)
 
 
 def free_network(used: list[IPv4Network]) -> IPv4Network:

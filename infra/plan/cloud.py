@@ -1,5 +1,6 @@
 """What AWS and Kubernetes would answer: invented, plausible and the same each time."""
 
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -81,8 +82,9 @@ class Cloud(mocks.Mocks):
             return {"address": address, "port": 5432, "endpoint": f"{address}:5432"}
         if type_ == "aws:ecr/repository:Repository":
             return {"repositoryUrl": f"{self.account}.dkr.ecr.{self.region}.amazonaws.com/{known['name']}"}
-        if type_ == "random:index/randomPassword:RandomPassword":
-            return {"result": "x" * int(known["length"])}
+        if type_.startswith("random:"):
+            text = "x" * int(known["length"])
+            return {"result": text, "base64": base64.b64encode(text.encode()).decode()}
         if type_.startswith("kubernetes:"):
             return {"metadata": {"name": name, **(known["metadata"] or {})}}
         return {}

@@ -87,8 +87,12 @@ def service(resource: Resource) -> str:
 def _bill(recording: Recording, usage: Usage) -> Bill:
     prices = prices_of(recording.region)
     if prices is None:
-        where, known = recording.region or "a stack without a region", ", ".join(priced_regions())
-        missing = f"prices.yaml has no prices for {where}, only for {known}: costs are left out"
+        where, known = recording.region, ", ".join(priced_regions())
+        missing = (
+            f"prices.yaml has no prices for {where}, only for {known}: costs are left out"
+            if where
+            else "an existing cluster costs what it costs anyway"
+        )
         return Bill((), Amount(idle=0, load=0), missing)
     lines = tuple(charges(recording, prices, usage))
     return Bill(lines, total(lines))

@@ -25,9 +25,10 @@ ALWAYS_SECRET = {"kubernetes:core/v1:Secret": ("data", "stringData")}
 class Recorder(mocks.MockMonitor):
     """A resource monitor that keeps what it is asked for."""
 
-    def __init__(self, account: str, region: str) -> None:
-        """Record for a stack in an account and a region."""
+    def __init__(self, account: str, region: str, *, reveal: bool) -> None:
+        """Record for a stack in an account and a region; `reveal`: secrets as they are, not masked."""
         self.cloud = Cloud(account, region)
+        self._reveal = reveal
         super().__init__(self.cloud)
         self._recorded: dict[str, Resource] = {}
         self.exports: dict[str, Any] = {}
@@ -55,7 +56,7 @@ class Recorder(mocks.MockMonitor):
                 urn=urn,
                 type=request.type,
                 name=request.name,
-                inputs=masked(inputs, ALWAYS_SECRET.get(request.type, ())),
+                inputs=plain(inputs, ALWAYS_SECRET.get(request.type, ()), reveal=self._reveal),
                 parent=request.parent,
                 dependencies=tuple(sorted(set(request.dependencies))),
                 provider=_provider(request.provider),
@@ -75,7 +76,7 @@ class Recorder(mocks.MockMonitor):
     def RegisterResourceOutputs(self, request: Any) -> Any:  # noqa: N802
         """Record the stack's exports."""
         if request.urn.split("::")[2] == STACK_TYPE:
-            self.exports = dict(masked(json_format.MessageToDict(request.outputs)))
+            self.exports = dict(plain(json_format.MessageToDict(request.outputs)))
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
 
     def _add(self, resource: Resource) -> None:
@@ -85,29 +86,34 @@ class Recorder(mocks.MockMonitor):
             self._recorded[resource.urn] = resource
 
 
-def masked(inputs: Mapping[str, Any], always: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Return the inputs with every secret replaced, and the names in `always` too; null inputs are left out."""
+def plain(inputs: Mapping[str, Any], hidden: tuple[str, ...] = (), *, reveal: bool = False) -> dict[str, Any]:
+    """Return a resource's inputs without Pulumi's marks; null inputs are left out.
+
+    Every secret is masked, and so are the inputs that `hidden` names, unless `reveal` asks for them as they are.
+    """
     return {
-        name: SECRET if name in always else _masked(value)
+        name: SECRET if name in hidden and not reveal else _plain(value, reveal=reveal)
         for name, value in sorted(inputs.items())
         if value is not None and name != "__defaults"
     }
 
 
-def _masked(value: Any) -> Any:
+def _plain(value: Any, *, reveal: bool) -> Any:
     if isinstance(value, list):
-        return [_masked(item) for item in value]
+        return [_plain(item, reveal=reveal) for item in value]
     if not isinstance(value, dict):
         return int(value) if isinstance(value, float) and value.is_integer() else value
-    match value.get(SIGNATURE):
-        case None:
-            return masked(value)
-        case signature if signature == REFERENCE_SIGNATURE:
-            return value["urn"]
-        case signature if signature == SECRET_SIGNATURE:
-            return SECRET
-        case _:  # a file or a folder: what it holds, without Pulumi's mark
-            return masked({key: item for key, item in value.items() if key != SIGNATURE})
+    signature = value.get(SIGNATURE)
+    if signature == REFERENCE_SIGNATURE:
+        return value["urn"]
+    if signature == SECRET_SIGNATURE:
+        return _plain(value["value"], reveal=True) if reveal else SECRET
+    # A section of values, where null takes a default away; or a file or a folder: what it holds, without the mark.
+    return {
+        name: _plain(item, reveal=reveal)
+        for name, item in sorted(value.items())
+        if name not in (SIGNATURE, "__defaults")
+    }
 
 
 def _as_secrets(outputs: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:

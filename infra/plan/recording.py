@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import runpy
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,10 +28,11 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FOREIGN = ("AWS_", "PULUMI_", "KUBECONFIG", "KUBE_")
 
 
-def record(stack: str, root: Path = REPOSITORY) -> Recording:
+def record(stack: str, root: Path = REPOSITORY, *, reveal: bool = False) -> Recording:
     """Run the program under `root` with the settings of its `Pulumi.<stack>.yaml`, and return what it registered.
 
     It needs no Pulumi CLI, no network and no credentials, and sees no AWS, Pulumi or Kubernetes setting of the user's.
+    Secrets are masked, unless `reveal` asks for them as they are.
 
     Raises:
         FileNotFoundError: There is no such stack, or no program.
@@ -40,7 +42,8 @@ def record(stack: str, root: Path = REPOSITORY) -> Recording:
     stack_file = yaml.safe_load((root / f"Pulumi.{stack}.yaml").read_text()) or {}
     config, secret_keys = engine_config(project["name"], stack_file.get("config") or {})
     region = config.get("aws:region", "")
-    recorder = Recorder(config.get(f"{project['name']}:account_id", ACCOUNT), region)
+    contexts = json.loads(config.get(f"{project['name']}:contexts", "[]"))
+    recorder = Recorder(config.get(f"{project['name']}:account_id", ACCOUNT), region, reveal=reveal)
 
     def run() -> None:
         settings = mocks.MockSettings(  # type: ignore[no-untyped-call]
@@ -56,7 +59,7 @@ def record(stack: str, root: Path = REPOSITORY) -> Recording:
         )
         pulumi.runtime.configure(settings)
         pulumi.runtime.set_all_config(config, secret_keys)
-        with _fresh_event_loop() as loop, _without_foreign_settings():
+        with _fresh_event_loop() as loop, _without_foreign_settings(), _invented_cluster(contexts):
             loop.run_until_complete(pulumi.runtime.run_in_stack(program))
 
     def program() -> None:
@@ -101,3 +104,24 @@ def _without_foreign_settings() -> Iterator[None]:
         yield
     finally:
         os.environ.update(hidden)
+
+
+@contextmanager
+def _invented_cluster(contexts: list[str]) -> Iterator[None]:
+    """Let a program find a cluster, by the first name that its settings allow."""
+    name = (contexts or ["plan"])[0].replace("*", "plan")
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": {"server": "https://cluster.invalid"}}],
+        "users": [{"name": name, "user": {}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    }
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(kubeconfig, file)
+        os.environ["KUBECONFIG"] = file.name
+        try:
+            yield
+        finally:
+            del os.environ["KUBECONFIG"]

@@ -17,8 +17,9 @@ def show(console: Console, plan: Plan, comparison: Comparison | None = None) -> 
     """Print what the plan says, the most important last."""
     console.print(_tree(plan))
     console.print()
-    console.print(_grants(plan))
-    console.print()
+    if plan.grants:
+        console.print(_grants(plan))
+        console.print()
     console.print(_bill(plan))
     console.print()
     if comparison:
@@ -88,17 +89,20 @@ def _show_comparison(console: Console, plan: Plan, comparison: Comparison) -> No
 def _show_summary(console: Console, plan: Plan) -> None:
     seen = plan.architecture
     counts = ", ".join(f"{count} {name}" for name, count in plan.counts.items())
-    console.print(f"[bold]{plan.recording.project} {plan.recording.stack}[/] in {seen.region or 'no region'}: {counts}")
-    gateways = sum(zone.nat for zone in seen.zones)
-    console.print(
-        f"network    {seen.vpc} {seen.cidr}, {len(seen.zones)} zones, {gateways} NAT gateway{'s' * (gateways != 1)}"
-    )
+    place = seen.region or "an existing cluster"
+    console.print(f"[bold]{plan.recording.project} {plan.recording.stack}[/] in {place}: {counts}")
+    if seen.zones:
+        gateways = sum(zone.nat for zone in seen.zones)
+        console.print(
+            f"network    {seen.vpc} {seen.cidr}, {len(seen.zones)} zones, {gateways} NAT gateway{'s' * (gateways != 1)}"
+        )
     if seen.cluster:
         pools = "; ".join(f"{pool.name} of {', '.join(pool.families)} from 0" for pool in seen.cluster.pools)
         console.print(f"cluster    {seen.cluster.name} {seen.cluster.version}; {pools}; {seen.cluster.endpoint}")
     if seen.database:
         console.print(f"database   {seen.database.name} on {seen.database.instance_class}, {seen.database.storage}")
-    console.print(f"buckets    {', '.join(bucket.name for bucket in seen.buckets)}")
+    if seen.buckets:
+        console.print(f"buckets    {', '.join(bucket.name for bucket in seen.buckets)}")
     if not plan.bill.missing:
         bill, load = plan.bill.total, ", ".join(f"{each.load:g} {each.text}" for each in plan.usage.amounts.values())
         console.print(f"load       {load}")

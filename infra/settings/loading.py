@@ -1,7 +1,8 @@
 """Read a stack file, and say in one sentence what is wrong with it."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -12,12 +13,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from infra.settings.models import Settings
-from infra.settings.rules import mistakes
+from infra.settings.models import ExistingClusterSettings, Settings
+from infra.settings.rules import Neighbour, Source, mistakes, mistakes_on_existing_cluster
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = "airflow"
 REGION_KEY = "aws:region"
+
+StackSettings = Settings | ExistingClusterSettings
 
 # It becomes part of the names of buckets, databases and repositories.
 STACK_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
@@ -27,7 +30,7 @@ class SettingsError(pulumi.RunError):
     """A stack file that cannot be used: one sentence for each mistake, with the file and the key."""
 
 
-def load(stack: str, folder: Path = REPOSITORY) -> Settings:
+def load(stack: str, folder: Path = REPOSITORY) -> StackSettings:
     """Read the settings of a stack.
 
     They come from the file itself and not through `pulumi.Config`, which hands out only keys that are asked for and so
@@ -46,26 +49,47 @@ def load(stack: str, folder: Path = REPOSITORY) -> Settings:
         raise SettingsError(
             f"{path.name} does not exist: choose one of the stacks {known}, or write it with `make stack`"
         )
-    others = {
-        other.name: network for name, other in _stack_files(folder) if name != stack and (network := _network_of(other))
-    }
+    others = {other.name: _neighbour(other) for name, other in _stack_files(folder) if name != stack}
     return parse(stack, path.name, _config(path), others)
 
 
-def parse(stack: str, file: str, config: Mapping[str, Any], other_networks: Mapping[str, IPv4Network]) -> Settings:
+def load_aws(stack: str, folder: Path = REPOSITORY) -> Settings:
+    """Read the settings of a stack on AWS.
+
+    Raises:
+        SettingsError: It is a stack on an existing cluster, there is no such file, or something in it is wrong.
+    """
+    settings = load(stack, folder)
+    if isinstance(settings, ExistingClusterSettings):
+        raise SettingsError(f"{stack} runs on an existing cluster and has no AWS account: choose a stack on AWS")
+    return settings
+
+
+def parse(stack: str, file: str, config: Mapping[str, Any], others: Mapping[str, Neighbour]) -> StackSettings:
     """Make settings of the `config` section of a stack file.
 
     Raises:
         SettingsError: Something in it is wrong.
     """
     values = {_field(key): value for key, value in config.items()}
+    model = model_of(values)
     try:
-        settings = Settings.model_validate(values)
+        settings = model.model_validate(values)
     except ValidationError as error:
-        raise SettingsError(_lines(file, (_sentence(details) for details in error.errors()))) from None
-    if found := list(mistakes(stack, settings, other_networks)):
+        raise SettingsError(_lines(file, (_sentence(model, details) for details in error.errors()))) from None
+    found = list(
+        mistakes(stack, settings, others) if isinstance(settings, Settings) else mistakes_on_existing_cluster(settings)
+    )
+    if found:
         raise SettingsError(_lines(file, (f"{_key(key.split('.'))}: {sentence}" for key, sentence in found)))
     return settings
+
+
+def model_of(fields: Iterable[str]) -> type[Settings] | type[ExistingClusterSettings]:
+    """Return the kind of stack that is meant: one that names contexts, else the one that knows most of the settings."""
+    given = set(fields)
+    of_aws, of_existing = (len(given & model.model_fields.keys()) for model in (Settings, ExistingClusterSettings))
+    return ExistingClusterSettings if "contexts" in given or of_existing > of_aws else Settings
 
 
 def _stack_files(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -86,12 +110,19 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _network_of(path: Path) -> IPv4Network | None:
-    """Return another stack's VPC; that stack's own mistakes are for whoever loads it."""
+def _neighbour(path: Path) -> Neighbour:
+    """Return what another stack must not share; that stack's own mistakes are for whoever loads it."""
     try:
-        return IPv4Network(_config(path)[f"{PROJECT}:network"]["cidr"])
-    except (SettingsError, KeyError, TypeError, ValueError):
-        return None
+        config = _config(path)
+    except SettingsError:
+        return Neighbour()
+    network, source = None, None
+    with suppress(KeyError, TypeError, ValueError):
+        network = IPv4Network(config[f"{PROJECT}:network"]["cidr"])
+    with suppress(KeyError, TypeError):
+        dags = config[f"{PROJECT}:dags"]
+        source = Source.of(str(dags["repository"]), str(dags["branch"]))
+    return Neighbour(network, source)
 
 
 def _field(key: str) -> str:
@@ -108,21 +139,21 @@ def _lines(file: str, sentences: Iterator[str]) -> str:
     return "\n".join(f"{file}: {sentence}" for sentence in sentences)
 
 
-def _sentence(details: ErrorDetails) -> str:
+def _sentence(model: type[BaseModel], details: ErrorDetails) -> str:
     location = [str(part) for part in details["loc"]]
     key, value = _key(location), details["input"]
     if details["type"] == "extra_forbidden":
-        return f"{key} is no setting: {_nearest(location)}"
+        return f"{key} is no setting: {_nearest(model, location)}"
     if details["type"] == "missing":
-        description = _model_at(location[:-1]).model_fields[location[-1]].description
+        description = _model_at(model, location[:-1]).model_fields[location[-1]].description
         return f"{key} is missing: {description}"
     if details["type"] == "string_pattern_mismatch":
         return f"{key}: {value!r} is not allowed: it must match {details['ctx']['pattern']}"
     return f"{key}: {value!r} is not allowed: {details['msg'][0].lower()}{details['msg'][1:]}"
 
 
-def _nearest(location: list[str]) -> str:
-    fields = sorted(_model_at(location[:-1]).model_fields)
+def _nearest(model: type[BaseModel], location: list[str]) -> str:
+    fields = sorted(_model_at(model, location[:-1]).model_fields)
     near = get_close_matches(location[-1], fields, n=1)
     parent = location[:-1]
     return (
@@ -132,9 +163,8 @@ def _nearest(location: list[str]) -> str:
     )
 
 
-def _model_at(location: list[str]) -> type[BaseModel]:
+def _model_at(model: type[BaseModel], location: list[str]) -> type[BaseModel]:
     """Return the model that holds the settings at a place such as node_pools, cpu."""
-    model: type[BaseModel] = Settings
     for part in location:
         if part.isdigit():
             continue

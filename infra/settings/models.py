@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from infra.airflow_platform import NAMESPACE
+from infra.existing_cluster.names import PLATFORM_SUFFIX
 from infra.settings.instance_families import Architecture
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
@@ -23,6 +25,17 @@ Duration = Annotated[str, Field(pattern=r"^([0-9]+(s|m|h))+$")]
 HoursAndMinutes = Annotated[str, Field(pattern=r"^([0-9]+h|[0-9]+m|[0-9]+h[0-9]+m)$")]
 Schedule = Annotated[str, Field(pattern=r"^(@(yearly|monthly|weekly|daily|hourly)|\S+( \S+){4})$")]
 Nodes = Annotated[str, Field(pattern=r"^(100|[1-9]?[0-9])%$|^[0-9]+$")]
+
+# What `git check-ref-format --branch` takes, without the characters that nobody uses.
+Branch = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")]
+Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$")]
+
+# The name of a context in a kubeconfig file, where `*` stands for anything.
+ContextPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:/@_*-]+$")]
+
+# A namespace of Kubernetes, short enough for that of the servers beside it:
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names
+NamespaceName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=63 - len(PLATFORM_SUFFIX))]
 
 
 class Model(BaseModel):
@@ -155,8 +168,34 @@ class DatabaseSettings(Model):
     """How many days back the database can be restored to any second."""
 
 
+class DagSettings(Model):
+    """The Git repository whose DAGs run."""
+
+    repository: Annotated[str, Field(pattern=r"^\S+$")]
+    """Its address, as `git clone` takes it, without a password."""
+    branch: Branch
+    """The branch that the stack follows: what is pushed to it is live within seconds."""
+    folder: Folder = "dags"
+    """The folder of the DAGs in the repository."""
+    credentials: Literal["none", "ssh", "token"] = "none"
+    """How the repository is read: openly, by an SSH key, or by a user's token; `make dags-key` stores either."""
+    known_hosts: str = ""
+    """The host keys of its SSH server, as `ssh-keyscan` prints them; compare them with what its owner publishes."""
+
+
+class TaskSettings(Model):
+    """What the pods of all running tasks may ask for together; further tasks wait in the queue."""
+
+    max_pods: Annotated[int, Field(gt=0)]
+    """Pods at most."""
+    max_cpus: Annotated[int, Field(gt=0)]
+    """vCPUs at most."""
+    max_memory_gib: Annotated[int, Field(gt=0)]
+    """Memory at most."""
+
+
 class Settings(Model):
-    """Everything that differs between stacks, and nothing secret."""
+    """Everything that differs between stacks on AWS, and nothing secret."""
 
     region: str
     """The AWS region."""
@@ -180,3 +219,20 @@ class Settings(Model):
     """The buckets."""
     database: DatabaseSettings
     """The PostgreSQL server."""
+    dags: DagSettings
+    """The Git repository whose DAGs run."""
+    tasks: TaskSettings
+    """What running tasks may ask for."""
+
+
+class ExistingClusterSettings(Model):
+    """Everything that differs between stacks on clusters that are there already, and nothing secret."""
+
+    contexts: Annotated[tuple[ContextPattern, ...], Field(min_length=1)]
+    """The contexts of the kubeconfig file into which the stack may go; `*` stands for anything, as in kind-*."""
+    namespace: NamespaceName = NAMESPACE
+    """The namespace of Airflow; database, object store and Git server are beside it, in `<namespace>-platform`."""
+    storage_class: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] | None = None
+    """The class of the volumes; without it the cluster's default."""
+    tasks: TaskSettings
+    """What running tasks may ask for."""

@@ -1,18 +1,24 @@
 """What settings must be together: each rule yields a key and a sentence for every mistake."""
 
+from __future__ import annotations
+
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Network
+from urllib.parse import urlsplit
 
 from botocore.session import get_session
 
 from infra.settings.instance_families import CPU_FAMILIES, GPU_FAMILIES, Families
-from infra.settings.models import NodePoolSettings, Settings
+from infra.settings.models import DagSettings, ExistingClusterSettings, NodePoolSettings, Settings
 
 Mistake = tuple[str, str]
 
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 ANYWHERE = IPv4Network("0.0.0.0/0")
 PROD = "prod"
+PROD_BRANCH = "main"
 
 # A /16 is the largest VPC: https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html
 # In one smaller than a /20 a zone runs out of addresses at a few dozen nodes, for each takes them in blocks of 16 for
@@ -23,14 +29,55 @@ VPC_PREFIXES = range(16, 21)
 SERVICE_PREFIXES = range(12, 25)
 
 
-def mistakes(stack: str, settings: Settings, other_networks: Mapping[str, IPv4Network]) -> Iterator[Mistake]:
-    """Yield all mistakes; `other_networks` are the VPCs of the other stacks."""
+# `git@host:path`, the short form of an SSH address: https://git-scm.com/docs/git-clone#_git_urls
+SHORT_SSH = re.compile(r"(?:(?P<user>[^@/:]+)@)?(?P<host>[^/:@]+):(?P<path>[^/].*|/(?!/).*)")
+
+# Namespaces that belong to Kubernetes or to everybody.
+TAKEN_NAMESPACES = re.compile(r"default|kube-.*")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A branch of a repository, in whichever form its address was written."""
+
+    repository: str
+    branch: str
+
+    @classmethod
+    def of(cls, repository: str, branch: str) -> Source:
+        """Bring an address into the form `host/path`."""
+        short = SHORT_SSH.fullmatch(repository)
+        parts = urlsplit(repository)
+        place = f"{short['host']}/{short['path']}" if short else f"{parts.hostname}{parts.path}"
+        return cls(place.lower().rstrip("/").removesuffix(".git"), branch)
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """What another stack has for itself: its VPC, and the branch that it follows; None where it has none."""
+
+    network: IPv4Network | None = None
+    source: Source | None = None
+
+
+def mistakes(stack: str, settings: Settings, others: Mapping[str, Neighbour]) -> Iterator[Mistake]:
+    """Yield all mistakes of a stack on AWS; `others` are the other stacks, by the names of their files."""
     yield from _region(settings)
-    yield from _addresses(settings, other_networks)
+    yield from _addresses(settings, others)
     yield from _node_pools(settings)
     yield from _database(settings)
+    yield from _dags(settings.dags, others)
     if stack == PROD:
         yield from _prod(settings)
+
+
+def mistakes_on_existing_cluster(settings: ExistingClusterSettings) -> Iterator[Mistake]:
+    """Yield all mistakes of a stack on an existing cluster."""
+    for pattern in settings.contexts:
+        if not pattern.strip("*"):
+            yield "contexts", f"{pattern} is every cluster that anybody has: name those that are meant"
+    if TAKEN_NAMESPACES.fullmatch(settings.namespace):
+        yield "namespace", f"{settings.namespace} is not Airflow's alone: choose one that is, such as airflow"
 
 
 def _region(settings: Settings) -> Iterator[Mistake]:
@@ -49,17 +96,17 @@ def _region(settings: Settings) -> Iterator[Mistake]:
         yield "network.zones", f"{', '.join(zones)} has a zone twice: name each once"
 
 
-def _addresses(settings: Settings, other_networks: Mapping[str, IPv4Network]) -> Iterator[Mistake]:
+def _addresses(settings: Settings, others: Mapping[str, Neighbour]) -> Iterator[Mistake]:
     vpc, services = settings.network.cidr, settings.cluster.service_cidr
     yield from _private("network.cidr", vpc, VPC_PREFIXES)
     yield from _private("cluster.service_cidr", services, SERVICE_PREFIXES)
     if vpc.overlaps(services):
         yield "network.cidr", f"{vpc} overlaps cluster.service_cidr, {services}: choose one that does not"
-    for name, other in other_networks.items():
-        if vpc.overlaps(other):
+    for name, other in others.items():
+        if other.network and vpc.overlaps(other.network):
             yield (
                 "network.cidr",
-                f"{vpc} overlaps {other} of {name}, so the two could never be connected: choose another",
+                f"{vpc} overlaps {other.network} of {name}, so the two could never be connected: choose another",
             )
     if settings.protect and ANYWHERE in settings.cluster.public_access_cidrs:
         yield "cluster.public_access_cidrs", f"{ANYWHERE} is everybody: name your networks where protect is true"
@@ -90,6 +137,11 @@ def _node_pools(settings: Settings) -> Iterator[Mistake]:
             allowed=GPU_FAMILIES,
             misplaced=CPU_FAMILIES,
             hint="nodes without GPUs belong into node_pools.cpu",
+        )
+    if pools.gpu and pools.gpu.architecture != pools.cpu.architecture:
+        yield (
+            "node_pools.gpu.architecture",
+            f"{pools.gpu.architecture} is not that of node_pools.cpu: the same images run on both",
         )
     for name, pool in (("cpu", pools.cpu), ("gpu", pools.gpu)):
         for number, budget in enumerate(pool.disruption_budgets if pool else ()):
@@ -131,6 +183,37 @@ def _database(settings: Settings) -> Iterator[Mistake]:
         )
 
 
+def _dags(dags: DagSettings, others: Mapping[str, Neighbour]) -> Iterator[Mistake]:
+    if _holds_password(dags.repository):
+        # Without the address: whatever is printed ends in a log.
+        yield (
+            "dags.repository",
+            "the address holds a user's name or password: take it out, and store it with `make dags-key`",
+        )
+        return
+    secure_shell = dags.repository.startswith("ssh://") or SHORT_SSH.fullmatch(dags.repository) is not None
+    if dags.credentials == "ssh" and not secure_shell:
+        yield "dags.credentials", f"{dags.repository} is not read by SSH: use git@<host>:<path>, or token"
+    if dags.credentials != "ssh" and secure_shell:
+        yield "dags.credentials", f"{dags.repository} is read by SSH: set ssh, and known_hosts"
+    if dags.credentials == "token" and not dags.repository.startswith("https://"):
+        yield "dags.repository", f"{dags.repository} would show the token to everybody on the way: use https://"
+    if (dags.credentials == "ssh") != bool(dags.known_hosts.strip()):
+        yield (
+            "dags.known_hosts",
+            "ssh and the host keys of its server need each other: set both (`ssh-keyscan <host>`) or none",
+        )
+    source = Source.of(dags.repository, dags.branch)
+    for name, other in others.items():
+        if other.source == source:
+            yield "dags.branch", f"{name} follows {dags.branch} of {source.repository}, too: one branch feeds one stack"
+
+
+def _holds_password(repository: str) -> bool:
+    parts = urlsplit(repository)
+    return bool(parts.password or (parts.username and parts.scheme in ("http", "https")))
+
+
 def _prod(settings: Settings) -> Iterator[Mistake]:
     required = (
         ("protect", settings.protect, "true"),
@@ -141,6 +224,7 @@ def _prod(settings: Settings) -> Iterator[Mistake]:
         ("storage.access_log_days", settings.storage.access_log_days is not None, "a number of days"),
         ("database.multi_az", settings.database.multi_az, "true"),
         ("database.backup_days", settings.database.backup_days >= 7, "7 or more"),
+        ("dags.branch", settings.dags.branch == PROD_BRANCH, PROD_BRANCH),
     )
     for key, kept, wanted in required:
         if not kept:

@@ -5,15 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from infra.settings.loading import PROJECT, REGION_KEY
-from infra.settings.models import Settings
+from infra.settings.models import ExistingClusterSettings, Settings
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 
 
 def schema() -> dict[str, Any]:
     """Return the schema: the settings under `config` with their namespaces, and what Pulumi itself writes beside it."""
-    settings = Settings.model_json_schema()
-    keys = {name: REGION_KEY if name == "region" else f"{PROJECT}:{name}" for name in settings["properties"]}
+    aws, existing_cluster = Settings.model_json_schema(), ExistingClusterSettings.model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"A stack of the project {PROJECT}",
@@ -22,17 +21,27 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "config": {
-                "type": "object",
-                "description": settings["description"],
-                "required": [keys[name] for name in settings["required"]],
-                "additionalProperties": False,
-                "properties": {keys[name]: property_ for name, property_ in settings["properties"].items()},
+                # One of both, and not "oneOf", so that an editor explains the kind that is meant.
+                "if": {"required": [f"{PROJECT}:contexts"]},
+                "then": _config(existing_cluster),
+                "else": _config(aws),
             },
             "secretsprovider": {"type": "string", "description": "What encrypts the stack's secrets."},
             "encryptedkey": {"type": "string", "description": "Written by Pulumi."},
             "encryptionsalt": {"type": "string", "description": "Written by Pulumi."},
         },
-        "$defs": settings["$defs"],
+        "$defs": aws["$defs"] | existing_cluster["$defs"],
+    }
+
+
+def _config(settings: dict[str, Any]) -> dict[str, Any]:
+    keys = {name: REGION_KEY if name == "region" else f"{PROJECT}:{name}" for name in settings["properties"]}
+    return {
+        "type": "object",
+        "description": settings["description"],
+        "required": [keys[name] for name in settings["required"]],
+        "additionalProperties": False,
+        "properties": {keys[name]: property_ for name, property_ in settings["properties"].items()},
     }
 
 

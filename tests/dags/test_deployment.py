@@ -45,6 +45,7 @@ def test_another_version_changes_the_pod_and_nothing_else() -> None:
 def test_the_pod_runs_with_as_few_rights_as_it_can() -> None:
     pod = deployment_of("7")["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
     assert pod["serviceAccountName"] == "serving"
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}

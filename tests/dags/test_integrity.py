@@ -4,8 +4,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -34,6 +36,42 @@ print(json.dumps({"errors": bag.import_errors, "parsed": [stat.file for stat in 
                   "dags": {dag_id: facts(dag) for dag_id, dag in bag.dags.items()}}))
 """
 
+# What the KubernetesExecutor makes of each task: the cluster's template with the task's own on top.
+MERGE = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+from airflow.serialization.serialized_objects import BaseSerialization
+from kubernetes.client import ApiClient, models as k8s
+def template():
+    container = k8s.V1Container(
+        name="base", image="airflow", security_context=k8s.V1SecurityContext(read_only_root_filesystem=True),
+        volume_mounts=[k8s.V1VolumeMount(name="tmp", mount_path="/tmp")],
+    )
+    spec = k8s.V1PodSpec(
+        containers=[container], service_account_name="airflow-task", automount_service_account_token=False,
+        volumes=[k8s.V1Volume(name="tmp", empty_dir=k8s.V1EmptyDirVolumeSource())],
+    )
+    return k8s.V1Pod(spec=spec)
+def merged(config):
+    stored = json.loads(json.dumps(BaseSerialization.serialize(config)))
+    pod = PodGenerator.reconcile_pods(template(), PodGenerator.from_obj(BaseSerialization.deserialize(stored)))
+    return ApiClient().sanitize_for_serialization(pod)["spec"]
+bag = DagBag(sys.argv[1])
+assert not bag.import_errors, bag.import_errors
+pods = {dag_id: {task.task_id: merged(task.executor_config) for task in dag.tasks} for dag_id, dag in bag.dags.items()}
+print(json.dumps(pods))
+"""
+
+CONFIGS = """
+import json, sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(sys.argv[1])
+print(json.dumps([task.executor_config for dag in bag.dags.values() for task in dag.tasks]))
+"""
+
+POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "ML_IMAGE": "registry.example/ml:1", "GPU_NODES": "false"}
+
 PARSE = """
 import json, sys, time
 import airflow.sdk
@@ -45,7 +83,7 @@ print(json.dumps({"seconds": time.perf_counter() - started, "modules": sorted(se
 """
 
 
-def run(program: str, argument: Path, home: Path) -> Any:
+def run(program: str, argument: Path, home: Path, variables: Mapping[str, str] = MappingProxyType({})) -> Any:
     """The JSON that `program` prints, in an Airflow of its own without database and network."""
     environment = {
         "PATH": os.environ["PATH"],
@@ -56,6 +94,7 @@ def run(program: str, argument: Path, home: Path) -> Any:
         "PYTHONPATH": str(DAGS),
         "http_proxy": "http://127.0.0.1:9",
         "https_proxy": "http://127.0.0.1:9",
+        **variables,
     }
     done = subprocess.run(
         [sys.executable, "-c", program, argument],
@@ -114,6 +153,57 @@ def test_the_tasks_of_image_classifier_follow_each_other(bag: Any) -> None:
     for before, after in pairwise(order):
         assert after in tasks[before]["downstream"]
     assert tasks["base_checkpoint"]["downstream"] == ["train"]
+
+
+@pytest.fixture(scope="module")
+def pods(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The specification of each task's pod, by DAG and task."""
+    return run(MERGE, DAGS, tmp_path_factory.mktemp("airflow"), POD)
+
+
+def test_every_task_asks_for_an_image_cpu_and_memory_and_keeps_the_rest_of_the_pod_template(pods: Any) -> None:
+    for dag in pods.values():
+        for task_id, pod in dag.items():
+            [container] = pod["containers"]
+            assert container["name"] == "base", task_id
+            assert container["image"] == "registry.example/ml:1", task_id
+            assert set(container["resources"]["requests"]) == {"cpu", "memory"}, task_id
+            assert set(container["resources"]["limits"]) == {"memory"}, task_id
+            assert container["securityContext"] == {"readOnlyRootFilesystem": True}, task_id
+            assert container["volumeMounts"] == [{"mountPath": "/tmp", "name": "tmp"}], task_id
+            assert "tolerations" not in pod, task_id
+
+
+def test_only_the_task_that_deploys_has_a_token_of_the_cluster(pods: Any) -> None:
+    tasks = dict(pods["image_classifier"])
+    deploy = tasks.pop("deploy")
+    assert (deploy["serviceAccountName"], deploy["automountServiceAccountToken"]) == ("airflow-deploy", True)
+    for task_id, pod in tasks.items():
+        assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == ("airflow-task", False), task_id
+
+
+def test_only_training_asks_for_a_gpu_where_the_cluster_has_some(tmp_path: Path) -> None:
+    tasks = run(MERGE, DAGS, tmp_path, {**POD, "GPU_NODES": "true"})["image_classifier"]
+    train = tasks.pop("train")
+    assert train["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert train["tolerations"] == [{"effect": "NoSchedule", "key": "nvidia.com/gpu", "operator": "Exists"}]
+    for task_id, pod in tasks.items():
+        assert "nvidia.com/gpu" not in pod["containers"][0]["resources"]["limits"], task_id
+
+
+@pytest.mark.parametrize(
+    "variables", [{}, {**POD, "AIRFLOW_IS_K8S_EXECUTOR_POD": "True"}], ids=["on a laptop", "in the pod of a task"]
+)
+def test_no_task_asks_for_a_pod_where_none_is_made(variables: Mapping[str, str], tmp_path: Path) -> None:
+    configs = run(CONFIGS, DAGS, tmp_path, variables)
+    assert configs
+    assert not any(configs)
+
+
+def test_an_image_that_the_platform_does_not_name_is_an_error_that_names_the_variable(tmp_path: Path) -> None:
+    variables = {name: value for name, value in POD.items() if name != "ML_IMAGE"}
+    [error] = run(INSPECT, DAGS, tmp_path, variables)["errors"].values()
+    assert "ML_IMAGE is not set: it names the container image of images/ml with its tag." in error
 
 
 @pytest.mark.parametrize("path", DAG_FILES, ids=lambda path: path.stem)

@@ -8,7 +8,7 @@ import yaml
 
 from infra.plan.recording import record
 from infra.plan.resources import Recording
-from infra.settings import PROJECT, Settings, load
+from infra.settings import PROJECT, Settings, load_aws
 from infra.settings.loading import REPOSITORY
 
 # The stack `other` is `dev` with everything else that settings allow.
@@ -32,6 +32,11 @@ def write_other(root: Path) -> None:
     config[f"{PROJECT}:cluster"] |= {
         "public_access_cidrs": [],
         "admin_arns": ["arn:aws:iam::210987654321:role/people/admin"],
+    }
+    config[f"{PROJECT}:dags"] |= {
+        "repository": "git@example.com:ml/dags.git",
+        "credentials": "ssh",
+        "known_hosts": "example.com ssh-ed25519 AAAA",
     }
     del config[f"{PROJECT}:node_pools"]["gpu"]
     (root / f"Pulumi.{OTHER}.yaml").write_text(yaml.safe_dump({"config": config}))
@@ -63,7 +68,7 @@ def recording(stack: str, root: Path) -> Recording:
 
 @pytest.fixture(scope="session")
 def settings(stack: str, root: Path) -> Settings:
-    return load(stack, root)
+    return load_aws(stack, root)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,6 @@
 
 import json
 from ipaddress import IPv4Network
-from pathlib import Path
 
 import pytest
 
@@ -14,9 +13,8 @@ from infra.aws.names import Limit, Names, shortened
 from infra.aws.network import plan_subnets
 from infra.aws.node_pools import node_class_spec, node_pool_spec, volume_tags
 from infra.aws.policies import Statement, document
-from infra.aws.registry import images, lifecycle
-from infra.settings import DisruptionBudget, load
-from infra.settings.loading import REPOSITORY
+from infra.aws.registry import lifecycle
+from infra.settings import DisruptionBudget, load_aws
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 RESERVED_BY_AWS = 5  # in each subnet: https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html
@@ -105,7 +103,10 @@ def test_only_those_who_look_for_missing_objects_may_list_without_a_prefix() -> 
         for statement in statements(component, BUCKETS, "key", "us-east-1")
         if "StringLikeIfExists" in statement.conditions
     }
-    assert lenient == {(Component.TASK, "artifacts"), (Component.TASK, "logs"), (Component.TRIGGERER, "logs")}
+    assert lenient == {
+        (Component.TASK, "artifacts"),
+        *((component, "logs") for component in (Component.TASK, Component.DEPLOY, Component.TRIGGERER)),
+    }
 
 
 @pytest.mark.parametrize("component", [component for component in Component if GRANTS[component]])
@@ -135,7 +136,7 @@ def test_every_component_has_a_service_account_of_its_own() -> None:
 
 
 def test_the_gpu_pool_takes_only_what_asks_for_a_gpu_and_has_a_limit() -> None:
-    pool = load("dev").node_pools.gpu
+    pool = load_aws("dev").node_pools.gpu
     assert pool
     spec = node_pool_spec("gpu", pool)
     assert spec["template"]["spec"]["taints"] == [{"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}]
@@ -143,7 +144,7 @@ def test_the_gpu_pool_takes_only_what_asks_for_a_gpu_and_has_a_limit() -> None:
 
 
 def test_the_cpu_pool_has_no_taint_and_starts_what_the_settings_name() -> None:
-    spec = node_pool_spec("cpu", load("dev").node_pools.cpu)
+    spec = node_pool_spec("cpu", load_aws("dev").node_pools.cpu)
     assert "taints" not in spec["template"]["spec"]
     assert spec["template"]["spec"]["requirements"] == [
         {"key": "eks.amazonaws.com/instance-family", "operator": "In", "values": ["t3a", "t3", "m7a", "m6a", "m5a"]},
@@ -158,7 +159,7 @@ def test_the_cpu_pool_has_no_taint_and_starts_what_the_settings_name() -> None:
 
 
 def test_a_disruption_budget_says_only_what_is_set() -> None:
-    pool = load("dev").node_pools.cpu.model_copy(
+    pool = load_aws("dev").node_pools.cpu.model_copy(
         update={"disruption_budgets": (DisruptionBudget(nodes="1"), DisruptionBudget(nodes="0", reasons=("Drifted",)))}
     )
     budgets = node_pool_spec("cpu", pool)["disruption"]["budgets"]
@@ -166,7 +167,7 @@ def test_a_disruption_budget_says_only_what_is_set() -> None:
 
 
 def test_a_gpu_node_reads_its_images_faster_than_the_default() -> None:
-    settings = load("dev").node_pools
+    settings = load_aws("dev").node_pools
     assert settings.gpu
     cpu, gpu = (node_class_spec(pool, {}, "role", ["subnet-1"], "sg-1") for pool in (settings.cpu, settings.gpu))
     assert cpu["ephemeralStorage"] == {"size": "40Gi"}
@@ -178,7 +179,7 @@ def test_a_gpu_node_reads_its_images_faster_than_the_default() -> None:
 
 
 def test_a_commit_replaces_neither_nodes_nor_the_storage_class() -> None:
-    assert "commit" not in stack_tags("dev", load("dev"))
+    assert "commit" not in stack_tags("dev", load_aws("dev"))
 
 
 def test_volumes_carry_the_tags_of_the_stack() -> None:
@@ -220,19 +221,6 @@ def test_the_kubeconfig_asks_for_a_token_and_takes_on_the_role_that_deploys() ->
     ]
     assert config["clusters"][0]["cluster"] == {"server": "https://host", "certificate-authority-data": "cert"}
     assert "--role-arn" not in kubeconfig("arn", "name", "https://host", "cert", "eu-west-1", None)
-
-
-def test_there_is_a_repository_for_every_folder_with_a_dockerfile(tmp_path: Path) -> None:
-    for name in ("b", "a"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "Dockerfile").touch()
-    (tmp_path / "notes").mkdir()
-    assert images(tmp_path) == ["a", "b"]
-
-
-def test_the_folder_of_images_is_the_repositorys() -> None:
-    assert set(images()) == {path.parent.name for path in REPOSITORY.glob("images/*/Dockerfile")}
-    assert images()
 
 
 def test_ecr_applies_the_rule_for_any_image_last() -> None:

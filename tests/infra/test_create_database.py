@@ -8,7 +8,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from infra.aws.database import ADMIN, SCRIPT
+from infra.aws.database import ADMIN
+from infra.database_setup import SCRIPT
 from infra.laptop import postgres
 from infra.laptop.home import Home
 from infra.laptop.processes import LOOPBACK, free_port, start, stop, wait_until_healthy

@@ -69,8 +69,9 @@ def test_databases_are_made_after_server_secret_and_nodes(recording: Recording) 
     jobs = recording.of_type("kubernetes:batch/v1:Job")
     assert {job.name for job in jobs} == {"create-airflow-database", "create-mlflow-database"}
     for job in jobs:
-        needed = urns(recording, "aws:rds/instance:Instance", "kubernetes:core/v1:ConfigMap", NODE_POOL)
-        needed |= {s.urn for s in recording.of_type("kubernetes:core/v1:Secret") if s.name == job.name}
+        needed = urns(recording, "aws:rds/instance:Instance", NODE_POOL)
+        given = recording.of_type("kubernetes:core/v1:Secret", "kubernetes:core/v1:ConfigMap")
+        needed |= {each.urn for each in given if each.name in (job.name, "create-database-script")}
         assert needed <= prerequisites(recording, job)
 
 

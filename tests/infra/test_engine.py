@@ -1,70 +1,19 @@
 """The program under Pulumi's own engine with a local backend; skipped where its command or a provider is missing."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from infra.settings.loading import REPOSITORY
+from tests.pulumi_engine import Engine, missing_programs
 
-PROVIDERS = ("aws", "kubernetes", "random")
-
-
-PROGRAMS = ("pulumi", *(f"pulumi-resource-{provider}" for provider in PROVIDERS))
-
-if missing := [program for program in PROGRAMS if not shutil.which(program)]:
+if missing := missing_programs():
     pytest.skip(f"not on PATH: {', '.join(missing)}", allow_module_level=True)
-
-
-class Engine:
-    """A copy of the project with a backend of its own, so that nothing is written into the repository."""
-
-    def __init__(self, folder: Path, stack: str) -> None:
-        self.project = folder / "project"
-        self.project.mkdir()
-        for path in REPOSITORY.glob("Pulumi*.yaml"):
-            shutil.copy(path, self.project)
-        for name in ("infra", "images", "helm-values", "dags"):
-            (self.project / name).symlink_to(REPOSITORY / name)
-        (self.project / ".venv").symlink_to(sys.prefix)
-        (folder / "state").mkdir()
-        self.environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": str(folder),
-            "PULUMI_HOME": str(folder / "pulumi"),
-            "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
-            "PULUMI_CONFIG_PASSPHRASE": "test",
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-            "STANDIN_PYTHON": sys.executable,
-            "AWS_REGION": "us-east-1",
-            "PYTHONPATH": str(REPOSITORY),
-        }
-        self.run("stack", "init", stack)
-
-    def run(self, *arguments: str) -> str:
-        done = subprocess.run(
-            ["pulumi", "--non-interactive", *arguments],
-            cwd=self.project,
-            env=self.environment,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-        return done.stdout
-
-    def state(self) -> list[dict[str, Any]]:
-        return list(json.loads(self.run("stack", "export"))["deployment"].get("resources", []))
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    engine = Engine(tmp_path_factory.mktemp("engine"), "dev")
+    engine = Engine(tmp_path_factory.mktemp("engine"), "dev", {"AWS_REGION": "us-east-1"})
+    engine.run("stack", "init", engine.stack)
     engine.run("up", "--yes", "--skip-preview")
     return engine
 

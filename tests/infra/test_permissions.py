@@ -30,6 +30,7 @@ ALLOWED: dict[Component, dict[tuple[str, str], set[str]]] = {
     Component.DAG_PROCESSOR: {},
     Component.API_SERVER: {("logs", "airflow/"): {READ}},
     Component.TRIGGERER: {("logs", "airflow/"): {READ, WRITE}},
+    Component.DEPLOY: {("logs", "airflow/"): {READ, WRITE}},
     Component.TASK: {
         ("data", "images/"): {READ, WRITE, DELETE},
         ("data", "quarantine/"): {READ, WRITE},

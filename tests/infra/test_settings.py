@@ -1,5 +1,4 @@
 import copy
-import json
 import re
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -10,8 +9,10 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from infra.settings import PROJECT, Settings, SettingsError, load
+from infra.airflow_platform import DagSource
+from infra.settings import PROJECT, ExistingClusterSettings, Settings, SettingsError, load, load_aws
 from infra.settings.loading import REPOSITORY, parse
+from infra.settings.rules import Neighbour, Source
 from infra.settings.schema import SCHEMA_FILE, schema, schema_text
 
 STACK_FILES = sorted(REPOSITORY.glob("Pulumi.*.yaml"))
@@ -32,7 +33,7 @@ def changed(stack: str, changes: dict[str, Any]) -> dict[str, Any]:
     return dict(config)
 
 
-def refusal(stack: str, changes: dict[str, Any], others: dict[str, IPv4Network] | None = None) -> str:
+def refusal(stack: str, changes: dict[str, Any], others: dict[str, Neighbour] | None = None) -> str:
     with pytest.raises(SettingsError) as caught:
         parse(stack, f"Pulumi.{stack}.yaml", changed(stack, changes), others or {})
     return str(caught.value)
@@ -160,6 +161,46 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
         "airflow:node_pools.cpu.disruption_budgets.0.schedule: 'at 7' is not allowed: it must match ^(",
     ),
     (
+        "a repository with a password",
+        {"airflow:dags.repository": "https://me:secret@example.com/dags.git"},
+        "airflow:dags.repository: the address holds a user's name or password: take it out, ",
+    ),
+    (
+        "a repository with a token as its user",
+        {"airflow:dags.repository": "https://ghp_123@example.com/dags.git"},
+        "airflow:dags.repository: the address holds a user's name or password: take it out, ",
+    ),
+    (
+        "SSH without host keys",
+        {"airflow:dags.repository": "git@example.com:dags.git", "airflow:dags.credentials": "ssh"},
+        "airflow:dags.known_hosts: ssh and the host keys of its server need each other: set both",
+    ),
+    (
+        "host keys without SSH",
+        {"airflow:dags.known_hosts": "example.com ssh-ed25519 AAAA"},
+        "airflow:dags.known_hosts: ssh and the host keys of its server need each other: set both",
+    ),
+    (
+        "an SSH key for an address that takes none",
+        {"airflow:dags.credentials": "ssh", "airflow:dags.known_hosts": "example.com ssh-ed25519 AAAA"},
+        "airflow:dags.credentials: https://github.com/example/airflow-on-kubernetes.git is not read by SSH: ",
+    ),
+    (
+        "an address that needs an SSH key",
+        {"airflow:dags.repository": "ssh://git@example.com/dags.git"},
+        "airflow:dags.credentials: ssh://git@example.com/dags.git is read by SSH: set ssh",
+    ),
+    (
+        "a token over an open line",
+        {"airflow:dags.repository": "http://example.com/dags.git", "airflow:dags.credentials": "token"},
+        "airflow:dags.repository: http://example.com/dags.git would show the token to everybody on the way: ",
+    ),
+    (
+        "no quota for tasks",
+        {"airflow:tasks.max_pods": 0},
+        "airflow:tasks.max_pods: 0 is not allowed: input should be greater than 0",
+    ),
+    (
         "a database that cannot grow",
         {"airflow:database.storage_gib": 100, "airflow:database.max_storage_gib": 105},
         "airflow:database.max_storage_gib: 105 leaves the disk of 100 GiB no room to grow: set 110 or more",
@@ -180,7 +221,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 
 def test_a_network_that_overlaps_another_stack_is_refused() -> None:
-    message = refusal("dev", {}, {"Pulumi.other.yaml": IPv4Network("10.10.128.0/20")})
+    message = refusal("dev", {}, {"Pulumi.other.yaml": Neighbour(IPv4Network("10.10.128.0/20"))})
     assert message == (
         "Pulumi.dev.yaml: airflow:network.cidr: 10.10.0.0/16 overlaps 10.10.128.0/20 of Pulumi.other.yaml, so the two "
         "could never be connected: choose another"
@@ -205,6 +246,7 @@ def test_the_other_stacks_are_those_whose_files_lie_beside(tmp_path: Path) -> No
         ("airflow:storage.access_log_days", ...),
         ("airflow:database.multi_az", False),
         ("airflow:database.backup_days", 6),
+        ("airflow:dags.branch", "dev"),
     ],
 )
 def test_prod_cannot_go_without_protection(key: str, value: Any) -> None:
@@ -216,6 +258,93 @@ def test_prod_cannot_go_without_protection(key: str, value: Any) -> None:
 def test_a_protected_api_is_not_open_to_everybody() -> None:
     message = refusal("prod", {"airflow:cluster.public_access_cidrs": ["0.0.0.0/0"]})
     assert message.startswith("Pulumi.prod.yaml: airflow:cluster.public_access_cidrs: 0.0.0.0/0 is everybody")
+
+
+REPOSITORIES = [
+    "https://example.com/ml/dags.git",
+    "https://example.com/ml/dags/",
+    "https://Example.com/ml/dags",
+    "git@example.com:ml/dags.git",
+    "ssh://git@example.com:22/ml/dags.git",
+]
+
+
+@pytest.mark.parametrize("repository", REPOSITORIES)
+def test_a_repository_is_known_in_every_form_of_its_address(repository: str) -> None:
+    assert Source.of(repository, "main") == Source("example.com/ml/dags", "main")
+
+
+def test_two_stacks_never_follow_the_same_branch() -> None:
+    other = Neighbour(source=Source.of("git@github.com:example/airflow-on-kubernetes.git", "dev"))
+    assert refusal("dev", {}, {"Pulumi.other.yaml": other}) == (
+        "Pulumi.dev.yaml: airflow:dags.branch: Pulumi.other.yaml follows dev of "
+        "github.com/example/airflow-on-kubernetes, too: one branch feeds one stack"
+    )
+
+
+def test_the_branches_of_other_stacks_are_those_in_their_files(tmp_path: Path) -> None:
+    for name in ("dev", "staging"):
+        text = (REPOSITORY / f"Pulumi.{name}.yaml").read_text()
+        (tmp_path / f"Pulumi.{name}.yaml").write_text(text.replace("branch: staging", "branch: dev"))
+    with pytest.raises(SettingsError, match=r"airflow:dags\.branch: Pulumi\.staging\.yaml follows dev of github\.com/"):
+        load("dev", tmp_path)
+
+
+@pytest.mark.parametrize(("stack", "branch"), [("dev", "dev"), ("staging", "staging"), ("prod", "main")])
+def test_a_stack_follows_its_branch(stack: str, branch: str) -> None:
+    assert load_aws(stack).dags.branch == branch
+
+
+def existing(**changes: Any) -> dict[str, Any]:
+    config = yaml.safe_load((REPOSITORY / "Pulumi.local.yaml").read_text())["config"]
+    return {**config, **{f"airflow:{name}": value for name, value in changes.items()}}
+
+
+def test_a_stack_that_names_contexts_is_on_an_existing_cluster() -> None:
+    settings = load("local")
+    assert isinstance(settings, ExistingClusterSettings)
+    assert settings.namespace == "airflow"
+    assert "kind-*" in settings.contexts
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"context": ["x"]}, "airflow:context is no setting: did you mean airflow:contexts?"),
+        ({"owner": "me"}, "airflow:owner is no setting: choose from airflow:contexts, "),
+        ({"contexts": []}, "airflow:contexts: [] is not allowed: tuple should have at least 1 item"),
+        (
+            {"contexts": ["kind-*", "*"]},
+            "airflow:contexts: * is every cluster that anybody has: name those that are meant",
+        ),
+        ({"contexts": ["a b"]}, "airflow:contexts.0: 'a b' is not allowed: it must match ^["),
+        ({"namespace": "default"}, "airflow:namespace: default is not Airflow's alone: choose one that is"),
+        ({"namespace": "kube-system"}, "airflow:namespace: kube-system is not Airflow's alone"),
+        ({"namespace": "x" * 55}, "airflow:namespace: 'xxxxx"),
+        ({"storage_class": "Fast SSD"}, "airflow:storage_class: 'Fast SSD' is not allowed: it must match ^["),
+    ],
+)
+def test_a_mistake_of_a_stack_on_an_existing_cluster_is_told_likewise(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse("local", "Pulumi.local.yaml", existing(**changes), {})
+    assert str(caught.value).startswith(f"Pulumi.local.yaml: {sentence}")
+
+
+def test_a_misspelt_key_that_decides_the_kind_of_stack_does_not_change_it() -> None:
+    config = existing(contxts=["kind-*"])
+    del config["airflow:contexts"]
+    with pytest.raises(
+        SettingsError, match="airflow:contexts is missing: The contexts of the kubeconfig file"
+    ) as caught:
+        parse("local", "Pulumi.local.yaml", {**config, "airflow:namespace": "airflow"}, {})
+    assert "airflow:contxts is no setting: did you mean airflow:contexts?" in str(caught.value)
+
+
+def test_what_needs_an_account_says_so() -> None:
+    with pytest.raises(
+        SettingsError, match=r"^local runs on an existing cluster and has no AWS account: choose a stack on AWS$"
+    ):
+        load_aws("local")
 
 
 def test_an_unknown_stack_is_told_which_there_are() -> None:
@@ -252,7 +381,7 @@ def test_another_stacks_broken_file_does_not_stop_this_one(tmp_path: Path) -> No
 
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
-        load("dev").network.cidr = IPv4Network("10.0.0.0/16")
+        load_aws("dev").network.cidr = IPv4Network("10.0.0.0/16")
 
 
 @pytest.mark.parametrize("path", STACK_FILES, ids=lambda path: path.name)
@@ -284,7 +413,7 @@ def test_the_project_file_runs_this_program_in_the_projects_environment() -> Non
     assert project["runtime"]["options"] == {"toolchain": "pip", "virtualenv": ".venv"}
 
 
-def models(model: type[BaseModel] = Settings) -> set[type[BaseModel]]:
+def models(model: type[BaseModel]) -> set[type[BaseModel]]:
     found = {model}
     for field in model.model_fields.values():
         for candidate in (field.annotation, *get_args(field.annotation)):
@@ -293,7 +422,7 @@ def models(model: type[BaseModel] = Settings) -> set[type[BaseModel]]:
     return found
 
 
-MODELS = {model.__name__: model for model in models()}
+MODELS = {model.__name__: model for kind in (Settings, ExistingClusterSettings) for model in models(kind)}
 
 
 @pytest.mark.parametrize("model", sorted(MODELS))
@@ -303,10 +432,17 @@ def test_every_setting_is_described(model: str) -> None:
 
 @pytest.mark.parametrize("model", sorted(MODELS.keys() - {"DisruptionBudget"}))  # whose fields are Karpenter's own
 def test_every_setting_is_read(model: str) -> None:
-    sources = "\n".join(path.read_text() for path in (REPOSITORY / "infra" / "aws").glob("*.py"))
-    assert [name for name in MODELS[model].model_fields if not re.search(rf"\.{name}\b", sources)] == []
+    files = [path for path in (REPOSITORY / "infra").rglob("*.py") if path.parent.name != "settings"]
+    sources = "\n".join(path.read_text() for path in files)
+    # The DAGs' settings are handed on whole, field by field of the same name.
+    fields = [name for name in MODELS[model].model_fields if name not in DagSource.__dataclass_fields__]
+    assert [name for name in fields if not re.search(rf"\.{name}\b", sources)] == []
 
 
 def test_no_setting_is_secret() -> None:
-    names = json.dumps(schema())
-    assert not re.search(r"password|secret_key|token", names, re.IGNORECASE)
+    names = [name for model in MODELS.values() for name in model.model_fields]
+    assert not [name for name in names if re.search(r"password|secret|token|private_key", name)]
+
+
+def test_the_settings_of_dags_are_those_of_their_source() -> None:
+    assert MODELS["DagSettings"].model_fields.keys() == DagSource.__dataclass_fields__.keys()

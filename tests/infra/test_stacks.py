@@ -452,7 +452,7 @@ def test_every_component_has_an_identity(recording: Recording) -> None:
     associations = recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
     assert {association.inputs["serviceAccount"] for association in associations} == {
         *("airflow-scheduler", "airflow-api-server", "airflow-triggerer", "airflow-dag-processor", "airflow-task"),
-        *("mlflow", "serving"),
+        *("airflow-deploy", "mlflow", "serving"),
     }
     for association in associations:
         role = only(
@@ -475,7 +475,7 @@ def test_the_outputs_are_what_commands_and_other_stacks_need(recording: Recordin
     assert recording.exports.keys() == {
         *("region", "account_id", "vpc_id", "private_subnet_ids", "cluster_name", "kubeconfig", "namespace"),
         *("data_bucket", "artifacts_bucket", "logs_bucket", "database_host", "database_secret_arns"),
-        *("image_repositories", "role_arns"),
+        *("image_repositories", "role_arns", "airflow_service", "airflow_admin_secret", "model_registry_url"),
     }
 
 

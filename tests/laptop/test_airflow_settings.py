@@ -5,6 +5,7 @@ from infra.laptop.home import Home
 EXPECTED_OVERRIDES = {
     # what a laptop must change of what the clusters share
     ("dag_processor", "parsing_processes"),
+    ("logging", "json_logs"),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from infra.operations.account import Account, account_of
-from infra.settings import Settings, load
+from infra.settings import Settings, load_aws
 
 
 @pytest.fixture(scope="session")
@@ -39,7 +39,7 @@ def aws(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def settings() -> Settings:
-    return load("dev")
+    return load_aws("dev")
 
 
 @pytest.fixture

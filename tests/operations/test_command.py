@@ -11,7 +11,13 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     command.main()
 
 
-@pytest.mark.parametrize("name", ["stack", "bootstrap", "preview", "deploy", "destroy", "sweep", "kubeconfig"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("stack", "bootstrap", "preview", "deploy", "destroy", "sweep"),
+        *("kubeconfig", "status", "ui", "sync", "dags-key"),
+    ],
+)
 def test_every_command_explains_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -41,6 +47,13 @@ def test_bootstrap_and_sweep_work_together(
         (["destroy", "prod", "--yes"], r"^error: nothing was destroyed: type prod when asked, or give CONFIRM=prod$"),
         (["destroy", "dev"], r"^error: nothing was destroyed: type dev when asked, or give YES=1 or CONFIRM=dev$"),
         (["stack", "prod"], r"^error: Pulumi.prod.yaml exists"),
+        (
+            ["bootstrap", "local"],
+            r"^error: local runs on an existing cluster and has no AWS account: choose a stack on AWS$",
+        ),
+        (["dags-key", "local"], r"^error: local runs on an existing cluster and has no AWS account"),
+        (["kubeconfig", "local"], r"^error: kubectl speaks to the cluster of local already: choose it by"),
+        (["destroy", "local"], r"^error: nothing was destroyed: type local when asked"),
     ],
 )
 def test_a_mistake_of_the_user_is_one_sentence(

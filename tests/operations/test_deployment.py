@@ -8,14 +8,14 @@ from urllib.error import URLError
 import pytest
 from pulumi.automation import PulumiCommand
 
-from infra.operations import deployment as deploying
+from infra.operations import aws_deployment as deploying
 from infra.operations.account import Account
+from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.backend import backend_of
 from infra.operations.bootstrap import bootstrap
-from infra.operations.deployment import Deployment
 from infra.operations.errors import OperationError
 from infra.operations.pulumi_cli import pulumi_command
-from infra.settings import load
+from infra.settings import load_aws
 from infra.settings.loading import REPOSITORY
 
 FAKE_CLI = """#!/bin/sh
@@ -40,7 +40,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_pulumi_works_with_the_stacks_state_key_and_region(account: Account, calls: Path) -> None:
     bootstrap(account, backend_of("dev", account.id, account.region), lambda _: None)
-    Deployment.of("dev", lambda _: None).run("up")
+    AwsDeployment.of("dev", lambda _: None).run("up")
     state = "s3://airflow-pulumi-state-123456789012-us-east-1?region=us-east-1 us-east-1"
     provider = "awskms://alias/airflow-dev-pulumi?region=us-east-1"
     assert calls.read_text().splitlines() == [
@@ -57,7 +57,7 @@ def test_the_key_that_pulumi_writes_into_the_stacks_file_is_to_be_committed(
     monkeypatch.setattr(deploying, "REPOSITORY", tmp_path)
     monkeypatch.setenv("STACK_FILE", str(tmp_path / "Pulumi.dev.yaml"))
     said: list[str] = []
-    Deployment.of("dev", said.append)
+    AwsDeployment.of("dev", said.append)
     assert said == [
         "Pulumi.dev.yaml now names the stack's key: commit it, for without it nobody else can deploy the stack"
     ]
@@ -66,24 +66,24 @@ def test_the_key_that_pulumi_writes_into_the_stacks_file_is_to_be_committed(
 def test_without_a_bootstrap_there_is_one_sentence(account: Account, calls: Path) -> None:
     sentence = r"^s3://airflow-pulumi-state-123456789012-us-east-1 is not there: run `make bootstrap STACK=dev` first$"
     with pytest.raises(OperationError, match=sentence):
-        Deployment.of("dev", lambda _: None)
+        AwsDeployment.of("dev", lambda _: None)
     assert not calls.exists()
 
 
 def test_another_account_stops_a_deployment_before_pulumi_starts(
     account: Account, calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    elsewhere = load("dev").model_copy(update={"account_id": "1" * 12})
-    monkeypatch.setattr(deploying, "load", lambda _: elsewhere)
+    elsewhere = load_aws("dev").model_copy(update={"account_id": "1" * 12})
+    monkeypatch.setattr(deploying, "load_aws", lambda _: elsewhere)
     with pytest.raises(OperationError, match="belongs to account 111111111111"):
-        Deployment.of("dev", lambda _: None)
+        AwsDeployment.of("dev", lambda _: None)
     assert not calls.exists()
 
 
 def test_a_failure_of_pulumi_ends_in_one_sentence(account: Account, calls: Path) -> None:
     bootstrap(account, backend_of("dev", account.id, account.region), lambda _: None)
     with pytest.raises(OperationError, match=r"^`pulumi fail` failed; its own words are above$"):
-        Deployment.of("dev", lambda _: None).run("fail")
+        AwsDeployment.of("dev", lambda _: None).run("fail")
 
 
 def test_the_cli_on_path_is_taken(calls: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from infra.operations import destroy as destroying
 from infra.operations.account import Account
-from infra.operations.deployment import Deployment
+from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.errors import OperationError
 from infra.settings import Settings
 
@@ -46,16 +46,16 @@ class Steps(list[str]):
 
     def deployment(
         self, account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch, outputs: dict[str, Any]
-    ) -> Deployment:
-        def run(_: Deployment, *arguments: str) -> None:
+    ) -> AwsDeployment:
+        def run(_: AwsDeployment, *arguments: str) -> None:
             self.append(" ".join(arguments))
 
-        monkeypatch.setattr(Deployment, "run", run)
-        monkeypatch.setattr(Deployment, "outputs", lambda _: outputs)
+        monkeypatch.setattr(AwsDeployment, "run", run)
+        monkeypatch.setattr(AwsDeployment, "outputs", lambda _: outputs)
         monkeypatch.setattr(
             destroying, "delete_contents", lambda access, _: self.append(f"contents of {access['name']}")
         )
-        return Deployment("dev", settings, account, "pulumi", {})
+        return AwsDeployment("dev", "pulumi", {}, settings, account)
 
 
 def cluster(account: Account) -> dict[str, str]:

@@ -6,7 +6,7 @@ import yaml
 
 from infra.operations.errors import OperationError
 from infra.operations.new_stack import free_network, text_like, write_stack
-from infra.settings import load
+from infra.settings import load_aws
 from infra.settings.loading import REPOSITORY
 
 
@@ -17,17 +17,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_new_stack_has_the_settings_of_the_copied_one_and_a_network_of_its_own(folder: Path) -> None:
+def test_a_new_stack_has_the_settings_of_the_copied_one_but_a_network_and_a_branch_of_its_own(folder: Path) -> None:
     file = write_stack("qa", "staging", folder)
     assert file == folder / "Pulumi.qa.yaml"
-    made, copied = load("qa", folder), load("staging", folder)
-    assert made.model_copy(update={"network": copied.network}) == copied
-    assert not any(made.network.cidr.overlaps(load(name, folder).network.cidr) for name in ("dev", "staging", "prod"))
+    made, copied = load_aws("qa", folder), load_aws("staging", folder)
+    assert made.model_copy(update={"network": copied.network, "dags": copied.dags}) == copied
+    assert made.dags == copied.dags.model_copy(update={"branch": "qa"})
+    assert not any(
+        made.network.cidr.overlaps(load_aws(name, folder).network.cidr) for name in ("dev", "staging", "prod")
+    )
 
 
 def test_the_key_of_the_copied_stack_is_not_taken_over() -> None:
     text = "secretsprovider: awskms://alias/x\nencryptedkey: abc\nconfig:\n  airflow:network:\n    cidr: 10.1.0.0/16\n"
-    made = yaml.safe_load(text_like(text, "dev", IPv4Network("10.40.0.0/16")))
+    made = yaml.safe_load(text_like(text, "qa", "dev", IPv4Network("10.40.0.0/16")))
     assert made == {"config": {"airflow:network": {"cidr": "10.40.0.0/16"}}}
 
 
@@ -56,7 +59,7 @@ def test_an_existing_stack_is_not_overwritten(folder: Path) -> None:
 
 
 def test_a_pattern_that_is_not_there_is_refused(folder: Path) -> None:
-    with pytest.raises(OperationError, match="there is no stack nope to copy: choose one of dev, prod, staging"):
+    with pytest.raises(OperationError, match="there is no stack nope to copy: choose one of dev, local, prod, staging"):
         write_stack("qa", "nope", folder)
     assert not (folder / "Pulumi.qa.yaml").exists()
 

@@ -10,6 +10,7 @@ from infra.plan.cost import FREE, RULES, Charge, charges, total
 from infra.plan.errors import PlanError
 from infra.plan.plan import plan_of
 from infra.plan.prices import FILE, Prices, priced_regions, prices_of
+from infra.plan.recording import record
 from infra.plan.resources import Recording, Resource
 from infra.plan.usage import stated_usage
 
@@ -228,3 +229,7 @@ def test_every_price_of_a_service_is_used() -> None:
 def test_every_stated_amount_is_used() -> None:
     rules = (Path(FILE).parent / "cost.py").read_text()
     assert not [name for name in stated_usage().amounts if f'"{name}"' not in rules]
+
+
+def test_a_stack_on_an_existing_cluster_costs_nothing_more() -> None:
+    assert plan_of(record("local")).bill.missing == "an existing cluster costs what it costs anyway"

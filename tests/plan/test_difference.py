@@ -71,7 +71,7 @@ def test_dev_and_prod_differ_in_their_protection(recordings: dict[str, Recording
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A git repository with the program as it is now."""
-    for name in ("infra", "images", "dags", "helm-values"):
+    for name in ("infra", "images", "requirements", "dags", "helm-values"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for file in REPOSITORY.glob("Pulumi*.yaml"):
         shutil.copy(file, tmp_path)
@@ -106,5 +106,7 @@ def test_a_ref_whose_program_does_not_run_is_named(clone: Path) -> None:
 
 
 def test_what_is_neither_a_stack_nor_a_ref_is_refused() -> None:
-    with pytest.raises(PlanError, match=r"^AGAINST=nope is neither a stack \(dev, prod, staging\) nor a git ref"):
+    with pytest.raises(
+        PlanError, match=r"^AGAINST=nope is neither a stack \(dev, local, prod, staging\) nor a git ref"
+    ):
         recording_of("nope", "dev")

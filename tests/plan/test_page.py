@@ -123,6 +123,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     command.main()
 
 
+@pytest.mark.usefixtures("chart")
 def test_the_command_writes_the_page_and_prints_the_cost(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -133,6 +134,7 @@ def test_the_command_writes_the_page_and_prints_the_cost(
     assert (tmp_path / "plan" / "dev.html").read_text().startswith("<!doctype html>")
 
 
+@pytest.mark.usefixtures("chart")
 def test_the_commands_json_has_the_cost_and_what_differs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,10 +145,11 @@ def test_the_commands_json_has_the_cost_and_what_differs(
     assert any("NatGateway" in urn for urn in found["against"]["added"])
 
 
+@pytest.mark.usefixtures("chart")
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nope"], r"^error: Pulumi.nope.yaml does not exist: choose one of the stacks dev, prod, staging"),
+        (["nope"], r"^error: Pulumi.nope.yaml does not exist: choose one of the stacks dev, local, prod, staging"),
         (["dev", "--against", "nope"], r"^error: AGAINST=nope is neither a stack"),
     ],
 )

@@ -1,3 +1,4 @@
+import json
 import os
 from pathlib import Path
 
@@ -130,5 +131,19 @@ def test_all_stacks_are_recorded_in_one_process(recordings: dict[str, Recording]
 
 
 def test_no_value_is_missing_that_another_resource_should_have_given(recording: Recording) -> None:
-    wrong = [resource.urn for resource in recording.resources if "None" in str(resource.inputs)]
+    wrong = [resource.urn for resource in recording.resources if "None" in json.dumps(resource.inputs)]
     assert not wrong
+
+
+def test_a_program_finds_an_invented_cluster_by_the_first_name_that_its_settings_allow(
+    toy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (toy / "Pulumi.dev.yaml").open("a") as file:
+        file.write("  toy:contexts: [kind-*, other]\n")
+    monkeypatch.setenv("KUBECONFIG", "of the user")
+    program = "import os, pathlib, yaml, pulumi\n"
+    program += "found = yaml.safe_load(pathlib.Path(os.environ['KUBECONFIG']).read_text())\n"
+    program += "pulumi.export('context', found['current-context'])\n"
+    (toy / "__main__.py").write_text(program)
+    assert record("dev", toy).exports["context"] == "kind-plan"
+    assert os.environ["KUBECONFIG"] == "of the user"

@@ -1,0 +1,57 @@
+"""Wait until the metadata database has the schema of this image; run as an init container.
+
+`airflow db check-migrations` does the same for ten times the CPU: every component starts it at the same moment, and on
+a small node they starve the migration that they wait for.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import psycopg2
+
+# Written by revisions.py when the image is built.
+REVISIONS = Path(__file__).with_name("revisions.txt")
+TIMEOUT_SECONDS = 600
+POLL_SECONDS = 1
+
+
+def main() -> None:
+    """Return when the schema is there; stop with a sentence after ten minutes."""
+    wanted = dict(line.split() for line in REVISIONS.read_text().splitlines())
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while problem := missing(wanted):
+        if time.monotonic() > deadline:
+            sys.exit(f"error: {problem}: look at the Job that migrates it")
+        time.sleep(POLL_SECONDS)
+
+
+def missing(wanted: dict[str, str]) -> str | None:
+    """Say what keeps the database from having the wanted revision in each table of revisions, if anything does."""
+    try:
+        connection = psycopg2.connect(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], connect_timeout=5)
+    except psycopg2.OperationalError as error:
+        reason = str(error).partition("\n")[0]
+        return f"the metadata database does not answer ({reason})"
+    try:
+        found = {table: revision(connection, table) for table in wanted}
+    finally:
+        connection.close()
+    behind = [f"{table} is {found[table]}, not {wanted[table]}" for table in wanted if found[table] != wanted[table]]
+    return f"the metadata database is not migrated ({', '.join(behind)})" if behind else None
+
+
+def revision(connection: psycopg2.extensions.connection, table: str) -> str | None:
+    """Return the revision that a table names, or None where there is no such table or nothing in it."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s)", (table,))
+        if cursor.fetchone() == (None,):
+            return None
+        cursor.execute(f"SELECT version_num FROM {table}")  # noqa: S608 - a name of this image's own
+        row = cursor.fetchone()
+        return str(row[0]) if row else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Apache Airflow on a platform: the official chart, and around it what the chart leaves to its user."""
+
+from collections.abc import Mapping
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from infra.airflow import chart
+from infra.airflow.network_policies import NetworkPolicies
+from infra.airflow.permissions import Permissions
+from infra.airflow.priorities import Priorities
+from infra.airflow.secrets import ADMIN_SECRET, Secrets
+from infra.airflow.values import checked_values, with_platform
+from infra.airflow_platform import Platform
+from infra.settings import TaskSettings
+
+RELEASE = "airflow"
+
+
+class Airflow(pulumi.ComponentResource):
+    """Airflow in its namespace.
+
+    Attributes:
+        outputs: What others need to know of it.
+    """
+
+    outputs: Mapping[str, pulumi.Input[str]]
+
+    def __init__(
+        self,
+        name: str,
+        stack: str,
+        tasks: TaskSettings,
+        platform: Platform,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Deploy it.
+
+        Raises:
+            ValuesError: A file of helm-values/ holds what the chart does not know.
+            ChartError: The chart cannot be had.
+        """
+        opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(providers=[platform.provider]))
+        super().__init__("airflow:airflow:Airflow", name, opts=opts)
+        child_opts = pulumi.ResourceOptions(parent=self)
+        values = checked_values(stack)
+        pooled = bool(values.get("pgbouncer", {}).get("enabled"))
+
+        surroundings = [
+            Secrets("secrets", platform, pooled=pooled, opts=child_opts),
+            Permissions("permissions", platform.namespace, opts=child_opts),
+            Priorities("priorities", tasks, platform.namespace, opts=child_opts),
+            NetworkPolicies("network-policies", platform.namespace, pooled=pooled, opts=child_opts),
+        ]
+        kubernetes.helm.v4.Chart(
+            RELEASE,
+            name=RELEASE,
+            namespace=platform.namespace,
+            chart=str(chart.archive()),
+            values=with_platform(values, platform),
+            opts=pulumi.ResourceOptions.merge(child_opts, pulumi.ResourceOptions(depends_on=surroundings)),
+        )
+        self.outputs = {"airflow_admin_secret": ADMIN_SECRET, "airflow_service": f"{RELEASE}-api-server"}
+
+        self.register_outputs(dict(self.outputs))

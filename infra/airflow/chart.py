@@ -1,0 +1,100 @@
+"""The official Helm chart of Apache Airflow: one version, known by its digest, downloaded once for all stacks."""
+
+import hashlib
+import os
+import tarfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+import platformdirs
+import pulumi
+import yaml
+
+NAME = "airflow"
+VERSION = "1.22.0"
+SHA256 = "1f7d1dfe3d58e2c54899950aba907a43625a18c8b6fb3c54760c21592129a5b6"
+ARCHIVE = f"{NAME}-{VERSION}.tgz"
+
+# Where the Apache Software Foundation keeps every release for good: https://archive.apache.org/dist/airflow/helm-chart/
+URL = f"https://archive.apache.org/dist/airflow/helm-chart/{VERSION}/{ARCHIVE}"
+TIMEOUT_SECONDS = 30
+
+
+class ChartError(pulumi.RunError):
+    """The chart cannot be had, or is another one than it should be."""
+
+
+class ChartUnreachableError(ChartError):
+    """The chart is not in the cache and cannot be downloaded."""
+
+
+def cached_archive() -> Path:
+    """Return where this machine keeps the chart, whether it is there or not."""
+    return Path(platformdirs.user_cache_dir("airflow-on-kubernetes")) / "charts" / ARCHIVE
+
+
+def archive() -> Path:
+    """Return the chart's archive, downloaded unless it is there.
+
+    Raises:
+        ChartUnreachableError: It cannot be downloaded.
+        ChartError: Its digest is wrong, or it cannot be kept.
+    """
+    path = cached_archive()
+    if not path.exists():
+        _keep(path, _download())
+    if (digest := _digest(path.read_bytes())) != SHA256:
+        raise ChartError(f"{path} is not the chart {NAME} {VERSION} (its sha256 is {digest}): delete it and try again")
+    return path
+
+
+def _download() -> bytes:
+    try:
+        response = httpx.get(URL, follow_redirects=True, timeout=TIMEOUT_SECONDS).raise_for_status()
+    except httpx.HTTPError as error:
+        reason = str(error).partition("\n")[0]
+        raise ChartUnreachableError(
+            f"the chart cannot be downloaded from {URL} ({reason}): check the network, or put the file there by hand "
+            f"as {cached_archive()}"
+        ) from error
+    if (digest := _digest(response.content)) != SHA256:
+        raise ChartError(f"{URL} is not the chart {NAME} {VERSION}: its sha256 is {digest} and must be {SHA256}")
+    return response.content
+
+
+def _keep(path: Path, content: bytes) -> None:
+    """Write the file whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ChartError(f"the chart cannot be kept as {path} ({error.strerror}): see to the disk there") from error
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the chart's own JSON schema of its values."""
+    return dict(yaml.safe_load(_member("values.schema.json")))
+
+
+@cache
+def defaults() -> dict[str, Any]:
+    """Return the chart's own values."""
+    return dict(yaml.safe_load(_member("values.yaml")))
+
+
+def _member(name: str) -> bytes:
+    with tarfile.open(archive()) as files:
+        file = files.extractfile(f"{NAME}/{name}")
+        if file is None:
+            raise ChartError(f"{ARCHIVE} holds no {name}")
+        return file.read()

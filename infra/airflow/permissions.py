@@ -1,0 +1,89 @@
+"""What Airflow may do in its cluster: roles narrower than the chart's, which lets every task and trigger make pods."""
+
+from dataclasses import dataclass
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+from pulumi_kubernetes.core.v1 import ServiceAccount
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+from pulumi_kubernetes.rbac.v1 import PolicyRuleArgs, RoleRefArgs, SubjectArgs
+
+from infra.airflow_platform import Component
+
+# The chart makes the accounts of its own components.
+OWN_ACCOUNTS = (Component.TASK, Component.DEPLOY, Component.SERVING)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What may be done with some kinds of objects of the namespace."""
+
+    group: str
+    kinds: tuple[str, ...]
+    verbs: tuple[str, ...]
+
+
+RULES: dict[Component, tuple[Rule, ...]] = {
+    # https://airflow.apache.org/docs/apache-airflow-providers-cncf-kubernetes/stable/kubernetes_executor.html
+    Component.SCHEDULER: (
+        Rule("", ("pods",), ("create", "get", "list", "watch", "patch", "delete")),
+        Rule("", ("pods/log",), ("get",)),
+        Rule("", ("events",), ("list",)),
+    ),
+    # The log of a task that runs is read from its pod; of one that ended, from the object store.
+    Component.API_SERVER: (
+        Rule("", ("pods",), ("get", "list")),
+        Rule("", ("pods/log",), ("get",)),
+    ),
+    # dags/ml_common/kubernetes_rollout.py
+    Component.DEPLOY: (
+        Rule("apps", ("deployments",), ("create", "get", "patch")),
+        Rule("apps", ("replicasets",), ("list",)),
+        Rule("", ("services",), ("create", "get", "patch")),
+        Rule("", ("pods",), ("list",)),
+    ),
+}
+
+
+class Permissions(pulumi.ComponentResource):
+    """The service accounts that the chart does not make, and every role."""
+
+    def __init__(self, name: str, namespace: pulumi.Output[str], opts: pulumi.ResourceOptions | None = None) -> None:
+        """Make them."""
+        super().__init__("airflow:airflow:Permissions", name, opts=opts)
+        self._child_opts = pulumi.ResourceOptions(parent=self)
+        self._namespace = namespace
+
+        for component in OWN_ACCOUNTS:
+            self._create_account(component)
+        for component, rules in RULES.items():
+            self._create_role(component, rules)
+
+        self.register_outputs({})
+
+    def _create_account(self, component: Component) -> None:
+        ServiceAccount(
+            component.service_account,
+            metadata=ObjectMetaArgs(name=component.service_account, namespace=self._namespace),
+            automount_service_account_token=False,
+            opts=self._child_opts,
+        )
+
+    def _create_role(self, component: Component, rules: tuple[Rule, ...]) -> None:
+        name = component.service_account
+        metadata = ObjectMetaArgs(name=name, namespace=self._namespace)
+        role = kubernetes.rbac.v1.Role(
+            name,
+            metadata=metadata,
+            rules=[
+                PolicyRuleArgs(api_groups=[rule.group], resources=[*rule.kinds], verbs=[*rule.verbs]) for rule in rules
+            ],
+            opts=self._child_opts,
+        )
+        kubernetes.rbac.v1.RoleBinding(
+            name,
+            metadata=metadata,
+            role_ref=RoleRefArgs(api_group="rbac.authorization.k8s.io", kind="Role", name=role.metadata.name),
+            subjects=[SubjectArgs(kind="ServiceAccount", name=name, namespace=self._namespace)],
+            opts=self._child_opts,
+        )

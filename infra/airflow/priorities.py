@@ -1,0 +1,77 @@
+"""Who runs when not everything fits: the control plane before tasks, and tasks within a quota."""
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+from pulumi_kubernetes.core.v1 import (
+    ResourceQuotaSpecArgs,
+    ScopedResourceSelectorRequirementArgs,
+    ScopeSelectorArgs,
+)
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+
+from infra.settings import TaskSettings
+
+CONTROL_PLANE = "control-plane"
+TASK = "task"
+
+# Above the default of 0; the highest that a user may give is 10^9:
+# https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
+CONTROL_PLANE_VALUE = 1_000_000
+TASK_VALUE = 0
+
+
+def class_name(namespace: str, kind: str) -> str:
+    """Return a priority class' name; it belongs to the whole cluster, where several Airflows may be."""
+    return f"{namespace}-{kind}"
+
+
+class Priorities(pulumi.ComponentResource):
+    """The priority classes, and the quota of task pods."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: TaskSettings,
+        namespace: pulumi.Output[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Make them; the quota counts pods of the class of tasks alone, so that it never stops the control plane."""
+        super().__init__("airflow:airflow:Priorities", name, opts=opts)
+        self._child_opts = pulumi.ResourceOptions(parent=self)
+        self._namespace = namespace
+
+        self._create_class(
+            CONTROL_PLANE, CONTROL_PLANE_VALUE, "PreemptLowerPriority", "Airflow's components: they come before tasks."
+        )
+        self._create_class(TASK, TASK_VALUE, "Never", "Airflow's tasks: they wait for room.")
+        self._create_quota(settings)
+
+        self.register_outputs({})
+
+    def _create_class(self, kind: str, value: int, preemption: str, description: str) -> None:
+        kubernetes.scheduling.v1.PriorityClass(
+            kind,
+            metadata=ObjectMetaArgs(name=self._namespace.apply(lambda name: class_name(name, kind))),
+            value=value,
+            preemption_policy=preemption,
+            description=description,
+            opts=self._child_opts,
+        )
+
+    def _create_quota(self, settings: TaskSettings) -> None:
+        hard = {
+            "pods": str(settings.max_pods),
+            "requests.cpu": str(settings.max_cpus),
+            "requests.memory": f"{settings.max_memory_gib}Gi",
+        }
+        tasks = ScopedResourceSelectorRequirementArgs(
+            scope_name="PriorityClass",
+            operator="In",
+            values=[self._namespace.apply(lambda name: class_name(name, TASK))],
+        )
+        kubernetes.core.v1.ResourceQuota(
+            "tasks",
+            metadata=ObjectMetaArgs(name="tasks", namespace=self._namespace),
+            spec=ResourceQuotaSpecArgs(hard=hard, scope_selector=ScopeSelectorArgs(match_expressions=[tasks])),
+            opts=self._child_opts,
+        )

@@ -1,0 +1,96 @@
+"""Airflow's keys and passwords: made once, one Secret for each purpose, never the chart's own.
+
+Left to the chart, the keys are new at each rendering: saved connections become unreadable, running tasks are refused.
+"""
+
+import base64
+from collections.abc import Mapping
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+import pulumi_random as random
+from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
+
+from infra.airflow.pgbouncer import DATABASE, PORT, SERVICE, configuration, users
+from infra.airflow_platform import DatabaseAccess, Platform
+
+DATABASE_SECRET = "airflow-database"  # noqa: S105 - names, here and below
+FERNET_SECRET = "airflow-fernet"  # noqa: S105
+API_SECRET = "airflow-api"  # noqa: S105
+JWT_SECRET = "airflow-jwt"  # noqa: S105
+ADMIN_SECRET = "airflow-admin"  # noqa: S105
+PGBOUNCER_SECRET = "airflow-connection-pool"  # noqa: S105
+PGBOUNCER_STATS_SECRET = "airflow-connection-pool-statistics"  # noqa: S105
+
+ADMIN = "admin"
+KEY_BYTES = 32
+PASSWORD_LENGTH = 24
+
+
+class Secrets(pulumi.ComponentResource):
+    """The Secrets in Airflow's namespace."""
+
+    def __init__(
+        self, name: str, platform: Platform, *, pooled: bool, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        """Make them; `pooled`: components reach the database through PgBouncer."""
+        super().__init__("airflow:airflow:Secrets", name, opts=opts)
+        self._child_opts = pulumi.ResourceOptions(parent=self)
+        self._namespace = platform.namespace
+
+        self._create_keys()
+        self._create_administrator()
+        database = platform.airflow_database
+        if pooled:
+            self._create_pool(database)
+            database = DatabaseAccess(
+                pulumi.Output.from_input(SERVICE),
+                pulumi.Output.from_input(PORT),
+                DATABASE,
+                database.user,
+                database.password,
+                tls=False,
+            )
+        self._create_secret(DATABASE_SECRET, {"connection": database.url})
+
+        self.register_outputs({})
+
+    def _create_keys(self) -> None:
+        self._create_secret(FERNET_SECRET, {"fernet-key": self._create_key("fernet").apply(fernet_key)})
+        self._create_secret(API_SECRET, {"api-secret-key": self._create_key("api")})
+        self._create_secret(JWT_SECRET, {"jwt-secret": self._create_key("jwt")})
+
+    def _create_key(self, purpose: str) -> pulumi.Output[str]:
+        return random.RandomBytes(f"{purpose}-key", length=KEY_BYTES, opts=self._child_opts).base64
+
+    def _create_administrator(self) -> None:
+        password = random.RandomPassword(
+            "administrator-password", length=PASSWORD_LENGTH, special=False, opts=self._child_opts
+        )
+        self._create_secret(ADMIN_SECRET, {"username": ADMIN, "password": password.result})
+
+    def _create_pool(self, database: DatabaseAccess) -> None:
+        files = {
+            "pgbouncer.ini": pulumi.Output.all(database.host, database.port).apply(
+                lambda at: configuration(at[0], at[1], database.name, database.user)
+            ),
+            "users.txt": database.password.apply(lambda password: users(database.user, password)),
+        }
+        self._create_secret(PGBOUNCER_SECRET, files)
+        statistics = pulumi.Output.format(
+            "postgresql://{0}:{1}@127.0.0.1:{2}/pgbouncer?sslmode=disable", database.user, database.password, PORT
+        )
+        self._create_secret(PGBOUNCER_STATS_SECRET, {"connection": statistics})
+
+    def _create_secret(self, name: str, content: Mapping[str, pulumi.Input[str]]) -> None:
+        kubernetes.core.v1.Secret(
+            name,
+            metadata=ObjectMetaArgs(name=name, namespace=self._namespace),
+            string_data={key: pulumi.Output.secret(value) for key, value in content.items()},
+            opts=self._child_opts,
+        )
+
+
+def fernet_key(standard: str) -> str:
+    """Write random bytes as Fernet takes them: https://cryptography.io/en/latest/fernet/."""
+    return base64.urlsafe_b64encode(base64.b64decode(standard)).decode()

@@ -1,0 +1,52 @@
+"""Find what is wrong with values before the chart sees them: Helm passes over a key that it does not know."""
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import jsonschema
+import pulumi
+
+Schema = Mapping[str, Any]
+
+
+class ValuesError(pulumi.RunError):
+    """A values file that cannot be used: one sentence for each mistake, with the file and the key."""
+
+
+def check(file: str, values: Mapping[str, Any], schema: Schema) -> None:
+    """Check the values of a file by the chart's own schema.
+
+    Raises:
+        ValuesError: A key is unknown, or a value is of the wrong kind.
+    """
+    mistakes = [*unknown_keys(values, schema), *wrong_values(values, schema)]
+    if mistakes:
+        raise ValuesError("\n".join(f"helm-values/{file}: {mistake}" for mistake in mistakes))
+
+
+def unknown_keys(values: Mapping[str, Any], schema: Schema, place: str = "") -> Iterator[str]:
+    """Yield a sentence for each key that the schema does not list where it lists any.
+
+    A section whose keys are free, such as labels, has no `properties`, or a rule for all others in
+    `additionalProperties`.
+    """
+    known = schema.get("properties", {})
+    rest = schema.get("additionalProperties")
+    for key, value in values.items():
+        name = f"{place}{key}"
+        if key in known:
+            if isinstance(value, Mapping):
+                yield from unknown_keys(value, known[key], f"{name}.")
+        elif known and not isinstance(rest, Mapping):
+            near = get_close_matches(key, known, n=1)
+            hint = f"did you mean {place}{near[0]}?" if near else f"choose from {', '.join(sorted(known))}"
+            yield f"{name} is no value of the chart: {hint}"
+
+
+def wrong_values(values: Mapping[str, Any], schema: Schema) -> Iterator[str]:
+    """Yield a sentence for each value that the schema refuses for another reason than its key."""
+    validator = jsonschema.Draft7Validator(schema)
+    for error in validator.iter_errors(values):
+        if error.validator != "additionalProperties":
+            yield f"{'.'.join(map(str, error.absolute_path))}: {error.message}"

@@ -1,0 +1,157 @@
+"""The chart's values: those of helm-values/, and on top of them the names of what the program makes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+
+from infra import helm_values
+from infra.airflow import secrets
+from infra.airflow.chart import schema
+from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
+from infra.airflow.validation import check
+from infra.airflow_platform import LOGS_PREFIX, Component, DagSource, Platform
+
+# What `make dags-key` makes where the repository is private.
+DAGS_SECRET = "dags-git"  # noqa: S105
+OBJECT_STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+# Each waits for the database by itself, so that no order between them is needed.
+WAITING = ("scheduler", "apiServer", "dagProcessor", "triggerer")
+CONTROL_PLANE_SECTIONS = (*WAITING, "statsd", "pgbouncer", "migrateDatabaseJob")
+
+Values = dict[str, Any]
+
+
+def checked_values(stack: str) -> Values:
+    """Return the values of helm-values/ for a stack.
+
+    Raises:
+        ValuesError: A file holds what the chart does not know.
+    """
+    for file in (helm_values.SHARED, helm_values.stack_file(stack)):
+        check(file, helm_values.read(file), schema())
+    return helm_values.stack_values(stack)
+
+
+def with_platform(values: Values, platform: Platform) -> Values:
+    """Return the values with everything that a platform gives."""
+    additions: Values = {}
+    for part in (
+        images(platform.images["airflow"]),
+        secret_names(),
+        priorities(platform.namespace),
+        environment(platform),
+        git_sync(platform.dags),
+        waiting(platform.images["airflow"], values),
+        {"podTemplate": helm_values.pod_template()},
+    ):
+        additions = helm_values.merged(additions, part)
+    return helm_values.merged(values, additions)
+
+
+def images(name: pulumi.Output[str]) -> Values:
+    """Name the image of Airflow's components and of tasks that ask for no other."""
+    image = {"repository": name.apply(repository), "tag": name.apply(tag)}
+    return {"images": {"airflow": image, "pod_template": image}}
+
+
+def repository(name: str) -> str:
+    """Return an image's name without its tag."""
+    return name.rpartition(":")[0]
+
+
+def tag(name: str) -> str:
+    """Return an image's tag."""
+    return name.rpartition(":")[2]
+
+
+def secret_names() -> Values:
+    """Name the Secrets: the chart makes its own, new at each rendering, where it is given none."""
+    return {
+        "data": {"metadataSecretName": secrets.DATABASE_SECRET},
+        "fernetKeySecretName": secrets.FERNET_SECRET,
+        "apiSecretKeySecretName": secrets.API_SECRET,
+        "jwtSecretName": secrets.JWT_SECRET,
+        "pgbouncer": {
+            "configSecretName": secrets.PGBOUNCER_SECRET,
+            "metricsExporterSidecar": {"statsSecretName": secrets.PGBOUNCER_STATS_SECRET},
+        },
+    }
+
+
+def priorities(namespace: pulumi.Output[str]) -> Values:
+    """Put the control plane before tasks."""
+    control_plane = {"priorityClassName": namespace.apply(lambda name: class_name(name, CONTROL_PLANE))}
+    task = {"priorityClassName": namespace.apply(lambda name: class_name(name, TASK))}
+    return {**dict.fromkeys(CONTROL_PLANE_SECTIONS, control_plane), "workers": task}
+
+
+def environment(platform: Platform) -> Values:
+    """Tell every component where things are; only those that use the object store get its keys."""
+    variables: Mapping[str, pulumi.Input[str]] = {
+        **platform.environment,
+        "DATA_BUCKET": platform.buckets.data,
+        "ARTIFACTS_BUCKET": platform.buckets.artifacts,
+        "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+        "ML_IMAGE": platform.images["ml"],
+        "SERVING_IMAGE": platform.images["serving"],
+        "SERVING_SERVICE_ACCOUNT": Component.SERVING.service_account,
+        "GPU_NODES": str(platform.has_gpus).lower(),
+        # torch's threads must not spin while they wait for each other on a busy node.
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    keys = {"env": object_store_keys(platform.credentials_secret)}
+    log_folder = pulumi.Output.format("s3://{0}/{1}", platform.buckets.logs, LOGS_PREFIX.rstrip("/"))
+    return {
+        "env": [{"name": name, "value": value} for name, value in variables.items()],
+        "config": {"logging": {"remote_base_log_folder": log_folder}},
+        "apiServer": keys,
+        "triggerer": keys,
+        "workers": keys,
+    }
+
+
+def object_store_keys(secret: pulumi.Output[str] | None) -> list[Values]:
+    """Return the variables of the object store's keys; none where a pod's service account is its identity."""
+    if secret is None:
+        return []
+    return [{"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}} for key in OBJECT_STORE_KEYS]
+
+
+def git_sync(dags: DagSource) -> Values:
+    """Follow the branch of the DAGs."""
+    access: Mapping[str, Values] = {
+        "none": {},
+        "ssh": {"sshKeySecret": DAGS_SECRET, "knownHosts": dags.known_hosts},
+        "token": {"credentialsSecret": DAGS_SECRET},
+    }
+    source = {"repo": dags.repository, "branch": dags.branch, "ref": dags.branch, "subPath": dags.folder}
+    # images/airflow/lib/git_sync_bundle.py: the user interface shows the commit.
+    bundle = {
+        "name": "dags-folder",
+        "classpath": "git_sync_bundle.GitSyncBundle",
+        "kwargs": {"repository": dags.repository},
+    }
+    return {
+        "dags": {"gitSync": source | access[dags.credentials]},
+        "dagProcessor": {"dagBundleConfigList": [bundle]},
+    }
+
+
+def waiting(image: pulumi.Output[str], values: Values) -> Values:
+    """Let each component wait for the database's migration; see images/airflow/bin/wait_for_database.py."""
+    container = {
+        "name": "wait-for-database",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "/opt/airflow/bin/wait_for_database.py"],
+        "env": [
+            {
+                "name": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+                "valueFrom": {"secretKeyRef": {"name": secrets.DATABASE_SECRET, "key": "connection"}},
+            }
+        ],
+        "securityContext": values["securityContexts"]["containers"],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+    }
+    return {section: {"extraInitContainers": [container]} for section in WAITING}

@@ -1,0 +1,15 @@
+"""The namespace that Airflow runs in, on whichever platform."""
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from infra.airflow_platform import NAMESPACE
+
+# https://kubernetes.io/docs/concepts/security/pod-security-admission/
+POD_SECURITY = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
+
+
+def create(name: str, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    """Make the namespace under Pod Security `restricted`; return its name."""
+    namespace = kubernetes.core.v1.Namespace(NAMESPACE, metadata={"name": name, "labels": POD_SECURITY}, opts=opts)
+    return namespace.metadata.name.apply(str)

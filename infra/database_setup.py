@@ -1,0 +1,92 @@
+"""Make databases on a PostgreSQL server, by pods: the machine that runs Pulumi need not reach the server."""
+
+from pathlib import Path
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+from pulumi_kubernetes.batch.v1 import JobSpecArgsDict
+
+from infra import restricted_pods
+from infra.airflow_platform import DatabaseAccess
+
+SCRIPT = Path(__file__).with_name("create_database.sql")
+LABELS = {"app.kubernetes.io/name": "database-setup"}
+
+
+class DatabaseSetup:
+    """Makes databases, and an owner for each, in a namespace where nobody else reads the administrator's password."""
+
+    def __init__(
+        self,
+        admin: DatabaseAccess,
+        namespace: pulumi.Output[str],
+        client_image: str,
+        client_user_id: int,
+        opts: pulumi.ResourceOptions,
+    ) -> None:
+        """Bring the script into the namespace; the image has psql, and a user who may run it."""
+        self._admin = admin
+        self._namespace = namespace
+        self._client = client_image, client_user_id
+        self._opts = opts
+        script = kubernetes.core.v1.ConfigMap(
+            "create-database-script",
+            metadata={"namespace": namespace},
+            data={SCRIPT.name: SCRIPT.read_text()},
+            opts=opts,
+        )
+        self._script = script.metadata.name.apply(str)
+
+    def create(self, database: DatabaseAccess) -> DatabaseAccess:
+        """Make a database and its owner; whoever takes the returned address gets it when both are there."""
+        secret = kubernetes.core.v1.Secret(
+            f"create-{database.name}-database",
+            metadata={"namespace": self._namespace},
+            string_data={
+                "PGHOST": database.host,
+                "PGPORT": database.port.apply(str),
+                "PGUSER": self._admin.user,
+                "PGPASSWORD": self._admin.password,
+                "PGDATABASE": self._admin.name,
+                "PGSSLMODE": database.sslmode,
+                "DATABASE_NAME": database.name,
+                "DATABASE_PASSWORD": database.password,
+            },
+            opts=self._opts,
+        )
+        # A Secret or ConfigMap that changes is replaced under a new name, and with it the Job: it runs again.
+        job = kubernetes.batch.v1.Job(
+            f"create-{database.name}-database",
+            metadata={"namespace": self._namespace},
+            spec=job_spec(secret.metadata.name.apply(str), self._script, *self._client),
+            opts=self._opts,
+        )
+        host = pulumi.Output.all(database.host, job.metadata.name).apply(lambda known: str(known[0]))
+        return DatabaseAccess(host, database.port, database.name, database.user, database.password, tls=database.tls)
+
+
+def job_spec(secret: pulumi.Input[str], script: pulumi.Input[str], image: str, user_id: int) -> JobSpecArgsDict:
+    """Return the Job that runs the script; it can run any number of times."""
+    return {
+        "backoff_limit": 6,
+        "template": {
+            "metadata": {"labels": LABELS},
+            "spec": {
+                "restart_policy": "Never",
+                "automount_service_account_token": False,
+                "security_context": restricted_pods.pod(user_id),
+                "containers": [
+                    {
+                        "name": "psql",
+                        "image": image,
+                        "command": ["psql", "--no-psqlrc", "--quiet", f"--file=/scripts/{SCRIPT.name}"],
+                        "env_from": [{"secret_ref": {"name": secret}}],
+                        "volume_mounts": [{"name": "scripts", "mount_path": "/scripts", "read_only": True}],
+                        "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
+                        "security_context": restricted_pods.CONTAINER,
+                    }
+                ],
+                "volumes": [{"name": "scripts", "config_map": {"name": script}}],
+            },
+        },
+    }

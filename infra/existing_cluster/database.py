@@ -1,0 +1,132 @@
+"""PostgreSQL in the cluster, and in it a database with an owner of its own for Airflow and for MLflow."""
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+import pulumi_random as random
+from pulumi_kubernetes.core.v1 import ExecActionArgsDict
+from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
+
+from infra.airflow_platform import DatabaseAccess
+from infra.database_setup import LABELS as SETUP_LABELS
+from infra.database_setup import DatabaseSetup
+from infra.existing_cluster import peers
+from infra.existing_cluster.server import Server, ServerPod
+
+IMAGE = "docker.io/library/postgres:17.6-bookworm"
+USER_ID = 999
+PORT = 5432
+ADMIN = "postgres"
+PASSWORD_LENGTH = 32
+VOLUME_GIB = 8
+# Airflow's components pool up to 15 each, every running task's API call takes one more.
+MAX_CONNECTIONS = 200
+
+# Values of the chart's label `component`; no task is among them.
+AIRFLOW_CLIENTS = ("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations", "create-user-job")
+
+
+class Database(pulumi.ComponentResource):
+    """The server, and access to its databases.
+
+    Attributes:
+        airflow: The database of Airflow's metadata.
+        mlflow: The database of MLflow's runs and registry.
+    """
+
+    airflow: DatabaseAccess
+    mlflow: DatabaseAccess
+
+    def __init__(
+        self,
+        name: str,
+        namespace: pulumi.Output[str],
+        airflow_namespace: str,
+        storage_class: str | None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Make the server; Airflow's control plane and MLflow may connect to it."""
+        super().__init__("airflow:existing_cluster:Database", name, opts=opts)
+        self._child_opts = pulumi.ResourceOptions(parent=self)
+        self._namespace = namespace
+
+        password = self._create_password("admin")
+        server = self._create_server(password, airflow_namespace, storage_class)
+        self._create_setup_policy()
+        port = pulumi.Output.from_input(PORT)
+        self._admin = DatabaseAccess(server.host, port, "postgres", ADMIN, password, tls=False)
+        self._setup = DatabaseSetup(self._admin, namespace, IMAGE, USER_ID, self._child_opts)
+        self.airflow = self._create_database("airflow")
+        self.mlflow = self._create_database("mlflow")
+
+        self.register_outputs({"host": self.airflow.host})
+
+    def _create_password(self, purpose: str) -> pulumi.Output[str]:
+        # Without special characters, because it becomes part of an address.
+        return random.RandomPassword(
+            f"{purpose}-password", length=PASSWORD_LENGTH, special=False, opts=self._child_opts
+        ).result
+
+    def _create_server(self, password: pulumi.Output[str], airflow_namespace: str, storage_class: str | None) -> Server:
+        secret = kubernetes.core.v1.Secret(
+            "postgres-admin",
+            metadata={"namespace": self._namespace},
+            string_data={"POSTGRES_PASSWORD": password},
+            opts=self._child_opts,
+        )
+        clients: list[NetworkPolicyPeerArgsDict] = [
+            peers.airflow(airflow_namespace, *AIRFLOW_CLIENTS),
+            peers.labelled(airflow_namespace, peers.MLFLOW),
+            {"pod_selector": {"match_labels": SETUP_LABELS}},
+        ]
+        pod = server_pod(secret.metadata.name.apply(str))
+        return Server(pod, self._namespace, clients, storage_class, self._child_opts)
+
+    def _create_setup_policy(self) -> None:
+        kubernetes.networking.v1.NetworkPolicy(
+            "database-setup",
+            metadata={"name": "database-setup", "namespace": self._namespace},
+            spec={
+                "pod_selector": {"match_labels": SETUP_LABELS},
+                "policy_types": ["Egress"],
+                "egress": [
+                    {"to": [{"pod_selector": {}}], "ports": [{"port": PORT, "protocol": "TCP"}]},
+                    # DNS, wherever the cluster has it.
+                    {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
+                ],
+            },
+            opts=self._child_opts,
+        )
+
+    def _create_database(self, name: str) -> DatabaseAccess:
+        password = self._create_password(name)
+        return self._setup.create(DatabaseAccess(self._admin.host, self._admin.port, name, name, password, tls=False))
+
+
+def server_pod(secret: pulumi.Input[str]) -> ServerPod:
+    """Return the server; the Secret holds the administrator's password, which counts when the volume is new."""
+    ready: ExecActionArgsDict = {"command": ["pg_isready", "--quiet", "--host=127.0.0.1", f"--username={ADMIN}"]}
+    return ServerPod(
+        name="postgres",
+        port=PORT,
+        user_id=USER_ID,
+        volume_path="/var/lib/postgresql/data",
+        volume_gib=VOLUME_GIB,
+        container={
+            "name": "postgres",
+            "image": IMAGE,
+            "args": ["postgres", "-c", f"max_connections={MAX_CONNECTIONS}"],
+            "env": [
+                # Not the volume itself, in which some drivers keep a folder of their own.
+                {"name": "PGDATA", "value": "/var/lib/postgresql/data/pgdata"},
+                {"name": "POSTGRES_INITDB_ARGS", "value": "--encoding=UTF8 --locale=C.UTF-8"},
+            ],
+            "env_from": [{"secret_ref": {"name": secret}}],
+            "ports": [{"name": "postgres", "container_port": PORT, "protocol": "TCP"}],
+            "startup_probe": {"exec_": ready, "period_seconds": 2, "failure_threshold": 60, "timeout_seconds": 5},
+            "readiness_probe": {"exec_": ready, "period_seconds": 10, "timeout_seconds": 5},
+            "liveness_probe": {"tcp_socket": {"port": "postgres"}, "period_seconds": 20, "failure_threshold": 6},
+            "resources": {"requests": {"cpu": "100m", "memory": "192Mi"}, "limits": {"memory": "1Gi"}},
+        },
+        volumes=[{"name": "run", "empty_dir": {}}],
+        mounts=[{"name": "run", "mount_path": "/var/run/postgresql"}],
+    )

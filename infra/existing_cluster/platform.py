@@ -1,0 +1,81 @@
+"""The whole platform in a cluster that is there already."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from infra import airflow_namespace
+from infra.airflow_platform import Platform
+from infra.existing_cluster.context import checked_context
+from infra.existing_cluster.database import Database
+from infra.existing_cluster.git_server import GitServer
+from infra.existing_cluster.names import platform_namespace
+from infra.existing_cluster.object_store import ObjectStore
+from infra.existing_cluster.platform_namespace import PlatformNamespace
+from infra.images import content
+from infra.images.nodes import Nodes
+from infra.settings import ExistingClusterSettings
+
+CREDENTIALS_SECRET = "object-store"  # noqa: S105 - its name
+# As dags/ml_common/serving_manifests.py names it.
+SERVING_SECRET = "image-classifier-serving"  # noqa: S105 - its name
+
+
+def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Mapping[str, Any]]:
+    """Make the platform; return it, and the outputs of the stack.
+
+    Raises:
+        ContextError: No cluster is at hand, or one that the settings do not name.
+    """
+    context = checked_context(stack, settings.contexts)
+    # By the context's name, so that no key of the cluster comes into Pulumi's state.
+    provider = kubernetes.Provider("kubernetes", context=context)
+    in_cluster = pulumi.ResourceOptions(provider=provider)
+    nodes = Nodes.of(settings)
+    images = {name: f"{content.ON_NODES}/{name}:{content.tag(name, nodes=nodes)}" for name in content.names()}
+    namespace, storage_class = settings.namespace, settings.storage_class
+
+    beside = PlatformNamespace("platform-namespace", platform_namespace(namespace), opts=in_cluster)
+    database = Database("database", beside.name, namespace, storage_class, opts=in_cluster)
+    store = ObjectStore("object-store", beside.name, namespace, storage_class, opts=in_cluster)
+    git = GitServer("git-server", beside.name, namespace, stack, images["airflow"], storage_class, opts=in_cluster)
+    airflow = airflow_namespace.create(
+        namespace, pulumi.ResourceOptions(provider=provider, depends_on=[database, store, git])
+    )
+    credentials = _create_credentials(CREDENTIALS_SECRET, airflow, store, in_cluster)
+    _create_credentials(SERVING_SECRET, airflow, store, in_cluster)
+
+    platform = Platform(
+        provider=provider,
+        namespace=airflow,
+        airflow_database=database.airflow,
+        mlflow_database=database.mlflow,
+        buckets=store.buckets,
+        environment=store.environment,
+        credentials_secret=credentials,
+        images={name: pulumi.Output.from_input(image) for name, image in images.items()},
+        storage_class=pulumi.Output.from_input(storage_class) if storage_class else None,
+        dags=git.dags,
+        has_gpus=False,
+    )
+    outputs = {
+        "context": context,
+        "namespace": platform.namespace,
+        "platform_namespace": beside.name,
+        "data_bucket": platform.buckets.data,
+        "artifacts_bucket": platform.buckets.artifacts,
+        "logs_bucket": platform.buckets.logs,
+        "images": images,
+    }
+    return platform, outputs
+
+
+def _create_credentials(
+    name: str, namespace: pulumi.Output[str], store: ObjectStore, opts: pulumi.ResourceOptions
+) -> pulumi.Output[str]:
+    secret = kubernetes.core.v1.Secret(
+        name, metadata={"name": name, "namespace": namespace}, string_data=store.credentials, opts=opts
+    )
+    return secret.metadata.name.apply(str)

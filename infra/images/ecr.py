@@ -1,0 +1,80 @@
+"""The registry of a stack on AWS."""
+
+from base64 import b64decode
+from functools import cached_property
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from infra.aws.names import Limit, Names
+from infra.images.errors import ImageError
+from infra.images.tools import Tool
+from infra.operations.account import Account, aws_errors, error_code
+from infra.settings import PROJECT
+
+
+class NoRepositoryError(ImageError):
+    """The stack's program has not made the repository yet."""
+
+
+class Ecr:
+    """The ECR repositories that the stack's program makes.
+
+    Every method raises OperationError when AWS refuses a request, or cannot be asked.
+    """
+
+    def __init__(self, stack: str, account: Account) -> None:
+        self._stack = stack
+        self._names = Names(PROJECT, stack)
+        self._client: Any = account.client("ecr")
+        self._logged_in = False
+
+    def repository(self, image: str) -> str:
+        """Return the address of an image's repository.
+
+        Raises:
+            NoRepositoryError: It does not exist yet.
+        """
+        path = self._names.path(image, Limit.REPOSITORY)
+        with aws_errors():
+            try:
+                found = self._client.describe_repositories(repositoryNames=[path])
+            except ClientError as error:
+                if error_code(error) == "RepositoryNotFoundException":
+                    raise NoRepositoryError(
+                        f"the ECR repository {path} does not exist: `make deploy STACK={self._stack}` makes it"
+                    ) from None
+                raise
+        return str(found["repositories"][0]["repositoryUri"])
+
+    def has(self, name: str) -> bool:
+        """Say whether the image of this full name is in its repository."""
+        repository, _, tag = name.partition("/")[2].rpartition(":")
+        with aws_errors():
+            try:
+                self._client.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])
+            except ClientError as error:
+                if error_code(error) == "ImageNotFoundException":
+                    return False
+                raise
+        return True
+
+    def deliver(self, tool: Tool, name: str) -> None:
+        """Push an image; the password that ECR gives out for it is good for twelve hours.
+
+        Raises:
+            ImageError: The tool cannot log in, or push.
+        """
+        registry = name.partition("/")[0]
+        if not self._logged_in:
+            user, password = self._credentials
+            tool.log_in(registry, user, password)
+            self._logged_in = True
+        tool.push(name)
+
+    @cached_property
+    def _credentials(self) -> tuple[str, str]:
+        with aws_errors():
+            [found] = self._client.get_authorization_token()["authorizationData"]
+        user, _, password = b64decode(found["authorizationToken"]).decode().partition(":")
+        return user, password

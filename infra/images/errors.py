@@ -1,0 +1,7 @@
+"""The error that a person sees."""
+
+import pulumi
+
+
+class ImageError(pulumi.RunError):
+    """One sentence that says what is wrong and what to do; the command line prints it and ends with exit code 1."""

@@ -1,0 +1,5 @@
+"""Dashboards and alerts of Airflow, and what brings them into a cluster."""
+
+from infra.observability.observability import Observability
+
+__all__ = ["Observability"]

@@ -1,0 +1,64 @@
+"""Airflow's own answers, through its API."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpx
+
+from infra.operations.errors import OperationError
+from infra.operations.installation import Installation
+from infra.operations.kubectl import LOOPBACK, forwarded
+
+ADMIN_SECRET = "airflow-admin"  # noqa: S105 - its name
+API_SERVER = "component=api-server"
+PORT = 8080
+TIMEOUT_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Login:
+    """Where Airflow answers, and who may do everything there."""
+
+    url: str
+    user: str
+    password: str
+
+
+@contextmanager
+def reached(installation: Installation, port: int = 0) -> Iterator[Login]:
+    """Open a way to Airflow's API and user interface, at a port of this machine; another one where that is taken.
+
+    Raises:
+        OperationError: Airflow is not there, or does not answer.
+    """
+    cluster, namespace, stack = installation.cluster, installation.namespace, installation.stack
+    services = cluster.services(namespace, API_SERVER)
+    secret = cluster.secret(namespace, ADMIN_SECRET)
+    if not services or secret is None:
+        raise OperationError(
+            f"there is no Airflow in {namespace} of {cluster.context}: run `make deploy STACK={stack}`"
+        )
+    user, password = (base64.b64decode(secret[key]).decode() for key in ("username", "password"))
+    with forwarded(cluster, namespace, f"service/{services[0]}", PORT, port) as local:
+        yield Login(f"http://{LOOPBACK}:{local}", user, password)
+
+
+def import_errors(login: Login) -> list[str]:
+    """Return what keeps DAG files from being read: file and last line of its trace.
+
+    Raises:
+        OperationError: Airflow does not answer, or not with what was asked.
+    """
+    try:
+        with httpx.Client(base_url=login.url, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
+            answer = client.post("/auth/token", json={"username": login.user, "password": login.password})
+            token = answer.raise_for_status().json()["access_token"]
+            answer = client.get("/api/v2/importErrors", headers={"Authorization": f"Bearer {token}"})
+            found = answer.raise_for_status().json()["import_errors"]
+    except httpx.HTTPError as error:
+        raise OperationError(f"Airflow's API does not answer ({error}): see its pods above") from error
+    return [f"{each['filename']}: {each['stack_trace'].strip().splitlines()[-1]}" for each in found]

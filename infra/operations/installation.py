@@ -1,0 +1,81 @@
+"""Airflow of one stack in its cluster, for commands that look at it and not at Pulumi's state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from infra.airflow_platform import NAMESPACE
+from infra.existing_cluster.context import checked_context
+from infra.existing_cluster.names import GIT_REPOSITORY, GIT_SERVER, platform_namespace
+from infra.operations.aws_deployment import AwsDeployment
+from infra.operations.cluster import Cluster
+from infra.operations.deployment import Say
+from infra.operations.diagnosis import Diagnosis
+from infra.operations.errors import OperationError
+from infra.settings import ExistingClusterSettings, Settings, load
+
+# EKS starts a node in one or two minutes, and another where the first kind is not to be had.
+NODE_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Where a stack's Airflow is, and which branch it follows.
+
+    Attributes:
+        stack: The stack.
+        cluster: Its cluster.
+        namespace: Airflow's namespace.
+        namespaces: All namespaces of the stack.
+        diagnosis: What finds problems in them.
+        git_server: The pod that serves the DAGs' repository; None where that is outside the cluster.
+    """
+
+    stack: str
+    cluster: Cluster
+    namespace: str
+    namespaces: Sequence[str]
+    diagnosis: Diagnosis
+    git_server: str | None
+
+
+def installation_of(stack: str, say: Say) -> Installation:
+    """Find a stack's Airflow.
+
+    Raises:
+        SettingsError: The stack has no settings, or wrong ones.
+        ContextError: The cluster at hand is none that the settings name.
+        OperationError: There is no cluster, or it does not answer.
+    """
+    settings = load(stack)
+    if isinstance(settings, ExistingClusterSettings):
+        cluster = Cluster.of_context(checked_context(stack, settings.contexts))
+        found = on_existing_cluster(stack, settings, cluster)
+    else:
+        outputs = AwsDeployment.of(stack, say).outputs()
+        if "kubeconfig" not in outputs:
+            raise OperationError(f"{stack} has no cluster yet: run `make deploy STACK={stack}` first")
+        found = on_aws(stack, settings, Cluster.of_access(json.loads(outputs["kubeconfig"])))
+    found.cluster.check()
+    return found
+
+
+def on_existing_cluster(stack: str, settings: ExistingClusterSettings, cluster: Cluster) -> Installation:
+    """Return a stack's Airflow in a cluster that is there already."""
+    servers = platform_namespace(settings.namespace)
+    return Installation(
+        stack,
+        cluster,
+        settings.namespace,
+        (servers, settings.namespace),
+        Diagnosis(stack, f"git://{GIT_SERVER}.{servers}{GIT_REPOSITORY.removeprefix('/git')}", stack),
+        f"{GIT_SERVER}-0",
+    )
+
+
+def on_aws(stack: str, settings: Settings, cluster: Cluster) -> Installation:
+    """Return a stack's Airflow on AWS."""
+    diagnosis = Diagnosis(stack, settings.dags.repository, settings.dags.branch, NODE_SECONDS)
+    return Installation(stack, cluster, NAMESPACE, (NAMESPACE,), diagnosis, None)

@@ -1,0 +1,43 @@
+"""Every Kubernetes object of each stack, with the chart rendered offline."""
+
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import pytest
+
+from infra.plan.manifests import Object, objects, pods
+from infra.plan.recording import record
+from infra.settings.loading import REPOSITORY
+
+STACKS = sorted(path.name.split(".")[1] for path in REPOSITORY.glob("Pulumi.*.yaml"))
+
+
+@cache
+def stack_objects(stack: str) -> tuple[Object, ...]:
+    return tuple(objects(record(stack, reveal=True)))
+
+
+@pytest.fixture(scope="session", params=STACKS)
+def stack(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="session", name="objects")
+def objects_(stack: str) -> tuple[Object, ...]:
+    return stack_objects(stack)
+
+
+def of_kind(objects: tuple[Object, ...], *kinds: str) -> dict[str, Object]:
+    return {item["metadata"]["name"]: item for item in objects if item["kind"] in kinds}
+
+
+def all_pods(objects: tuple[Object, ...]) -> Iterator[tuple[str, Any]]:
+    """Yield each pod's specification, with the name of what makes it."""
+    for item in objects:
+        for pod in pods(item):
+            yield f"{item['kind']} {item['metadata']['name']}", pod
+
+
+def containers(pod: Any) -> list[Any]:
+    return [*pod.get("initContainers", []), *pod["containers"]]

@@ -1,0 +1,85 @@
+"""Who may speak to whom: what the policies say, judged as a cluster does that enforces them."""
+
+from typing import Any
+
+import pytest
+
+from infra.plan.manifests import Object
+
+from .conftest import of_kind
+
+Objects = tuple[Object, ...]
+
+POSTGRES, PGBOUNCER = 5432, 6543
+
+
+def matches(selector: Any, labels: dict[str, str]) -> bool:
+    """Judge a label selector; an empty one matches everything."""
+    wanted = selector.get("matchLabels", {}).items() <= labels.items()
+    return wanted and all(
+        one["operator"] == "In" and labels.get(one["key"]) in one["values"]
+        for one in selector.get("matchExpressions", [])
+    )
+
+
+def judged(objects: Objects, namespace: str, labels: dict[str, str], direction: str) -> list[Any]:
+    """Return the rules of one direction that hold for a pod; it must be judged by some policy."""
+    found = [
+        policy["spec"]
+        for policy in objects
+        if policy["kind"] == "NetworkPolicy"
+        and policy["metadata"]["namespace"] == namespace
+        and matches(policy["spec"]["podSelector"], labels)
+        and direction in policy["spec"]["policyTypes"]
+    ]
+    assert found, f"{labels} may do anything: no policy holds for it"
+    key = direction.lower()
+    return [rule for spec in found for rule in spec.get(key) or []]
+
+
+def airflow(component: str) -> dict[str, str]:
+    return {"tier": "airflow", "component": component, "release": "airflow"}
+
+
+def ports_out(objects: Objects, labels: dict[str, str]) -> set[int]:
+    rules = judged(objects, "airflow", labels, "Egress")
+    return {port["port"] for rule in rules for port in rule["ports"]}
+
+
+def test_a_pod_that_nobody_knows_may_resolve_names_and_nothing_else(objects: Objects) -> None:
+    assert ports_out(objects, {"app": "unknown"}) == {53}
+    assert judged(objects, "airflow", {"app": "unknown"}, "Ingress") == []
+
+
+def test_a_task_cannot_reach_the_database(objects: Objects) -> None:
+    assert not ports_out(objects, airflow("worker")) & {POSTGRES, PGBOUNCER}
+
+
+@pytest.mark.parametrize("component", ["scheduler", "api-server", "dag-processor", "triggerer"])
+def test_components_reach_the_database(stack: str, objects: Objects, component: str) -> None:
+    port = PGBOUNCER if "airflow-pgbouncer" in of_kind(objects, "Deployment") else POSTGRES
+    assert port in ports_out(objects, airflow(component))
+
+
+def test_only_those_who_need_it_reach_the_local_database(stack: str, objects: Objects) -> None:
+    if stack != "local":
+        pytest.skip("the database is not in the cluster")
+    labels = of_kind(objects, "StatefulSet")["postgres"]["spec"]["template"]["metadata"]["labels"]
+    rules = judged(objects, "airflow-platform", labels, "Ingress")
+    peers = [peer for rule in rules for peer in rule["from"]]
+
+    def admitted(pod: dict[str, str]) -> bool:
+        return any(matches(peer.get("podSelector", {}), pod) for peer in peers)
+
+    assert admitted(airflow("scheduler"))
+    assert admitted(airflow("run-airflow-migrations"))
+    assert not admitted(airflow("worker"))
+
+
+def test_a_task_reaches_the_execution_api_the_registry_and_the_model_server(objects: Objects) -> None:
+    assert ports_out(objects, airflow("worker")) >= {8080, 5000, 9125, 443}
+
+
+@pytest.mark.parametrize("component", ["scheduler", "worker"])
+def test_nobody_may_call_those_who_serve_nothing(objects: Objects, component: str) -> None:
+    assert judged(objects, "airflow", airflow(component), "Ingress") == []

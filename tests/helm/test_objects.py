@@ -1,0 +1,133 @@
+"""What holds for every object of every stack."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from kubernetes.utils.quantity import parse_quantity
+
+from infra.airflow.values import checked_values
+from infra.helm_values import FOLDER
+from infra.plan.manifests import CHART_TYPE, Object, pods, rendered
+from infra.plan.recording import record
+from infra.plan.usage import stated_usage
+
+from .conftest import STACKS, of_kind, stack_objects
+
+Objects = tuple[Object, ...]
+
+CLUSTER_WIDE = {"Namespace", "PriorityClass", "StorageClass", "NodePool", "NodeClass"}
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
+NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+
+
+def test_every_object_lies_in_a_namespace_of_the_stack(objects: Objects) -> None:
+    namespaces = {item["metadata"]["name"] for item in objects if item["kind"] == "Namespace"}
+    for item in objects:
+        if item["kind"] not in CLUSTER_WIDE:
+            assert item["metadata"]["namespace"] in namespaces - {"default"}, item["metadata"]["name"]
+
+
+def test_every_namespace_enforces_the_restricted_pod_security(objects: Objects) -> None:
+    for namespace in of_kind(objects, "Namespace").values():
+        labels = namespace["metadata"]["labels"]
+        assert labels["pod-security.kubernetes.io/enforce"] == "restricted", namespace["metadata"]["name"]
+
+
+def test_no_two_objects_have_the_same_name(objects: Objects) -> None:
+    names = [(item["kind"], item["metadata"].get("namespace"), item["metadata"]["name"]) for item in objects]
+    assert len(names) == len(set(names))
+    assert all(NAME.fullmatch(name) for _, _, name in names)
+
+
+def test_nothing_is_left_to_helms_hooks(objects: Objects) -> None:
+    for item in objects:
+        assert not [key for key in item["metadata"].get("annotations", {}) if key.startswith("helm.sh/hook")]
+
+
+def test_no_job_deletes_itself(objects: Objects) -> None:
+    for job in of_kind(objects, "Job").values():
+        assert "ttlSecondsAfterFinished" not in job["spec"], job["metadata"]["name"]
+
+
+def test_the_chart_makes_no_secret_and_no_role(objects: Objects) -> None:
+    made = [item for item in objects if item["metadata"].get("labels", {}).get("heritage") == "Helm"]
+    assert made
+    assert not [item for item in made if item["kind"] in ("Secret", "Role", "RoleBinding", "ClusterRole")]
+
+
+def test_the_chart_renders_the_same_twice(stack: str, objects: Objects) -> None:
+    chart = record(stack, reveal=True).of_type(CHART_TYPE)[0].inputs
+    assert rendered(chart) == rendered(chart)
+
+
+def test_no_role_reads_secrets_or_has_a_wildcard(objects: Objects) -> None:
+    for role in of_kind(objects, "Role", "ClusterRole").values():
+        for rule in role["rules"]:
+            assert "secrets" not in rule["resources"], role["metadata"]["name"]
+            assert "*" not in [*rule["resources"], *rule["verbs"], *rule["apiGroups"]], role["metadata"]["name"]
+
+
+def test_no_role_is_given_to_the_account_of_tasks(objects: Objects) -> None:
+    for binding in of_kind(objects, "RoleBinding").values():
+        assert [subject["name"] for subject in binding["subjects"]] != ["airflow-task"]
+
+
+def test_the_quota_counts_tasks_alone(objects: Objects) -> None:
+    quota = of_kind(objects, "ResourceQuota")["tasks"]
+    assert quota["spec"]["scopeSelector"]["matchExpressions"] == [
+        {"scopeName": "PriorityClass", "operator": "In", "values": ["airflow-task"]}
+    ]
+    assert set(quota["spec"]["hard"]) == {"pods", "requests.cpu", "requests.memory"}
+
+
+def test_prod_has_two_of_what_people_wait_for_in_different_zones(objects: Objects) -> None:
+    deployments = of_kind(stack_objects("prod"), "Deployment")
+    for name in ("airflow-scheduler", "airflow-api-server", "airflow-pgbouncer"):
+        spec = deployments[name]["spec"]
+        assert spec["replicas"] == 2, name
+        spread = spec["template"]["spec"]["topologySpreadConstraints"]
+        assert [one["topologyKey"] for one in spread] == ["topology.kubernetes.io/zone"], name
+        assert spread[0]["labelSelector"]["matchLabels"].items() <= spec["selector"]["matchLabels"].items(), name
+
+
+def test_with_pgbouncer_components_reach_the_database_through_it_alone(objects: Objects) -> None:
+    connection = of_kind(stack_objects("prod"), "Secret")["airflow-database"]["stringData"]["connection"]
+    assert "@airflow-pgbouncer:6543/airflow" in connection
+    files = of_kind(stack_objects("prod"), "Secret")["airflow-connection-pool"]["stringData"]
+    assert "rds.amazonaws.com port=5432 dbname=airflow" in files["pgbouncer.ini"]
+    assert "server_tls_sslmode = require" in files["pgbouncer.ini"]
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("airflow-*.yaml")), ids=lambda path: path.stem)
+def test_there_is_no_values_file_of_an_unknown_stack(path: object) -> None:
+    assert str(path).rpartition("airflow-")[2].removesuffix(".yaml") in STACKS
+
+
+def test_every_stack_has_values_that_the_chart_knows(stack: str, objects: Objects) -> None:
+    assert checked_values(stack)["executor"] == "KubernetesExecutor"
+
+
+def test_airflow_runs_in_the_version_of_its_image(objects: Objects) -> None:
+    values = yaml.safe_load((FOLDER / "airflow.yaml").read_text())
+    pins = (FOLDER.parent / "requirements" / "airflow.txt").read_text()
+    assert f"apache-airflow=={values['airflowVersion']}\n" in pins
+
+
+def test_the_plan_counts_the_nodes_for_what_the_pods_ask(stack: str, objects: Objects) -> None:
+    asked = [request for item in of_kind(objects, "Deployment", "StatefulSet").values() for request in requests(item)]
+    asked += [("cpu", 0.25), ("memory", 0.5)]  # dags/ml_common/serving_manifests.py
+    stated = stated_usage().services_of(stack)
+    for resource, amount in (("cpu", stated.vcpu), ("memory", stated.memory_gib)):
+        needed = sum(quantity for name, quantity in asked if name == resource)
+        assert needed <= stated.nodes * amount <= 1.3 * needed, (resource, needed)
+
+
+def requests(item: Object) -> Iterator[tuple[str, float]]:
+    """Yield vCPUs and GiB that each container of all replicas asks for."""
+    for pod in pods(item):
+        for container in pod["containers"]:
+            asked = container["resources"]["requests"]
+            yield "cpu", item["spec"]["replicas"] * float(parse_quantity(asked["cpu"]))
+            yield "memory", item["spec"]["replicas"] * float(parse_quantity(asked["memory"])) / 2**30

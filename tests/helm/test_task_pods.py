@@ -1,0 +1,58 @@
+"""The pod that a task gets before its DAG asks for more."""
+
+from typing import Any
+
+import pytest
+import yaml
+from kubernetes.client import ApiClient
+from kubernetes.client.models import V1Pod
+
+from infra.plan.manifests import Object
+
+from .conftest import containers, of_kind
+
+Objects = tuple[Object, ...]
+
+# What would let the code of a DAG read or forge what is Airflow's own.
+FORBIDDEN = ("SQL_ALCHEMY_CONN", "FERNET", "JWT", "AIRFLOW__API__SECRET_KEY", "AIRFLOW_CONN")
+
+
+@pytest.fixture
+def template(objects: Objects) -> Any:
+    return yaml.safe_load(of_kind(objects, "ConfigMap")["airflow-config"]["data"]["pod_template_file.yaml"])
+
+
+def test_the_template_is_a_pod_as_the_executor_reads_it(template: Any) -> None:
+    pod = ApiClient()._ApiClient__deserialize(template, V1Pod)
+    assert pod.spec.containers[0].name == "base"
+    assert pod.spec.restart_policy == "Never"
+
+
+def test_a_task_has_no_way_to_the_database_and_none_of_airflows_keys(template: Any) -> None:
+    for container in containers(template["spec"]):
+        for variable in container["env"]:
+            assert not any(word in variable["name"] for word in FORBIDDEN), variable["name"]
+    assert all("secret" not in volume for volume in template["spec"]["volumes"])
+
+
+def test_a_task_has_no_token_of_kubernetes(template: Any) -> None:
+    assert template["spec"]["serviceAccountName"] == "airflow-task"
+    assert template["spec"]["automountServiceAccountToken"] is False
+
+
+def test_a_task_that_runs_is_not_moved_and_has_time_to_stop(template: Any) -> None:
+    annotations = template["metadata"]["annotations"]
+    assert annotations["karpenter.sh/do-not-disrupt"] == "true"
+    assert annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
+    assert template["spec"]["terminationGracePeriodSeconds"] >= 60
+
+
+def test_a_task_knows_where_its_data_and_its_images_are(stack: str, template: Any) -> None:
+    names = {variable["name"] for variable in template["spec"]["containers"][0]["env"]}
+    assert names >= {"DATA_BUCKET", "ARTIFACTS_BUCKET", "MLFLOW_TRACKING_URI", "ML_IMAGE", "SERVING_IMAGE", "GPU_NODES"}
+    assert ("AWS_SECRET_ACCESS_KEY" in names) == (stack == "local")
+
+
+def test_a_task_writes_only_where_there_is_a_volume(template: Any) -> None:
+    mounts = {mount["mountPath"] for mount in template["spec"]["containers"][0]["volumeMounts"]}
+    assert mounts >= {"/tmp", "/opt/airflow/logs", "/opt/airflow/dags", "/opt/airflow/airflow.cfg"}

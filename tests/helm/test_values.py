@@ -1,0 +1,69 @@
+"""What a values file may say, and how its mistakes are answered."""
+
+from typing import Any
+
+import pytest
+from airflow.configuration import retrieve_configuration_description
+from cryptography.fernet import Fernet
+
+from infra.airflow.secrets import fernet_key
+from infra.airflow.validation import ValuesError, check
+from infra.helm_values import airflow_settings, merged
+
+SCHEMA: dict[str, Any] = {
+    "properties": {
+        "scheduler": {
+            "properties": {"replicas": {"type": "integer"}, "labels": {"type": "object"}},
+        },
+        "config": {"type": "object", "additionalProperties": {"type": "object"}},
+        "executor": {"type": "string"},
+    }
+}
+
+
+def test_a_misspelt_key_is_an_error_with_the_nearest_right_one() -> None:
+    with pytest.raises(
+        ValuesError,
+        match=r"^helm-values/airflow-dev\.yaml: scheduler\.replcas is no value of the chart: "
+        r"did you mean scheduler\.replicas\?$",
+    ):
+        check("airflow-dev.yaml", {"scheduler": {"replcas": 2}}, SCHEMA)
+
+
+def test_a_key_like_no_other_is_an_error_with_all_that_there_are() -> None:
+    with pytest.raises(ValuesError, match="zebra is no value of the chart: choose from config, executor, scheduler"):
+        check("airflow.yaml", {"zebra": 1}, SCHEMA)
+
+
+def test_a_value_of_the_wrong_kind_is_an_error() -> None:
+    with pytest.raises(ValuesError, match=r"scheduler\.replicas: 'two' is not of type 'integer'"):
+        check("airflow.yaml", {"scheduler": {"replicas": "two"}}, SCHEMA)
+
+
+def test_every_mistake_is_named() -> None:
+    with pytest.raises(ValuesError) as error:
+        check("airflow.yaml", {"scheduler": {"replcas": 2, "replicas": "two"}, "exekutor": "x"}, SCHEMA)
+    assert len(str(error.value).splitlines()) == 3
+
+
+def test_sections_whose_keys_are_free_take_any() -> None:
+    check("airflow.yaml", {"scheduler": {"labels": {"team": "ml"}}, "config": {"core": {"parallelism": 8}}}, SCHEMA)
+
+
+def test_values_are_merged_as_helm_does_it() -> None:
+    shared = {"a": {"b": 1, "c": [1, 2]}, "d": 1}
+    assert merged(shared, {"a": {"c": [3]}, "d": {"e": 2}}) == {"a": {"b": 1, "c": [3]}, "d": {"e": 2}}
+    assert shared == {"a": {"b": 1, "c": [1, 2]}, "d": 1}
+
+
+@pytest.mark.parametrize(
+    "option", [f"{section}.{option}" for section, options in airflow_settings().items() for option in options]
+)
+def test_airflow_knows_every_option_of_the_values(option: str) -> None:
+    section, name = option.split(".")
+    known = retrieve_configuration_description(include_providers=True)
+    assert name in known[section]["options"], f"{option} is no option of Airflow or its providers"
+
+
+def test_a_fernet_key_is_32_bytes_in_the_alphabet_of_addresses() -> None:
+    assert Fernet(fernet_key("+/" * 21 + "8="))

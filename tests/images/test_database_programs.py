@@ -1,0 +1,142 @@
+"""The programs of images/airflow/bin that ask the metadata database, against a real one."""
+
+import importlib.util
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import psycopg2
+import pytest
+
+from infra.laptop import postgres, processes
+from infra.laptop.home import Home
+from infra.settings.loading import REPOSITORY
+
+PROGRAMS = REPOSITORY / "images" / "airflow" / "bin"
+VARIABLE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+REVISIONS = {"alembic_version": "abc", "alembic_version_fab": "def"}
+
+
+def program(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, PROGRAMS / f"{name}.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start PostgreSQL; return the address of an empty database."""
+    home = Home(tmp_path_factory.mktemp("database") / "home")
+    home.create()
+    postgres.prepare(home)
+    port = processes.free_port(15432, taken=set())
+    service = postgres.service(home, port)
+    processes.start(home, service)
+    processes.wait_until_healthy(home, service, 30)
+    postgres.create_databases(home, port)
+    yield f"postgresql://airflow:{home.secrets.airflow_database}@127.0.0.1:{port}/airflow"
+    processes.stop(home, "postgres")
+
+
+@pytest.fixture
+def database(server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg2.extensions.connection]:
+    monkeypatch.setenv(VARIABLE, server)
+    connection = psycopg2.connect(server)
+    connection.autocommit = True
+    yield connection
+    execute(connection, "DROP TABLE IF EXISTS alembic_version, alembic_version_fab, job")
+    connection.close()
+
+
+@pytest.fixture
+def no_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "postgresql://airflow@127.0.0.1:1/airflow")
+
+
+def execute(connection: psycopg2.extensions.connection, *statements: str) -> None:
+    with connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def migrate(connection: psycopg2.extensions.connection, revisions: dict[str, str]) -> None:
+    for table, revision in revisions.items():
+        execute(connection, f"CREATE TABLE {table} (version_num text)", f"INSERT INTO {table} VALUES ('{revision}')")
+
+
+def test_an_empty_database_is_not_migrated(database: psycopg2.extensions.connection) -> None:
+    assert program("wait_for_database").missing(REVISIONS) == (
+        "the metadata database is not migrated (alembic_version is None, not abc, alembic_version_fab is None, not def)"
+    )
+
+
+def test_a_database_of_another_version_is_not_migrated(database: psycopg2.extensions.connection) -> None:
+    migrate(database, REVISIONS | {"alembic_version": "old"})
+    assert "(alembic_version is old, not abc)" in program("wait_for_database").missing(REVISIONS)
+
+
+def test_a_database_with_every_revision_is_ready(database: psycopg2.extensions.connection) -> None:
+    migrate(database, REVISIONS)
+    assert program("wait_for_database").missing(REVISIONS) is None
+
+
+def test_waiting_ends_with_a_sentence(no_database: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    module = program("wait_for_database")
+    revisions = tmp_path / "revisions.txt"
+    revisions.write_text("alembic_version abc\n")
+    monkeypatch.setattr(module, "REVISIONS", revisions)
+    monkeypatch.setattr(module, "TIMEOUT_SECONDS", -1)
+    with pytest.raises(SystemExit, match=r"^error: the metadata database does not answer .* look at the Job"):
+        module.main()
+
+
+def heartbeat(database: psycopg2.extensions.connection, seconds_ago: int, host: str = socket.getfqdn()) -> None:
+    execute(
+        database,
+        "CREATE TABLE IF NOT EXISTS job (job_type text, hostname text, latest_heartbeat timestamptz)",
+        f"INSERT INTO job VALUES ('TriggererJob', '{host}', now() - interval '{seconds_ago} seconds')",
+    )
+
+
+def probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = program("heartbeat")
+    monkeypatch.setattr("sys.argv", ["heartbeat.py", "TriggererJob"])
+    module.main()
+
+
+def test_a_component_with_a_fresh_heartbeat_is_alive(
+    database: psycopg2.extensions.connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeat(database, seconds_ago=500)
+    heartbeat(database, seconds_ago=5)
+    probe(monkeypatch)
+
+
+def test_a_component_that_stopped_its_heartbeat_fails_the_probe(
+    database: psycopg2.extensions.connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heartbeat(database, seconds_ago=90)
+    heartbeat(database, seconds_ago=5, host="another-pod")
+    with pytest.raises(SystemExit, match=r"TriggererJob of .* has no heartbeat of the last 60 s"):
+        probe(monkeypatch)
+
+
+def test_a_database_that_is_away_is_no_reason_to_restart_a_component(
+    no_database: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probe(monkeypatch)
+    assert "does not answer" in capsys.readouterr().out
+
+
+def test_the_revisions_that_an_image_waits_for_are_those_of_its_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    program("revisions").main()
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [table for table, _ in lines] == ["alembic_version", "alembic_version_fab"]
+    assert all(revision not in ("None", "") for _, revision in lines)

@@ -1,0 +1,63 @@
+"""What holds for every image of the repository."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from infra.images import content
+
+REPOSITORY = Path(__file__).parents[2]
+IMAGES = content.names()
+
+
+def instructions(name: str) -> list[str]:
+    text = re.sub(r"\\\n\s*", " ", (REPOSITORY / "images" / name / "Dockerfile").read_text())
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def arguments_of(instruction: str, name: str) -> list[str]:
+    return [line.partition(" ")[2] for line in instructions(name) if line.startswith(f"{instruction} ")]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_last_user_is_a_number_other_than_roots(name: str) -> None:
+    user, _, group = arguments_of("USER", name)[-1].partition(":")
+    assert int(user) >= 10000  # below are those of the machines that pods run on
+    assert group.isdecimal()
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_base_is_another_image_of_the_repository_or_has_a_version(name: str) -> None:
+    defaults = dict(argument.split("=", 1) for argument in arguments_of("ARG", name) if "=" in argument)
+    assert re.fullmatch(r"\$\{[A-Z]+_IMAGE\}", arguments_of("FROM", name)[0])
+    if not content.bases(name):
+        assert re.fullmatch(r"docker\.io/[a-z]+/[a-z]+:\d+\.\d+\.\d+-[a-z0-9.-]+", defaults["BASE_IMAGE"])
+
+
+def test_airflows_image_has_the_airflow_of_its_pins() -> None:
+    pinned = re.search(r"^apache-airflow==(\S+)$", (REPOSITORY / "requirements/airflow.txt").read_text(), re.MULTILINE)
+    assert pinned
+    assert f"BASE_IMAGE=docker.io/apache/airflow:{pinned[1]}-python3.12" in arguments_of("ARG", "airflow")
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_packages_come_from_the_pins_alone(name: str) -> None:
+    commands = " && ".join(arguments_of("RUN", name)).split(" && ")
+    installs = [command for command in commands if re.search(r"\bpip (install|sync)\b", command)]
+    assert installs
+    for command in installs:
+        assert f"/opt/requirements/{name}.txt" in command
+    assert [line for line in instructions(name) if line.startswith("COPY requirements/")] == [
+        f"COPY requirements/{name}.txt /opt/requirements/{name}.txt"
+    ]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_bytecode_is_compiled_after_the_packages_are_installed(name: str) -> None:
+    commands = arguments_of("RUN", name)
+    installed = max(index for index, command in enumerate(commands) if " pip " in f" {command}")
+    assert any(
+        "compileall" in command and "unchecked-hash" in command and "sysconfig" in command
+        for command in commands[installed + 1 :]
+    )

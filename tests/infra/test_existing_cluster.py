@@ -1,0 +1,276 @@
+"""The platform on an existing cluster: what it registers, and what is decided without Pulumi."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pytest
+import yaml
+
+from infra.existing_cluster.context import ContextError, check_context, current_context
+from infra.model_registry import HOSTS, with_driver
+from infra.plan.recording import record
+from infra.plan.resources import SECRET, Recording, Resource
+from infra.settings.loading import REPOSITORY
+
+CONTEXTS = ["kind-*", "minikube"]
+
+
+@cache
+def recording() -> Recording:
+    return record("local")
+
+
+@pytest.fixture
+def local() -> Recording:
+    return recording()
+
+
+def named(recording: Recording, kind: str, name: str) -> dict[str, Any]:
+    [found] = [item for item in recording.resources if item.type.endswith(f":{kind}") and item.name == name]
+    return dict(found.inputs)
+
+
+def pods(recording: Recording) -> dict[str, dict[str, Any]]:
+    """The pods of the platform and of MLflow, by the names of their owners."""
+    owners = [
+        item
+        for item in recording.resources
+        if item.type.startswith(("kubernetes:apps", "kubernetes:batch")) and "template" in item.inputs["spec"]
+    ]
+    return {owner.name: dict(owner.inputs["spec"]["template"]["spec"]) for owner in owners}
+
+
+def containers(recording: Recording) -> list[tuple[str, dict[str, Any]]]:
+    return [
+        (f"{owner}/{container['name']}", container)
+        for owner, pod in pods(recording).items()
+        for container in (*pod.get("initContainers", ()), *pod["containers"])
+    ]
+
+
+def test_both_namespaces_are_under_pod_security_restricted(local: Recording) -> None:
+    namespaces = {n.inputs["metadata"]["name"]: n for n in local.of_type("kubernetes:core/v1:Namespace")}
+    assert namespaces.keys() == {"airflow", "airflow-platform"}
+    for namespace in namespaces.values():
+        labels = namespace.inputs["metadata"]["labels"]
+        assert [labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "warn", "audit")] == [
+            "restricted"
+        ] * 3
+
+
+def test_every_pod_meets_pod_security_restricted_and_has_no_token_and_no_writable_root(local: Recording) -> None:
+    assert pods(local).keys() >= {
+        "postgres",
+        "s3",
+        "git",
+        "mlflow",
+        "create-airflow-database",
+        "create-mlflow-database",
+    }
+    for name, pod in pods(local).items():
+        assert pod["securityContext"]["runAsNonRoot"] is True, name
+        assert pod["securityContext"]["runAsUser"] > 0, name
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert pod["automountServiceAccountToken"] is False, name
+    for name, container in containers(local):
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, name
+
+
+def test_every_container_asks_for_what_a_small_node_has_and_is_limited(local: Recording) -> None:
+    for name, container in containers(local):
+        assert int(container["resources"]["requests"]["cpu"].removesuffix("m")) <= 100, name
+        assert "memory" in container["resources"]["limits"], name
+
+
+def test_every_image_is_pinned(local: Recording) -> None:
+    for name, container in containers(local):
+        assert re.search(r":[^:/]+$", container["image"]), name
+        assert not container["image"].endswith(":latest"), name
+
+
+def test_every_server_is_probed_and_no_probe_starts_more_than_a_look(local: Recording) -> None:
+    for name in ("postgres", "s3", "git", "mlflow"):
+        [container] = pods(local)[name]["containers"]
+        assert container.keys() >= {"readinessProbe", "livenessProbe"}, name
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            command = container.get(probe, {}).get("exec", {}).get("command", ["pg_isready"])
+            assert command[0] == "pg_isready", (name, probe)
+
+
+def test_every_server_keeps_its_data_on_a_volume_that_outlives_its_pod(local: Recording) -> None:
+    for name in ("postgres", "s3", "git"):
+        spec = named(local, "StatefulSet", name)["spec"]
+        [claim] = spec["volumeClaimTemplates"]
+        mounts = spec["template"]["spec"]["containers"][0]["volumeMounts"]
+        assert claim["metadata"]["name"] in [mount["name"] for mount in mounts]
+        assert "storageClassName" not in claim["spec"]
+        assert spec["podManagementPolicy"] == "Parallel"
+
+
+def policy(recording: Recording, name: str) -> dict[str, Any]:
+    return dict(named(recording, "NetworkPolicy", name)["spec"])
+
+
+def clients(recording: Recording, name: str) -> set[str]:
+    [rule] = policy(recording, name)["ingress"]
+    found: set[str] = set()
+    for peer in rule["from"]:
+        selector = peer["podSelector"]
+        found |= set(selector.get("matchLabels", {}).values())
+        for expression in selector.get("matchExpressions", ()):
+            assert (expression["key"], expression["operator"]) == ("component", "In")
+            found |= set(expression["values"])
+    return found
+
+
+def test_nothing_connects_to_anything_unless_a_server_says_so(local: Recording) -> None:
+    denials = [
+        item.inputs
+        for item in local.of_type("kubernetes:networking.k8s.io/v1:NetworkPolicy")
+        if item.name == "default-deny" and item.inputs["metadata"]["namespace"] == "airflow-platform"
+    ]
+    assert [denial["spec"] for denial in denials] == [{"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}]
+    for name in ("postgres", "s3", "git"):
+        spec = policy(local, f"{name}-clients")
+        labels = named(local, "StatefulSet", name)["spec"]["template"]["metadata"]["labels"]
+        assert spec["podSelector"] == {"matchLabels": labels}
+        assert all(peer["podSelector"] for peer in spec["ingress"][0]["from"])
+
+
+def test_tasks_reach_the_object_store_and_the_dags_but_never_the_database(local: Recording) -> None:
+    assert clients(local, "postgres-clients") == {
+        *("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations", "create-user-job"),
+        *("mlflow", "database-setup"),
+    }
+    assert clients(local, "s3-clients") == {"api-server", "triggerer", "worker", "mlflow", "serving"}
+    assert clients(local, "git-clients") == {"dag-processor", "triggerer", "worker"}
+
+
+def test_the_git_server_takes_no_push_from_the_network(local: Recording) -> None:
+    [container] = pods(local)["git"]["containers"]
+    assert "daemon" in container["command"]
+    assert not [word for word in container["command"] if "receive-pack" in word]
+
+
+def test_the_object_store_answers_signed_requests_only_and_has_no_administration(local: Recording) -> None:
+    [container] = pods(local)["s3"]["containers"]
+    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert variables["AUTH"] == "true"
+    assert variables["S3_PERSIST"] == "1"
+    assert variables["SERVICES"] == "s3"
+    assert "s3_server:app" in container["command"]
+
+
+def test_no_password_is_in_clear_or_in_a_command(local: Recording) -> None:
+    for secret in local.of_type("kubernetes:core/v1:Secret"):
+        assert {SECRET} == {secret.inputs[key] for key in ("data", "stringData") if key in secret.inputs}
+    text = local.to_json()
+    assert "postgresql://" not in text
+    assert not re.search(r"x{16}", text)  # what the plan invents for a generated password
+
+
+def test_the_keys_of_the_object_store_are_where_tasks_and_serving_look(local: Recording) -> None:
+    for name in ("object-store", "image-classifier-serving"):
+        assert named(local, "Secret", name)["metadata"]["namespace"] == "airflow"
+
+
+def test_airflow_begins_when_databases_object_store_and_git_are_there(local: Recording) -> None:
+    [airflow] = [n for n in local.of_type("kubernetes:core/v1:Namespace") if n.name == "airflow"]
+    by_urn = {resource.urn: resource for resource in local.resources}
+    before = {(by_urn[urn].type.split(":")[-1], by_urn[urn].name) for urn in prerequisites(by_urn, airflow)}
+    assert before >= {
+        *(("StatefulSet", name) for name in ("postgres", "s3", "git")),
+        *(("Job", f"create-{name}-database") for name in ("airflow", "mlflow")),
+    }
+
+
+def prerequisites(by_urn: dict[str, Resource], resource: Resource) -> set[str]:
+    found: set[str] = set()
+    queue = list(resource.dependencies)
+    while queue:
+        urn = queue.pop()
+        if urn not in found:
+            found.add(urn)
+            queue += by_urn[urn].dependencies
+            queue += [child.urn for child in by_urn.values() if child.parent == urn]
+    return found
+
+
+def test_mlflow_answers_by_the_names_that_clients_use(local: Recording) -> None:
+    [container] = pods(local)["mlflow"]["containers"]
+    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert variables["MLFLOW_SERVER_ALLOWED_HOSTS"] == ",".join(HOSTS)
+    assert variables["MLFLOW_DEFAULT_ARTIFACT_ROOT"] == "s3://airflow-artifacts/mlflow"
+    assert named(local, "Service", "mlflow")["spec"]["ports"][0]["port"] == 5000
+
+
+def test_mlflows_database_is_reached_by_the_driver_that_its_image_has() -> None:
+    assert with_driver("postgresql://u:p@host/mlflow") == "postgresql+psycopg2://u:p@host/mlflow"
+    assert "psycopg2-binary" in (REPOSITORY / "requirements" / "mlflow.in").read_text()
+
+
+@pytest.mark.parametrize("context", ["kind-dev", "kind-", "minikube"])
+def test_a_stack_goes_into_clusters_that_its_settings_name(context: str) -> None:
+    check_context("local", context, CONTEXTS)
+
+
+@pytest.mark.parametrize("context", ["prod", "minikube-2", "Kind-dev", "my-kind-dev", ""])
+def test_a_stack_never_goes_into_a_cluster_that_its_settings_do_not_name(context: str) -> None:
+    with pytest.raises(ContextError) as caught:
+        check_context("local", context, CONTEXTS)
+    assert str(caught.value) == (
+        f"local does not go into the cluster {context}, only into kind-*, minikube: choose one of these with `kubectl "
+        "config use-context`, or add it to airflow:contexts in Pulumi.local.yaml"
+    )
+
+
+def kubeconfig(file: Path, context: str) -> Path:
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": context, "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": context, "user": {}}],
+        "contexts": [{"name": context, "context": {"cluster": context, "user": context}}],
+        "current-context": context,
+    }
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def test_the_cluster_at_hand_is_the_one_that_kubectl_speaks_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (kubeconfig(tmp_path / name, name) for name in ("first", "second"))
+    monkeypatch.setenv("KUBECONFIG", f"{first}:{second}")
+    assert current_context() == "first"
+
+
+@pytest.mark.parametrize("text", [None, "", "contexts: ["])
+def test_without_a_cluster_there_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    file = tmp_path / "config"
+    if text is not None:
+        file.write_text(text)
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    with pytest.raises(ContextError, match=r"^no cluster is at hand \(.*\): start one, such as `kind create cluster`"):
+        current_context()
+
+
+def test_the_program_itself_refuses_a_cluster_that_is_not_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs `pulumi up` without make is stopped, too."""
+    from infra.existing_cluster import platform
+    from infra.settings import ExistingClusterSettings, load
+
+    settings = load("local")
+    assert isinstance(settings, ExistingClusterSettings)
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "config", "prod")))
+    with pytest.raises(pulumi.RunError, match=r"^local does not go into the cluster prod"):
+        platform.create("local", settings)

@@ -1,0 +1,391 @@
+"""What the tag of an image says, how images are built, and how they get to the cluster."""
+
+import base64
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import boto3
+import pytest
+from moto import mock_aws
+
+from infra.images import build as building
+from infra.images import content, tools
+from infra.images.build import build, with_bases
+from infra.images.cluster import ClusterNodes, load_command
+from infra.images.context import build_context
+from infra.images.ecr import Ecr
+from infra.images.errors import ImageError
+from infra.images.nodes import LIKE_THIS_MACHINE, Nodes
+from infra.images.tools import Tool, tool_at_hand
+from infra.operations.account import Account
+from infra.settings import load
+
+REPOSITORY = Path(__file__).parents[2]
+GPU_NODES = Nodes("amd64", gpus=True)
+
+# A program that notes how it is called, and has the images in its folder `images`.
+FAKE_TOOL = """#!/bin/sh
+echo "$(basename "$0") $*" >> "$FAKE_TOOLS/calls"
+case "$1" in
+  info) [ ! -e "$FAKE_TOOLS/broken" ] && printf '{"DockerRootDir": "%s"}' "$FAKE_TOOLS" ;;
+  inspect) grep -qxF "$4" "$FAKE_TOOLS/images" ;;
+  build) [ ! -e "$FAKE_TOOLS/failing" ] && echo "$3" >> "$FAKE_TOOLS/images" ;;
+  login) cat > "$FAKE_TOOLS/password" ;;
+esac
+"""
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository of three images: `above` is based on `base`, `other` stands alone."""
+    root = tmp_path / "repository"
+    write(root / "images/base/Dockerfile", "FROM debian:12\nCOPY shared/ /shared/\nCOPY --chmod=755 \\\n  tool.sh /\n")
+    write(root / "images/above/Dockerfile", "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY above.txt /\n")
+    write(root / "images/other/Dockerfile", "FROM debian:12\nCOPY --from=base /x /x\nCOPY other.txt /\n")
+    for name in ("shared/a.txt", "shared/deep/b.txt", "tool.sh", "above.txt", "other.txt"):
+        write(root / name, name)
+    return root
+
+
+def tags(root: Path, nodes: Nodes = LIKE_THIS_MACHINE) -> dict[str, str]:
+    return {name: content.tag(name, root, nodes) for name in content.names(root)}
+
+
+def changed(root: Path, change: Callable[[], object]) -> set[str]:
+    """The images whose tag a change alters."""
+    before = tags(root)
+    change()
+    after = tags(root)
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_an_image_comes_after_the_one_that_it_is_based_on(root: Path) -> None:
+    assert content.names(root) == ["base", "above", "other"]
+    assert content.bases("above", root) == {"BASE_IMAGE": "base"}
+
+
+def test_the_files_of_an_image_are_its_dockerfile_and_what_that_copies(root: Path) -> None:
+    found = [str(file.relative_to(root)) for file in content.files("base", root)]
+    assert found == ["images/base/Dockerfile", "shared/a.txt", "shared/deep/b.txt", "tool.sh"]
+
+
+def test_a_change_alters_the_tags_of_the_images_that_take_it_and_of_those_based_on_them(root: Path) -> None:
+    assert changed(root, lambda: write(root / "shared/deep/b.txt", "new")) == {"base", "above"}
+    assert changed(root, lambda: write(root / "shared/new.txt", "")) == {"base", "above"}
+    assert changed(root, lambda: (root / "shared/a.txt").rename(root / "shared/c.txt")) == {"base", "above"}
+    assert changed(root, lambda: (root / "tool.sh").chmod(0o755)) == {"base", "above"}
+    assert changed(root, lambda: write(root / "above.txt", "new")) == {"above"}
+    assert changed(root, lambda: write(root / "images/other/Dockerfile", "FROM debian:13\n")) == {"other"}
+
+
+def test_nothing_else_alters_a_tag(root: Path, tmp_path: Path) -> None:
+    def same_again() -> None:
+        write(root / "README.md", "new")
+        write(root / "shared/__pycache__/a.pyc", "compiled")
+        os.utime(root / "above.txt", (1, 1))
+        (root / "above.txt").chmod(0o600)
+
+    assert changed(root, same_again) == set()
+    elsewhere = tmp_path / "a clone" / "with another name"
+    shutil.copytree(root, elsewhere)
+    assert tags(elsewhere) == tags(root)
+
+
+def test_a_tag_is_a_short_name_that_registries_take(root: Path) -> None:
+    for tag in tags(root).values():
+        assert len(tag) == 16
+        int(tag, 16)
+
+
+def test_a_copied_path_that_is_not_there_is_named(root: Path) -> None:
+    (root / "above.txt").unlink()
+    with pytest.raises(ImageError, match=r"images/above/Dockerfile copies above\.txt, which is not there"):
+        content.tag("above", root)
+
+
+def test_gpu_nodes_alter_the_image_of_the_tasks_alone_and_another_architecture_alters_all() -> None:
+    plain, gpus, arm = (tags(REPOSITORY, nodes) for nodes in (Nodes("amd64"), GPU_NODES, Nodes("arm64")))
+    assert {name for name in plain if plain[name] != gpus[name]} == {"ml"}
+    assert {name for name in plain if plain[name] != arm[name]} == set(plain)
+
+
+def test_the_nodes_of_a_stack_are_those_of_its_settings() -> None:
+    assert Nodes.of(load("dev")) == GPU_NODES
+    assert Nodes.of(load("local")) == Nodes()
+    assert Nodes("amd64").arguments("ml") == {"TORCH_BACKEND": "cpu"}
+    assert GPU_NODES.arguments("ml") == {"TORCH_BACKEND": ""}
+
+
+def test_the_build_context_is_what_the_tag_covers_and_looks_the_same_everywhere(root: Path) -> None:
+    (root / "tool.sh").chmod(0o700)
+    (root / "above.txt").chmod(0o600)
+    write(root / "shared/__pycache__/a.pyc", "compiled")
+    with build_context("base", root) as folder:
+        found = {path.relative_to(folder): path for path in folder.rglob("*")}
+        files = {relative for relative, path in found.items() if path.is_file()}
+        assert files == {file.relative_to(root) for file in content.files("base", root)}
+        assert stat.S_IMODE(found[Path("tool.sh")].stat().st_mode) == 0o755
+        assert stat.S_IMODE(found[Path("shared/a.txt")].stat().st_mode) == 0o644
+        assert {path.stat().st_mtime for path in found.values()} == {0}
+    assert not folder.exists()
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Docker, Podman and Buildah that only note how they are called."""
+    folder = tmp_path / "programs"
+    for name in tools.TOOLS:
+        write(folder / name, FAKE_TOOL).chmod(0o755)
+    write(folder / "images", "")
+    write(folder / "calls", "")
+    monkeypatch.setenv("FAKE_TOOLS", str(folder))
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    for name in ("BUILDER", "IMAGE_LOAD", "IMAGE_BUILD_ARGS"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+def calls(programs: Path, verb: str) -> list[str]:
+    return [line for line in (programs / "calls").read_text().splitlines() if line.split()[1] == verb]
+
+
+class Shelf:
+    """A destination that remembers what it got."""
+
+    def __init__(self, *there: str) -> None:
+        self.there = set(there)
+        self.delivered: list[str] = []
+
+    def repository(self, image: str) -> str:
+        return f"registry.example/{image}"
+
+    def has(self, name: str) -> bool:
+        return any(name.startswith(f"{self.repository(image)}:") for image in self.there)
+
+    def deliver(self, _tool: Tool, name: str) -> None:
+        self.delivered.append(name.rpartition(":")[0].rpartition("/")[2])
+
+
+def silent(_line: str) -> None:
+    """Show nothing."""
+
+
+def test_docker_comes_before_podman_and_podman_before_buildah(programs: Path) -> None:
+    found = []
+    for name in tools.TOOLS:
+        found.append(tool_at_hand().name)
+        (programs / name).unlink()
+    assert tuple(found) == tools.TOOLS
+
+
+def test_the_program_can_be_chosen(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILDER", "buildah")
+    assert tool_at_hand().name == "buildah"
+    monkeypatch.setenv("BUILDER", "make")
+    with pytest.raises(ImageError, match="BUILDER is make: name one of docker, podman, buildah"):
+        tool_at_hand()
+
+
+def test_without_a_program_that_works_nothing_is_built(programs: Path) -> None:
+    write(programs / "broken", "")
+    with pytest.raises(ImageError, match="none of Docker, Podman and Buildah works on this machine"):
+        build(Shelf(), Nodes(), silent)
+    assert calls(programs, "build") == []
+
+
+def test_every_image_is_built_after_its_base_and_delivered(programs: Path) -> None:
+    shelf = Shelf()
+    build(shelf, Nodes(), silent)
+    assert shelf.delivered == ["airflow", "ml", "mlflow", "serving"]
+    built = calls(programs, "build")
+    airflow = f"registry.example/airflow:{content.tag('airflow')}"
+    assert f"--build-arg AIRFLOW_IMAGE={airflow} " in built[1]
+    assert "--build-arg TORCH_BACKEND=cpu " in built[1]
+    assert "--build-arg SOURCE_DATE_EPOCH=0 " in built[0]
+    assert "--platform" not in built[0]
+
+
+def test_what_is_there_is_neither_built_nor_delivered_again(programs: Path) -> None:
+    shelf = Shelf("airflow", "mlflow", "serving", "ml")
+    lines: list[str] = []
+    build(shelf, Nodes(), lines.append)
+    assert (shelf.delivered, lines) == ([], ["all 4 images are there"])
+    assert (programs / "calls").read_text() == ""
+
+
+def test_a_base_that_is_only_at_its_destination_is_built_here_too_and_not_delivered(programs: Path) -> None:
+    shelf = Shelf("airflow", "mlflow", "serving")
+    build(shelf, Nodes(), silent)
+    assert shelf.delivered == ["ml"]
+    assert [line.split()[3].rpartition(":")[0] for line in calls(programs, "build")] == [
+        "registry.example/airflow",
+        "registry.example/ml",
+    ]
+    assert with_bases(["ml"]) == ["airflow", "ml"]
+
+
+def test_what_was_built_before_is_only_delivered(programs: Path) -> None:
+    build(Shelf(), Nodes(), silent)
+    (programs / "calls").write_text("")
+    shelf = Shelf()
+    build(shelf, Nodes(), silent)
+    assert len(shelf.delivered) == 4
+    assert calls(programs, "build") == []
+
+
+def test_images_are_built_for_the_architecture_of_the_nodes(programs: Path) -> None:
+    build(Shelf(), Nodes("arm64"), silent)
+    assert all("--platform linux/arm64 " in line for line in calls(programs, "build"))
+
+
+def test_the_environment_adds_arguments_and_names_other_bases(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGE_BUILD_ARGS", "--network host --build-arg TORCH_BACKEND=")
+    monkeypatch.setenv("BASE_IMAGE_SERVING", "mirror.example/python:3.12")
+    build(Shelf(), Nodes(), silent)
+    airflow, *_, serving = calls(programs, "build")
+    assert "--build-arg BASE_IMAGE=mirror.example/python:3.12 " in serving
+    assert "BASE_IMAGE=" not in airflow
+    assert " --network host --build-arg TORCH_BACKEND= " in airflow
+
+
+def test_podman_and_buildah_set_the_time_of_files(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUILDER", "podman")
+    monkeypatch.setattr(building, "check_disk", lambda *_: None)
+    build(Shelf(), Nodes(), silent)
+    assert all(" --timestamp 0 " in line for line in calls(programs, "build"))
+
+
+def test_a_failed_build_is_one_sentence_and_nothing_is_delivered(programs: Path) -> None:
+    write(programs / "failing", "")
+    shelf = Shelf()
+    with pytest.raises(
+        ImageError, match=r"registry.example/airflow:\w+ could not be built \(docker's own words are above"
+    ):
+        build(shelf, Nodes(), silent)
+    assert shelf.delivered == []
+
+
+def test_nothing_is_begun_that_the_disk_has_no_room_for(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=17 * 2**30))
+    with pytest.raises(ImageError, match=r"17 GiB are free on the disk of .* and the images need 18 GiB"):
+        build(Shelf(), Nodes(), silent)
+    assert calls(programs, "build") == []
+
+
+@pytest.mark.parametrize(
+    ("context", "command"),
+    [
+        ("kind-mine", "kind load image-archive image.tar --name mine"),
+        ("k3d-my-own", "k3d image import image.tar --cluster my-own"),
+        ("minikube", "minikube image load image.tar --profile minikube"),
+    ],
+)
+def test_the_kind_of_cluster_says_how_images_come_onto_its_nodes(context: str, command: str) -> None:
+    assert load_command(context, Path("image.tar")) == command.split()
+
+
+def test_an_unknown_kind_of_cluster_wants_a_command_of_the_users(programs: Path) -> None:
+    with pytest.raises(
+        ImageError, match="how images come onto the nodes of mine is unknown: name a command in IMAGE_LOAD"
+    ):
+        ClusterNodes("mine").deliver(Tool("docker"), "localhost/x:1")
+    assert calls(programs, "save") == []
+
+
+def test_a_command_of_the_users_gets_both_names(
+    programs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    loader = write(tmp_path / "load", f'#!/bin/sh\necho "$@" > {tmp_path}/loaded\n')
+    loader.chmod(0o755)
+    monkeypatch.setenv("IMAGE_LOAD", f"{loader} onto-nodes")
+    ClusterNodes("kind-mine").deliver(Tool("docker"), "localhost/x:1")
+    assert (tmp_path / "loaded").read_text() == "onto-nodes localhost/x:1 localhost/x:1\n"
+
+
+def test_a_loader_that_is_missing_or_fails_is_named(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImageError, match="kind is not installed, and it loads images onto the nodes"):
+        ClusterNodes("kind-mine").deliver(Tool("docker"), "localhost/x:1")
+    monkeypatch.setenv("IMAGE_LOAD", "false")
+    with pytest.raises(ImageError, match="`false localhost/x:1 localhost/x:1` failed"):
+        ClusterNodes("kind-mine").deliver(Tool("docker"), "localhost/x:1")
+
+
+def test_clusters_that_run_what_docker_builds_need_no_loading(programs: Path) -> None:
+    ClusterNodes("docker-desktop").deliver(Tool("docker"), "localhost/x:1")
+    assert (programs / "calls").read_text() == ""
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with mock_aws():
+        yield Account("123456789012", "arn", "eu-west-1", boto3.Session(region_name="eu-west-1"))
+
+
+@pytest.fixture
+def repositories(account: Account) -> Any:
+    client = account.client("ecr")
+    for name in content.names():
+        client.create_repository(repositoryName=f"airflow-dev/{name}")
+    return client
+
+
+def test_images_go_to_the_repositories_of_the_stack(account: Account, repositories: Any) -> None:
+    address = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/airflow-dev/ml"
+    assert Ecr("dev", account).repository("ml") == address
+
+
+def test_an_image_in_its_repository_is_found(account: Account, repositories: Any) -> None:
+    ecr = Ecr("dev", account)
+    name = f"{ecr.repository('ml')}:0123456789abcdef"
+    assert not ecr.has(name)
+    manifest = '{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"}'
+    repositories.put_image(repositoryName="airflow-dev/ml", imageManifest=manifest, imageTag="0123456789abcdef")
+    assert ecr.has(name)
+    assert not ecr.has(f"{ecr.repository('ml')}:0123456789abcdee")
+
+
+def test_a_repository_that_is_not_made_yet_is_named(account: Account) -> None:
+    with pytest.raises(
+        ImageError, match="the ECR repository airflow-dev/ml does not exist: `make deploy STACK=dev` makes it"
+    ):
+        Ecr("dev", account).repository("ml")
+
+
+def test_the_registrys_password_goes_through_stdin_and_once(
+    account: Account, repositories: Any, programs: Path
+) -> None:
+    ecr = Ecr("dev", account)
+    for image in ("airflow", "ml"):
+        ecr.deliver(Tool("docker"), f"{ecr.repository(image)}:1")
+    [login] = calls(programs, "login")
+    [token] = repositories.get_authorization_token()["authorizationData"]
+    user, password = base64.b64decode(token["authorizationToken"]).decode().split(":", 1)
+    assert login == f"docker login --username {user} --password-stdin 123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+    assert (programs / "password").read_text() == password
+    assert len(calls(programs, "push")) == 2
+
+
+def test_the_command_refuses_with_one_sentence_and_an_exit_status(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "infra.images", "build", "local"]
+    environment = {**os.environ, "KUBECONFIG": str(tmp_path / "none")}
+    refused = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: no cluster is at hand")
+    assert len(refused.stderr.splitlines()) == 1

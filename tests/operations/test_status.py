@@ -1,0 +1,40 @@
+import socket
+from typing import Any
+
+from infra.operations.diagnosis import Problem
+from infra.operations.kubectl import _is_free
+from infra.operations.status import images, pod_lines, state
+
+
+def pod(name: str, phase: str = "Running", *restarts: int) -> dict[str, Any]:
+    statuses = [{"ready": True, "restartCount": count} for count in restarts]
+    return {
+        "metadata": {"name": name},
+        "spec": {"containers": [{"image": "example.com/team/airflow:abc"}, {"image": "example.com/team/airflow:abc"}]},
+        "status": {"phase": phase, "containerStatuses": statuses},
+    }
+
+
+def test_a_pod_is_told_with_its_health_and_the_tags_of_its_images() -> None:
+    assert state(pod("it", "Running", 0, 0)) == "Running 2/2"
+    assert state(pod("it", "Running", 2, 1)) == "Running 2/2, 3 restarts"
+    assert state(pod("it", "Pending")) == "Pending"
+    assert images(pod("it")) == ["airflow:abc"]
+
+
+def test_what_is_wrong_stands_beneath_its_pod_and_what_has_none_at_the_end() -> None:
+    problems = [Problem("volume data", "none", 0), Problem("pod a", "no image", 0)]
+    lines = list(pod_lines([pod("a", "Pending"), pod("bb", "Running", 0)], problems))
+    assert [line.split("  ")[0].strip() for line in lines if not line.startswith("  ")] == [
+        "a",
+        "bb",
+        "volume data: none",
+    ]
+    assert lines[1] == "  no image"
+
+
+def test_a_port_that_is_taken_is_not_free() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert not _is_free(taken.getsockname()[1])

@@ -1,0 +1,67 @@
+from typing import Any, cast
+
+from infra.operations.cluster import Cluster
+from infra.operations.diagnosis import Diagnosis, Namespace
+from infra.operations.errors import OperationError
+from infra.operations.watch import Watch
+
+ILL = {
+    "metadata": {"name": "it", "uid": "u"},
+    "spec": {"containers": []},
+    "status": {
+        "phase": "Pending",
+        "containerStatuses": [
+            {"name": "base", "image": "x:1", "state": {"waiting": {"reason": "ErrImagePull", "message": "no"}}}
+        ],
+    },
+}
+
+
+class Story:
+    """A cluster that tells one thing at each look, and a clock that the story moves."""
+
+    def __init__(self, *tellings: Any) -> None:
+        self.tellings = list(tellings)
+        self.now = 0.0
+
+    def namespace(self, _: str) -> Namespace:
+        telling = self.tellings.pop(0)
+        if isinstance(telling, Exception):
+            raise telling
+        return Namespace(pods=telling)
+
+    def log(self, *_: str) -> str:
+        return ""
+
+
+def looks(story: Story, seconds: float) -> list[str | None]:
+    watch = Watch(cast(Cluster, story), ["airflow"], Diagnosis("local", "git://x", "local"), lambda: story.now)
+    found = []
+    while story.tellings:
+        found.append(watch())
+        story.now += seconds
+    return found
+
+
+def test_a_problem_that_lasts_is_told_once_its_patience_is_over() -> None:
+    found = looks(Story([], [ILL], [ILL], [ILL]), seconds=10)
+    assert found[:3] == [None] * 3
+    assert str(found[3]).startswith("pod it: the image x:1 cannot be pulled")
+
+
+def test_a_problem_that_goes_away_begins_anew() -> None:
+    assert looks(Story([], [ILL], [ILL], [], [ILL], [ILL]), seconds=10) == [None] * 6
+
+
+def test_what_was_wrong_before_has_a_minute_to_be_corrected() -> None:
+    found = looks(Story(*[[ILL]] * 7), seconds=10)
+    assert found[:6] == [None] * 6
+    assert found[6] is not None
+
+
+def test_a_cluster_that_is_silent_for_half_a_minute_is_told() -> None:
+    gone = OperationError("the cluster x does not answer: start it")
+    assert looks(Story([], gone, gone, gone, gone), seconds=10)[-1] == (
+        "deployment: the cluster x does not answer: start it"
+    )
+    assert looks(Story(gone, [], gone, []), seconds=20) == [None] * 4
