@@ -1,9 +1,80 @@
+"""A cluster, and Airflow on it."""
+
 import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from infra.airflow.chart import cached_archive
+from infra.plan.resources import Recording
+from infra.settings.loading import REPOSITORY
+
+from .airflow_client import Airflow
+from .stack import NAMESPACE, PLATFORM_NAMESPACE, deploy, get, push, recorded, wait_until
+
+DAGS = Path(__file__).parent / "dags"
+# Each needs what those before it have proven, and the last but one takes everything away.
+ORDER = ("admission", "serving_rollout", "airflow", "disturbances", "uninstall", "engine")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if not os.environ.get("KUBECONFIG"):
+    items.sort(key=lambda item: ORDER.index(item.path.stem.removeprefix("test_")))
+    reasons = {
+        "KUBECONFIG names no cluster": not os.environ.get("KUBECONFIG"),
+        f"the chart is not in the cache: {cached_archive()}": not cached_archive().exists(),
+        "helm is not on PATH": not shutil.which("helm"),
+    }
+    if reason := next((reason for reason, holds in reasons.items() if holds), None):
         for item in items:
-            item.add_marker(pytest.mark.skip(reason="KUBECONFIG names no cluster"))
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def recording() -> Recording:
+    return recorded()
+
+
+@pytest.fixture(scope="session")
+def deployed(recording: Recording, clone: Path) -> Recording:
+    """Deploy the stack, push the DAGs, and wait until everything is ready."""
+    deploy(recording)
+    wait_until(lambda: ready(PLATFORM_NAMESPACE), "the platform")
+    push(clone, {})
+    wait_until(lambda: ready(NAMESPACE), "Airflow", seconds=600)
+    return recording
+
+
+def ready(namespace: str) -> bool:
+    """Say whether every workload of a namespace runs in its newest form, and in no other."""
+    items = get("deployments,statefulsets", namespace=namespace)["items"]
+    return bool(items) and all(
+        item["status"].get(count, 0) == item["spec"]["replicas"]
+        and item["status"]["observedGeneration"] == item["metadata"]["generation"]
+        for item in items
+        for count in ("replicas", "readyReplicas", "updatedReplicas")
+    )
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a repository with the working tree's DAGs, and those of these tests."""
+    folder = tmp_path_factory.mktemp("clone")
+    copy_dags(folder)
+    return folder
+
+
+def copy_dags(folder: Path) -> None:
+    """Make a repository of the working tree's DAGs and those of these tests."""
+    subprocess.run(["git", "init", "--quiet", "--initial-branch", "main", str(folder)], check=True)
+    for source in (REPOSITORY / "dags", DAGS):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, folder / "dags", dirs_exist_ok=True, ignore=ignored)
+
+
+@pytest.fixture(scope="session")
+def airflow(deployed: Recording) -> Iterator[Airflow]:
+    with Airflow() as client:
+        yield client

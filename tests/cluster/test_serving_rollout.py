@@ -39,7 +39,7 @@ HTTPServer(("0.0.0.0", int(os.environ["SERVING_PORT"])), Handler).serve_forever(
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Build the image with buildah and bring it onto the node with the command in TEST_LOAD_IMAGE."""
+    """Build the image with buildah and bring it onto the node with the command in IMAGE_LOAD."""
     folder: Path = tmp_path_factory.mktemp("image")
     (folder / "server.py").write_text(SERVER)
     (folder / "Dockerfile").write_text(
@@ -48,7 +48,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     local = "localhost/serving-rollout-test"
     environment = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
     subprocess.run(["buildah", "build", "-q", "-t", local, str(folder)], check=True, env=environment)
-    subprocess.run([*os.environ["TEST_LOAD_IMAGE"].split(), local, IMAGE], check=True)
+    subprocess.run([*os.environ["IMAGE_LOAD"].split(), local, IMAGE], check=True)
     return IMAGE
 
 

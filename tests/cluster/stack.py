@@ -1,0 +1,107 @@
+"""The stack `local` on the cluster at hand, without Pulumi's engine: what the program registers, applied as it is.
+
+The chart is installed by Helm with the values that the program gives it.
+"""
+
+import json
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infra.plan.manifests import CHART_TYPE, Object, own_objects
+from infra.plan.recording import record
+from infra.plan.resources import Recording
+
+STACK = "local"
+NAMESPACE, PLATFORM_NAMESPACE = "airflow", "airflow-platform"
+BRANCH = "local"
+FIRST = ("Namespace", "PriorityClass", "CustomResourceDefinition")
+PATIENCE_SECONDS = 300
+
+
+def kubectl(*arguments: str, stdin: str | None = None) -> str:
+    done = subprocess.run(["kubectl", *arguments], input=stdin, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"kubectl {' '.join(arguments)}: {done.stderr[-2000:]}"
+    return done.stdout
+
+
+def get(kind: str, *arguments: str, namespace: str = NAMESPACE) -> Any:
+    return json.loads(kubectl("get", kind, "-n", namespace, "-o", "json", *arguments))
+
+
+def apply(objects: Iterable[Object], *arguments: str) -> None:
+    text = yaml.safe_dump_all(objects)
+    kubectl("apply", "--server-side", "--force-conflicts", *arguments, "-f", "-", stdin=text)
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """Return the first true answer."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, f"after {seconds:.0f} s still waiting for {what}"
+        time.sleep(0.5)
+    return answer
+
+
+def recorded() -> Recording:
+    return record(STACK, reveal=True)
+
+
+def deploy(recording: Recording, changes: tuple[str, ...] = ()) -> None:
+    """Bring the cluster to what the program says; `changes` are further values, as Helm's --set takes them."""
+    objects = own_objects(recording)
+    apply(item for item in objects if item["kind"] in FIRST)
+    apply(item for item in objects if item["kind"] not in FIRST)
+    for chart in recording.of_type(CHART_TYPE):
+        install(chart.inputs, changes)
+
+
+def install(chart: Any, changes: tuple[str, ...]) -> None:
+    # A Job cannot be changed: Pulumi replaces it, Helm would stop at it.
+    kubectl("delete", "job", "--selector", "heritage=Helm", "-n", chart["namespace"], "--ignore-not-found")
+    command = ["helm", "upgrade", "--install", chart["name"], chart["chart"], "--namespace", chart["namespace"]]
+    settings = [argument for change in changes for argument in ("--set", change)]
+    subprocess.run(
+        [*command, "--values", "-", *settings],
+        input=json.dumps(chart["values"]),
+        text=True,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def uninstall(recording: Recording) -> None:
+    """Take everything away again, as far as the objects' own names lead."""
+    for chart in recording.of_type(CHART_TYPE):
+        name, namespace = chart.inputs["name"], chart.inputs["namespace"]
+        subprocess.run(["helm", "uninstall", name, "--namespace", namespace, "--wait"], check=True)
+    text = yaml.safe_dump_all(own_objects(recording))
+    kubectl("delete", "--ignore-not-found", "--wait", "-f", "-", stdin=text)
+
+
+def load(image: str, other: str) -> None:
+    """Bring an image that was built here onto the node under another name, as `make images` does."""
+    subprocess.run([*shlex.split(os.environ["IMAGE_LOAD"]), image, other], check=True)
+
+
+def push(folder: Path, dags: dict[str, str]) -> str:
+    """Push the repository's DAGs and further files under dags/ to the cluster's Git server; return the commit."""
+    for name, text in dags.items():
+        (folder / "dags" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "dags" / name).write_text(text)
+    git = ["git", "-C", str(folder), "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    subprocess.run([*git, "add", "--all"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "--message", "test"], check=True)
+    remote = f"ext::kubectl exec -i -n {PLATFORM_NAMESPACE} git-0 -c git -- %S /git/dags.git"
+    subprocess.run(
+        [*git, "-c", "protocol.ext.allow=always", "push", "--quiet", "--force", remote, f"HEAD:refs/heads/{BRANCH}"],
+        check=True,
+        env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+    )
+    return subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()

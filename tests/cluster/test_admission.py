@@ -1,0 +1,101 @@
+"""The API server's own judgement of every object of every stack, in namespaces that enforce `restricted`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.plan.manifests import Object, objects, pods
+from infra.plan.recording import record
+from infra.settings.loading import REPOSITORY
+
+from .stack import apply, kubectl
+
+STACKS = sorted(path.name.split(".")[1] for path in REPOSITORY.glob("Pulumi.*.yaml"))
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+# Made by EKS Auto Mode where a stack's node pools are; here their schema admits anything.
+CUSTOM_KINDS = {
+    "nodepools.karpenter.sh": ("karpenter.sh", "v1", "NodePool"),
+    "nodeclasses.eks.amazonaws.com": ("eks.amazonaws.com", "v1", "NodeClass"),
+}
+
+
+def namespace(name: str) -> Object:
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
+
+
+def custom_resource_definition(name: str, group: str, version: str, kind: str) -> Object:
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    names = {"kind": kind, "plural": name.partition(".")[0], "singular": kind.lower(), "listKind": f"{kind}List"}
+    versions = [{"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}]
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": name},
+        "spec": {"group": group, "scope": "Cluster", "names": names, "versions": versions},
+    }
+
+
+@pytest.fixture(scope="module")
+def kinds() -> Iterator[None]:
+    definitions = [custom_resource_definition(name, *rest) for name, rest in CUSTOM_KINDS.items()]
+    apply(definitions)
+    kubectl("wait", "--for=condition=Established", *(f"crd/{name}" for name in CUSTOM_KINDS))
+    yield
+    kubectl("delete", "-f", "-", stdin=yaml.safe_dump_all(definitions))
+
+
+@pytest.fixture(scope="module", params=STACKS)
+def stack_objects(request: pytest.FixtureRequest, kinds: None) -> Iterator[list[Object]]:
+    """Return the objects of a stack, in namespaces of the test's own that are there for real."""
+    found = objects(record(request.param, reveal=True))
+    own = {item["metadata"]["name"]: f"{request.param}-{item['metadata']['name']}" for item in found
+           if item["kind"] == "Namespace"}  # fmt: skip
+    apply(namespace(name) for name in own.values())
+    yield [moved(item, own) for item in found]
+    kubectl("delete", "namespace", *own.values())
+
+
+def moved(item: Object, namespaces: dict[str, str]) -> Object:
+    metadata = dict(item["metadata"])
+    if item["kind"] == "Namespace":
+        metadata["name"] = namespaces[metadata["name"]]
+    elif "namespace" in metadata:
+        metadata["namespace"] = namespaces[metadata["namespace"]]
+    return {**item, "metadata": metadata}
+
+
+def test_the_api_server_takes_every_object(stack_objects: list[Object]) -> None:
+    apply(stack_objects, "--dry-run=server")
+
+
+def test_pod_security_restricted_takes_every_pod(stack_objects: list[Object]) -> None:
+    apply(every_pod(stack_objects), "--dry-run=server")
+
+
+def every_pod(found: list[Object]) -> Iterator[dict[str, Any]]:
+    """Yield the pods that the objects make, each by itself: a Deployment is taken with whatever pods."""
+    for number, item in enumerate(found):
+        for pod in pods(item):
+            # Priority classes and accounts are looked up when a pod is made, and these are not there yet.
+            spec = {key: value for key, value in pod.items() if key not in ("priorityClassName", "serviceAccountName")}
+            spec["volumes"] = [*spec.get("volumes", []), *claimed(item)]
+            metadata = {"name": f"pod-{number}", "namespace": item["metadata"]["namespace"]}
+            yield {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"restartPolicy": "Never", **spec}}
+
+
+def claimed(item: Object) -> list[dict[str, Any]]:
+    """Return the volumes that a StatefulSet gives to its pods."""
+    return [
+        {"name": claim["metadata"]["name"], "emptyDir": {}}
+        for claim in item.get("spec", {}).get("volumeClaimTemplates", [])
+    ]
+
+
+def test_pod_security_restricted_refuses_a_pod_that_may_be_root(stack_objects: list[Object]) -> None:
+    pod = next(every_pod(stack_objects))
+    pod["spec"]["securityContext"] = {}
+    with pytest.raises(AssertionError, match="violates PodSecurity"):
+        apply([pod], "--dry-run=server")

@@ -1,0 +1,166 @@
+"""Airflow on the cluster, used as people use it."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from infra.airflow.network_policies import METRICS_PORT
+from ml_common.serving_manifests import NAME as SERVING
+
+from .airflow_client import Airflow, ForwardedPort
+from .stack import NAMESPACE, get, kubectl, push, wait_until
+
+BROKEN = "from airflow.sdk import dag\nimport nothing_of_this_name\n"
+NEW_DAG = """
+from airflow.sdk import dag, task
+
+@dag(dag_id="brand_new", schedule=None, catchup=False)
+def brand_new():
+    @task
+    def answer():
+        return 42
+    answer()
+
+brand_new()
+"""
+# What the SDK puts in place of an address, so that a task's own use of the database fails with a clear word.
+NO_DATABASE = "airflow-db-not-allowed"
+
+
+def test_the_user_interface_answers(airflow: Airflow) -> None:
+    assert "<title>Airflow</title>" in httpx.get(airflow.url, follow_redirects=True).text
+    health = airflow.get("monitor/health")
+    assert {name: part["status"] for name, part in health.items()} == dict.fromkeys(
+        ("metadatabase", "scheduler", "triggerer", "dag_processor"), "healthy"
+    )
+
+
+def test_the_dags_of_the_branch_are_listed(airflow: Airflow) -> None:
+    wait_until(lambda: airflow.dags() >= {"image_classifier", "quick", "patient", "intruder"}, "the DAGs")
+    assert airflow.import_errors() == {}
+
+
+def test_the_image_classifier_runs_with_each_task_in_a_pod_of_its_own(airflow: Airflow) -> None:
+    """From images to a served model; the images of handwritten digits come from scikit-learn."""
+    store_digits()
+    run = airflow.trigger("image_classifier")
+    assert airflow.finish("image_classifier", run, seconds=1500) == "success"
+    tasks = airflow.tasks("image_classifier", run)
+    assert {task["state"] for task in tasks} == {"success"}
+    hosts = [task["hostname"] for task in tasks]
+    assert len(set(hosts)) == len(hosts) == 9
+
+
+def store_digits() -> None:
+    """Fill the data bucket as `make up` does, from a pod with the keys of tasks."""
+    kubectl("delete", "pod", "digits", "-n", NAMESPACE, "--ignore-not-found")
+    template = get("configmap", "airflow-config")["data"]["pod_template_file.yaml"]
+    images = get("deployment", "airflow-scheduler")["spec"]["template"]["spec"]["containers"][0]["env"]
+    image = next(variable["value"] for variable in images if variable["name"] == "ML_IMAGE")
+    pod = json.loads(kubectl("create", "--dry-run=client", "-o", "json", "-f", "-", stdin=template))
+    pod["metadata"] = {"name": "digits", "labels": pod["metadata"]["labels"]}
+    pod["spec"]["containers"][0] |= {"image": image, "command": ["python", "-c", DIGITS]}
+    kubectl("create", "-n", NAMESPACE, "-f", "-", stdin=json.dumps(pod))
+    wait_until(lambda: get("pod", "digits")["status"]["phase"] in ("Succeeded", "Failed"), "the images")
+    assert get("pod", "digits")["status"]["phase"] == "Succeeded", kubectl("logs", "digits", "-n", NAMESPACE)
+    kubectl("delete", "pod", "digits", "-n", NAMESPACE)
+
+
+DIGITS = """
+import io, os
+from concurrent.futures import ThreadPoolExecutor
+import boto3
+from PIL import Image
+from sklearn.datasets import load_digits
+
+digits, s3 = load_digits(), boto3.client("s3")
+
+def store(number):
+    data = io.BytesIO()
+    Image.fromarray((digits.images[number] * 15.9).astype("uint8")).save(data, "PNG")
+    key = f"images/digits/{digits.target[number]}/{number:04}.png"
+    s3.put_object(Bucket=os.environ["DATA_BUCKET"], Key=key, Body=data.getvalue())
+
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(store, range(len(digits.images))))
+"""
+
+
+def test_the_model_that_was_deployed_answers_over_its_service(airflow: Airflow) -> None:
+    with ForwardedPort(SERVING, 80) as url:
+        assert httpx.get(f"{url}/healthz", timeout=30).status_code == 200
+
+
+def test_the_log_of_a_task_whose_pod_is_gone_is_shown(airflow: Airflow) -> None:
+    run = airflow.trigger("intruder")
+    assert airflow.finish("intruder", run, seconds=180) == "success"
+    pod = airflow.tasks("intruder", run)[0]["hostname"]
+    wait_until(lambda: pod not in [item["metadata"]["name"] for item in get("pods")["items"]], "the pod's end")
+    assert "s3://airflow-logs/airflow/dag_id=intruder/" in airflow.log("intruder", run, "look")
+
+
+def test_a_task_sees_nothing_that_is_airflows_own(airflow: Airflow) -> None:
+    run = airflow.trigger("intruder")
+    assert airflow.finish("intruder", run, seconds=180) == "success"
+    found = airflow.get(f"dags/intruder/dagRuns/{run}/taskInstances/look/xcomEntries/return_value")["value"]
+    assert all(NO_DATABASE in address for address in found["secrets"].values()), sorted(found["secrets"])
+    assert (found["token"], found["written"], found["database"], found["user"]) == (False, False, False, 50000)
+    for key in ("sql_alchemy_conn", "fernet_key", "jwt_secret", "postgresql://"):
+        assert key not in found["settings"]
+
+
+@pytest.mark.parametrize("account", ["airflow-task", "airflow-deploy", "airflow-scheduler", "airflow-api-server"])
+def test_no_account_may_read_secrets(airflow: Airflow, account: str) -> None:
+    assert not may(account, "list", "secrets")
+
+
+def test_the_scheduler_may_make_pods_and_a_task_may_not(airflow: Airflow) -> None:
+    assert may("airflow-scheduler", "create", "pods")
+    assert not may("airflow-task", "create", "pods")
+
+
+def may(account: str, verb: str, resource: str) -> bool:
+    """Ask the API server what an account is allowed to do in Airflow's namespace."""
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": f"system:serviceaccount:{NAMESPACE}:{account}",
+            "resourceAttributes": {"namespace": NAMESPACE, "verb": verb, "resource": resource},
+        },
+    }
+    answer = json.loads(kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(review)))
+    return bool(answer["status"]["allowed"])
+
+
+def test_a_pushed_dag_is_listed_and_runs(airflow: Airflow, clone: Path) -> None:
+    push(clone, {"brand_new/brand_new_dag.py": NEW_DAG})
+    wait_until(lambda: "brand_new" in airflow.dags(), "the new DAG", seconds=60)
+    assert airflow.finish("brand_new", airflow.trigger("brand_new"), seconds=180) == "success"
+
+
+def test_a_broken_file_is_reported_and_leaves_the_other_dags_running(airflow: Airflow, clone: Path) -> None:
+    push(clone, {"broken/broken_dag.py": BROKEN})
+    errors = wait_until(airflow.import_errors, "the report of the broken file", seconds=60)
+    assert "No module named 'nothing_of_this_name'" in errors["broken/broken_dag.py"]
+    assert airflow.finish("quick", airflow.trigger("quick"), seconds=180) == "success"
+    push(clone, {"broken/broken_dag.py": ""})
+    wait_until(lambda: not airflow.import_errors(), "the report's end", seconds=60)
+
+
+def test_the_commit_that_runs_is_shown(airflow: Airflow, clone: Path) -> None:
+    commit = push(clone, {"brand_new/brand_new_dag.py": NEW_DAG.replace("42", "43")})
+
+    def shown() -> bool:
+        versions = airflow.get("dags/brand_new/dagVersions")["dag_versions"]
+        return commit in [version["bundle_version"] for version in versions]
+
+    wait_until(shown, "the commit", seconds=60)
+
+
+def test_metrics_are_there_for_prometheus(airflow: Airflow) -> None:
+    with ForwardedPort("airflow-statsd", METRICS_PORT) as url:
+        text = httpx.get(f"{url}/metrics").text
+    assert "airflow_scheduler_heartbeat" in text

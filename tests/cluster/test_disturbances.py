@@ -1,0 +1,67 @@
+"""What goes wrong in a cluster, and that nothing is lost by it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from infra.plan.resources import Recording
+
+from .airflow_client import Airflow
+from .conftest import ready
+from .stack import NAMESPACE, PLATFORM_NAMESPACE, deploy, get, kubectl, load, wait_until
+
+RUN_SECONDS = 600
+
+
+@pytest.fixture
+def patient(airflow: Airflow) -> Iterator[str]:
+    """Return a run whose first task runs in a pod at this moment; it must end green, whatever is done to it."""
+    run = airflow.trigger("patient")
+    wait_until(lambda: state(airflow, run, "wait") == "running", "the task")
+    yield run
+    assert airflow.finish("patient", run, RUN_SECONDS) == "success"
+    wait_until(lambda: ready(NAMESPACE), "Airflow")
+
+
+def state(airflow: Airflow, run: str, task_id: str) -> str:
+    return str(next(task["state"] for task in airflow.tasks("patient", run) if task["task_id"] == task_id))
+
+
+def pods(component: str) -> list[str]:
+    items = get("pods", "--selector", f"component={component}")["items"]
+    return [item["metadata"]["name"] for item in items if not item["metadata"].get("deletionTimestamp")]
+
+
+def test_a_run_survives_the_loss_of_the_scheduler(airflow: Airflow, patient: str) -> None:
+    kubectl("delete", "pod", "-n", NAMESPACE, "--grace-period=0", "--force", *pods("scheduler"))
+
+
+def test_a_run_survives_the_loss_of_its_tasks_pod(airflow: Airflow, patient: str) -> None:
+    kubectl("delete", "pod", "-n", NAMESPACE, "--grace-period=0", "--force", *pods("worker"))
+    wait_until(
+        lambda: any(task["try_number"] > 1 for task in airflow.tasks("patient", patient)), "another try", RUN_SECONDS
+    )
+
+
+def test_a_run_survives_the_loss_of_the_git_server(airflow: Airflow, patient: str) -> None:
+    kubectl("scale", "statefulset/git", "--replicas=0", "-n", PLATFORM_NAMESPACE)
+    try:
+        wait_until(lambda: state(airflow, patient, "wait") == "success", "the first task", RUN_SECONDS)
+        assert airflow.dags() >= {"image_classifier", "patient"}
+    finally:
+        kubectl("scale", "statefulset/git", "--replicas=1", "-n", PLATFORM_NAMESPACE)
+
+
+def test_a_run_survives_an_upgrade_to_another_image(airflow: Airflow, patient: str, deployed: Recording) -> None:
+    image = get("deployment", "airflow-scheduler")["spec"]["template"]["spec"]["containers"][0]["image"]
+    repository, _, tag = image.rpartition(":")
+    # The same image under another name: what is proven is the exchange of every pod.
+    other = f"{tag}-next"
+    load(image, f"{repository}:{other}")
+    deploy(deployed, tuple(f"images.{name}.tag={other}" for name in ("airflow", "pod_template")))
+    wait_until(lambda: ready(NAMESPACE), "the upgrade", RUN_SECONDS)
+    for component in ("scheduler", "api-server", "dag-processor", "triggerer"):
+        names = pods(component)
+        assert names
+        images = {get("pod", name)["spec"]["containers"][0]["image"] for name in names}
+        assert images == {f"{repository}:{other}"}, component
