@@ -141,7 +141,7 @@ def create_database() -> None:
     }
     kubectl("apply", "-f", "-", stdin=json.dumps(policy))
     for statement in (f"CREATE ROLE bench LOGIN PASSWORD '{PASSWORD}'", "CREATE DATABASE bench OWNER bench"):
-        psql = 'PGPASSWORD="$POSTGRES_PASSWORD" psql --host localhost --username "$POSTGRES_USER" --dbname postgres'
+        psql = 'PGPASSWORD="$POSTGRES_PASSWORD" psql --host localhost --username postgres'
         kubectl("exec", "-i", "-n", PLATFORM_NAMESPACE, "postgres-0", "--", "sh", "-c", psql, stdin=f"{statement};")
 
 

@@ -57,6 +57,7 @@ class NodePools(pulumi.ComponentResource):
         self._kubernetes_opts = pulumi.ResourceOptions.merge(
             self._child_opts, pulumi.ResourceOptions(provider=cluster.provider, depends_on=access)
         )
+        self._enforce_network_policies()
         self._create_pool("cpu", settings.cpu)
         if settings.gpu:
             self._create_pool("gpu", settings.gpu)
@@ -96,6 +97,16 @@ class NodePools(pulumi.ComponentResource):
             opts=self._child_opts,
         )
         return role.name, [*attachments, association]
+
+    def _enforce_network_policies(self) -> None:
+        # Without it the cluster takes NetworkPolicies and does nothing about them, whatever a NodeClass says:
+        # https://docs.aws.amazon.com/eks/latest/userguide/auto-net-pol.html
+        kubernetes.core.v1.ConfigMap(
+            "network-policy-controller",
+            metadata=ObjectMetaArgs(name="amazon-vpc-cni", namespace="kube-system"),
+            data={"enable-network-policy-controller": "true"},
+            opts=self._kubernetes_opts,
+        )
 
     def _create_pool(self, name: str, settings: NodePoolSettings) -> None:
         spec = pulumi.Output.all(
@@ -148,6 +159,8 @@ def node_class_spec(
         "subnetSelectorTerms": [{"id": subnet_id} for subnet_id in subnet_ids],
         "securityGroupSelectorTerms": [{"id": security_group_id}],
         "ephemeralStorage": disk,
+        # What no policy selects may do anything.
+        "networkPolicy": "DefaultAllow",
         "tags": dict(tags),
     }
 

@@ -24,7 +24,8 @@ START_REASONS = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
 HARMLESS_RESTARTS = 2
 
 # The names that the chart gives to git-sync, which say what their logs mean.
-GIT_SYNC = ("git-sync", "git-sync-init")
+GIT_SYNC_FIRST = "git-sync-init"
+GIT_SYNC = ("git-sync", GIT_SYNC_FIRST)
 MIGRATION = "run-airflow-migrations"
 
 CONTROLLERS = ("ReplicaSet", "StatefulSet", "Job")
@@ -155,11 +156,18 @@ class Diagnosis:
         if waiting.get("reason") == "CreateContainerConfigError":
             sentence = self._of_missing_object(waiting.get("message", ""))
             return Problem(f"pod {_name(pod)}", sentence, START_SECONDS)
+        if container["name"] == GIT_SYNC_FIRST and "running" in container.get("state", {}):
+            return self._of_first_checkout(pod, log)
         ended = _failure(container)
         if ended is None:
             return None
         text = log(_name(pod), container["name"])
         return Problem(f"pod {_name(pod)}", self._of_failure(pod, container["name"], ended, text), CRASH_SECONDS)
+
+    def _of_first_checkout(self, pod: Object, log: Log) -> Problem | None:
+        """Return what keeps git-sync from the first checkout: it tries until it has one, and never ends in an error."""
+        problem = self.git_problem(log(_name(pod), GIT_SYNC_FIRST))
+        return Problem(f"pod {_name(pod)}", problem, START_SECONDS) if problem else None
 
     def _of_failure(self, pod: Object, container: str, ended: Object, text: str) -> str:
         if container in GIT_SYNC and (problem := self.git_problem(text)):

@@ -63,7 +63,7 @@ def moved(item: Object, namespaces: dict[str, str]) -> Object:
     if item["kind"] == "Namespace":
         metadata["name"] = namespaces[metadata["name"]]
     elif "namespace" in metadata:
-        metadata["namespace"] = namespaces[metadata["namespace"]]
+        metadata["namespace"] = namespaces.get(metadata["namespace"], metadata["namespace"])
     return {**item, "metadata": metadata}
 
 

@@ -26,7 +26,8 @@ def test_every_object_lies_in_a_namespace_of_the_stack(objects: Objects) -> None
     namespaces = {item["metadata"]["name"] for item in objects if item["kind"] == "Namespace"}
     for item in objects:
         if item["kind"] not in CLUSTER_WIDE:
-            assert item["metadata"]["namespace"] in namespaces - {"default"}, item["metadata"]["name"]
+            assert item["metadata"]["namespace"] in {*namespaces, "kube-system"}, item["metadata"]["name"]
+    assert "default" not in namespaces
 
 
 def test_every_namespace_enforces_the_restricted_pod_security(objects: Objects) -> None:

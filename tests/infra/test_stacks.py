@@ -146,6 +146,14 @@ def test_the_database_is_reached_from_the_cluster_alone_and_by_tls(recording: Re
     assert database.inputs["engineVersion"] == "17"
 
 
+def test_network_policies_are_enforced(recording: Recording) -> None:
+    maps = {item.inputs["metadata"]["name"]: item.inputs for item in recording.of_type("kubernetes:core/v1:ConfigMap")
+            if item.inputs["metadata"].get("namespace") == "kube-system"}  # fmt: skip
+    assert maps["amazon-vpc-cni"]["data"] == {"enable-network-policy-controller": "true"}
+    for node_class in recording.of_type("kubernetes:eks.amazonaws.com/v1:NodeClass"):
+        assert node_class.inputs["spec"]["networkPolicy"] == "DefaultAllow"
+
+
 def test_database_nodes_and_cluster_are_in_private_subnets_alone(recording: Recording, settings: Settings) -> None:
     private = {
         f"subnet-{subnet.name}" for subnet in recording.of_type("aws:ec2/subnet:Subnet") if "private" in subnet.name

@@ -112,6 +112,18 @@ GIT_LOGS = [
 ]
 
 
+def test_a_first_checkout_that_is_tried_again_and_again_is_told() -> None:
+    trying = pod(initContainerStatuses=[container("git-sync-init", state={"running": {}})])
+    told = only(Namespace([trying]), "git@example.com: Permission denied (publickey).")
+    assert f"{REPOSITORY} does not accept the SSH key" in told
+    assert sentences(Namespace([trying]), "cloning") == []
+
+
+def test_an_old_error_of_a_git_sync_that_runs_is_no_problem() -> None:
+    running = pod(phase="Running", containerStatuses=[container("git-sync", state={"running": {}})])
+    assert sentences(Namespace([running]), "fatal: unable to connect to git.example.com") == []
+
+
 @pytest.mark.parametrize("name", ["git-sync", "git-sync-init"])
 @pytest.mark.parametrize(("log", "meaning"), GIT_LOGS)
 def test_what_git_says_is_told_as_what_to_do(log: str, meaning: str, name: str) -> None:
