@@ -57,7 +57,7 @@ class Airflow(pulumi.ComponentResource):
             name=RELEASE,
             namespace=platform.namespace,
             chart=str(chart.archive()),
-            values=with_platform(values, platform),
+            values=with_platform(values, platform, tasks),
             opts=pulumi.ResourceOptions.merge(child_opts, pulumi.ResourceOptions(depends_on=surroundings)),
         )
         self.outputs = {"airflow_admin_secret": ADMIN_SECRET, "airflow_service": f"{RELEASE}-api-server"}

@@ -11,6 +11,7 @@ from infra.airflow.chart import schema
 from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
 from infra.airflow.validation import check
 from infra.airflow_platform import LOGS_PREFIX, Component, DagSource, Platform
+from infra.settings import TaskSettings
 
 # What `make dags-key` makes where the repository is private.
 DAGS_SECRET = "dags-git"  # noqa: S105
@@ -33,8 +34,8 @@ def checked_values(stack: str) -> Values:
     return helm_values.stack_values(stack)
 
 
-def with_platform(values: Values, platform: Platform) -> Values:
-    """Return the values with everything that a platform gives."""
+def with_platform(values: Values, platform: Platform, tasks: TaskSettings) -> Values:
+    """Return the values with everything that a platform and the settings give."""
     additions: Values = {}
     for part in (
         images(platform.images["airflow"]),
@@ -43,6 +44,7 @@ def with_platform(values: Values, platform: Platform) -> Values:
         environment(platform),
         git_sync(platform.dags),
         waiting(platform.images["airflow"], values),
+        parallelism(tasks, values),
         {"podTemplate": helm_values.pod_template()},
     ):
         additions = helm_values.merged(additions, part)
@@ -136,6 +138,12 @@ def git_sync(dags: DagSource) -> Values:
         "dags": {"gitSync": source | access[dags.credentials]},
         "dagProcessor": {"dagBundleConfigList": [bundle]},
     }
+
+
+def parallelism(tasks: TaskSettings, values: Values) -> Values:
+    """Start no more tasks at a time than the quota admits pods: the others wait where no timeout runs."""
+    schedulers = values["scheduler"].get("replicas", 1)
+    return {"config": {"core": {"parallelism": max(1, tasks.max_pods // schedulers)}}}
 
 
 def waiting(image: pulumi.Output[str], values: Values) -> Values:

@@ -1,5 +1,6 @@
 """What holds for every object of every stack."""
 
+import configparser
 import re
 from collections.abc import Iterator
 
@@ -81,6 +82,15 @@ def test_the_quota_counts_tasks_alone(objects: Objects) -> None:
         {"scopeName": "PriorityClass", "operator": "In", "values": ["airflow-task"]}
     ]
     assert set(quota["spec"]["hard"]) == {"pods", "requests.cpu", "requests.memory"}
+
+
+def test_no_more_tasks_start_than_the_quota_admits_pods(objects: Objects) -> None:
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read_string(of_kind(objects, "ConfigMap")["airflow-config"]["data"]["airflow.cfg"])
+    schedulers = of_kind(objects, "Deployment")["airflow-scheduler"]["spec"]["replicas"]
+    pods = int(of_kind(objects, "ResourceQuota")["tasks"]["spec"]["hard"]["pods"])
+    assert 0 < schedulers * settings.getint("core", "parallelism") <= pods
+    assert settings.getint("kubernetes_executor", "task_publish_max_retries") == -1
 
 
 def test_prod_has_two_of_what_people_wait_for_in_different_zones(objects: Objects) -> None:
