@@ -66,4 +66,6 @@ def test_airflow_knows_every_option_of_the_values(option: str) -> None:
 
 
 def test_a_fernet_key_is_32_bytes_in_the_alphabet_of_addresses() -> None:
-    assert Fernet(fernet_key("+/" * 21 + "8="))
+    key = fernet_key("+/" * 21 + "8=")
+    assert key == "-_" * 21 + "8="
+    assert Fernet(key)
