@@ -21,7 +21,7 @@ from infra.plan.resources import Recording
 STACK = "local"
 NAMESPACE, PLATFORM_NAMESPACE = "airflow", "airflow-platform"
 BRANCH = "local"
-FIRST = ("Namespace", "PriorityClass", "CustomResourceDefinition")
+FIRST = ("Namespace", "PriorityClass")
 PATIENCE_SECONDS = 300
 
 
