@@ -24,6 +24,7 @@ from infra.laptop.errors import LaptopError
 from infra.laptop.home import Home, write_atomically
 
 STOP_SECONDS = 20.0
+ANSWER_SECONDS = 5.0  # a server that is busy on few cores still answers within them
 LOG_LINES_IN_ERROR = 15
 LOG_BYTES = 20 * 2**20  # a larger log is put aside when its service starts
 LOOPBACK = "127.0.0.1"
@@ -97,6 +98,15 @@ class Record:
             except (OSError, psutil.Error):  # it ended meanwhile
                 continue
         return found
+
+    def listens_on(self, port: int) -> bool:
+        """Say whether the leader itself, and not another that shares the port, takes connections on it."""
+        leader = self.leader()
+        try:
+            sockets = leader.net_connections("tcp") if leader else []
+        except psutil.Error:  # it ended meanwhile
+            return False
+        return any(each.laddr.port == port and each.status == psutil.CONN_LISTEN for each in sockets)
 
 
 def records(home: Home) -> dict[str, Record]:
@@ -253,6 +263,6 @@ def log_tail(home: Home, name: str) -> str:
 def answers(address: str) -> bool:
     """Say whether a web server answers at this address, and with success."""
     try:
-        return httpx.get(address, timeout=2).status_code == 200
+        return httpx.get(address, timeout=ANSWER_SECONDS).status_code == 200
     except httpx.TransportError:
         return False

@@ -1,6 +1,7 @@
 """The model server as a process, replaced without a gap when another model is rolled out."""
 
 import sys
+from dataclasses import replace
 
 import httpx
 
@@ -47,13 +48,15 @@ def roll_out(home: Home, ports: dict[str, int], version: str) -> None:
     Raises:
         LaptopError: The new process did not answer; the old one keeps serving.
     """
-    wanted = service(home, ports, version)
+    wanted, port = service(home, ports, version), ports["serving"]
     processes.stop(home, NEXT)
     if processes.is_running(home, wanted):
         return
     successor = processes.spawn(home, wanted, record_as=NEXT)
     try:
-        processes.wait_for(home, wanted, successor, START_SECONDS)
+        # The old process answers on the same port, and may serve the same version.
+        answering = replace(wanted, healthy=lambda: successor.listens_on(port) and wanted.healthy())
+        processes.wait_for(home, answering, successor, START_SECONDS)
     except BaseException:
         processes.stop(home, NEXT)
         raise
@@ -76,6 +79,6 @@ def champion(ports: dict[str, int]) -> str | None:
 def served_version(ports: dict[str, int]) -> str | None:
     """Return the version that answers, or None when nothing does."""
     try:
-        return str(httpx.get(f"{url(ports)}/healthz", timeout=2).json()["version"])
+        return str(httpx.get(f"{url(ports)}/healthz", timeout=processes.ANSWER_SECONDS).json()["version"])
     except (httpx.TransportError, ValueError, KeyError):
         return None

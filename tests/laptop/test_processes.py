@@ -141,3 +141,20 @@ def test_chosen_ports_are_kept_and_only_a_taken_one_is_chosen_anew(home: Home) -
 def test_commands_on_a_home_in_which_nothing_was_started_say_so(home: Home) -> None:
     with pytest.raises(LaptopError, match=r"nothing was ever started in .*: run `make up`"):
         ports.kept(home)
+
+
+def test_a_process_is_told_from_another_that_shares_its_port(home: Home) -> None:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        other.bind((processes.LOOPBACK, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        record = start(home, service(home))
+        assert not record.listens_on(port)
+        processes.stop(home, "sleeper")
+        program = (
+            "import socket, time; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1); "
+            f"s.bind(('{processes.LOOPBACK}', {port})); s.listen(); print('up', flush=True); time.sleep(300)"
+        )
+        processes.log_file(home, "sleeper").unlink()
+        assert start(home, service(home, (sys.executable, "-c", program))).listens_on(port)
