@@ -10,13 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from infra.airflow_api import AirflowApiError
 from infra.laptop import images, laptop, object_store, processes, serving
 from infra.laptop.errors import LaptopError
 from infra.laptop.home import DEFAULT_HOME, Home
 from infra.laptop.laptop import DAG, Laptop
-from infra.laptop.processes import LOOPBACK
 from infra.laptop.progress import follow
 from infra.laptop.report import Stages, failure, show
+from infra.loopback import LOOPBACK
 
 # Where nobody looks, in a file or a pipe, a table is not squeezed into 80 columns.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
@@ -60,7 +61,7 @@ def main() -> None:
                 logs(home, arguments.service)
             case "roll-out":
                 roll_out(home, arguments.version)
-    except LaptopError as error:
+    except (LaptopError, AirflowApiError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: what was started goes on; `make up` continues, `make down` stops it")

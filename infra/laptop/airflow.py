@@ -15,7 +15,8 @@ from infra.laptop import model_registry
 from infra.laptop.errors import LaptopError
 from infra.laptop.home import REPOSITORY, Home, write_atomically
 from infra.laptop.object_store import BUCKETS, client_environment
-from infra.laptop.processes import LOOPBACK, THREADS, Service, answers, inherited_environment
+from infra.laptop.processes import THREADS, Service, answers, inherited_environment
+from infra.loopback import LOOPBACK
 
 ADMIN = "admin"
 PROGRAM = (sys.executable, "-m", "airflow")

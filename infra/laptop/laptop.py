@@ -9,8 +9,8 @@ from typing import Any
 
 import psutil
 
+from infra.airflow_api import AirflowApi, AirflowApiError
 from infra.laptop import airflow, model_registry, object_store, ports, postgres, processes, serving
-from infra.laptop.airflow_api import AirflowApi
 from infra.laptop.errors import LaptopError
 from infra.laptop.home import Home
 from infra.laptop.processes import Service
@@ -98,8 +98,15 @@ class Laptop:
             self._serve(version, say)
 
     def api(self) -> AirflowApi:
-        """Return a client of Airflow's API, logged in as the administrator."""
-        return AirflowApi(airflow.url(self.ports), airflow.ADMIN, self.home.secrets.admin)
+        """Return a client of Airflow's API, logged in as the administrator.
+
+        Raises:
+            LaptopError: The login was refused.
+        """
+        try:
+            return AirflowApi(airflow.url(self.ports), airflow.ADMIN, self.home.secrets.admin)
+        except AirflowApiError as error:
+            raise LaptopError(f"{error}: run `make down`, then `make up`") from error
 
     def wait_for_dag(self, api: AirflowApi) -> None:
         """Wait until Airflow lists the DAG.

@@ -2,7 +2,8 @@
 
 from infra.laptop.home import REPOSITORY, Home
 from infra.laptop.object_store import BUCKETS, client_environment
-from infra.laptop.processes import LOOPBACK, Service, answers
+from infra.laptop.processes import Service, answers
+from infra.loopback import LOOPBACK
 
 PROGRAM = REPOSITORY / ".venv-mlflow" / "bin" / "mlflow"
 

@@ -9,7 +9,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from infra.laptop.home import Home
-from infra.laptop.processes import LOOPBACK, Service, answers
+from infra.laptop.processes import Service, answers
+from infra.loopback import LOOPBACK
 
 REGION = "us-east-1"
 BUCKETS = {"data": "airflow-data", "artifacts": "airflow-artifacts", "logs": "airflow-logs"}

@@ -16,7 +16,8 @@ from psycopg import sql
 
 from infra.laptop.errors import LaptopError
 from infra.laptop.home import Home
-from infra.laptop.processes import LOOPBACK, Service, as_user
+from infra.laptop.processes import Service, as_user
+from infra.loopback import LOOPBACK
 
 with warnings.catch_warnings():  # on import it looks for a runtime folder that nothing here uses
     warnings.simplefilter("ignore")

@@ -9,7 +9,6 @@ import json
 import os
 import pwd
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -22,12 +21,12 @@ import psutil
 
 from infra.laptop.errors import LaptopError
 from infra.laptop.home import Home, write_atomically
+from infra.loopback import port_is_free
 
 STOP_SECONDS = 20.0
 ANSWER_SECONDS = 5.0  # a server that is busy on few cores still answers within them
 LOG_LINES_IN_ERROR = 15
 LOG_BYTES = 20 * 2**20  # a larger log is put aside when its service starts
-LOOPBACK = "127.0.0.1"
 # torch's waiting threads sleep instead of spinning, which on few cores takes the time of those that work.
 THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 FOREIGN_SETTINGS = ("AIRFLOW_", "AWS_", "MLFLOW_", "PG", "PYTHON", "S3_")
@@ -239,18 +238,6 @@ def free_port(preferred: int, taken: set[int]) -> int:
         if port not in taken and port_is_free(port):
             return port
     raise LaptopError(f"no port between {preferred} and {preferred + 199} is free: stop what listens there")
-
-
-def port_is_free(port: int) -> bool:
-    """Say whether a server could bind the port, on the loopback address and on all addresses alike."""
-    for address in (LOOPBACK, ""):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((address, port))
-            except OSError:
-                return False
-    return True
 
 
 def log_tail(home: Home, name: str) -> str:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from infra.laptop.airflow_api import ACTIVE, AirflowApi, Task
+from infra.airflow_api import ACTIVE, AirflowApi, Task
 
 POLL_SECONDS = 1.0
 ENDED = ("success", "failed", "skipped", "upstream_failed")

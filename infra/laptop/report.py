@@ -9,8 +9,8 @@ from urllib.parse import quote
 from rich.console import Console
 from rich.table import Table
 
+from infra.airflow_api import AirflowApi, Task
 from infra.laptop import airflow, model_registry, object_store, serving
-from infra.laptop.airflow_api import AirflowApi, Task
 from infra.laptop.errors import LaptopError
 from infra.laptop.home import write_atomically
 from infra.laptop.laptop import DAG, Laptop

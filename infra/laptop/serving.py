@@ -8,7 +8,8 @@ import httpx
 from infra.laptop import model_registry, processes
 from infra.laptop.home import REPOSITORY, Home
 from infra.laptop.object_store import BUCKETS, client_environment
-from infra.laptop.processes import LOOPBACK, THREADS, Service
+from infra.laptop.processes import THREADS, Service
+from infra.loopback import LOOPBACK
 
 MODEL = "image_classifier"
 PROGRAM = REPOSITORY / "images" / "serving" / "serving.py"

@@ -7,7 +7,6 @@ import os
 import re
 import selectors
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+from infra.loopback import LOOPBACK, port_is_free
 from infra.operations.cluster import Cluster
 from infra.operations.errors import OperationError
 
-LOOPBACK = "127.0.0.1"
 PATIENCE_SECONDS = 20
 FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")
 
@@ -63,7 +62,7 @@ def forwarded(cluster: Cluster, namespace: str, target: str, port: int, wanted: 
     Raises:
         OperationError: There is no way to the Service.
     """
-    local = wanted if wanted and _is_free(wanted) else 0
+    local = wanted if wanted and port_is_free(wanted) else 0
     with kubectl(cluster) as command:
         process = subprocess.Popen(
             [
@@ -98,13 +97,3 @@ def _forwarded_port(output: IO[bytes], target: str) -> int:
             if not part:
                 break
     raise OperationError(f"{target} cannot be reached ({' '.join(text.split()) or 'no answer'}): see `make status`")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-        return True

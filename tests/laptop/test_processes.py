@@ -12,6 +12,7 @@ from infra.laptop import ports, processes
 from infra.laptop.errors import LaptopError
 from infra.laptop.home import Home
 from infra.laptop.processes import Service
+from infra.loopback import LOOPBACK, port_is_free
 
 SLEEPER = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(300)")
 WITH_CHILD = (
@@ -118,10 +119,10 @@ def test_a_large_log_is_put_aside_when_its_service_starts(home: Home, monkeypatc
 
 def test_a_taken_port_is_passed_over(home: Home) -> None:
     with socket.socket() as taken:
-        taken.bind((processes.LOOPBACK, 0))
+        taken.bind((LOOPBACK, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert not processes.port_is_free(port)
+        assert not port_is_free(port)
         assert processes.free_port(port, taken=set()) > port
 
 
@@ -130,7 +131,7 @@ def test_chosen_ports_are_kept_and_only_a_taken_one_is_chosen_anew(home: Home) -
     assert ports.choose(home) == first
     assert ports.kept(home) == first
     with socket.socket() as taken:
-        taken.bind((processes.LOOPBACK, first["mlflow"]))
+        taken.bind((LOOPBACK, first["mlflow"]))
         taken.listen()
         second = ports.choose(home)
     changed = {name for name in first if first[name] != second[name]}
@@ -146,7 +147,7 @@ def test_commands_on_a_home_in_which_nothing_was_started_say_so(home: Home) -> N
 def test_a_process_is_told_from_another_that_shares_its_port(home: Home) -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        other.bind((processes.LOOPBACK, 0))
+        other.bind((LOOPBACK, 0))
         other.listen()
         port = other.getsockname()[1]
         record = start(home, service(home))
@@ -154,7 +155,7 @@ def test_a_process_is_told_from_another_that_shares_its_port(home: Home) -> None
         processes.stop(home, "sleeper")
         program = (
             "import socket, time; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1); "
-            f"s.bind(('{processes.LOOPBACK}', {port})); s.listen(); print('up', flush=True); time.sleep(300)"
+            f"s.bind(('{LOOPBACK}', {port})); s.listen(); print('up', flush=True); time.sleep(300)"
         )
         processes.log_file(home, "sleeper").unlink()
         assert start(home, service(home, (sys.executable, "-c", program))).listens_on(port)

@@ -1,13 +1,17 @@
-"""The part of Airflow's REST API that `make up` uses."""
+"""The part of Airflow's REST API that commands use."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-from infra.laptop.errors import LaptopError
-
 ACTIVE = ("queued", "running")
+HEALTHY = "healthy"
+TIMEOUT_SECONDS = 30
+
+
+class AirflowApiError(Exception):
+    """Airflow refused what it was asked for: one sentence that says why."""
 
 
 @dataclass(frozen=True)
@@ -27,19 +31,28 @@ class AirflowApi:
         """Log in.
 
         Raises:
-            LaptopError: The login was refused.
+            AirflowApiError: The login was refused.
         """
-        self._client = httpx.Client(base_url=url, timeout=30, transport=httpx.HTTPTransport(retries=3))
+        self._client = httpx.Client(
+            base_url=url, timeout=TIMEOUT_SECONDS, transport=httpx.HTTPTransport(retries=3), trust_env=False
+        )
         answer = self._client.post("/auth/token", json={"username": user, "password": password})
         if answer.status_code != 201:
-            raise LaptopError(
-                f"Airflow refused the login of {user} (HTTP {answer.status_code}): run `make down`, then `make up`"
-            )
+            raise AirflowApiError(f"Airflow refused the login of {user} (HTTP {answer.status_code})")
         self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def unhealthy(self) -> list[str]:
+        """Return which of the database and the components do not work, by Airflow's own account."""
+        health = self._get("/api/v2/monitor/health")
+        return [name for name, part in health.items() if (part or {}).get("status") != HEALTHY]
 
     def has_dag(self, dag: str) -> bool:
         """Say whether Airflow lists the DAG."""
         return self._client.get(f"/api/v2/dags/{dag}").status_code == 200
+
+    def is_paused(self, dag: str) -> bool:
+        """Say whether runs of the DAG stay in the queue."""
+        return bool(self._get(f"/api/v2/dags/{dag}")["is_paused"])
 
     def import_errors(self) -> list[str]:
         """Return what kept DAG files from being imported, one text for each file."""
@@ -55,17 +68,21 @@ class AirflowApi:
         """Start a run with these Params.
 
         Raises:
-            LaptopError: Airflow refused the Params; its own words are in the message.
+            AirflowApiError: Airflow refused the Params; its own words are in the message.
         """
         answer = self._client.post(f"/api/v2/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})
         if answer.status_code == 400:
-            raise LaptopError(f"Airflow refused the parameters: {answer.json()['detail'].splitlines()[0]}")
+            raise AirflowApiError(f"Airflow refused the parameters: {answer.json()['detail'].splitlines()[0]}")
         answer.raise_for_status()
         return dict(answer.json())
 
     def run_state(self, dag: str, run: str) -> str:
         """Return queued, running, success or failed."""
         return str(self._get(f"/api/v2/dags/{dag}/dagRuns/{run}")["state"])
+
+    def give_up(self, dag: str, run: str) -> None:
+        """End a run as failed."""
+        self._client.patch(f"/api/v2/dags/{dag}/dagRuns/{run}", json={"state": "failed"}).raise_for_status()
 
     def tasks(self, dag: str, run: str) -> list[Task]:
         """Return the run's tasks."""
