@@ -7,21 +7,28 @@ import pulumi
 from infra.airflow import Airflow
 from infra.model_registry import ModelRegistry
 from infra.observability import Observability
+from infra.preview.names import is_preview
 from infra.settings import ExistingClusterSettings, load
 
-stack = pulumi.get_stack()
-settings = load(stack, Path(pulumi.get_root_directory()))
-if isinstance(settings, ExistingClusterSettings):
-    from infra.existing_cluster import platform as existing_cluster
+stack, folder = pulumi.get_stack(), Path(pulumi.get_root_directory())
+if is_preview(stack):
+    from infra.preview import platform as preview
 
-    platform, outputs = existing_cluster.create(stack, settings)
+    values, tasks, platform, outputs = preview.create(stack, folder)
 else:
-    from infra.aws import platform as aws
+    settings = load(stack, folder)
+    values, tasks = (stack,), settings.tasks
+    if isinstance(settings, ExistingClusterSettings):
+        from infra.existing_cluster import platform as existing_cluster
 
-    platform, outputs = aws.create(stack, settings)
+        platform, outputs = existing_cluster.create(stack, settings)
+    else:
+        from infra.aws import platform as aws
+
+        platform, outputs = aws.create(stack, settings)
+    Observability("observability", platform)
 model_registry = ModelRegistry("model-registry", platform)
-Observability("observability", platform)
-airflow = Airflow("airflow", stack, settings.tasks, platform)
+airflow = Airflow("airflow", values, tasks, platform)
 
 for name, value in {**outputs, **airflow.outputs}.items():
     pulumi.export(name, value)

@@ -11,6 +11,9 @@ import pulumi_kubernetes as kubernetes
 # Where Airflow runs, unless a stack's settings say otherwise.
 NAMESPACE = "airflow"
 
+# The database that every PostgreSQL server has, to which one connects to make others.
+MAINTENANCE_DATABASE = "postgres"
+
 # Where things lie in the buckets; DAGs have their own folders in `data` and `artifacts`.
 LOGS_PREFIX = "airflow/"
 MLFLOW_PREFIX = "mlflow/"
@@ -68,11 +71,20 @@ class DatabaseAccess:
 
 @dataclass(frozen=True)
 class Buckets:
-    """The names of the buckets."""
+    """The names of the buckets.
+
+    Attributes:
+        prefix: What all keys begin with, where other environments have the same buckets; it ends in "/".
+    """
 
     data: pulumi.Output[str]
     artifacts: pulumi.Output[str]
     logs: pulumi.Output[str]
+    prefix: str = ""
+
+    def folder(self, bucket: pulumi.Output[str], folder: str) -> pulumi.Output[str]:
+        """Return the address of a folder of the environment, without a slash at its end."""
+        return pulumi.Output.format("s3://{0}/{1}", bucket, f"{self.prefix}{folder}".rstrip("/"))
 
 
 @dataclass(frozen=True)
@@ -107,10 +119,11 @@ class Platform:
         environment: Variables by which AWS clients in pods find the object store.
         credentials_secret: The Secret with the object store's keys, as variables; None where a pod's service account
             is its identity.
-        images: The full name, with its tag, of each image under `images/`.
+        images: The full name of each image under `images/`, with its tag, and with its digest where a release is given.
         storage_class: The class of volumes that are made on demand; None for the cluster's own default.
         dags: Where the DAGs come from.
         has_gpus: Whether pods that ask for a GPU find a node.
+        guest: Whether the cluster is another Airflow's: what runs here never takes room from what runs there.
     """
 
     provider: kubernetes.Provider
@@ -124,3 +137,4 @@ class Platform:
     storage_class: pulumi.Output[str] | None
     dags: DagSource
     has_gpus: bool
+    guest: bool = False

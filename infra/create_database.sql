@@ -2,9 +2,13 @@
 \set ON_ERROR_STOP on
 \getenv name DATABASE_NAME
 \getenv password DATABASE_PASSWORD
+\getenv connections DATABASE_CONNECTIONS
 
 SELECT format('CREATE ROLE %I', :'name') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'name') \gexec
 ALTER ROLE :"name" LOGIN PASSWORD :'password';
+\if :{?connections}
+ALTER ROLE :"name" CONNECTION LIMIT :connections;
+\endif
 
 -- The administrator of RDS is no superuser: it may give a database to the members of its own roles only.
 GRANT :"name" TO CURRENT_USER;

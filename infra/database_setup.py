@@ -23,12 +23,17 @@ class DatabaseSetup:
         client_image: str,
         client_user_id: int,
         opts: pulumi.ResourceOptions,
+        connections: int | None = None,
     ) -> None:
-        """Bring the script into the namespace; the image has psql, and a user who may run it."""
+        """Bring the script into the namespace; the image has psql, and a user who may run it.
+
+        `connections` is how many each owner may have open; without it as many as the server has.
+        """
         self._admin = admin
         self._namespace = namespace
         self._client = client_image, client_user_id
         self._opts = opts
+        self._limits = {} if connections is None else {"DATABASE_CONNECTIONS": str(connections)}
         script = kubernetes.core.v1.ConfigMap(
             "create-database-script",
             metadata={"namespace": namespace},
@@ -40,7 +45,7 @@ class DatabaseSetup:
     def create(self, database: DatabaseAccess) -> DatabaseAccess:
         """Make a database and its owner; whoever takes the returned address gets it when both are there."""
         secret = kubernetes.core.v1.Secret(
-            f"create-{database.name}-database",
+            setup_name(database.name),
             metadata={"namespace": self._namespace},
             string_data={
                 "PGHOST": database.host,
@@ -51,18 +56,24 @@ class DatabaseSetup:
                 "PGSSLMODE": database.sslmode,
                 "DATABASE_NAME": database.name,
                 "DATABASE_PASSWORD": database.password,
+                **self._limits,
             },
             opts=self._opts,
         )
         # A Secret or ConfigMap that changes is replaced under a new name, and with it the Job: it runs again.
         job = kubernetes.batch.v1.Job(
-            f"create-{database.name}-database",
+            setup_name(database.name),
             metadata={"namespace": self._namespace},
             spec=job_spec(secret.metadata.name.apply(str), self._script, *self._client),
             opts=self._opts,
         )
         host = pulumi.Output.all(database.host, job.metadata.name).apply(lambda known: str(known[0]))
         return DatabaseAccess(host, database.port, database.name, database.user, database.password, tls=database.tls)
+
+
+def setup_name(database: str) -> str:
+    """Return how the names of the Job and the Secret begin that make a database."""
+    return f"create-{database}-database"
 
 
 def job_spec(secret: pulumi.Input[str], script: pulumi.Input[str], image: str, user_id: int) -> JobSpecArgsDict:

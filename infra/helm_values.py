@@ -22,9 +22,12 @@ def read(file: str, folder: Path = FOLDER) -> dict[str, Any]:
     return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
 
 
-def stack_values(stack: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """Return the shared values with what a stack changes."""
-    return merged(read(SHARED, folder), read(stack_file(stack), folder))
+def stack_values(*stacks: str, folder: Path = FOLDER) -> dict[str, Any]:
+    """Return the shared values with what each of the stacks changes, one after the other."""
+    values = read(SHARED, folder)
+    for stack in stacks:
+        values = merged(values, read(stack_file(stack), folder))
+    return values
 
 
 def pod_template(folder: Path = FOLDER) -> str:

@@ -145,9 +145,7 @@ def environment(platform: Platform) -> list[EnvVarArgsDict]:
     variables: dict[str, pulumi.Input[str]] = {
         **platform.environment,
         "HOME": "/tmp",  # noqa: S108
-        "MLFLOW_DEFAULT_ARTIFACT_ROOT": pulumi.Output.format(
-            "s3://{0}/{1}", platform.buckets.artifacts, MLFLOW_PREFIX.rstrip("/")
-        ),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": platform.buckets.folder(platform.buckets.artifacts, MLFLOW_PREFIX),
         "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(HOSTS),
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # ten worker processes for jobs that nobody sends
         "DO_NOT_TRACK": "true",

@@ -1,7 +1,8 @@
 """The two buckets that every pipeline uses, over boto3.
 
 Endpoint, region and credentials come from boto3's own environment variables (AWS_ENDPOINT_URL, AWS_REGION, ...) or from
-the pod's identity; the buckets' names from DATA_BUCKET and ARTIFACTS_BUCKET.
+the pod's identity; the buckets' names from DATA_BUCKET and ARTIFACTS_BUCKET. Where several environments share the
+buckets, BUCKET_PREFIX is the folder of this one: every key is taken and given without it.
 """
 
 import json
@@ -40,24 +41,26 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Bucket:
-    """One bucket of the object store.
+    """One bucket of the object store, or the part of it whose keys begin with `prefix`.
 
     Every method raises PermanentError for what a person must mend (no such bucket, no access) and
     ServiceUnavailableError when the object store does not answer or fails.
     """
 
     name: str
+    prefix: str = ""
 
     def uri(self, key: str) -> str:
         """The address that tools such as the AWS CLI take."""
-        return f"s3://{self.name}/{key}"
+        return f"s3://{self.name}/{self.prefix}{key}"
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
         """Every object under `prefix`, in the order of the keys."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=self.prefix + prefix)
         with self._clear_errors(f"list {self.uri(prefix)}"):
             for page in pages:
-                yield from (StoredObject(entry["Key"], entry["Size"]) for entry in page.get("Contents", []))
+                for entry in page.get("Contents", []):
+                    yield StoredObject(entry["Key"].removeprefix(self.prefix), entry["Size"])
 
     def exists(self, key: str) -> bool:
         """Whether there is an object of exactly this key."""
@@ -71,7 +74,7 @@ class Bucket:
     def get(self, key: str) -> bytes:
         """The whole object."""
         with self._clear_errors(f"read {self.uri(key)}"):
-            body: bytes = self._client.get_object(Bucket=self.name, Key=key)["Body"].read()
+            body: bytes = self._client.get_object(Bucket=self.name, Key=self.prefix + key)["Body"].read()
             return body
 
     def get_json(self, key: str) -> Any:
@@ -81,7 +84,7 @@ class Bucket:
     def put(self, key: str, data: bytes) -> None:
         """Write or overwrite one object, all of it or nothing."""
         with self._clear_errors(f"write {self.uri(key)}"):
-            self._client.put_object(Bucket=self.name, Key=key, Body=data)
+            self._client.put_object(Bucket=self.name, Key=self.prefix + key, Body=data)
 
     def put_json(self, key: str, value: Any) -> None:
         """Equal values give equal bytes."""
@@ -92,12 +95,12 @@ class Bucket:
         with self._clear_errors(f"move {self.uri(key)} to {self.uri(new_key)}"):
             self._client.copy_object(
                 Bucket=self.name,
-                Key=new_key,
-                CopySource={"Bucket": self.name, "Key": key},
+                Key=self.prefix + new_key,
+                CopySource={"Bucket": self.name, "Key": self.prefix + key},
                 MetadataDirective="REPLACE",
                 Metadata={name: quote(value, safe=" ") for name, value in metadata.items()},  # S3 takes ASCII only
             )
-            self._client.delete_object(Bucket=self.name, Key=key)
+            self._client.delete_object(Bucket=self.name, Key=self.prefix + key)
 
     def publish(self, folder: str, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
         """Write `files` under `folder`, which ends in "/", then its manifest: without it the output does not count."""
@@ -115,7 +118,7 @@ class Bucket:
     def _head(self, key: str) -> dict[str, Any] | None:
         with self._clear_errors(f"look for {self.uri(key)}"):
             try:
-                head: dict[str, Any] = self._client.head_object(Bucket=self.name, Key=key)
+                head: dict[str, Any] = self._client.head_object(Bucket=self.name, Key=self.prefix + key)
                 return head
             except ClientError as error:
                 if error.response["Error"]["Code"] == "404":
@@ -160,4 +163,4 @@ def artifacts_bucket() -> Bucket:
 def _bucket_named_by(variable: str) -> Bucket:
     if not os.environ.get(variable):
         raise PermanentError(f"The environment variable {variable} is not set: it names the bucket to use.")
-    return Bucket(os.environ[variable])
+    return Bucket(os.environ[variable], os.environ.get("BUCKET_PREFIX", ""))

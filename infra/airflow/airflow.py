@@ -1,6 +1,6 @@
 """Apache Airflow on a platform: the official chart, and around it what the chart leaves to its user."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -29,12 +29,12 @@ class Airflow(pulumi.ComponentResource):
     def __init__(
         self,
         name: str,
-        stack: str,
+        stacks: Sequence[str],
         tasks: TaskSettings,
         platform: Platform,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Deploy it.
+        """Deploy it with the values of a stack; where several are named, the later change the earlier.
 
         Raises:
             ValuesError: A file of helm-values/ holds what the chart does not know.
@@ -43,13 +43,13 @@ class Airflow(pulumi.ComponentResource):
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(providers=[platform.provider]))
         super().__init__("airflow:airflow:Airflow", name, opts=opts)
         child_opts = pulumi.ResourceOptions(parent=self)
-        values = checked_values(stack)
+        values = checked_values(*stacks)
         pooled = bool(values.get("pgbouncer", {}).get("enabled"))
 
         surroundings = [
             Secrets("secrets", platform, pooled=pooled, opts=child_opts),
             Permissions("permissions", platform.namespace, opts=child_opts),
-            Priorities("priorities", tasks, platform.namespace, opts=child_opts),
+            Priorities("priorities", tasks, platform.namespace, guest=platform.guest, opts=child_opts),
             NetworkPolicies("network-policies", platform.namespace, pooled=pooled, opts=child_opts),
         ]
         kubernetes.helm.v4.Chart(

@@ -18,6 +18,9 @@ TASK = "task"
 # https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
 CONTROL_PLANE_VALUE = 1_000_000
 TASK_VALUE = 0
+# Below everything of the Airflow whose cluster it is; the cluster autoscaler makes no node for what is below -10.
+GUEST_CONTROL_PLANE_VALUE = -1
+GUEST_TASK_VALUE = -2
 
 
 def class_name(namespace: str, kind: str) -> str:
@@ -33,6 +36,8 @@ class Priorities(pulumi.ComponentResource):
         name: str,
         settings: TaskSettings,
         namespace: pulumi.Output[str],
+        *,
+        guest: bool,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Make them; the quota counts pods of the class of tasks alone, so that it never stops the control plane."""
@@ -40,10 +45,13 @@ class Priorities(pulumi.ComponentResource):
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._namespace = namespace
 
-        self._create_class(
-            CONTROL_PLANE, CONTROL_PLANE_VALUE, "PreemptLowerPriority", "Airflow's components: they come before tasks."
+        value, task_value = (
+            (GUEST_CONTROL_PLANE_VALUE, GUEST_TASK_VALUE) if guest else (CONTROL_PLANE_VALUE, TASK_VALUE)
         )
-        self._create_class(TASK, TASK_VALUE, "Never", "Airflow's tasks: they wait for room.")
+        self._create_class(
+            CONTROL_PLANE, value, "PreemptLowerPriority", "Airflow's components: they come before tasks."
+        )
+        self._create_class(TASK, task_value, "Never", "Airflow's tasks: they wait for room.")
         self._create_quota(settings)
 
         self.register_outputs({})

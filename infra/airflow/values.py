@@ -23,15 +23,15 @@ CONTROL_PLANE_SECTIONS = (*WAITING, "statsd", "pgbouncer", "migrateDatabaseJob")
 Values = dict[str, Any]
 
 
-def checked_values(stack: str) -> Values:
-    """Return the values of helm-values/ for a stack.
+def checked_values(*stacks: str) -> Values:
+    """Return the values of helm-values/ for a stack; where several are named, the later change the earlier.
 
     Raises:
         ValuesError: A file holds what the chart does not know.
     """
-    for file in (helm_values.SHARED, helm_values.stack_file(stack)):
+    for file in (helm_values.SHARED, *map(helm_values.stack_file, stacks)):
         check(file, helm_values.read(file), schema())
-    return helm_values.stack_values(stack)
+    return helm_values.stack_values(*stacks)
 
 
 def with_platform(values: Values, platform: Platform, tasks: TaskSettings) -> Values:
@@ -52,19 +52,22 @@ def with_platform(values: Values, platform: Platform, tasks: TaskSettings) -> Va
 
 
 def images(name: pulumi.Output[str]) -> Values:
-    """Name the image of Airflow's components and of tasks that ask for no other."""
+    """Name the image of Airflow's components and of tasks that ask for no other.
+
+    A digest goes with the tag: the chart knows none for `pod_template`, and leaves the tag of `airflow` out beside one.
+    """
     image = {"repository": name.apply(repository), "tag": name.apply(tag)}
     return {"images": {"airflow": image, "pod_template": image}}
 
 
 def repository(name: str) -> str:
-    """Return an image's name without its tag."""
-    return name.rpartition(":")[0]
+    """Return an image's name without its tag and its digest."""
+    return name.partition("@")[0].rpartition(":")[0]
 
 
 def tag(name: str) -> str:
-    """Return an image's tag."""
-    return name.rpartition(":")[2]
+    """Return an image's tag, with its digest if it has one."""
+    return name.removeprefix(f"{repository(name)}:")
 
 
 def secret_names() -> Values:
@@ -94,6 +97,7 @@ def environment(platform: Platform) -> Values:
         **platform.environment,
         "DATA_BUCKET": platform.buckets.data,
         "ARTIFACTS_BUCKET": platform.buckets.artifacts,
+        **({"BUCKET_PREFIX": platform.buckets.prefix} if platform.buckets.prefix else {}),
         "MLFLOW_TRACKING_URI": "http://mlflow:5000",
         "ML_IMAGE": platform.images["ml"],
         "SERVING_IMAGE": platform.images["serving"],
@@ -103,7 +107,7 @@ def environment(platform: Platform) -> Values:
         "OMP_WAIT_POLICY": "PASSIVE",
     }
     keys = {"env": object_store_keys(platform.credentials_secret)}
-    log_folder = pulumi.Output.format("s3://{0}/{1}", platform.buckets.logs, LOGS_PREFIX.rstrip("/"))
+    log_folder = platform.buckets.folder(platform.buckets.logs, LOGS_PREFIX)
     return {
         "env": [{"name": name, "value": value} for name, value in variables.items()],
         "config": {"logging": {"remote_base_log_folder": log_folder}},

@@ -5,7 +5,7 @@ import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 
-from infra.airflow_platform import DatabaseAccess
+from infra.airflow_platform import MAINTENANCE_DATABASE, DatabaseAccess
 from infra.aws.account import Account
 from infra.aws.cluster import Cluster
 from infra.aws.names import Limit
@@ -37,11 +37,13 @@ class Database(pulumi.ComponentResource):
     """The server, and access to its databases.
 
     Attributes:
+        admin: The server itself, as its administrator has access to it.
         airflow: The database of Airflow's metadata.
         mlflow: The database of MLflow's runs and registry.
         secret_arns: Where the passwords of the administrator and of each database's owner are kept.
     """
 
+    admin: DatabaseAccess
     airflow: DatabaseAccess
     mlflow: DatabaseAccess
     secret_arns: dict[str, pulumi.Output[str]]
@@ -68,7 +70,7 @@ class Database(pulumi.ComponentResource):
         group_id = self._create_security_group(network, cluster.security_group_id)
         admin_password = self._create_password("admin")
         self._instance = self._create_instance(network, group_id, admin_password)
-        self._admin = self._keep("admin", self._access(ADMIN, "postgres", admin_password))
+        self.admin = self._keep("admin", self._access(ADMIN, MAINTENANCE_DATABASE, admin_password))
         self._setup = self._create_setup(cluster, node_pools)
         self.airflow = self._create_database("airflow")
         self.mlflow = self._create_database("mlflow")
@@ -164,7 +166,7 @@ class Database(pulumi.ComponentResource):
             metadata={"name": SETUP_NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
             opts=opts,
         )
-        return DatabaseSetup(self._admin, namespace.metadata.name.apply(str), CLIENT_IMAGE, CLIENT_USER_ID, opts)
+        return DatabaseSetup(self.admin, namespace.metadata.name.apply(str), CLIENT_IMAGE, CLIENT_USER_ID, opts)
 
     def _create_database(self, name: str) -> DatabaseAccess:
         return self._setup.create(self._keep(name, self._access(name, name, self._create_password(name))))

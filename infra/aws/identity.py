@@ -1,7 +1,7 @@
 """What each kind of pod may do in AWS, and how it comes to be allowed to: EKS Pod Identity."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pulumi
@@ -9,10 +9,8 @@ import pulumi_aws as aws
 
 from infra.airflow_platform import LOGS_PREFIX, MLFLOW_PREFIX, NAMESPACE, Component
 from infra.aws.account import Account
-from infra.aws.cluster import Cluster
 from infra.aws.names import Limit
 from infra.aws.policies import Statement, document, trust
-from infra.aws.storage import Storage
 
 BucketPurpose = Literal["data", "artifacts", "logs"]
 
@@ -61,6 +59,27 @@ GRANTS: Mapping[Component, tuple[Grant, ...]] = {
 }
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the pods are, and what they use.
+
+    Attributes:
+        cluster_name: The cluster.
+        cluster_arn: Its ARN.
+        bucket_arns: The buckets.
+        key_arn: The key of the buckets.
+        namespace: The namespace of the pods.
+        prefix: What the keys of all their objects begin with.
+    """
+
+    cluster_name: pulumi.Output[str]
+    cluster_arn: pulumi.Output[str]
+    bucket_arns: Mapping[BucketPurpose, pulumi.Output[str]]
+    key_arn: pulumi.Output[str]
+    namespace: str = NAMESPACE
+    prefix: str = ""
+
+
 class Identities(pulumi.ComponentResource):
     """The roles of the components.
 
@@ -74,18 +93,19 @@ class Identities(pulumi.ComponentResource):
         self,
         name: str,
         account: Account,
-        cluster: Cluster,
-        storage: Storage,
-        key_arn: pulumi.Input[str],
+        place: Place,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make the roles; `key_arn` is the key of the buckets."""
+        """Make the roles."""
         super().__init__("airflow:aws:Identities", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._account = account
-        self._cluster = cluster
+        self._place = place
         self._resources = pulumi.Output.all(
-            data=storage.data.arn, artifacts=storage.artifacts.arn, logs=storage.logs.arn, key=key_arn
+            data=place.bucket_arns["data"],
+            artifacts=place.bucket_arns["artifacts"],
+            logs=place.bucket_arns["logs"],
+            key=place.key_arn,
         )
 
         self.role_arns = {component: self._create_role(component) for component in Component}
@@ -93,16 +113,17 @@ class Identities(pulumi.ComponentResource):
         self.register_outputs({"role_arns": self.role_arns})
 
     def _create_role(self, component: Component) -> pulumi.Output[str]:
+        place = self._place
         role = aws.iam.Role(
             f"{component}-role",
             name=self._account.names.of(component, Limit.ROLE),
-            assume_role_policy=self._cluster.arn.apply(lambda arn: pod_trust(component, arn)),
+            assume_role_policy=place.cluster_arn.apply(lambda arn: pod_trust(component, arn, place.namespace)),
             opts=self._child_opts,
         )
         permissions = []
         if GRANTS[component]:
             policy = self._resources.apply(
-                lambda arns: document(*statements(component, arns, arns["key"], self._account.region))
+                lambda arns: document(*statements(component, arns, arns["key"], self._account.region, place.prefix))
             )
             permissions.append(
                 aws.iam.RolePolicy(
@@ -111,8 +132,8 @@ class Identities(pulumi.ComponentResource):
             )
         aws.eks.PodIdentityAssociation(
             f"{component}-identity",
-            cluster_name=self._cluster.name,
-            namespace=NAMESPACE,
+            cluster_name=place.cluster_name,
+            namespace=place.namespace,
             service_account=component.service_account,
             role_arn=role.arn,
             opts=pulumi.ResourceOptions.merge(self._child_opts, pulumi.ResourceOptions(depends_on=permissions)),
@@ -120,7 +141,7 @@ class Identities(pulumi.ComponentResource):
         return role.arn
 
 
-def pod_trust(component: Component, cluster_arn: str) -> str:
+def pod_trust(component: Component, cluster_arn: str, namespace: str) -> str:
     """Return the trust in one service account of one cluster.
 
     https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html
@@ -132,16 +153,18 @@ def pod_trust(component: Component, cluster_arn: str) -> str:
         conditions={
             "StringEquals": {
                 "aws:RequestTag/eks-cluster-arn": cluster_arn,
-                "aws:RequestTag/kubernetes-namespace": NAMESPACE,
+                "aws:RequestTag/kubernetes-namespace": namespace,
                 "aws:RequestTag/kubernetes-service-account": component.service_account,
             }
         },
     )
 
 
-def statements(component: Component, buckets: Mapping[str, str], key_arn: str, region: str) -> list[Statement]:
-    """Return a component's rights, given the ARNs of the buckets."""
-    grants = GRANTS[component]
+def statements(
+    component: Component, buckets: Mapping[str, str], key_arn: str, region: str, prefix: str = ""
+) -> list[Statement]:
+    """Return a component's rights, given the ARNs of the buckets and what all keys begin with."""
+    grants = [replace(grant, prefix=f"{prefix}{grant.prefix}") for grant in GRANTS[component]]
     objects = [Statement(grant.actions, (f"{buckets[grant.bucket]}/{grant.prefix}*",)) for grant in grants]
     listings = [
         _listing(buckets[bucket], [grant for grant in grants if grant.bucket == bucket])

@@ -1,6 +1,7 @@
 """The whole platform in an AWS account, from the network up."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pulumi
@@ -11,22 +12,27 @@ from infra.aws.account import Account
 from infra.aws.cluster import Cluster
 from infra.aws.database import Database
 from infra.aws.encryption import Encryption
-from infra.aws.identity import Identities
+from infra.aws.identity import Identities, Place
 from infra.aws.network import Network
 from infra.aws.node_pools import NodePools
 from infra.aws.registry import Registry
 from infra.aws.storage import Storage
-from infra.images.nodes import Nodes
+from infra.images import pinned
 from infra.settings import Settings
 
 
 def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]:
-    """Make the platform; return it, and the outputs of the stack."""
+    """Make the platform; return it, and the outputs of the stack.
+
+    Raises:
+        ImageError: The release that the stack is given is none of its own.
+    """
     account = Account.of(stack, settings)
+    versions = pinned.versions(stack, Path(pulumi.get_root_directory()))
     in_account = pulumi.ResourceOptions(provider=account.provider)
 
     encryption = Encryption("encryption", account, opts=in_account)
-    registry = Registry("registry", account, Nodes.of(settings), opts=in_account)
+    registry = Registry("registry", account, versions, opts=in_account)
     storage = Storage("storage", settings.storage, account, encryption.data_key_arn, opts=in_account)
     network = Network("network", settings.network, account, encryption.cluster_key_arn, opts=in_account)
     cluster = Cluster(
@@ -49,7 +55,13 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         encryption.data_key_arn,
         opts=in_account,
     )
-    identities = Identities("identities", account, cluster, storage, encryption.data_key_arn, opts=in_account)
+    place = Place(
+        cluster_name=cluster.name,
+        cluster_arn=cluster.arn,
+        bucket_arns={"data": storage.data.arn, "artifacts": storage.artifacts.arn, "logs": storage.logs.arn},
+        key_arn=encryption.data_key_arn,
+    )
+    identities = Identities("identities", account, place, opts=in_account)
     namespace = airflow_namespace.create(
         NAMESPACE,
         pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools, database, identities]),
@@ -74,13 +86,16 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         "vpc_id": network.vpc_id,
         "private_subnet_ids": network.private_subnet_ids,
         "cluster_name": cluster.name,
+        "cluster_arn": cluster.arn,
         "kubeconfig": cluster.kubeconfig,
         "namespace": platform.namespace,
         "data_bucket": platform.buckets.data,
         "artifacts_bucket": platform.buckets.artifacts,
         "logs_bucket": platform.buckets.logs,
         "database_host": database.airflow.host,
+        "database_admin_password": database.admin.password,
         "database_secret_arns": database.secret_arns,
+        "data_key_arn": encryption.data_key_arn,
         "image_repositories": registry.urls,
         "role_arns": {component.value: arn for component, arn in identities.role_arns.items()},
     }

@@ -9,10 +9,10 @@ import pulumi_aws as aws
 from infra.aws.account import Account
 from infra.aws.names import Limit
 from infra.images import content
-from infra.images.nodes import Nodes
 
 UNTAGGED_DAYS = 7
-KEPT_IMAGES = 50
+# Those of fifty releases: each image comes with a signature and a provenance, which ECR counts as images.
+KEPT_IMAGES = 150
 
 
 class Registry(pulumi.ComponentResource):
@@ -20,23 +20,26 @@ class Registry(pulumi.ComponentResource):
 
     Attributes:
         urls: The address, without a tag, of each image.
-        images: The full name of each image, with the tag of its content.
+        images: The full name of each image, with its tag, and with its digest where a release is given.
     """
 
     urls: Mapping[str, pulumi.Output[str]]
     images: Mapping[str, pulumi.Output[str]]
 
-    def __init__(self, name: str, account: Account, nodes: Nodes, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the repositories; the images are for these nodes."""
+    def __init__(
+        self,
+        name: str,
+        account: Account,
+        versions: Mapping[str, str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Make the repositories; `versions` are what follows the address of each image."""
         super().__init__("airflow:aws:Registry", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._account = account
 
         self.urls = {image: self._create_repository(image) for image in content.names()}
-        self.images = {
-            image: pulumi.Output.format("{0}:{1}", url, content.tag(image, nodes=nodes))
-            for image, url in self.urls.items()
-        }
+        self.images = {image: pulumi.Output.format("{0}:{1}", url, versions[image]) for image, url in self.urls.items()}
 
         self.register_outputs({"urls": self.urls})
 

@@ -6,12 +6,13 @@ import pulumi_random as random
 from pulumi_kubernetes.core.v1 import ExecActionArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
-from infra.airflow_platform import DatabaseAccess
+from infra.airflow_platform import MAINTENANCE_DATABASE, DatabaseAccess
 from infra.database_setup import LABELS as SETUP_LABELS
 from infra.database_setup import DatabaseSetup
 from infra.existing_cluster import peers
 from infra.existing_cluster.server import Server, ServerPod
 
+SERVER = "postgres"
 IMAGE = "docker.io/library/postgres:17.6-bookworm"
 USER_ID = 999
 PORT = 5432
@@ -29,10 +30,12 @@ class Database(pulumi.ComponentResource):
     """The server, and access to its databases.
 
     Attributes:
+        admin: The server itself, as its administrator has access to it.
         airflow: The database of Airflow's metadata.
         mlflow: The database of MLflow's runs and registry.
     """
 
+    admin: DatabaseAccess
     airflow: DatabaseAccess
     mlflow: DatabaseAccess
 
@@ -53,8 +56,8 @@ class Database(pulumi.ComponentResource):
         server = self._create_server(password, airflow_namespace, storage_class)
         self._create_setup_policy()
         port = pulumi.Output.from_input(PORT)
-        self._admin = DatabaseAccess(server.host, port, "postgres", ADMIN, password, tls=False)
-        self._setup = DatabaseSetup(self._admin, namespace, IMAGE, USER_ID, self._child_opts)
+        self.admin = DatabaseAccess(server.host, port, MAINTENANCE_DATABASE, ADMIN, password, tls=False)
+        self._setup = DatabaseSetup(self.admin, namespace, IMAGE, USER_ID, self._child_opts)
         self.airflow = self._create_database("airflow")
         self.mlflow = self._create_database("mlflow")
 
@@ -73,13 +76,9 @@ class Database(pulumi.ComponentResource):
             string_data={"POSTGRES_PASSWORD": password},
             opts=self._child_opts,
         )
-        clients: list[NetworkPolicyPeerArgsDict] = [
-            peers.airflow(airflow_namespace, *AIRFLOW_CLIENTS),
-            peers.labelled(airflow_namespace, peers.MLFLOW),
-            {"pod_selector": {"match_labels": SETUP_LABELS}},
-        ]
+        setup: NetworkPolicyPeerArgsDict = {"pod_selector": {"match_labels": SETUP_LABELS}}
         pod = server_pod(secret.metadata.name.apply(str))
-        return Server(pod, self._namespace, clients, storage_class, self._child_opts)
+        return Server(pod, self._namespace, [*clients(airflow_namespace), setup], storage_class, self._child_opts)
 
     def _create_setup_policy(self) -> None:
         kubernetes.networking.v1.NetworkPolicy(
@@ -99,14 +98,19 @@ class Database(pulumi.ComponentResource):
 
     def _create_database(self, name: str) -> DatabaseAccess:
         password = self._create_password(name)
-        return self._setup.create(DatabaseAccess(self._admin.host, self._admin.port, name, name, password, tls=False))
+        return self._setup.create(DatabaseAccess(self.admin.host, self.admin.port, name, name, password, tls=False))
+
+
+def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
+    """Return who may connect to the server out of a namespace with Airflow."""
+    return [peers.airflow(namespace, *AIRFLOW_CLIENTS), peers.labelled(namespace, peers.MLFLOW)]
 
 
 def server_pod(secret: pulumi.Input[str]) -> ServerPod:
     """Return the server; the Secret holds the administrator's password, which counts when the volume is new."""
     ready: ExecActionArgsDict = {"command": ["pg_isready", "--quiet", "--host=127.0.0.1", f"--username={ADMIN}"]}
     return ServerPod(
-        name="postgres",
+        name=SERVER,
         port=PORT,
         user_id=USER_ID,
         volume_path="/var/lib/postgresql/data",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pulumi
 from pulumi_kubernetes.core.v1 import ContainerArgsDict
+from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
 from infra.airflow_platform import DagSource
 from infra.existing_cluster import peers
@@ -43,12 +44,21 @@ class GitServer(pulumi.ComponentResource):
         super().__init__("airflow:existing_cluster:GitServer", name, opts=opts)
         child_opts = pulumi.ResourceOptions(parent=self)
 
-        clients = [peers.airflow(airflow_namespace, *AIRFLOW_CLIENTS)]
-        server = Server(server_pod(image, branch), namespace, clients, storage_class, child_opts)
-        repository = pulumi.Output.format("git://{0}/{1}", server.host, Path(GIT_REPOSITORY).name)
+        server = Server(server_pod(image, branch), namespace, clients(airflow_namespace), storage_class, child_opts)
+        repository = address(server.host)
         self.dags = DagSource(repository, branch, FOLDER)
 
         self.register_outputs({"repository": repository})
+
+
+def address(host: pulumi.Input[str]) -> pulumi.Output[str]:
+    """Return the address of the repository, as `git clone` takes it."""
+    return pulumi.Output.format("git://{0}/{1}", host, Path(GIT_REPOSITORY).name)
+
+
+def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
+    """Return who may connect to the server out of a namespace with Airflow."""
+    return [peers.airflow(namespace, *AIRFLOW_CLIENTS)]
 
 
 def server_pod(image: str, branch: str) -> ServerPod:

@@ -7,11 +7,13 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 from pulumi_kubernetes.core.v1 import ProbeArgsDict
+from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
 from infra.airflow_platform import Buckets
 from infra.existing_cluster import peers
 from infra.existing_cluster.server import Server, ServerPod
 
+SERVER = "s3"
 IMAGE = "docker.io/ministackorg/ministack:1.5.33"
 USER_ID = 1000
 PORT = 4566
@@ -20,7 +22,7 @@ VOLUME_GIB = 20
 DATA, ARTIFACTS, LOGS = "airflow-data", "airflow-artifacts", "airflow-logs"
 
 # The server without its administration interface, and what it runs at each start.
-SERVER = Path(__file__).parents[1] / "s3_server.py"
+PROGRAM = Path(__file__).parents[1] / "s3_server.py"
 SERVER_FOLDER = "/etc/s3-server"
 START_SCRIPT = Path(__file__).with_name("create_buckets.py")
 START_FOLDER = "/docker-entrypoint-initaws.d/ready.d"
@@ -56,13 +58,12 @@ class ObjectStore(pulumi.ComponentResource):
 
         self.credentials = self._create_credentials()
         server = self._create_server(airflow_namespace, storage_class)
-        self.environment = {
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
-            "AWS_ENDPOINT_URL": pulumi.Output.format("http://{0}:{1}", server.host, PORT),
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
-        self.buckets = Buckets(*(pulumi.Output.from_input(name) for name in (DATA, ARTIFACTS, LOGS)))
+        self.environment = environment(server.host)
+        self.buckets = Buckets(
+            data=pulumi.Output.from_input(DATA),
+            artifacts=pulumi.Output.from_input(ARTIFACTS),
+            logs=pulumi.Output.from_input(LOGS),
+        )
 
         self.register_outputs({"host": server.host})
 
@@ -84,21 +85,35 @@ class ObjectStore(pulumi.ComponentResource):
         programs = kubernetes.core.v1.ConfigMap(
             "s3-programs",
             metadata={"namespace": self._namespace},
-            data={file.name: file.read_text() for file in (SERVER, START_SCRIPT)},
+            data={file.name: file.read_text() for file in (PROGRAM, START_SCRIPT)},
             opts=self._child_opts,
         )
-        clients = [
-            peers.airflow(airflow_namespace, *AIRFLOW_CLIENTS),
-            peers.labelled(airflow_namespace, peers.MLFLOW),
-            peers.labelled(airflow_namespace, peers.SERVING),
-        ]
         pod = server_pod(secret.metadata.name.apply(str), programs.metadata.name.apply(str))
-        return Server(pod, self._namespace, clients, storage_class, self._child_opts)
+        return Server(pod, self._namespace, clients(airflow_namespace), storage_class, self._child_opts)
+
+
+def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
+    """Return who may connect to the server out of a namespace with Airflow."""
+    return [
+        peers.airflow(namespace, *AIRFLOW_CLIENTS),
+        peers.labelled(namespace, peers.MLFLOW),
+        peers.labelled(namespace, peers.SERVING),
+    ]
+
+
+def environment(host: pulumi.Input[str]) -> dict[str, pulumi.Input[str]]:
+    """Return the variables by which AWS clients find the server."""
+    return {
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ENDPOINT_URL": pulumi.Output.format("http://{0}:{1}", host, PORT),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
 
 
 def server_pod(secret: pulumi.Input[str], programs: pulumi.Input[str]) -> ServerPod:
     """Return the server, which answers only requests that are signed with the keys in the Secret."""
-    environment = {
+    variables = {
         "AUTH": "true",
         "GATEWAY_PORT": str(PORT),
         "S3_PERSIST": "1",
@@ -113,7 +128,7 @@ def server_pod(secret: pulumi.Input[str], programs: pulumi.Input[str]) -> Server
         "BUCKETS": f"{DATA} {ARTIFACTS} {LOGS}",
     }
     return ServerPod(
-        name="s3",
+        name=SERVER,
         port=PORT,
         user_id=USER_ID,
         volume_path="/data",
@@ -121,8 +136,8 @@ def server_pod(secret: pulumi.Input[str], programs: pulumi.Input[str]) -> Server
         container={
             "name": "s3",
             "image": IMAGE,
-            "command": ["python", "-m", "hypercorn", f"{SERVER.stem}:app", "--bind", f"0.0.0.0:{PORT}"],
-            "env": [{"name": name, "value": value} for name, value in environment.items()],
+            "command": ["python", "-m", "hypercorn", f"{PROGRAM.stem}:app", "--bind", f"0.0.0.0:{PORT}"],
+            "env": [{"name": name, "value": value} for name, value in variables.items()],
             "env_from": [{"secret_ref": {"name": secret}}],
             "ports": [{"name": "s3", "container_port": PORT, "protocol": "TCP"}],
             "startup_probe": _probe("ready", period_seconds=2, failure_threshold=60),
@@ -133,7 +148,7 @@ def server_pod(secret: pulumi.Input[str], programs: pulumi.Input[str]) -> Server
         volumes=[{"name": "programs", "config_map": {"name": programs}}],
         mounts=[
             {"name": "programs", "mount_path": f"{folder}/{file.name}", "sub_path": file.name}
-            for folder, file in ((SERVER_FOLDER, SERVER), (START_FOLDER, START_SCRIPT))
+            for folder, file in ((SERVER_FOLDER, PROGRAM), (START_FOLDER, START_SCRIPT))
         ],
     )
 

@@ -1,21 +1,21 @@
 """The whole platform in a cluster that is there already."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from infra import airflow_namespace
-from infra.airflow_platform import Platform
+from infra.airflow_platform import DagSource, Platform
 from infra.existing_cluster.context import checked_context
 from infra.existing_cluster.database import Database
 from infra.existing_cluster.git_server import GitServer
 from infra.existing_cluster.names import platform_namespace
 from infra.existing_cluster.object_store import ObjectStore
 from infra.existing_cluster.platform_namespace import PlatformNamespace
-from infra.images import content
-from infra.images.nodes import Nodes
+from infra.images import content, pinned
 from infra.settings import ExistingClusterSettings
 
 CREDENTIALS_SECRET = "object-store"  # noqa: S105 - its name
@@ -28,24 +28,30 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
 
     Raises:
         ContextError: No cluster is at hand, or one that the settings do not name.
+        ImageError: The release that the stack is given is none of its own.
     """
     context = checked_context(stack, settings.contexts)
     # By the context's name, so that no key of the cluster comes into Pulumi's state.
     provider = kubernetes.Provider("kubernetes", context=context)
     in_cluster = pulumi.ResourceOptions(provider=provider)
-    nodes = Nodes.of(settings)
-    images = {name: f"{content.ON_NODES}/{name}:{content.tag(name, nodes=nodes)}" for name in content.names()}
+    versions = pinned.versions(stack, Path(pulumi.get_root_directory()))
+    registry = settings.registry or content.ON_NODES
+    images = {name: f"{registry}/{name}:{version}" for name, version in versions.items()}
     namespace, storage_class = settings.namespace, settings.storage_class
 
     beside = PlatformNamespace("platform-namespace", platform_namespace(namespace), opts=in_cluster)
     database = Database("database", beside.name, namespace, storage_class, opts=in_cluster)
     store = ObjectStore("object-store", beside.name, namespace, storage_class, opts=in_cluster)
-    git = GitServer("git-server", beside.name, namespace, stack, images["airflow"], storage_class, opts=in_cluster)
-    airflow = airflow_namespace.create(
-        namespace, pulumi.ResourceOptions(provider=provider, depends_on=[database, store, git])
-    )
-    credentials = _create_credentials(CREDENTIALS_SECRET, airflow, store, in_cluster)
-    _create_credentials(SERVING_SECRET, airflow, store, in_cluster)
+    servers: list[pulumi.Resource] = [database, store]
+    if settings.dags:
+        dags = DagSource(**settings.dags.model_dump())
+    else:
+        git = GitServer("git-server", beside.name, namespace, stack, images["airflow"], storage_class, opts=in_cluster)
+        servers.append(git)
+        dags = git.dags
+    airflow = airflow_namespace.create(namespace, pulumi.ResourceOptions(provider=provider, depends_on=servers))
+    credentials = create_credentials(CREDENTIALS_SECRET, airflow, store.credentials, in_cluster)
+    create_credentials(SERVING_SECRET, airflow, store.credentials, in_cluster)
 
     platform = Platform(
         provider=provider,
@@ -57,7 +63,7 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
         credentials_secret=credentials,
         images={name: pulumi.Output.from_input(image) for name, image in images.items()},
         storage_class=pulumi.Output.from_input(storage_class) if storage_class else None,
-        dags=git.dags,
+        dags=dags,
         has_gpus=False,
     )
     outputs = {
@@ -68,14 +74,21 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
         "artifacts_bucket": platform.buckets.artifacts,
         "logs_bucket": platform.buckets.logs,
         "images": images,
+        "database_host": database.admin.host,
+        "database_admin_password": database.admin.password,
+        "object_store_credentials": store.credentials,
     }
     return platform, outputs
 
 
-def _create_credentials(
-    name: str, namespace: pulumi.Output[str], store: ObjectStore, opts: pulumi.ResourceOptions
+def create_credentials(
+    name: str,
+    namespace: pulumi.Output[str],
+    credentials: pulumi.Input[Mapping[str, pulumi.Input[str]]],
+    opts: pulumi.ResourceOptions,
 ) -> pulumi.Output[str]:
+    """Make a Secret with the keys of the object store; return its name."""
     secret = kubernetes.core.v1.Secret(
-        name, metadata={"name": name, "namespace": namespace}, string_data=store.credentials, opts=opts
+        name, metadata={"name": name, "namespace": namespace}, string_data=credentials, opts=opts
     )
     return secret.metadata.name.apply(str)

@@ -7,7 +7,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.apps.v1 import StatefulSetSpecArgsDict
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, VolumeArgsDict, VolumeMountArgsDict
-from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
+from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict, NetworkPolicySpecArgsDict
 
 from infra import restricted_pods
 
@@ -41,7 +41,7 @@ class ServerPod:
     @property
     def labels(self) -> dict[str, str]:
         """What the pod is known by."""
-        return {"app.kubernetes.io/name": self.name}
+        return labels(self.name)
 
 
 class Server(pulumi.ComponentResource):
@@ -80,11 +80,7 @@ class Server(pulumi.ComponentResource):
         kubernetes.networking.v1.NetworkPolicy(
             f"{self._pod.name}-clients",
             metadata={"name": f"{self._pod.name}-clients", "namespace": self._namespace},
-            spec={
-                "pod_selector": {"match_labels": self._pod.labels},
-                "policy_types": ["Ingress"],
-                "ingress": [{"from_": list(clients), "ports": [{"port": self._pod.port, "protocol": "TCP"}]}],
-            },
+            spec=admission(self._pod.name, self._pod.port, clients),
             opts=self._child_opts,
         )
 
@@ -111,6 +107,20 @@ class Server(pulumi.ComponentResource):
             spec=stateful_set_spec(self._pod, storage_class),
             opts=self._child_opts,
         )
+
+
+def labels(server: str) -> dict[str, str]:
+    """Return what a server's pod is known by."""
+    return {"app.kubernetes.io/name": server}
+
+
+def admission(server: str, port: int, clients: Sequence[NetworkPolicyPeerArgsDict]) -> NetworkPolicySpecArgsDict:
+    """Return the policy that lets clients connect to a server."""
+    return {
+        "pod_selector": {"match_labels": labels(server)},
+        "policy_types": ["Ingress"],
+        "ingress": [{"from_": list(clients), "ports": [{"port": port, "protocol": "TCP"}]}],
+    }
 
 
 def stateful_set_spec(pod: ServerPod, storage_class: str | None) -> StatefulSetSpecArgsDict:

@@ -1,4 +1,4 @@
-"""The command behind `make images`.
+"""The command behind `make images` and `make sign`.
 
 These variables adapt it to a machine and its network:
   BUILDER             docker, podman or buildah; without it the first of them that works
@@ -19,13 +19,13 @@ from infra.existing_cluster.context import checked_context
 from infra.images.build import build, full_names
 from infra.images.cluster import ClusterNodes
 from infra.images.destinations import Destination
-from infra.images.ecr import Ecr
-from infra.images.nodes import Nodes
-from infra.operations.account import account_of
+from infra.images.nodes import nodes_of
+from infra.images.registries import built_images, registry_of
+from infra.images.signing import sign_all
 from infra.operations.errors import OperationError
 from infra.settings import ExistingClusterSettings, StackSettings, load
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def main() -> None:
@@ -37,6 +37,7 @@ def main() -> None:
     helps = {
         "build": "build the images that the stack's cluster lacks, and bring them where it finds them",
         "names": "print the full name of each image",
+        "sign": "sign the images of this commit in the stack's registry, in a workflow of GitHub's",
     }
     for name, text in helps.items():
         commands.add_parser(name, help=text, description=text).add_argument("stack", help="the stack, such as dev")
@@ -54,17 +55,35 @@ def run(command: str, stack: str) -> None:
 
     Raises:
         ContextError: No cluster is at hand, or one that the stack does not go into.
-        ImageError: An image cannot be built or delivered.
-        OperationError: AWS refuses a request, or cannot be asked.
+        ImageError: An image cannot be built, delivered or signed.
+        OperationError: The images are another stack's, or AWS refuses a request, or cannot be asked.
         SettingsError: The stack's settings are wrong.
     """
-    settings = load(stack)
-    nodes, destination = Nodes.of(settings), destination_of(stack, settings)
-    if command == "build":
-        build(destination, nodes, say)
-    else:
-        for name in full_names(destination, nodes).values():
-            say(name)
+    settings, nodes = load(stack), nodes_of(stack)
+    if command != "names":
+        check_first(stack, settings)
+    match command:
+        case "build":
+            build(destination_of(stack, settings), nodes, say)
+        case "names":
+            for name in full_names(destination_of(stack, settings), nodes).values():
+                say(name)
+        case "sign":
+            registry = registry_of(stack, settings)
+            sign_all(registry, built_images(registry, nodes), say)
+
+
+def check_first(stack: str, settings: StackSettings) -> None:
+    """Refuse a stack whose images come from another one: built again they would be others under the same tags.
+
+    Raises:
+        OperationError: It is one.
+    """
+    if settings.release and (before := settings.release.after):
+        raise OperationError(
+            f"{stack} runs the images of {before}, and they are not built again: `make promote FROM={before} "
+            f"TO={stack}` brings them there"
+        )
 
 
 def destination_of(stack: str, settings: StackSettings) -> Destination:
@@ -74,9 +93,9 @@ def destination_of(stack: str, settings: StackSettings) -> Destination:
         ContextError: No cluster is at hand, or one that the stack does not go into.
         OperationError: The account of the credentials at hand is not the stack's.
     """
-    if isinstance(settings, ExistingClusterSettings):
+    if isinstance(settings, ExistingClusterSettings) and settings.registry is None:
         return ClusterNodes(checked_context(stack, settings.contexts))
-    return Ecr(stack, account_of(stack, settings))
+    return registry_of(stack, settings)
 
 
 def say(line: str) -> None:

@@ -2,12 +2,13 @@
 
 from base64 import b64decode
 from functools import cached_property
-from typing import Any
+from typing import Any, NoReturn
 
 from botocore.exceptions import ClientError
 
 from infra.aws.names import Limit, Names
 from infra.images.errors import ImageError
+from infra.images.login import ecr_token
 from infra.images.tools import Tool
 from infra.operations.account import Account, aws_errors, error_code
 from infra.settings import PROJECT
@@ -35,29 +36,34 @@ class Ecr:
         Raises:
             NoRepositoryError: It does not exist yet.
         """
-        path = self._names.path(image, Limit.REPOSITORY)
+        path = self._path(image)
         with aws_errors():
             try:
                 found = self._client.describe_repositories(repositoryNames=[path])
             except ClientError as error:
-                if error_code(error) == "RepositoryNotFoundException":
-                    raise NoRepositoryError(
-                        f"the ECR repository {path} does not exist: `make deploy STACK={self._stack}` makes it"
-                    ) from None
-                raise
+                self._refuse(error, path)
         return str(found["repositories"][0]["repositoryUri"])
 
     def has(self, name: str) -> bool:
         """Say whether the image of this full name is in its repository."""
         repository, _, tag = name.partition("/")[2].rpartition(":")
-        with aws_errors():
-            try:
-                self._client.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])
-            except ClientError as error:
-                if error_code(error) == "ImageNotFoundException":
-                    return False
-                raise
-        return True
+        return self._digest(repository, imageTag=tag) is not None
+
+    def digest(self, image: str, tag: str) -> str | None:
+        """Return the digest of an image's tag, None where it is not there.
+
+        Raises:
+            NoRepositoryError: The repository does not exist yet.
+        """
+        return self._digest(self._path(image), imageTag=tag)
+
+    def has_digest(self, image: str, digest: str) -> bool:
+        """Say whether an image is there with this digest.
+
+        Raises:
+            NoRepositoryError: The repository does not exist yet.
+        """
+        return self._digest(self._path(image), imageDigest=digest) is not None
 
     def deliver(self, tool: Tool, name: str) -> None:
         """Push an image; the password that ECR gives out for it is good for twelve hours.
@@ -72,9 +78,29 @@ class Ecr:
             self._logged_in = True
         tool.push(name)
 
+    def _path(self, image: str) -> str:
+        return self._names.path(image, Limit.REPOSITORY)
+
+    def _digest(self, repository: str, **identifier: str) -> str | None:
+        with aws_errors():
+            try:
+                found = self._client.describe_images(repositoryName=repository, imageIds=[identifier])
+            except ClientError as error:
+                if error_code(error) == "ImageNotFoundException":
+                    return None
+                self._refuse(error, repository)
+        return str(found["imageDetails"][0]["imageDigest"])
+
+    def _refuse(self, error: ClientError, repository: str) -> NoReturn:
+        if error_code(error) == "RepositoryNotFoundException":
+            raise NoRepositoryError(
+                f"the ECR repository {repository} does not exist: `make deploy STACK={self._stack}` makes it"
+            ) from None
+        raise error
+
     @cached_property
     def _credentials(self) -> tuple[str, str]:
         with aws_errors():
-            [found] = self._client.get_authorization_token()["authorizationData"]
-        user, _, password = b64decode(found["authorizationToken"]).decode().partition(":")
+            token = ecr_token(self._client)
+        user, _, password = b64decode(token).decode().partition(":")
         return user, password

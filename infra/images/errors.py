@@ -2,6 +2,8 @@
 
 import pulumi
 
+from infra.operations.errors import OperationError
 
-class ImageError(pulumi.RunError):
+
+class ImageError(OperationError, pulumi.RunError):
     """One sentence that says what is wrong and what to do; the command line prints it and ends with exit code 1."""

@@ -1,15 +1,17 @@
 """What differs between images of the same sources: the nodes that they are for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
-from infra.settings import ExistingClusterSettings, StackSettings
+from infra.settings.loading import REPOSITORY, neighbours
+from infra.settings.neighbours import Neighbour, chain
 
 
 @dataclass(frozen=True)
 class Nodes:
-    """The nodes of a stack.
+    """The nodes that images are for.
 
     Attributes:
         architecture: That of their processors, such as arm64; None where it is that of this machine.
@@ -20,12 +22,14 @@ class Nodes:
     gpus: bool = False
 
     @classmethod
-    def of(cls, settings: StackSettings) -> Self:
-        """Return a stack's nodes; those of an existing cluster are taken to be like this machine, without GPUs."""
-        if isinstance(settings, ExistingClusterSettings):
-            return cls()
-        pools = settings.node_pools
-        return cls(pools.cpu.architecture, pools.gpu is not None)
+    def of(cls, stacks: Iterable[Neighbour]) -> Self:
+        """Return the nodes of stacks that run the same images.
+
+        Those of existing clusters are taken to be like the others', or else like this machine, and without GPUs.
+        """
+        found = list(stacks)
+        architecture = next((stack.architecture for stack in found if stack.architecture), None)
+        return cls(architecture, any(stack.has_gpus for stack in found))
 
     def arguments(self, image: str) -> Mapping[str, str]:
         """Return the arguments of an image's Dockerfile that depend on the nodes.
@@ -36,3 +40,9 @@ class Nodes:
 
 
 LIKE_THIS_MACHINE = Nodes()
+
+
+def nodes_of(stack: str, folder: Path = REPOSITORY) -> Nodes:
+    """Return the nodes that a stack's images are for: those of all stacks of its chain, which run the same images."""
+    stacks = neighbours(folder)
+    return Nodes.of(stacks[name] for name in chain(stack, stacks))

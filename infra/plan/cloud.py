@@ -9,9 +9,12 @@ from typing import Any
 import pulumi
 from pulumi.runtime import mocks
 
+from infra.plan.resources import SECRET
+
 ACCOUNT = "123456789012"
 TEXT = re.compile(r"Output\[(Optional\[)?(\w+\.)?str\]")
 ZONES = "abcdef"
+STACK_REFERENCE = "pulumi:pulumi:StackReference"
 
 # ARNs, of the values that a resource has; any other is arn:aws:<service>:<region>:<account>:<type>/<name>.
 ARNS = {
@@ -43,10 +46,11 @@ IDENTITIES = {
 class Cloud(mocks.Mocks):
     """The clouds of one account and region."""
 
-    def __init__(self, account: str, region: str) -> None:
-        """Answer for an account and a region."""
+    def __init__(self, account: str, region: str, stacks: Mapping[str, Mapping[str, Any]]) -> None:
+        """Answer for an account and a region, and for the outputs of other stacks by their names."""
         self.account = account
         self.region = region
+        self.stacks = stacks
 
     def create(self, type_: str, name: str, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return the id of a new resource, and its outputs where they are not its inputs."""
@@ -91,6 +95,10 @@ class Cloud(mocks.Mocks):
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         """Answer a read of something that exists."""
+        if args.typ == STACK_REFERENCE:
+            outputs = self.stacks[args.name.rpartition("/")[2]]
+            secret = [name for name, value in outputs.items() if SECRET in json.dumps(value)]
+            return args.name, {"name": args.name, "outputs": dict(outputs), "secretOutputNames": secret}
         identity, outputs = self.create(args.typ, args.name, args.inputs)
         return args.resource_id or identity, args.inputs | outputs
 

@@ -25,9 +25,14 @@ ALWAYS_SECRET = {"kubernetes:core/v1:Secret": ("data", "stringData")}
 class Recorder(mocks.MockMonitor):
     """A resource monitor that keeps what it is asked for."""
 
-    def __init__(self, account: str, region: str, *, reveal: bool) -> None:
-        """Record for a stack in an account and a region; `reveal`: secrets as they are, not masked."""
-        self.cloud = Cloud(account, region)
+    def __init__(
+        self, account: str, region: str, *, reveal: bool, stacks: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
+        """Record for a stack in an account and a region; `reveal`: secrets as they are, not masked.
+
+        `stacks` are the outputs of the stacks to which it refers, by their names.
+        """
+        self.cloud = Cloud(account, region, stacks or {})
         self._reveal = reveal
         super().__init__(self.cloud)
         self._recorded: dict[str, Resource] = {}

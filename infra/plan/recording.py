@@ -16,34 +16,56 @@ import pulumi
 import yaml
 from pulumi.runtime import mocks
 
+from infra.images.pinned import RELEASE_FILE
 from infra.plan.cloud import ACCOUNT
 from infra.plan.recorder import Recorder
 from infra.plan.resources import SECRET, Recording, Resource
+from infra.preview.names import is_preview
 
 __all__ = ["Recording", "Resource", "record"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 # Settings of the user's shell that would leak into a program that must read none of them.
-FOREIGN = ("AWS_", "PULUMI_", "KUBECONFIG", "KUBE_")
+FOREIGN = ("AWS_", "PULUMI_", "KUBECONFIG", "KUBE_", RELEASE_FILE)
 
 
-def record(stack: str, root: Path = REPOSITORY, *, reveal: bool = False) -> Recording:
+def stacks(root: Path = REPOSITORY) -> list[str]:
+    """Return the names of the stacks that have settings."""
+    names = (path.name.split(".")[1] for path in root.glob("Pulumi.*.yaml"))
+    return sorted(name for name in names if not is_preview(name))
+
+
+def record(
+    stack: str,
+    root: Path = REPOSITORY,
+    *,
+    reveal: bool = False,
+    release_file: Path | None = None,
+    base: Recording | None = None,
+) -> Recording:
     """Run the program under `root` with the settings of its `Pulumi.<stack>.yaml`, and return what it registered.
 
     It needs no Pulumi CLI, no network and no credentials, and sees no AWS, Pulumi or Kubernetes setting of the user's.
-    Secrets are masked, unless `reveal` asks for them as they are.
+    Secrets are masked, unless `reveal` asks for them as they are. The images are those of the release whose record is
+    in `release_file`, if one is given. A preview environment takes the outputs of its base, which is recorded, too, if
+    it is not given.
 
     Raises:
         FileNotFoundError: There is no such stack, or no program.
         Exception: Whatever the program itself raises, such as a mistake in the settings.
     """
     project = yaml.safe_load((root / "Pulumi.yaml").read_text())
-    stack_file = yaml.safe_load((root / f"Pulumi.{stack}.yaml").read_text()) or {}
-    config, secret_keys = engine_config(project["name"], stack_file.get("config") or {})
-    region = config.get("aws:region", "")
-    contexts = json.loads(config.get(f"{project['name']}:contexts", "[]"))
-    recorder = Recorder(config.get(f"{project['name']}:account_id", ACCOUNT), region, reveal=reveal)
+    config, secret_keys = engine_config(project["name"], _config(root, stack))
+    place, stacks = config, {}
+    # A preview environment is where its base is, and refers to it.
+    if base_stack := config.get(f"{project['name']}:base"):
+        place, _ = engine_config(project["name"], _config(root, base_stack))
+        stacks = {base_stack: (base or record(base_stack, root)).exports}
+    region = place.get("aws:region", "")
+    contexts = json.loads(place.get(f"{project['name']}:contexts", "[]"))
+    account = place.get(f"{project['name']}:account_id", ACCOUNT)
+    recorder = Recorder(account, region, reveal=reveal, stacks=stacks)
 
     def run() -> None:
         settings = mocks.MockSettings(  # type: ignore[no-untyped-call]
@@ -59,7 +81,8 @@ def record(stack: str, root: Path = REPOSITORY, *, reveal: bool = False) -> Reco
         )
         pulumi.runtime.configure(settings)
         pulumi.runtime.set_all_config(config, secret_keys)
-        with _fresh_event_loop() as loop, _without_foreign_settings(), _invented_cluster(contexts):
+        environment = {RELEASE_FILE: str(release_file)} if release_file else {}
+        with _fresh_event_loop() as loop, _own_settings(environment), _invented_cluster(contexts):
             loop.run_until_complete(pulumi.runtime.run_in_stack(program))
 
     def program() -> None:
@@ -68,6 +91,11 @@ def record(stack: str, root: Path = REPOSITORY, *, reveal: bool = False) -> Reco
     # A context of its own: Pulumi keeps its settings, its configuration and the stack in context variables.
     contextvars.Context().run(run)
     return Recording(project["name"], stack, region, recorder.resources_by_urn(), recorder.exports)
+
+
+def _config(root: Path, stack: str) -> Mapping[str, Any]:
+    file = yaml.safe_load((root / f"Pulumi.{stack}.yaml").read_text()) or {}
+    return file.get("config") or {}
 
 
 def engine_config(project: str, settings: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
@@ -98,11 +126,15 @@ def _fresh_event_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @contextmanager
-def _without_foreign_settings() -> Iterator[None]:
+def _own_settings(environment: Mapping[str, str]) -> Iterator[None]:
+    """Hide the user's settings, and show the program these."""
     hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(FOREIGN)}
+    os.environ.update(environment)
     try:
         yield
     finally:
+        for name in environment:
+            del os.environ[name]
         os.environ.update(hidden)
 
 

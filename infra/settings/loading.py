@@ -13,8 +13,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from infra.preview.names import is_preview
 from infra.settings.models import ExistingClusterSettings, Settings
-from infra.settings.rules import Neighbour, Source, mistakes, mistakes_on_existing_cluster
+from infra.settings.neighbours import Neighbour, Neighbours, Source
+from infra.settings.rules import mistakes, mistakes_on_existing_cluster
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = "airflow"
@@ -43,14 +45,18 @@ def load(stack: str, folder: Path = REPOSITORY) -> StackSettings:
         raise SettingsError(
             f"{stack} cannot be the name of a stack: AWS' names take small letters, digits and single hyphens"
         )
+    if is_preview(stack):
+        raise SettingsError(
+            f"{stack} is a preview environment, and this is for stacks with settings of their own: use `make "
+            "preview-env` and `make preview-env-down`"
+        )
     path = folder / f"Pulumi.{stack}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(name for name, _ in _stack_files(folder)))
         raise SettingsError(
             f"{path.name} does not exist: choose one of the stacks {known}, or write it with `make stack`"
         )
-    others = {other.name: _neighbour(other) for name, other in _stack_files(folder) if name != stack}
-    return parse(stack, path.name, _config(path), others)
+    return parse(stack, path.name, _config(path), neighbours(folder))
 
 
 def load_aws(stack: str, folder: Path = REPOSITORY) -> Settings:
@@ -65,8 +71,13 @@ def load_aws(stack: str, folder: Path = REPOSITORY) -> Settings:
     return settings
 
 
-def parse(stack: str, file: str, config: Mapping[str, Any], others: Mapping[str, Neighbour]) -> StackSettings:
-    """Make settings of the `config` section of a stack file.
+def neighbours(folder: Path = REPOSITORY) -> Neighbours:
+    """Return what stacks must know of each other, by their names; their own mistakes are for whoever loads them."""
+    return {name: _neighbour(path) for name, path in _stack_files(folder)}
+
+
+def parse(stack: str, file: str, config: Mapping[str, Any], stacks: Neighbours) -> StackSettings:
+    """Make settings of the `config` section of a stack file; `stacks` are all stacks, or the others alone.
 
     Raises:
         SettingsError: Something in it is wrong.
@@ -77,9 +88,11 @@ def parse(stack: str, file: str, config: Mapping[str, Any], others: Mapping[str,
         settings = model.model_validate(values)
     except ValidationError as error:
         raise SettingsError(_lines(file, (_sentence(model, details) for details in error.errors()))) from None
-    found = list(
-        mistakes(stack, settings, others) if isinstance(settings, Settings) else mistakes_on_existing_cluster(settings)
-    )
+    others = {name: other for name, other in stacks.items() if name != stack}
+    if isinstance(settings, Settings):
+        found = list(mistakes(stack, settings, others))
+    else:
+        found = list(mistakes_on_existing_cluster(stack, settings, others))
     if found:
         raise SettingsError(_lines(file, (f"{_key(key.split('.'))}: {sentence}" for key, sentence in found)))
     return settings
@@ -94,7 +107,9 @@ def model_of(fields: Iterable[str]) -> type[Settings] | type[ExistingClusterSett
 
 def _stack_files(folder: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.glob("Pulumi.*.yaml")):
-        yield path.name.split(".")[1], path
+        name = path.name.split(".")[1]
+        if not is_preview(name):
+            yield name, path
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -111,18 +126,34 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _neighbour(path: Path) -> Neighbour:
-    """Return what another stack must not share; that stack's own mistakes are for whoever loads it."""
     try:
         config = _config(path)
     except SettingsError:
         return Neighbour()
     network, source = None, None
-    with suppress(KeyError, TypeError, ValueError):
-        network = IPv4Network(config[f"{PROJECT}:network"]["cidr"])
-    with suppress(KeyError, TypeError):
-        dags = config[f"{PROJECT}:dags"]
-        source = Source.of(str(dags["repository"]), str(dags["branch"]))
-    return Neighbour(network, source)
+    with suppress(ValueError):
+        network = IPv4Network(str(_value(config, "network", "cidr")))
+    repository, branch = _value(config, "dags", "repository"), _value(config, "dags", "branch")
+    if repository and branch:
+        with suppress(ValueError):
+            source = Source.of(str(repository), str(branch))
+    after = _value(config, "release", "after")
+    return Neighbour(
+        network,
+        source,
+        has_releases=_value(config, "release") is not None,
+        after=str(after) if after else None,
+        architecture=_value(config, "node_pools", "cpu", "architecture"),
+        has_gpus=_value(config, "node_pools", "gpu") is not None,
+    )
+
+
+def _value(config: Mapping[str, Any], section: str, *keys: str) -> Any:
+    """Return a setting as it stands in a file; None where there is none."""
+    found = config.get(f"{PROJECT}:{section}")
+    for key in keys:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
 
 
 def _field(key: str) -> str:

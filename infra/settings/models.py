@@ -194,6 +194,34 @@ class TaskSettings(Model):
     """Memory at most."""
 
 
+class GateSettings(Model):
+    """What a release must have passed before it is promoted into the stack."""
+
+    tests: bool = True
+    """Whether the test suite must have passed on its commit."""
+    dag_integrity: bool = True
+    """Whether all its DAG files must be readable, with unique names and without cycles."""
+    plan_review: bool = False
+    """Whether somebody must have read and approved what it changes in this stack."""
+    upgrade_rehearsal: bool = False
+    """Whether its migrations must have run on a copy of this stack's database."""
+    max_cost_increase_usd: Annotated[float, Field(ge=0)] | None = None
+    """By how many dollars a month, at the stated load, it may make this stack dearer; without it by any."""
+    soak_hours: Annotated[float, Field(ge=0)] = 0
+    """How long it must have run in the stack before."""
+
+
+class ReleaseSettings(Model):
+    """How releases come into the stack: its branch moves by `make promote` and `make rollback` alone."""
+
+    after: str | None = None
+    """The stack whose releases are promoted into this one; without it they are built from this stack's branch."""
+    signed_by: str | None = None
+    """Whose signature the images must bear, as a regular expression of the identity; without it none is asked for."""
+    gates: GateSettings = GateSettings()
+    """What a release must have passed before."""
+
+
 class Settings(Model):
     """Everything that differs between stacks on AWS, and nothing secret."""
 
@@ -221,6 +249,10 @@ class Settings(Model):
     """The PostgreSQL server."""
     dags: DagSettings
     """The Git repository whose DAGs run."""
+    release: ReleaseSettings | None = None
+    """How releases come into the stack; without it whoever may deploy it deploys what lies in the folder."""
+    max_previews: Annotated[int, Field(ge=0)] = 5
+    """Preview environments of branches at most in the stack's cluster."""
     tasks: TaskSettings
     """What running tasks may ask for."""
 
@@ -234,5 +266,13 @@ class ExistingClusterSettings(Model):
     """The namespace of Airflow; database, object store and Git server are beside it, in `<namespace>-platform`."""
     storage_class: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] | None = None
     """The class of the volumes; without it the cluster's default."""
+    dags: DagSettings | None = None
+    """The Git repository whose DAGs run; without it a Git server in the cluster takes what `make sync` pushes."""
+    registry: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*$")] | None = None
+    """Where images are pushed to and pulled from, such as registry.example.com/ml; without it they are loaded."""
+    release: ReleaseSettings | None = None
+    """How releases come into the stack; it needs `dags` and `registry`."""
+    max_previews: Annotated[int, Field(ge=0)] = 5
+    """Preview environments of branches at most in the stack's cluster."""
     tasks: TaskSettings
     """What running tasks may ask for."""

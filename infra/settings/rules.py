@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 from urllib.parse import urlsplit
 
 from botocore.session import get_session
 
 from infra.settings.instance_families import CPU_FAMILIES, GPU_FAMILIES, Families
-from infra.settings.models import DagSettings, ExistingClusterSettings, NodePoolSettings, Settings
-
-Mistake = tuple[str, str]
+from infra.settings.models import (
+    DagSettings,
+    ExistingClusterSettings,
+    NodePoolSettings,
+    ReleaseSettings,
+    Settings,
+)
+from infra.settings.neighbours import SHORT_SSH, Neighbours, Source
+from infra.settings.release_rules import Mistake, release_mistakes
 
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 ANYWHERE = IPv4Network("0.0.0.0/0")
@@ -28,56 +33,34 @@ VPC_PREFIXES = range(16, 21)
 # https://docs.aws.amazon.com/eks/latest/APIReference/API_KubernetesNetworkConfigRequest.html
 SERVICE_PREFIXES = range(12, 25)
 
-
-# `git@host:path`, the short form of an SSH address: https://git-scm.com/docs/git-clone#_git_urls
-SHORT_SSH = re.compile(r"(?:(?P<user>[^@/:]+)@)?(?P<host>[^/:@]+):(?P<path>[^/].*|/(?!/).*)")
-
 # Namespaces that belong to Kubernetes or to everybody.
 TAKEN_NAMESPACES = re.compile(r"default|kube-.*")
 
 
-@dataclass(frozen=True)
-class Source:
-    """A branch of a repository, in whichever form its address was written."""
-
-    repository: str
-    branch: str
-
-    @classmethod
-    def of(cls, repository: str, branch: str) -> Source:
-        """Bring an address into the form `host/path`."""
-        short = SHORT_SSH.fullmatch(repository)
-        parts = urlsplit(repository)
-        place = f"{short['host']}/{short['path']}" if short else f"{parts.hostname}{parts.path}"
-        return cls(place.lower().rstrip("/").removesuffix(".git"), branch)
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """What another stack has for itself: its VPC, and the branch that it follows; None where it has none."""
-
-    network: IPv4Network | None = None
-    source: Source | None = None
-
-
-def mistakes(stack: str, settings: Settings, others: Mapping[str, Neighbour]) -> Iterator[Mistake]:
-    """Yield all mistakes of a stack on AWS; `others` are the other stacks, by the names of their files."""
+def mistakes(stack: str, settings: Settings, others: Neighbours) -> Iterator[Mistake]:
+    """Yield all mistakes of a stack on AWS; `others` are the other stacks, by their names."""
     yield from _region(settings)
     yield from _addresses(settings, others)
     yield from _node_pools(settings)
     yield from _database(settings)
     yield from _dags(settings.dags, others)
+    yield from release_mistakes(stack, settings, others)
     if stack == PROD:
         yield from _prod(settings)
 
 
-def mistakes_on_existing_cluster(settings: ExistingClusterSettings) -> Iterator[Mistake]:
-    """Yield all mistakes of a stack on an existing cluster."""
+def mistakes_on_existing_cluster(
+    stack: str, settings: ExistingClusterSettings, others: Neighbours
+) -> Iterator[Mistake]:
+    """Yield all mistakes of a stack on an existing cluster; `others` are the other stacks, by their names."""
     for pattern in settings.contexts:
         if not pattern.strip("*"):
             yield "contexts", f"{pattern} is every cluster that anybody has: name those that are meant"
     if TAKEN_NAMESPACES.fullmatch(settings.namespace):
         yield "namespace", f"{settings.namespace} is not Airflow's alone: choose one that is, such as airflow"
+    if settings.dags:
+        yield from _dags(settings.dags, others)
+    yield from release_mistakes(stack, settings, others)
 
 
 def _region(settings: Settings) -> Iterator[Mistake]:
@@ -96,7 +79,7 @@ def _region(settings: Settings) -> Iterator[Mistake]:
         yield "network.zones", f"{', '.join(zones)} has a zone twice: name each once"
 
 
-def _addresses(settings: Settings, others: Mapping[str, Neighbour]) -> Iterator[Mistake]:
+def _addresses(settings: Settings, others: Neighbours) -> Iterator[Mistake]:
     vpc, services = settings.network.cidr, settings.cluster.service_cidr
     yield from _private("network.cidr", vpc, VPC_PREFIXES)
     yield from _private("cluster.service_cidr", services, SERVICE_PREFIXES)
@@ -106,7 +89,8 @@ def _addresses(settings: Settings, others: Mapping[str, Neighbour]) -> Iterator[
         if other.network and vpc.overlaps(other.network):
             yield (
                 "network.cidr",
-                f"{vpc} overlaps {other.network} of {name}, so the two could never be connected: choose another",
+                f"{vpc} overlaps {other.network} of Pulumi.{name}.yaml, so the two could never be connected: choose "
+                "another",
             )
     if settings.protect and ANYWHERE in settings.cluster.public_access_cidrs:
         yield "cluster.public_access_cidrs", f"{ANYWHERE} is everybody: name your networks where protect is true"
@@ -183,7 +167,7 @@ def _database(settings: Settings) -> Iterator[Mistake]:
         )
 
 
-def _dags(dags: DagSettings, others: Mapping[str, Neighbour]) -> Iterator[Mistake]:
+def _dags(dags: DagSettings, others: Neighbours) -> Iterator[Mistake]:
     if _holds_password(dags.repository):
         # Without the address: whatever is printed ends in a log.
         yield (
@@ -206,7 +190,10 @@ def _dags(dags: DagSettings, others: Mapping[str, Neighbour]) -> Iterator[Mistak
     source = Source.of(dags.repository, dags.branch)
     for name, other in others.items():
         if other.source == source:
-            yield "dags.branch", f"{name} follows {dags.branch} of {source.repository}, too: one branch feeds one stack"
+            yield (
+                "dags.branch",
+                f"Pulumi.{name}.yaml follows {dags.branch} of {source.repository}, too: one branch feeds one stack",
+            )
 
 
 def _holds_password(repository: str) -> bool:
@@ -225,7 +212,17 @@ def _prod(settings: Settings) -> Iterator[Mistake]:
         ("database.multi_az", settings.database.multi_az, "true"),
         ("database.backup_days", settings.database.backup_days >= 7, "7 or more"),
         ("dags.branch", settings.dags.branch == PROD_BRANCH, PROD_BRANCH),
+        *(_prod_release(settings.release) if settings.release else ()),
     )
     for key, kept, wanted in required:
         if not kept:
             yield key, f"the stack {PROD} must not do without: set {wanted}"
+
+
+def _prod_release(release: ReleaseSettings) -> Iterable[tuple[str, bool, str]]:
+    gates = ("tests", "dag_integrity", "plan_review", "upgrade_rehearsal")
+    return (
+        ("release.after", release.after is not None, "the stack before it"),
+        *((f"release.gates.{gate}", bool(getattr(release.gates, gate)), "true") for gate in gates),
+        ("release.gates.soak_hours", release.gates.soak_hours > 0, "a number of hours"),
+    )

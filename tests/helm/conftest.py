@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from infra.plan.manifests import Object, objects, pods
-from infra.plan.recording import record
-from infra.settings.loading import REPOSITORY
+from infra.plan.recording import record, stacks
 
-STACKS = sorted(path.name.split(".")[1] for path in REPOSITORY.glob("Pulumi.*.yaml"))
+STACKS = stacks()
 
 
 @cache

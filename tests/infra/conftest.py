@@ -1,11 +1,17 @@
 """What each stack's program registers, recorded once for all tests."""
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import boto3
 import pytest
 import yaml
+from moto import mock_aws
 
+from infra.images import content
+from infra.operations.account import Account
 from infra.plan.recording import record
 from infra.plan.resources import Recording
 from infra.settings import PROJECT, Settings, load_aws
@@ -84,3 +90,23 @@ def prod() -> Recording:
 @pytest.fixture(scope="session")
 def other(other_root: Path) -> Recording:
     return recorded(OTHER, other_root)
+
+
+@pytest.fixture
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
+    """An empty account of AWS."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with mock_aws():
+        yield Account("123456789012", "arn", "eu-west-1", boto3.Session(region_name="eu-west-1"))
+
+
+@pytest.fixture
+def repositories(account: Account) -> Any:
+    """The image repositories of dev, and what speaks to them."""
+    client = account.client("ecr")
+    for name in content.names():
+        client.create_repository(repositoryName=f"airflow-dev/{name}")
+    return client

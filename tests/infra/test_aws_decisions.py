@@ -119,13 +119,13 @@ def test_the_key_is_used_through_s3_alone_and_for_writing_only_by_who_writes(com
 
 
 def test_a_role_trusts_one_service_account_of_one_cluster() -> None:
-    [statement] = json.loads(pod_trust(Component.SERVING, "arn:cluster"))["Statement"]
+    [statement] = json.loads(pod_trust(Component.SERVING, "arn:cluster", "somewhere"))["Statement"]
     assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"}
     assert statement["Action"] == ["sts:AssumeRole", "sts:TagSession"]
     assert statement["Condition"] == {
         "StringEquals": {
             "aws:RequestTag/eks-cluster-arn": "arn:cluster",
-            "aws:RequestTag/kubernetes-namespace": "airflow",
+            "aws:RequestTag/kubernetes-namespace": "somewhere",
             "aws:RequestTag/kubernetes-service-account": "serving",
         }
     }

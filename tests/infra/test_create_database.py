@@ -1,73 +1,19 @@
 """The script that makes the databases, on a server as RDS has it: the administrator is no superuser."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 
-from infra.aws.database import ADMIN
 from infra.database_setup import SCRIPT
-from infra.laptop import postgres
-from infra.laptop.home import Home
-from infra.laptop.processes import LOOPBACK, free_port, start, stop, wait_until_healthy
-
-PSQL = postgres.PROGRAMS / "psql"
-
-
-class Server:
-    """A server, and an administrator with the rights that RDS gives one."""
-
-    def __init__(self, home: Home, port: int) -> None:
-        self.port = port
-        with self.connect(postgres.SUPERUSER, home.secrets.postgres, "postgres") as connection:
-            connection.execute(f"CREATE ROLE {ADMIN} LOGIN CREATEROLE CREATEDB PASSWORD 'admin'")
-
-    def connect(self, user: str, password: str, database: str) -> psycopg.Connection:
-        return psycopg.connect(
-            host=LOOPBACK, port=self.port, user=user, password=password, dbname=database, autocommit=True
-        )
-
-    def run_script(self, name: str, password: str) -> None:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "PGHOST": LOOPBACK,
-            "PGPORT": str(self.port),
-            "PGDATABASE": "postgres",
-            "PGUSER": ADMIN,
-            "PGPASSWORD": "admin",
-            "DATABASE_NAME": name,
-            "DATABASE_PASSWORD": password,
-        }
-        command = [str(PSQL), "--no-psqlrc", "--quiet", f"--file={SCRIPT}"]
-        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-
-    def may_connect(self, user: str, password: str, database: str) -> bool:
-        try:
-            self.connect(user, password, database).close()
-        except psycopg.OperationalError:
-            return False
-        return True
+from tests.database_server import Server, running
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home = Home(tmp_path_factory.mktemp("home"))
-    home.create()
-    postgres.prepare(home)
-    service = postgres.service(home, free_port(25432, set()))
-    start(home, service)
-    try:
-        wait_until_healthy(home, service, seconds=60)
-        server = Server(home, service.port or 0)
-        server.run_script("airflow", "one")
-        server.run_script("mlflow", "two")
+    with running(tmp_path_factory.mktemp("home")) as server:
         yield server
-    finally:
-        stop(home, "postgres")
 
 
 def test_an_owner_makes_tables_in_a_database_that_takes_any_text(server: Server) -> None:
@@ -93,18 +39,18 @@ def test_running_it_again_keeps_the_data_and_takes_the_new_password(server: Serv
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
 
 
+def test_an_owner_has_as_many_connections_as_the_server_unless_there_is_a_limit(server: Server) -> None:
+    query = "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'airflow'"
+    with server.connect("airflow", "one", "airflow") as connection:
+        assert connection.execute(query).fetchone() == (-1,)
+        environment = {**server.environment("airflow", "one"), "DATABASE_CONNECTIONS": "7"}
+        subprocess.run(["psql", "--no-psqlrc", "--quiet", f"--file={SCRIPT}"], env=environment, check=True)
+        assert connection.execute(query).fetchone() == (7,)
+
+
 def test_a_failure_is_told_so_that_the_job_is_repeated(server: Server, tmp_path: Path) -> None:
     broken = tmp_path / "broken.sql"
     broken.write_text(SCRIPT.read_text().replace("CREATE DATABASE", "CREATE DATABSE"))
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PGHOST": LOOPBACK,
-        "PGPORT": str(server.port),
-        "PGDATABASE": "postgres",
-        "PGUSER": ADMIN,
-        "PGPASSWORD": "admin",
-        "DATABASE_NAME": "other",
-        "DATABASE_PASSWORD": "x",
-    }
-    done = subprocess.run([str(PSQL), f"--file={broken}"], env=environment, check=False, capture_output=True)
+    environment = server.environment("other", "x")
+    done = subprocess.run(["psql", f"--file={broken}"], env=environment, check=False, capture_output=True)
     assert done.returncode != 0

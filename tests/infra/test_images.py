@@ -6,26 +6,27 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import boto3
 import pytest
-from moto import mock_aws
+import yaml
 
 from infra.images import build as building
 from infra.images import content, tools
+from infra.images.__main__ import run
 from infra.images.build import build, with_bases
 from infra.images.cluster import ClusterNodes, load_command
 from infra.images.context import build_context
 from infra.images.ecr import Ecr
 from infra.images.errors import ImageError
-from infra.images.nodes import LIKE_THIS_MACHINE, Nodes
+from infra.images.nodes import LIKE_THIS_MACHINE, Nodes, nodes_of
 from infra.images.tools import Tool, tool_at_hand
 from infra.operations.account import Account
-from infra.settings import load
+from infra.operations.errors import OperationError
+from infra.settings.neighbours import Neighbour
 
 REPOSITORY = Path(__file__).parents[2]
 GPU_NODES = Nodes("amd64", gpus=True)
@@ -123,10 +124,25 @@ def test_gpu_nodes_alter_the_image_of_the_tasks_alone_and_another_architecture_a
 
 
 def test_the_nodes_of_a_stack_are_those_of_its_settings() -> None:
-    assert Nodes.of(load("dev")) == GPU_NODES
-    assert Nodes.of(load("local")) == Nodes()
+    assert nodes_of("dev") == GPU_NODES
+    assert nodes_of("local") == Nodes()
     assert Nodes("amd64").arguments("ml") == {"TORCH_BACKEND": "cpu"}
     assert GPU_NODES.arguments("ml") == {"TORCH_BACKEND": ""}
+
+
+def test_images_are_for_the_nodes_of_all_stacks_that_run_them(tmp_path: Path) -> None:
+    assert Nodes.of([Neighbour(architecture="arm64"), Neighbour(architecture="arm64", has_gpus=True)]) == Nodes(
+        "arm64", gpus=True
+    )
+    assert Nodes.of([Neighbour(), Neighbour(architecture="amd64")]) == Nodes("amd64")
+    for stack in ("dev", "staging", "prod"):
+        config = yaml.safe_load((REPOSITORY / f"Pulumi.{stack}.yaml").read_text())
+        if stack != "prod":
+            del config["config"]["airflow:node_pools"]["gpu"]
+        write(tmp_path / f"Pulumi.{stack}.yaml", yaml.safe_dump(config))
+    assert {nodes_of(stack, tmp_path) for stack in ("dev", "staging", "prod")} == {GPU_NODES}
+    (tmp_path / "Pulumi.prod.yaml").unlink()
+    assert {nodes_of(stack, tmp_path) for stack in ("dev", "staging")} == {Nodes("amd64")}
 
 
 def test_the_build_context_is_what_the_tag_covers_and_looks_the_same_everywhere(root: Path) -> None:
@@ -323,27 +339,33 @@ def test_a_loader_that_is_missing_or_fails_is_named(programs: Path, monkeypatch:
         ClusterNodes("kind-mine").deliver(Tool("docker"), "localhost/x:1")
 
 
+@pytest.mark.parametrize(
+    ("tool", "name", "command"),
+    [
+        ("docker", "127.0.0.1:5000/x:1", "push 127.0.0.1:5000/x:1"),
+        ("buildah", "127.0.0.1:5000/x:1", "push --tls-verify=false 127.0.0.1:5000/x:1"),
+        ("podman", "localhost:5000/x:1", "push --tls-verify=false localhost:5000/x:1"),
+        ("podman", "10.0.0.1:5000/x:1", "push 10.0.0.1:5000/x:1"),
+        ("buildah", "registry.example/x:1", "push registry.example/x:1"),
+    ],
+)
+def test_only_a_registry_on_this_machine_may_speak_http(programs: Path, tool: str, name: str, command: str) -> None:
+    Tool(tool).push(name)
+    assert calls(programs, "push") == [f"{tool} {command}"]
+
+
+@pytest.mark.parametrize("command", ["build", "sign"])
+def test_images_of_another_stack_are_neither_built_nor_signed_again(command: str) -> None:
+    with pytest.raises(
+        OperationError,
+        match=r"^prod runs the images of staging, and they are not built again: `make promote FROM=staging TO=prod` br",
+    ):
+        run(command, "prod")
+
+
 def test_clusters_that_run_what_docker_builds_need_no_loading(programs: Path) -> None:
     ClusterNodes("docker-desktop").deliver(Tool("docker"), "localhost/x:1")
     assert (programs / "calls").read_text() == ""
-
-
-@pytest.fixture
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    with mock_aws():
-        yield Account("123456789012", "arn", "eu-west-1", boto3.Session(region_name="eu-west-1"))
-
-
-@pytest.fixture
-def repositories(account: Account) -> Any:
-    client = account.client("ecr")
-    for name in content.names():
-        client.create_repository(repositoryName=f"airflow-dev/{name}")
-    return client
 
 
 def test_images_go_to_the_repositories_of_the_stack(account: Account, repositories: Any) -> None:

@@ -11,11 +11,11 @@ from pydantic import BaseModel
 
 from infra.airflow_platform import DagSource
 from infra.settings import PROJECT, ExistingClusterSettings, Settings, SettingsError, load, load_aws
-from infra.settings.loading import REPOSITORY, parse
-from infra.settings.rules import Neighbour, Source
+from infra.settings.loading import REPOSITORY, neighbours, parse
+from infra.settings.neighbours import Neighbour, Source
 from infra.settings.schema import SCHEMA_FILE, schema, schema_text
 
-STACK_FILES = sorted(REPOSITORY.glob("Pulumi.*.yaml"))
+STACK_FILES = [REPOSITORY / f"Pulumi.{stack}.yaml" for stack in neighbours()]
 
 
 def changed(stack: str, changes: dict[str, Any]) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def changed(stack: str, changes: dict[str, Any]) -> dict[str, Any]:
 
 def refusal(stack: str, changes: dict[str, Any], others: dict[str, Neighbour] | None = None) -> str:
     with pytest.raises(SettingsError) as caught:
-        parse(stack, f"Pulumi.{stack}.yaml", changed(stack, changes), others or {})
+        parse(stack, f"Pulumi.{stack}.yaml", changed(stack, changes), neighbours() if others is None else others)
     return str(caught.value)
 
 
@@ -221,7 +221,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 
 def test_a_network_that_overlaps_another_stack_is_refused() -> None:
-    message = refusal("dev", {}, {"Pulumi.other.yaml": Neighbour(IPv4Network("10.10.128.0/20"))})
+    message = refusal("dev", {}, {"other": Neighbour(IPv4Network("10.10.128.0/20"))})
     assert message == (
         "Pulumi.dev.yaml: airflow:network.cidr: 10.10.0.0/16 overlaps 10.10.128.0/20 of Pulumi.other.yaml, so the two "
         "could never be connected: choose another"
@@ -246,13 +246,18 @@ def test_the_other_stacks_are_those_whose_files_lie_beside(tmp_path: Path) -> No
         ("airflow:storage.access_log_days", ...),
         ("airflow:database.multi_az", False),
         ("airflow:database.backup_days", 6),
-        ("airflow:dags.branch", "dev"),
+        ("airflow:dags.branch", "prod"),
+        ("airflow:release.after", ...),
+        ("airflow:release.gates.tests", False),
+        ("airflow:release.gates.dag_integrity", False),
+        ("airflow:release.gates.plan_review", ...),
+        ("airflow:release.gates.upgrade_rehearsal", ...),
+        ("airflow:release.gates.soak_hours", 0),
     ],
 )
 def test_prod_cannot_go_without_protection(key: str, value: Any) -> None:
-    assert refusal("prod", {key: value}).startswith(
-        f"Pulumi.prod.yaml: {key}: the stack prod must not do without: set "
-    )
+    lines = refusal("prod", {key: value}).splitlines()
+    assert lines[-1].startswith(f"Pulumi.prod.yaml: {key}: the stack prod must not do without: set ")
 
 
 def test_a_protected_api_is_not_open_to_everybody() -> None:
@@ -276,7 +281,7 @@ def test_a_repository_is_known_in_every_form_of_its_address(repository: str) -> 
 
 def test_two_stacks_never_follow_the_same_branch() -> None:
     other = Neighbour(source=Source.of("git@github.com:example/airflow-on-kubernetes.git", "dev"))
-    assert refusal("dev", {}, {"Pulumi.other.yaml": other}) == (
+    assert refusal("dev", {}, {"other": other}) == (
         "Pulumi.dev.yaml: airflow:dags.branch: Pulumi.other.yaml follows dev of "
         "github.com/example/airflow-on-kubernetes, too: one branch feeds one stack"
     )

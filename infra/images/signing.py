@@ -1,0 +1,154 @@
+"""Who built an image: signatures and provenance by `cosign`, with the identity of a workflow of GitHub's and no keys.
+
+Both lie beside the image in its registry. Their tags do not move, so what is there is not signed again.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from infra.images.errors import ImageError
+from infra.images.login import logged_in
+from infra.images.registries import Registry, Say, signature_tags
+from infra.releases.release import ReleasedImage
+
+# https://docs.github.com/en/actions/concepts/security/openid-connect
+ISSUER = "https://token.actions.githubusercontent.com"
+TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL"  # noqa: S105 - the variable where a workflow finds its identity
+
+# https://actions.github.io/buildtypes/workflow/v1/
+BUILD_TYPE = "https://actions.github.io/buildtypes/workflow/v1"
+
+# How cosign ends: it says everything twice.
+ERROR = re.compile(
+    r"^Error: (?P<message>.*?)(?=\n(main\.go:\d+: )?error during command execution|\Z)", re.DOTALL | re.MULTILINE
+)
+
+
+def sign_all(registry: Registry, images: Mapping[str, ReleasedImage], say: Say) -> None:
+    """Sign images, and say how they were built, by their names; what is signed already stays as it is.
+
+    Raises:
+        ImageError: This is no workflow with an identity, cosign is missing, or it fails.
+        OperationError: The registry cannot be asked.
+    """
+    for name, image in images.items():
+        for tag, make in zip(signature_tags(image.digest), (sign, attest), strict=True):
+            if registry.digest(name, tag) is not None:
+                say(f"{name}: {tag} is there")
+                continue
+            make(image)
+            if registry.digest(name, tag) is None:
+                raise ImageError(f"cosign wrote no tag {tag} beside {_name(image)}: install its version 2")
+            say(f"{name}: wrote {tag}")
+
+
+def sign(image: ReleasedImage) -> None:
+    """Sign an image with the identity of the workflow that this runs in.
+
+    Raises:
+        ImageError: This is no workflow with an identity, cosign is missing, or it fails.
+        OperationError: AWS refuses a request, or cannot be asked.
+    """
+    _check_identity()
+    if reason := _cosign(image, "sign", "--yes"):
+        raise ImageError(f"{_name(image)} could not be signed ({reason}): mend that, then the same command again")
+
+
+def attest(image: ReleasedImage) -> None:
+    """Put the image's provenance beside it: the commit, the repository and the run that built it.
+
+    Raises:
+        ImageError: This is no workflow with an identity, cosign is missing, or it fails.
+        OperationError: AWS refuses a request, or cannot be asked.
+    """
+    _check_identity()
+    with TemporaryDirectory(prefix="provenance-") as folder:
+        file = Path(folder, "provenance.json")
+        file.write_text(json.dumps(provenance(os.environ)))
+        reason = _cosign(image, "attest", "--yes", "--type", "slsaprovenance1", "--predicate", str(file))
+    if reason:
+        raise ImageError(
+            f"the provenance of {_name(image)} could not be signed ({reason}): mend that, then the same command again"
+        )
+
+
+def verify(image: ReleasedImage, signed_by: str) -> None:
+    """Refuse an image without a signature by an identity that the regular expression stands for.
+
+    Raises:
+        ImageError: It has none, cosign is missing, or the signature cannot be looked up.
+        OperationError: AWS refuses a request, or cannot be asked.
+    """
+    reason = _cosign(image, "verify", "--certificate-identity-regexp", signed_by, "--certificate-oidc-issuer", ISSUER)
+    if reason:
+        raise ImageError(
+            f"{_name(image)} bears no signature by {signed_by} ({reason}): let that workflow build and sign it, or "
+            "correct airflow:release.signed_by"
+        )
+
+
+def provenance(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return how an image was built, as SLSA has it, from what a workflow finds in its environment.
+
+    https://slsa.dev/spec/v1.0/provenance
+    """
+    server, repository = environment["GITHUB_SERVER_URL"], environment["GITHUB_REPOSITORY"]
+    workflow, _, _ = environment["GITHUB_WORKFLOW_REF"].partition("@")
+    source, ref = f"{server}/{repository}", environment["GITHUB_REF"]
+    run = f"{source}/actions/runs/{environment['GITHUB_RUN_ID']}/attempts/{environment['GITHUB_RUN_ATTEMPT']}"
+    return {
+        "buildDefinition": {
+            "buildType": BUILD_TYPE,
+            "externalParameters": {
+                "workflow": {"repository": source, "ref": ref, "path": workflow.removeprefix(f"{repository}/")}
+            },
+            "resolvedDependencies": [
+                {"uri": f"git+{source}@{ref}", "digest": {"gitCommit": environment["GITHUB_SHA"]}}
+            ],
+        },
+        "runDetails": {
+            "builder": {"id": f"{server}/{environment['GITHUB_WORKFLOW_REF']}"},
+            "metadata": {"invocationId": run},
+        },
+    }
+
+
+def _check_identity() -> None:
+    if TOKEN not in os.environ:
+        raise ImageError(
+            "there is no identity to sign with: images are signed by a workflow of GitHub's whose job has the "
+            "permission `id-token: write`"
+        )
+
+
+def _name(image: ReleasedImage) -> str:
+    return f"{image.repository}@{image.digest}"
+
+
+def _cosign(image: ReleasedImage, *arguments: str) -> str | None:
+    """Run cosign on an image; return the last line of its own words where it fails."""
+    if shutil.which("cosign") is None:
+        raise ImageError(
+            "cosign is not on PATH, and it signs images and knows whose signature they bear: install its version 2, "
+            "see https://docs.sigstore.dev/cosign/system_config/installation/"
+        )
+    with logged_in(image.repository) as file:
+        login = {"DOCKER_CONFIG": str(file.parent)} if file else {}
+        result = subprocess.run(
+            ["cosign", *arguments, _name(image)],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **login},
+        )
+    if result.returncode == 0:
+        return None
+    found = ERROR.search(result.stderr.strip())
+    return " ".join((found["message"] if found else result.stderr).split()) or "it says nothing"

@@ -1,0 +1,10 @@
+# Drops the databases DATABASES and their owners, whoever is still connected to them.
+set -eu
+for name in $DATABASES; do
+  case $name in
+  preview-*) ;;
+  *) echo "$name is no database of a preview environment" && exit 1 ;;
+  esac
+  psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 \
+    --command="DROP DATABASE IF EXISTS \"$name\" WITH (FORCE)" --command="DROP ROLE IF EXISTS \"$name\""
+done

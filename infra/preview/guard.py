@@ -1,0 +1,30 @@
+"""Keep a base as long as environments stand on it."""
+
+import json
+
+from infra.aws import database as rds
+from infra.existing_cluster.names import platform_namespace
+from infra.operations.aws_deployment import AwsDeployment
+from infra.operations.cluster import Cluster
+from infra.operations.errors import OperationError
+from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
+from infra.preview.records import Records
+
+
+def check_none_left(deployment: AwsDeployment | ExistingClusterDeployment) -> None:
+    """Refuse to destroy a stack whose cluster, database server or buckets others use.
+
+    Raises:
+        OperationError: It has preview environments, or its cluster cannot be asked.
+    """
+    if isinstance(deployment, ExistingClusterDeployment):
+        records = Records(deployment.cluster, platform_namespace(deployment.settings.namespace))
+    elif "kubeconfig" in (outputs := deployment.outputs()):
+        records = Records(Cluster.of_access(json.loads(outputs["kubeconfig"])), rds.SETUP_NAMESPACE)
+    else:
+        return
+    if found := [record.stack for record in records.all()]:
+        raise OperationError(
+            f"{deployment.stack} has preview environments ({', '.join(found)}): remove each with `make "
+            f"preview-env-down`, see `make preview-envs STACK={deployment.stack}`"
+        )

@@ -1,0 +1,1 @@
+"""Releases: what runs in a stack, how it gets from one stack to the next, and back."""

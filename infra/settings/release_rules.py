@@ -1,0 +1,92 @@
+"""What settings of releases must be: the place of a stack in its chain, and whose signature counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from infra.settings.models import ExistingClusterSettings, GateSettings, ReleaseSettings, Settings
+from infra.settings.neighbours import Neighbour, Neighbours, Source, chain, line
+
+Mistake = tuple[str, str]
+
+
+def release_mistakes(stack: str, settings: Settings | ExistingClusterSettings, others: Neighbours) -> Iterator[Mistake]:
+    """Yield all mistakes of a stack's releases; a stack without any has none."""
+    release = settings.release
+    if release is None:
+        return
+    if isinstance(settings, ExistingClusterSettings):
+        for key in ("dags", "registry"):
+            if getattr(settings, key) is None:
+                yield key, "a stack with releases cannot do without: name a repository and a registry of your own"
+    yield from _signature(release)
+    if release.after is None:
+        yield from _first(release)
+        return
+    if mistake := _misplaced(stack, release.after, others):
+        yield "release.after", mistake
+        return
+    if settings.dags:
+        yield from _repository(settings.dags.repository, release.after, others[release.after])
+    if isinstance(settings, Settings):
+        own = Neighbour(has_releases=True, after=release.after, architecture=settings.node_pools.cpu.architecture)
+        yield from _architecture(stack, {**others, stack: own})
+
+
+def _signature(release: ReleaseSettings) -> Iterator[Mistake]:
+    if release.signed_by is None:
+        return
+    try:
+        re.compile(release.signed_by)
+    except re.error as error:
+        yield "release.signed_by", f"{release.signed_by!r} is no regular expression ({error}): correct it"
+        return
+    if not (release.signed_by.startswith("^") and release.signed_by.endswith("$")):
+        yield (
+            "release.signed_by",
+            f"{release.signed_by!r} also stands for identities that only contain it: begin it with ^ and end it with $",
+        )
+
+
+def _first(release: ReleaseSettings) -> Iterator[Mistake]:
+    if release.signed_by is not None or release.gates != GateSettings():
+        yield (
+            "release",
+            "nothing is promoted into the first stack, so it has no gates and asks for no signature: take both out, or "
+            "name the stack before it in after",
+        )
+
+
+def _misplaced(stack: str, after: str, others: Neighbours) -> str | None:
+    if after == stack:
+        return f"{stack} cannot come after itself: name the stack before it"
+    if after not in others:
+        known = ", ".join(sorted(name for name, other in others.items() if other.has_releases))
+        return f"there is no stack {after}: choose one that has releases{f', such as {known}' if known else ''}"
+    if not others[after].has_releases:
+        return f"{after} has no releases: give it a section airflow:release, or name another stack"
+    stacks = {**others, stack: Neighbour(after=after)}
+    passed = line(stack, stacks)
+    if closing := stacks[passed[-1]].after:
+        return f"{' after '.join([*passed, closing])} leads to no first stack: correct after in one of them"
+    return None
+
+
+def _repository(repository: str, after: str, before: Neighbour) -> Iterator[Mistake]:
+    own = Source.of(repository, "").repository
+    if before.source and before.source.repository != own:
+        yield (
+            "dags.repository",
+            f"{own} is not that of {after}, {before.source.repository}: releases go between branches of one repository",
+        )
+
+
+def _architecture(stack: str, stacks: Neighbours) -> Iterator[Mistake]:
+    own = stacks[stack].architecture
+    for name in chain(stack, stacks):
+        if stacks[name].architecture not in (None, own):
+            yield (
+                "node_pools.cpu.architecture",
+                f"{own} is not that of {name}, {stacks[name].architecture}: the same images run in both",
+            )

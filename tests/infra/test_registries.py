@@ -1,0 +1,444 @@
+"""What registries have, and how images get from one to the next: real ones on this machine, and AWS' by moto."""
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import socket
+import stat
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from infra.images import content, login, skopeo
+from infra.images.ecr import Ecr, NoRepositoryError
+from infra.images.errors import ImageError
+from infra.images.login import is_loopback, logged_in
+from infra.images.nodes import Nodes
+from infra.images.oci import OciRegistry
+from infra.images.registries import built_images, copy, registry_of, signature_tags
+from infra.operations.account import Account
+from infra.operations.errors import OperationError
+from infra.releases.release import ReleasedImage
+from infra.settings import ExistingClusterSettings, load
+
+TAG = "0123456789abcdef"
+ABSENT = f"sha256:{'0' * 64}"
+ECR_HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+NEEDED = ("docker-registry", "skopeo")
+
+# A program that notes how it is called, and what it finds in the file of its login.
+FAKE_SKOPEO = """#!/bin/sh
+echo "$*" >> "$FAKE_SKOPEO/calls"
+for word; do case "$word" in *authfile=*)
+  cp -p "${word#*=}" "$FAKE_SKOPEO/login" && stat -c %a "$(dirname "${word#*=}")" > "$FAKE_SKOPEO/folder" ;;
+esac; done
+[ ! -e "$FAKE_SKOPEO/error" ] || { cat "$FAKE_SKOPEO/error" >&2; exit 1; }
+"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An empty registry on this machine."""
+    if missing := [name for name in NEEDED if shutil.which(name) is None]:
+        pytest.skip(f"not on PATH: {', '.join(missing)}")
+    folder = tmp_path_factory.mktemp("registry")
+    address = f"127.0.0.1:{free_port()}"
+    settings = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder)}},
+        "http": {"addr": address},
+    }
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    with subprocess.Popen(["docker-registry", "serve", str(file)], stderr=subprocess.DEVNULL) as server:
+        wait_for(f"http://{address}/v2/")
+        yield address
+        server.terminate()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(url: str) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            assert httpx.get(url, trust_env=False).status_code == 200
+            return
+        except httpx.TransportError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def registry(address: str, tmp_path: Path) -> OciRegistry:
+    """A part of it that no other test uses."""
+    return OciRegistry(f"{address}/{tmp_path.name}/source")
+
+
+@pytest.fixture
+def target(address: str, tmp_path: Path) -> OciRegistry:
+    return OciRegistry(f"{address}/{tmp_path.name}/target")
+
+
+def image_folder(folder: Path, text: str) -> Path:
+    """Write an image of one small file, in the layout of OCI."""
+    blobs = folder / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+
+    def blob(data: bytes, kind: str) -> dict[str, Any]:
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data)}
+
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as files:
+        entry = tarfile.TarInfo("word")
+        entry.size = len(text)
+        files.addfile(entry, io.BytesIO(text.encode()))
+    diff = f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"
+    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff]}}
+    kind = "application/vnd.oci.image.manifest.v1+json"
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": kind,
+        "config": blob(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),
+        "layers": [blob(gzip.compress(layer.getvalue(), mtime=0), "application/vnd.oci.image.layer.v1.tar+gzip")],
+    }
+    described = blob(json.dumps(manifest).encode(), kind)
+    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
+    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    return folder
+
+
+def push(folder: Path, registry: OciRegistry, name: str = "ml", tag: str = TAG, text: str = "hello") -> ReleasedImage:
+    repository = registry.repository(name)
+    source = image_folder(folder / f"{name}-{tag[:8]}-{text}", text)
+    command = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci:{source}", f"docker://{repository}:{tag}"]
+    subprocess.run(command, check=True)
+    [described] = json.loads((source / "index.json").read_text())["manifests"]
+    return ReleasedImage(repository=repository, tag=tag, digest=described["digest"])
+
+
+def silent(_line: str) -> None:
+    """Show nothing."""
+
+
+def test_a_registry_tells_the_digest_of_a_tag(tmp_path: Path, registry: OciRegistry) -> None:
+    image = push(tmp_path, registry)
+    assert registry.digest("ml", TAG) == image.digest
+    assert registry.has_digest("ml", image.digest)
+    assert registry.has(f"{image.repository}:{TAG}")
+
+
+def test_what_is_not_in_a_registry_is_not_there(tmp_path: Path, registry: OciRegistry) -> None:
+    assert registry.digest("ml", TAG) is None  # nor is the repository
+    push(tmp_path, registry)
+    assert registry.digest("ml", "other") is None
+    assert not registry.has_digest("ml", ABSENT)
+    assert not registry.has(f"{registry.repository('ml')}:other")
+
+
+def test_a_copy_has_the_same_digest_and_the_same_tag(
+    tmp_path: Path, registry: OciRegistry, target: OciRegistry
+) -> None:
+    image = push(tmp_path, registry)
+    said: list[str] = []
+    copied = copy(registry, target, image, "ml", said.append)
+    assert copied == image.model_copy(update={"repository": target.repository("ml")})
+    assert target.digest("ml", TAG) == image.digest
+    assert said == [f"ml: on its way to {target.repository('ml')}"]
+
+
+def test_what_is_there_is_not_copied_again(
+    tmp_path: Path, registry: OciRegistry, target: OciRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = push(tmp_path, registry)
+    first = copy(registry, target, image, "ml", silent)
+    monkeypatch.setattr(skopeo, "copy", lambda *_: pytest.fail("it was copied"))
+    assert copy(registry, target, image, "ml", pytest.fail) == first
+
+
+def test_the_digest_is_copied_and_not_what_the_tag_has_become(
+    tmp_path: Path, registry: OciRegistry, target: OciRegistry
+) -> None:
+    image = push(tmp_path, registry)
+    push(tmp_path, registry, text="changed")
+    copy(registry, target, image, "ml", silent)
+    assert target.digest("ml", TAG) == image.digest
+
+
+def test_all_architectures_are_copied(tmp_path: Path, registry: OciRegistry, target: OciRegistry) -> None:
+    parts = [push(tmp_path, registry, tag=name, text=name) for name in ("amd64", "arm64")]
+    index = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [
+            {
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "digest": part.digest,
+                "size": len(manifest(registry, part.digest)),
+                "platform": {"os": "linux", "architecture": part.tag},
+            }
+            for part in parts
+        ],
+    }
+    host, _, path = registry.repository("ml").partition("/")
+    url = f"http://{host}/v2/{path}/manifests/{TAG}"
+    headers = {"Content-Type": str(index["mediaType"])}
+    answer = httpx.put(url, content=json.dumps(index), headers=headers, trust_env=False).raise_for_status()
+    image = ReleasedImage(repository="x", tag=TAG, digest=answer.headers["Docker-Content-Digest"])
+    copy(registry, target, image, "ml", silent)
+    assert target.digest("ml", TAG) == image.digest
+    assert all(target.has_digest("ml", part.digest) for part in parts)
+
+
+def manifest(registry: OciRegistry, digest: str) -> bytes:
+    name = f"docker://{registry.repository('ml')}@{digest}"
+    return subprocess.run(
+        ["skopeo", "inspect", "--raw", "--tls-verify=false", name], check=True, capture_output=True
+    ).stdout
+
+
+def test_signature_and_provenance_come_along_once(tmp_path: Path, registry: OciRegistry, target: OciRegistry) -> None:
+    image = push(tmp_path, registry)
+    copy(registry, target, image, "ml", silent)
+    signature, provenance = signature_tags(image.digest)
+    assert signature == f"sha256-{image.digest[7:]}.sig"
+    signed = push(tmp_path, registry, tag=signature, text="signature")
+    copy(registry, target, image, "ml", silent)
+    assert target.digest("ml", signature) == signed.digest
+    assert target.digest("ml", provenance) is None
+    push(tmp_path, registry, tag=signature, text="another")
+    copy(registry, target, image, "ml", silent)
+    assert target.digest("ml", signature) == signed.digest
+
+
+def test_a_tag_that_is_another_image_in_the_target_stays_so(
+    tmp_path: Path, registry: OciRegistry, target: OciRegistry
+) -> None:
+    image, other = push(tmp_path, registry), push(tmp_path, target, text="other")
+    with pytest.raises(
+        OperationError,
+        match=rf"^{target.repository('ml')}:{TAG} is {other.digest} already, and the release's is {image.digest}: ",
+    ):
+        copy(registry, target, image, "ml", silent)
+    assert target.digest("ml", TAG) == other.digest
+
+
+def test_an_image_that_its_registry_has_lost_is_named(
+    tmp_path: Path, registry: OciRegistry, target: OciRegistry
+) -> None:
+    image = push(tmp_path, registry).model_copy(update={"digest": ABSENT})
+    with pytest.raises(
+        OperationError, match=rf"^{registry.repository('ml')} has no {ABSENT}, the release's image ml: "
+    ):
+        copy(registry, target, image, "ml", silent)
+    assert target.digest("ml", TAG) is None
+
+
+def test_a_registry_that_changes_what_it_stores_is_told(
+    tmp_path: Path, registry: OciRegistry, target: OciRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = push(tmp_path, registry)
+    monkeypatch.setattr(skopeo, "copy", lambda *_: push(tmp_path, target, text="changed"))
+    with pytest.raises(OperationError, match=rf"is sha256:\w+ after it was copied as {image.digest}: the registry "):
+        copy(registry, target, image, "ml", silent)
+
+
+def test_the_images_of_this_commit_are_told_with_their_digests(tmp_path: Path, registry: OciRegistry) -> None:
+    nodes = Nodes("amd64", gpus=True)
+    with pytest.raises(OperationError, match=r"^the registry has no images of this commit's airflow, ml, mlflow, serv"):
+        built_images(registry, nodes)
+    pushed = {name: push(tmp_path, registry, name, content.tag(name, nodes=nodes)) for name in content.names()}
+    assert built_images(registry, nodes) == pushed
+
+
+def test_a_closed_network_is_one_sentence_that_names_the_registry() -> None:
+    if shutil.which("skopeo") is None:
+        pytest.skip("not on PATH: skopeo")
+    closed = OciRegistry(f"127.0.0.1:{free_port()}/team")
+    with pytest.raises(ImageError) as caught:
+        closed.digest("ml", TAG)
+    message = str(caught.value)
+    assert message.startswith(f"{closed.repository('ml')}:{TAG} cannot be looked up (")
+    assert "connection refused" in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.fixture
+def broken() -> Iterator[OciRegistry]:
+    """A registry that has lost its disk."""
+
+    class Broken(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(500)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Broken)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield OciRegistry(f"127.0.0.1:{server.server_port}/team")
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_broken_registry_is_not_taken_for_an_empty_one(broken: OciRegistry) -> None:
+    if shutil.which("skopeo") is None:
+        pytest.skip("not on PATH: skopeo")
+    with pytest.raises(ImageError, match=r"cannot be looked up .* 500 .*: see that this machine reaches the registry"):
+        broken.has_digest("ml", ABSENT)
+
+
+@pytest.fixture
+def fake_skopeo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "fake"
+    folder.mkdir()
+    (folder / "skopeo").write_text(FAKE_SKOPEO)
+    (folder / "skopeo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SKOPEO", str(folder))
+    return folder
+
+
+def test_the_password_of_ecr_is_in_a_file_of_its_own_and_nowhere_else(account: Account, fake_skopeo: Path) -> None:
+    skopeo.copy(f"registry.example/team/ml@{ABSENT}", f"{ECR_HOST}/airflow-dev/ml:{TAG}")
+    [token] = account.client("ecr").get_authorization_token()["authorizationData"]
+    written = fake_skopeo / "login"
+    assert json.loads(written.read_text()) == {"auths": {ECR_HOST: {"auth": token["authorizationToken"]}}}
+    assert stat.S_IMODE(written.stat().st_mode) == 0o600
+    assert (fake_skopeo / "folder").read_text() == "700\n"
+    [call] = (fake_skopeo / "calls").read_text().splitlines()
+    [option] = [word for word in call.split() if "authfile" in word]
+    assert option.startswith("--dest-authfile=")
+    assert call == (
+        f"copy --quiet --all --preserve-digests {option} docker://registry.example/team/ml@{ABSENT} "
+        f"docker://{ECR_HOST}/airflow-dev/ml:{TAG}"
+    )
+    password = base64.b64decode(token["authorizationToken"]).decode().partition(":")[2]
+    assert password not in call
+    assert not Path(option.partition("=")[2]).parent.exists()
+
+
+def test_other_registries_are_reached_as_the_user_is_logged_in(fake_skopeo: Path) -> None:
+    skopeo.copy(f"registry.example/ml@{ABSENT}", f"localhost:5000/ml:{TAG}")
+    assert (fake_skopeo / "calls").read_text() == (
+        f"copy --quiet --all --preserve-digests --dest-tls-verify=false docker://registry.example/ml@{ABSENT} "
+        f"docker://localhost:5000/ml:{TAG}\n"
+    )
+
+
+def test_what_skopeo_says_last_is_told(fake_skopeo: Path) -> None:
+    line = r'time="2026-01-01T00:00:00Z" level=fatal msg="writing blob: \"quota\" is used up"'
+    (fake_skopeo / "error").write_text(f"Getting image source signatures\n{line}\n")
+    with pytest.raises(
+        ImageError, match=r'^a/ml@1 could not be copied to b/ml:1 \(writing blob: "quota" is used up\): see that this '
+    ):
+        skopeo.copy("a/ml@1", "b/ml:1")
+
+
+@pytest.mark.parametrize(
+    ("line", "absent"),
+    [
+        ("reading manifest x in r.example/ml: manifest unknown: manifest unknown", True),
+        ("reading manifest x in r.example/ml: name unknown: The repository with name 'ml' does not exist", True),
+        ("reading manifest x in r.example/ml: StatusCode: 404, <!doctype html>", True),
+        ("reading manifest x in r.example/ml: unauthorized: access to the requested resource is not authorized", False),
+        ('error getting credentials - err: exec: "docker-credential-x": executable file not found in $PATH', False),
+        ("pinging container registry r.example: StatusCode: 503, 404 lines follow", False),
+    ],
+)
+def test_absent_and_refused_are_told_apart(fake_skopeo: Path, line: str, absent: bool) -> None:
+    (fake_skopeo / "error").write_text(f'time="x" level=fatal msg="{line}"\n')
+    if absent:
+        assert skopeo.digest("r.example/ml", ":x") is None
+    else:
+        with pytest.raises(ImageError, match=r"^r\.example/ml:x cannot be looked up \("):
+            skopeo.digest("r.example/ml", ":x")
+
+
+def test_without_skopeo_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        ImageError, match=r"^skopeo is not on PATH, and it reads and copies what is in registries: inst"
+    ):
+        OciRegistry("registry.example").digest("ml", TAG)
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1:5000/x", "127.8.0.1/x", "localhost:5000/x", "localhost/x"])
+def test_a_registry_on_this_machine_is_known(name: str) -> None:
+    assert is_loopback(name)
+
+
+@pytest.mark.parametrize("name", ["10.0.0.1:5000/x", "registry.example/x", "localhost.example/x", "128.0.0.1/x"])
+def test_no_other_is_taken_for_one(name: str) -> None:
+    assert not is_loopback(name)
+
+
+def test_ecr_tells_digests(account: Account, repositories: Any) -> None:
+    ecr = Ecr("dev", account)
+    manifest = '{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"}'
+    assert ecr.digest("ml", TAG) is None
+    put = repositories.put_image(repositoryName="airflow-dev/ml", imageManifest=manifest, imageTag=TAG)
+    digest = put["image"]["imageId"]["imageDigest"]
+    assert ecr.digest("ml", TAG) == digest
+    assert ecr.has_digest("ml", digest)
+    assert not ecr.has_digest("ml", ABSENT)
+    assert not ecr.has_digest("serving", digest)
+
+
+def test_an_ecr_repository_that_is_not_made_yet_is_named(account: Account) -> None:
+    ecr, sentence = Ecr("dev", account), "the ECR repository airflow-dev/ml does not exist: `make deploy STACK=dev` mak"
+    with pytest.raises(NoRepositoryError, match=sentence):
+        ecr.digest("ml", TAG)
+    with pytest.raises(NoRepositoryError, match=sentence):
+        ecr.has_digest("ml", ABSENT)
+
+
+def test_the_login_of_ecr_is_that_of_the_repositorys_region(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    token = login.ecr_token
+
+    def noted(client: Any) -> str:
+        asked.append(client.meta.region_name)
+        return token(client)
+
+    monkeypatch.setattr(login, "ecr_token", noted)
+    with logged_in("123456789012.dkr.ecr.ap-south-1.amazonaws.com/airflow-dev/ml") as file:
+        assert asked == ["ap-south-1"]
+        assert file
+        assert list(json.loads(file.read_text())["auths"]) == ["123456789012.dkr.ecr.ap-south-1.amazonaws.com"]
+    assert not file.exists()
+    with logged_in("registry.example/ml") as file:
+        assert file is None
+
+
+def test_a_stack_has_the_registry_of_its_settings(account: Account) -> None:
+    local = load("local")
+    assert isinstance(local, ExistingClusterSettings)
+    with_registry = local.model_copy(update={"registry": "registry.example/team"})
+    assert registry_of("local", with_registry).repository("ml") == "registry.example/team/ml"
+    assert isinstance(registry_of("dev", load("dev")), Ecr)
+    with pytest.raises(
+        OperationError, match=r"^local has no registry, its images are loaded onto its nodes: name one "
+    ):
+        registry_of("local", local)

@@ -1,0 +1,227 @@
+"""The chain along which releases pass from stack to stack, and what settings may say of it."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from infra.settings import PROJECT, SettingsError, load
+from infra.settings.loading import REPOSITORY, neighbours
+from infra.settings.neighbours import Neighbour, Neighbours, chain, line
+
+IDENTITY = r"^https://github\.com/example/team/\.github/workflows/release\.yaml@refs/heads/dev$"
+
+
+def config_of(stack: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((REPOSITORY / f"Pulumi.{stack}.yaml").read_text())["config"]
+    return {key.removeprefix(f"{PROJECT}:"): value for key, value in found.items()}
+
+
+@pytest.fixture
+def stacks() -> dict[str, dict[str, Any]]:
+    """The settings of the repository's stacks, to be changed and then written."""
+    return {stack: config_of(stack) for stack in ("dev", "staging", "prod", "local")}
+
+
+def write(folder: Path, stacks: dict[str, dict[str, Any]]) -> None:
+    for stack, config in stacks.items():
+        keyed = {key if ":" in key else f"{PROJECT}:{key}": value for key, value in config.items()}
+        (folder / f"Pulumi.{stack}.yaml").write_text(yaml.safe_dump({"config": keyed}))
+
+
+def refusal(folder: Path, stack: str, stacks: dict[str, dict[str, Any]]) -> str:
+    write(folder, stacks)
+    with pytest.raises(SettingsError) as caught:
+        load(stack, folder)
+    return str(caught.value)
+
+
+def on_clusters(**releases: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Stacks on existing clusters that follow branches of their own names."""
+    return {
+        stack: config_of("local")
+        | {
+            "dags": {"repository": "git@example.com:team/dags.git", "branch": stack, "credentials": "ssh"}
+            | {"known_hosts": "example.com ssh-ed25519 AAAA"},
+            "registry": f"registry.example.com/{stack}",
+        }
+        | ({} if release is None else {"release": release})
+        for stack, release in releases.items()
+    }
+
+
+def test_releases_pass_from_dev_to_staging_to_prod() -> None:
+    assert list(line("prod", neighbours())) == ["prod", "staging", "dev"]
+    assert sorted(chain("staging", neighbours())) == ["dev", "prod", "staging"]
+    assert chain("local", neighbours()) == ["local"]
+
+
+def test_promotion_asks_more_of_prod_than_of_staging() -> None:
+    staging, prod = (load(stack).release for stack in ("staging", "prod"))
+    assert staging
+    assert prod
+    assert prod.gates.plan_review
+    assert not staging.gates.plan_review
+    assert prod.gates.soak_hours == 24 > staging.gates.soak_hours > 0
+
+
+def test_stacks_on_existing_clusters_have_releases_too(tmp_path: Path) -> None:
+    write(tmp_path, on_clusters(first={}, second={"after": "first", "signed_by": IDENTITY}))
+    assert load("second", tmp_path).release
+
+
+def test_two_stacks_may_take_the_releases_of_the_same_one(tmp_path: Path) -> None:
+    write(tmp_path, on_clusters(first={}, left={"after": "first"}, right={"after": "first"}, alone={}))
+    for stack in ("first", "left", "right", "alone"):
+        load(stack, tmp_path)
+    assert sorted(chain("left", neighbours(tmp_path))) == ["first", "left", "right"]
+    assert chain("alone", neighbours(tmp_path)) == ["alone"]
+
+
+@pytest.mark.parametrize("key", ["dags", "registry"])
+def test_releases_need_a_repository_and_a_registry_of_ones_own(tmp_path: Path, key: str) -> None:
+    stacks = on_clusters(first={})
+    del stacks["first"][key]
+    assert refusal(tmp_path, "first", stacks) == (
+        f"Pulumi.first.yaml: airflow:{key}: a stack with releases cannot do without: name a repository and a registry "
+        "of your own"
+    )
+
+
+@pytest.mark.parametrize("key", ["dags", "registry"])
+def test_without_releases_a_repository_and_a_registry_are_had_apart(tmp_path: Path, key: str) -> None:
+    stacks = on_clusters(alone=None)
+    del stacks["alone"][key]
+    write(tmp_path, stacks)
+    load("alone", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("releases", "sentence"),
+    [
+        ({"last": {"after": "last"}}, "last cannot come after itself: name the stack before it"),
+        (
+            {"first": {}, "last": {"after": "qa"}},
+            "there is no stack qa: choose one that has releases, such as first",
+        ),
+        ({"last": {"after": "qa"}}, "there is no stack qa: choose one that has releases"),
+        (
+            {"other": None, "last": {"after": "other"}},
+            "other has no releases: give it a section airflow:release, or name another stack",
+        ),
+        (
+            {"first": {"after": "last"}, "last": {"after": "first"}},
+            "last after first after last leads to no first stack: correct after in one of them",
+        ),
+        (
+            {"one": {"after": "two"}, "two": {"after": "one"}, "last": {"after": "one"}},
+            "last after one after two after one leads to no first stack: correct after in one of them",
+        ),
+        (
+            {"first": {"after": "gone"}, "last": {"after": "first"}},
+            "last after first after gone leads to no first stack: correct after in one of them",
+        ),
+    ],
+)
+def test_releases_come_from_a_stack_that_has_them(
+    tmp_path: Path, releases: dict[str, dict[str, Any] | None], sentence: str
+) -> None:
+    assert refusal(tmp_path, "last", on_clusters(**releases)) == (
+        f"Pulumi.last.yaml: airflow:release.after: {sentence}"
+    )
+
+
+@pytest.mark.parametrize("release", [{"signed_by": IDENTITY}, {"gates": {"soak_hours": 1}}])
+def test_the_first_stack_has_no_gates(tmp_path: Path, release: dict[str, Any]) -> None:
+    assert refusal(tmp_path, "first", on_clusters(first=release)).startswith(
+        "Pulumi.first.yaml: airflow:release: nothing is promoted into the first stack, so it has no gates and asks for "
+    )
+
+
+def test_releases_stay_in_one_repository(tmp_path: Path) -> None:
+    stacks = on_clusters(first={}, last={"after": "first"})
+    stacks["last"]["dags"] = {"repository": "https://example.com/team/other", "branch": "last"}
+    assert refusal(tmp_path, "last", stacks) == (
+        "Pulumi.last.yaml: airflow:dags.repository: example.com/team/other is not that of first, "
+        "example.com/team/dags: releases go between branches of one repository"
+    )
+    stacks["last"]["dags"] = {"repository": "https://example.com/team/dags.git", "branch": "last"}
+    write(tmp_path, stacks)
+    load("last", tmp_path)
+
+
+def test_two_stacks_of_a_chain_have_two_branches(tmp_path: Path) -> None:
+    stacks = on_clusters(first={}, last={"after": "first"})
+    stacks["last"]["dags"]["branch"] = "first"
+    assert "airflow:dags.branch: Pulumi.first.yaml follows first of example.com/team/dags, too" in refusal(
+        tmp_path, "last", stacks
+    )
+
+
+@pytest.mark.parametrize("of", ["dev", "prod"])
+def test_all_stacks_of_a_chain_have_the_same_processors(
+    tmp_path: Path, stacks: dict[str, dict[str, Any]], of: str
+) -> None:
+    for pool in stacks[of]["node_pools"].values():
+        pool["architecture"] = "arm64"
+    stacks[of]["node_pools"]["cpu"]["instance_families"] = ["m7g"]
+    stacks[of]["node_pools"]["gpu"]["instance_families"] = ["g5g"]
+    own, other = ("amd64", "arm64")
+    assert refusal(tmp_path, "staging", stacks) == (
+        f"Pulumi.staging.yaml: airflow:node_pools.cpu.architecture: {own} is not that of {of}, {other}: the same "
+        "images run in both"
+    )
+    stacks["qa"] = copy.deepcopy(stacks[of]) | {"release": {}}
+    stacks["qa"]["network"]["cidr"] = "10.90.0.0/16"
+    stacks["qa"]["dags"]["branch"] = "qa"
+    write(tmp_path, stacks)
+    load("qa", tmp_path)  # of a chain of its own
+
+
+@pytest.mark.parametrize(
+    ("signed_by", "sentence"),
+    [
+        (
+            "^https://(github$",
+            "is no regular expression (missing ), unterminated subpattern at position 9): correct it",
+        ),
+        (IDENTITY[1:], "also stands for identities that only contain it: begin it with ^ and end it with $"),
+        (IDENTITY[:-1], "also stands for identities that only contain it: begin it with ^ and end it with $"),
+    ],
+)
+def test_whose_signature_counts_is_a_whole_regular_expression(tmp_path: Path, signed_by: str, sentence: str) -> None:
+    stacks = on_clusters(first={}, last={"after": "first", "signed_by": signed_by})
+    assert refusal(tmp_path, "last", stacks) == f"Pulumi.last.yaml: airflow:release.signed_by: {signed_by!r} {sentence}"
+
+
+@pytest.mark.parametrize(
+    ("dags", "sentence"),
+    [
+        ({"repository": "https://me:secret@example.com/dags.git"}, "dags.repository: the address holds a user's name"),
+        ({"repository": "ssh://git@example.com/dags.git"}, "dags.credentials: ssh://git@example.com/dags.git is read "),
+    ],
+)
+def test_the_repository_of_an_existing_cluster_obeys_the_same_rules(
+    tmp_path: Path, dags: dict[str, str], sentence: str
+) -> None:
+    stacks = on_clusters(alone=None)
+    stacks["alone"]["dags"] = {"branch": "alone", **dags}
+    assert refusal(tmp_path, "alone", stacks).startswith(f"Pulumi.alone.yaml: airflow:{sentence}")
+
+
+@pytest.mark.parametrize("release", [["dev"], {"after": ["dev"]}, {"after": 3}])
+def test_a_broken_section_of_another_stack_does_not_stop_this_one(
+    tmp_path: Path, stacks: dict[str, dict[str, Any]], release: Any
+) -> None:
+    stacks["qa"] = {"release": release, "network": {"cidr": ["x"]}, "dags": {"repository": "http://[", "branch": "x"}}
+    write(tmp_path, stacks)
+    assert load("staging", tmp_path) == load("staging")
+
+
+def test_a_line_ends_where_it_closes_a_circle() -> None:
+    circle: Neighbours = {
+        name: Neighbour(has_releases=True, after=after) for name, after in {"a": "b", "b": "a"}.items()
+    }
+    assert list(line("a", circle)) == ["a", "b"]

@@ -1,0 +1,188 @@
+"""Signatures: what cosign is asked for, and what its answers mean."""
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from infra.images.errors import ImageError
+from infra.images.registries import signature_tags
+from infra.images.signing import ISSUER, TOKEN, provenance, sign, sign_all, verify
+from infra.operations.account import Account
+from infra.releases.release import ReleasedImage
+
+IMAGE = ReleasedImage(repository="registry.example/ml", tag="0123456789abcdef", digest=f"sha256:{'a' * 64}")
+NAME = f"registry.example/ml@{IMAGE.digest}"
+SIGNATURE, PROVENANCE = signature_tags(IMAGE.digest)
+SIGNED_BY = r"^https://github\.com/example/team/\.github/workflows/release\.yaml@refs/heads/dev$"
+
+WORKFLOW = {
+    "GITHUB_SERVER_URL": "https://github.com",
+    "GITHUB_REPOSITORY": "example/team",
+    "GITHUB_REF": "refs/heads/dev",
+    "GITHUB_SHA": "1" * 40,
+    "GITHUB_WORKFLOW_REF": "example/team/.github/workflows/release.yaml@refs/heads/dev",
+    "GITHUB_RUN_ID": "42",
+    "GITHUB_RUN_ATTEMPT": "2",
+}
+
+# A program that notes how it is called, and what it finds in the files that it is given.
+FAKE_COSIGN = """#!/bin/sh
+echo "$*" >> "$FAKE_COSIGN/calls"
+for word; do case "$word" in *.json) cp "$word" "$FAKE_COSIGN/predicate" ;; esac; done
+[ -z "$DOCKER_CONFIG" ] || cp -p "$DOCKER_CONFIG/config.json" "$FAKE_COSIGN/login"
+[ ! -e "$FAKE_COSIGN/error" ] || { cat "$FAKE_COSIGN/error" >&2; exit 1; }
+"""
+
+
+@pytest.fixture
+def cosign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fake cosign, in a workflow of GitHub's."""
+    folder = tmp_path / "fake"
+    folder.mkdir()
+    (folder / "cosign").write_text(FAKE_COSIGN)
+    (folder / "cosign").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_COSIGN", str(folder))
+    monkeypatch.setenv(TOKEN, "https://token.example")
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    for name, value in WORKFLOW.items():
+        monkeypatch.setenv(name, value)
+    return folder
+
+
+def calls(cosign: Path) -> list[str]:
+    file = cosign / "calls"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+class Shelf:
+    """A registry that has some tags, and gets those for which cosign is called."""
+
+    def __init__(self, cosign: Path, *there: str, takes: bool = True) -> None:
+        self._cosign, self._there, self._takes = cosign, set(there), takes
+
+    def repository(self, image: str) -> str:
+        return f"registry.example/{image}"
+
+    def digest(self, _image: str, tag: str) -> str | None:
+        verb = {SIGNATURE: "sign", PROVENANCE: "attest"}[tag]
+        written = self._takes and any(line.startswith(f"{verb} ") for line in calls(self._cosign))
+        return IMAGE.digest if tag in self._there or written else None
+
+    def has_digest(self, _image: str, _digest: str) -> bool:
+        return True
+
+
+def test_an_image_is_signed_by_its_digest_with_the_workflows_identity(cosign: Path) -> None:
+    sign(IMAGE)
+    assert calls(cosign) == [f"sign --yes {NAME}"]
+
+
+def test_an_image_gets_a_signature_and_a_provenance(cosign: Path) -> None:
+    said: list[str] = []
+    sign_all(Shelf(cosign), {"ml": IMAGE}, said.append)
+    [signing, attesting] = calls(cosign)
+    assert signing == f"sign --yes {NAME}"
+    assert attesting.startswith("attest --yes --type slsaprovenance1 --predicate /")
+    assert attesting.endswith(f"/provenance.json {NAME}")
+    assert json.loads((cosign / "predicate").read_text()) == provenance(WORKFLOW)
+    assert said == [f"ml: wrote {SIGNATURE}", f"ml: wrote {PROVENANCE}"]
+
+
+def test_what_is_signed_is_not_signed_again(cosign: Path) -> None:
+    said: list[str] = []
+    sign_all(Shelf(cosign, SIGNATURE), {"ml": IMAGE}, said.append)
+    assert [line.split()[0] for line in calls(cosign)] == ["attest"]
+    sign_all(Shelf(cosign, SIGNATURE, PROVENANCE), {"ml": IMAGE}, said.append)
+    assert len(calls(cosign)) == 1
+    assert said[-2:] == [f"ml: {SIGNATURE} is there", f"ml: {PROVENANCE} is there"]
+
+
+def test_a_cosign_that_keeps_signatures_elsewhere_is_told(cosign: Path) -> None:
+    with pytest.raises(ImageError, match=rf"^cosign wrote no tag {SIGNATURE} beside {NAME}: install its version 2$"):
+        sign_all(Shelf(cosign, takes=False), {"ml": IMAGE}, pytest.fail)
+
+
+def test_the_provenance_names_commit_workflow_and_run() -> None:
+    found = provenance(WORKFLOW)
+    definition, run = found["buildDefinition"], found["runDetails"]
+    assert definition["externalParameters"]["workflow"] == {
+        "repository": "https://github.com/example/team",
+        "ref": "refs/heads/dev",
+        "path": ".github/workflows/release.yaml",
+    }
+    assert definition["resolvedDependencies"] == [
+        {"uri": "git+https://github.com/example/team@refs/heads/dev", "digest": {"gitCommit": "1" * 40}}
+    ]
+    assert run["builder"]["id"] == "https://github.com/example/team/.github/workflows/release.yaml@refs/heads/dev"
+    assert run["metadata"]["invocationId"] == "https://github.com/example/team/actions/runs/42/attempts/2"
+
+
+def test_nobody_signs_outside_of_a_workflow(cosign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(TOKEN)
+    with pytest.raises(ImageError, match=r"^there is no identity to sign with: images are signed by a workflow of Git"):
+        sign(IMAGE)
+    assert calls(cosign) == []
+
+
+def test_a_signature_counts_only_by_the_identity_that_is_asked_for(
+    cosign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(TOKEN)  # anybody may look
+    verify(IMAGE, SIGNED_BY)
+    assert calls(cosign) == [
+        f"verify --certificate-identity-regexp {SIGNED_BY} --certificate-oidc-issuer {ISSUER} {NAME}"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        (
+            "Error: no signatures found\nmain.go:69: error during command execution: no signatures found\n",
+            "no signatures found",
+        ),
+        (
+            "WARNING: x\nError: no matching signatures: none of the\n expected identities matched\n"
+            "error during command execution: no matching signatures: none of the\n expected identities matched\n",
+            "no matching signatures: none of the expected identities matched",
+        ),
+        ("killed\n", "killed"),
+        ("", "it says nothing"),
+    ],
+)
+def test_an_image_without_the_signature_is_refused_with_cosigns_reason(cosign: Path, errors: str, reason: str) -> None:
+    (cosign / "error").write_text(errors)
+    with pytest.raises(ImageError) as caught:
+        verify(IMAGE, SIGNED_BY)
+    assert str(caught.value) == (
+        f"{NAME} bears no signature by {SIGNED_BY} ({reason}): let that workflow build and sign it, or correct "
+        "airflow:release.signed_by"
+    )
+
+
+def test_a_failed_signature_stops_before_the_provenance(cosign: Path) -> None:
+    (cosign / "error").write_text("Error: getting signer: no route\n")
+    with pytest.raises(ImageError, match=rf"^{NAME} could not be signed \(getting signer: no route\): mend that, then"):
+        sign_all(Shelf(cosign), {"ml": IMAGE}, pytest.fail)
+    assert len(calls(cosign)) == 1
+
+
+def test_ecr_is_reached_by_a_login_of_its_own(account: Account, cosign: Path) -> None:
+    host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
+    verify(IMAGE.model_copy(update={"repository": f"{host}/airflow-dev/ml"}), SIGNED_BY)
+    [token] = account.client("ecr").get_authorization_token()["authorizationData"]
+    login = cosign / "login"
+    assert json.loads(login.read_text()) == {"auths": {host: {"auth": token["authorizationToken"]}}}
+    assert stat.S_IMODE(login.stat().st_mode) == 0o600
+
+
+def test_without_cosign_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(
+        ImageError, match=r"^cosign is not on PATH, and it signs images and knows whose signature they "
+    ):
+        verify(IMAGE, SIGNED_BY)

@@ -1,0 +1,28 @@
+import pytest
+
+from infra.operations.errors import OperationError
+from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
+from infra.preview.guard import check_none_left
+from infra.preview.records import Records
+from infra.settings import ExistingClusterSettings, load
+
+from .conftest import record_of, settings_of
+
+
+@pytest.fixture
+def deployment(records: Records) -> ExistingClusterDeployment:
+    settings = load("local")
+    assert isinstance(settings, ExistingClusterSettings)
+    return ExistingClusterDeployment("local", "pulumi", {}, settings, records.cluster)
+
+
+def test_a_base_is_not_destroyed_under_its_environments(
+    records: Records, deployment: ExistingClusterDeployment
+) -> None:
+    stack = records.save(record_of(settings_of())).stack
+    with pytest.raises(OperationError, match=rf"^local has preview environments \({stack}\): remove each with `make "):
+        check_none_left(deployment)
+
+
+def test_a_stack_without_environments_may_go(deployment: ExistingClusterDeployment) -> None:
+    check_none_left(deployment)

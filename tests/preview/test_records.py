@@ -1,0 +1,72 @@
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from kubernetes.client.exceptions import ApiException
+
+from infra.operations.errors import OperationError
+from infra.preview.records import Records
+
+from .conftest import NAMESPACE, NOW, FakeCore, record_of, settings_of
+
+
+def test_what_is_saved_is_found_with_its_age_and_its_version(records: Records) -> None:
+    saved = records.save(record_of(settings_of()))
+    found = records.find(settings_of().stack)
+    assert found == saved
+    assert found
+    assert found.settings == settings_of()
+    assert (found.created_at, found.version, found.removing) == (NOW, "1", False)
+    assert records.find("preview-other-123456") is None
+
+
+def test_records_are_listed_from_the_oldest_to_the_newest(records: Records, core: FakeCore) -> None:
+    for branch, hours in (("c", 0), ("a", 1), ("b", -1)):
+        core.created_at = NOW + timedelta(hours=hours)
+        records.save(record_of(settings_of(branch=branch)))
+    assert [record.settings.branch for record in records.all()] == ["b", "c", "a"]
+
+
+def test_records_of_another_base_are_in_another_namespace(records: Records) -> None:
+    records.save(record_of(settings_of()))
+    assert replace(records, namespace="other-platform").all() == []
+
+
+def test_of_two_who_make_the_same_environment_at_once_one_is_told(records: Records) -> None:
+    records.save(record_of(settings_of()))
+    with pytest.raises(OperationError, match=r"^somebody else works on the same preview environment"):
+        records.save(record_of(settings_of()))
+
+
+def test_a_removal_does_not_begin_when_somebody_gave_more_time_meanwhile(records: Records) -> None:
+    read = records.save(record_of(settings_of()))
+    longer = settings_of(expires_at=NOW + timedelta(hours=1))
+    records.save(replace(read, text=record_of(longer).text))
+    with pytest.raises(OperationError, match=r"^somebody else works"):
+        records.begin_removal(read)
+    [kept] = records.all()
+    assert (kept.settings, kept.removing) == (longer, False)
+
+
+def test_a_record_that_changed_meanwhile_is_not_deleted(records: Records) -> None:
+    read = records.save(record_of(settings_of()))
+    removing = records.begin_removal(read)
+    with pytest.raises(OperationError, match=r"^somebody else works"):
+        records.delete(read)
+    assert records.all() == [removing]
+    assert removing.removing
+    assert removing.created_at == NOW
+    records.delete(removing)
+    assert records.all() == []
+
+
+def test_a_cluster_that_refuses_is_told_in_a_sentence(
+    records: Records, core: FakeCore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ApiException(status=403, reason="Forbidden")
+
+    monkeypatch.setattr(core, "create_namespaced_config_map", refuse)
+    with pytest.raises(OperationError, match=r"^the cluster kind-test refused \(403 Forbidden\)"):
+        records.save(record_of(settings_of()))
+    assert records.namespace == NAMESPACE

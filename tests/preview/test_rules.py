@@ -1,0 +1,84 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from infra.operations.errors import OperationError
+from infra.preview.rules import check_base, check_branch, check_room, expiry
+from infra.preview.settings import is_expired
+from infra.settings import load
+from infra.settings.loading import neighbours
+
+from .conftest import NOW, settings_of
+
+
+@pytest.mark.parametrize(
+    ("stack", "sentence"),
+    [
+        ("prod", "prod holds what must not be lost, so nothing is tried beside it: give STACK=dev"),
+        ("staging", "staging "),
+    ],
+)
+def test_a_stack_that_holds_what_must_stay_is_no_base(stack: str, sentence: str) -> None:
+    with pytest.raises(OperationError, match=f"^{sentence}"):
+        check_base(stack, load(stack))
+
+
+@pytest.mark.parametrize("stack", ["dev", "local"])
+def test_a_stack_to_try_things_on_is_a_base(stack: str) -> None:
+    check_base(stack, load(stack))
+
+
+def test_a_stack_that_takes_the_releases_of_another_is_no_base() -> None:
+    settings = load("staging").model_copy(update={"protect": False})
+    with pytest.raises(OperationError, match=r"staging runs the releases of dev, .*: give STACK=dev$"):
+        check_base("staging", settings)
+
+
+@pytest.mark.parametrize("branch", ["dev", "staging", "main", "local"])
+def test_the_branch_of_an_environment_is_refused(branch: str) -> None:
+    with pytest.raises(OperationError, match=f"^{branch} is the branch of the stack "):
+        check_branch(branch, neighbours())
+
+
+@pytest.mark.parametrize("branch", ["", "-x", "a b", "a..b/", "/a", "$(reboot)", "a;b", "refs/heads/x y"])
+def test_what_is_no_branch_is_refused(branch: str) -> None:
+    with pytest.raises(OperationError, match="is no name of a branch"):
+        check_branch(branch, neighbours())
+
+
+@pytest.mark.parametrize("branch", ["feature/x", "dev2", "feature/dev", "fix_1.2"])
+def test_the_branch_of_a_change_is_taken(branch: str) -> None:
+    check_branch(branch, neighbours())
+
+
+def test_one_environment_too_many_is_refused_and_one_that_is_there_is_not() -> None:
+    check_room("dev", "c", ["a", "b"], most=3)
+    check_room("dev", "b", ["a", "b"], most=2)
+    with pytest.raises(OperationError, match="dev has 2 preview environments, and its max_previews is 2: remove one"):
+        check_room("dev", "c", ["a", "b"], most=2)
+    with pytest.raises(OperationError, match="its max_previews is 0"):
+        check_room("dev", "a", [], most=0)
+
+
+def test_the_time_begins_now_and_is_never_cut() -> None:
+    assert expiry(NOW, 72, None) == NOW + timedelta(hours=72)
+    assert expiry(NOW, 1, NOW + timedelta(hours=2)) == NOW + timedelta(hours=2)
+    assert expiry(NOW, 3, NOW + timedelta(hours=2)) == NOW + timedelta(hours=3)
+    assert expiry(NOW, 3, NOW - timedelta(hours=2)) == NOW + timedelta(hours=3)
+
+
+@pytest.mark.parametrize("hours", [0, -1, 721, float("nan"), float("inf")])
+def test_a_time_that_makes_no_sense_is_refused(hours: float) -> None:
+    with pytest.raises(OperationError, match=r"give more than 0 and at most 720$"):
+        expiry(NOW, hours, None)
+
+
+def test_an_environment_is_expired_from_its_moment_on_in_whichever_time_zone() -> None:
+    settings = settings_of(expires_at=NOW)
+    assert not is_expired(settings, NOW - timedelta(seconds=1))
+    assert is_expired(settings, NOW)
+    tokyo = timezone(timedelta(hours=9))
+    assert is_expired(settings, datetime(2026, 11, 21, 21, 0, tzinfo=tokyo))
+    assert not is_expired(settings, datetime(2026, 11, 21, 20, 59, tzinfo=tokyo))
+    late = settings_of(expires_at=datetime(2026, 11, 21, 21, 0, tzinfo=tokyo))
+    assert is_expired(late, datetime(2026, 11, 21, 12, 0, tzinfo=UTC))
