@@ -10,7 +10,19 @@ from pathlib import Path
 from rich.console import Console
 
 from infra.existing_cluster.context import ContextError
-from infra.operations import airflow, dags, destroy, existing_cluster_destroy, kubeconfig, new_stack, status
+from infra.images.errors import ImageError
+from infra.operations import (
+    airflow,
+    dags,
+    destroy,
+    drift,
+    drift_issue,
+    existing_cluster_destroy,
+    kubeconfig,
+    new_stack,
+    smoke,
+    status,
+)
 from infra.operations.account import account_of
 from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.backend import backend_of
@@ -22,12 +34,17 @@ from infra.operations.existing_cluster_deployment import ExistingClusterDeployme
 from infra.operations.installation import installation_of, on_aws, on_existing_cluster
 from infra.operations.stack_images import check_images
 from infra.operations.watch import Watch
+from infra.preview.guard import check_none_left
+from infra.releases import guard
+from infra.releases.clone import Clone
+from infra.releases.images import REGISTRIES
 from infra.settings import ExistingClusterSettings, SettingsError, load, load_aws
 from infra.settings.loading import REPOSITORY
 
 UI_PORT = 8080
+DRIFTED = 2  # the exit code; that of a failure is 1
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, emoji=False)
 
 
 def main() -> None:
@@ -38,10 +55,12 @@ def main() -> None:
         "bootstrap": "make the bucket of Pulumi's state and the key of its secrets",
         "preview": "show what a deployment would change",
         "deploy": "bring the account or the cluster to what the program says",
+        "drift": "show what was changed behind Pulumi's back: exit code 2 where something was, 0 where nothing was",
         "destroy": "delete the stack, and prove that nothing of it is left",
         "sweep": "list what is left of the stack in the account or the cluster",
         "kubeconfig": "put the cluster's access into the kubeconfig file",
         "status": "show the pods, what ails them, and the commit of the DAGs that runs",
+        "smoke": "see that the stack works: its health, the commit that runs, its DAG files, the pod of a task",
         "ui": "open a way to Airflow's user interface, and show the login",
         "sync": "push this clone's HEAD to the stack's Git server",
         "dags-key": "keep the key of the DAGs' repository in the cluster, from standard input or a file",
@@ -51,6 +70,11 @@ def main() -> None:
         command.add_argument("stack", help="the stack, such as dev")
         if name in ("deploy", "destroy"):
             command.add_argument("--yes", action="store_true", help="do not ask")
+        if name == "deploy":
+            command.add_argument("--refresh", action="store_true", help="undo what was changed behind Pulumi's back")
+            command.add_argument("--force", metavar="WHY", help="deploy past the checks of releases; it is recorded")
+        if name == "drift":
+            command.add_argument("--issue", action="store_true", help="keep an issue on GitHub as long as it drifts")
         if name == "destroy":
             command.add_argument("--confirm", metavar="STACK", help="the stack's name once more, instead of typing it")
         if name == "kubeconfig":
@@ -65,13 +89,13 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         run(arguments)
-    except (OperationError, SettingsError, ContextError) as error:
+    except (OperationError, SettingsError, ContextError, ImageError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: run the same command again to continue")
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run(arguments: argparse.Namespace) -> None:  # noqa: PLR0912 - one for each command
     """Run one command.
 
     Raises:
@@ -89,9 +113,15 @@ def run(arguments: argparse.Namespace) -> None:
             bootstrap(account, backend_of(stack, account.id, account.region), say)
             say(f"account {account.id} is ready for `make deploy STACK={stack}`")
         case "preview":
-            deployment_of(stack).run("preview", "--diff")
+            release = guard.previewed(Clone(), stack, load(stack), REGISTRIES)
+            with guard.carrying(deployment_of(stack), release) as deployment:
+                deployment.run("preview", "--diff")
         case "deploy":
-            deploy(deployment_of(stack), yes=arguments.yes)
+            release = guard.admitted(Clone(), stack, load(stack), REGISTRIES, arguments.force)
+            with guard.carrying(deployment_of(stack), release) as deployment:
+                deploy(deployment, yes=arguments.yes, refresh=arguments.refresh)
+        case "drift":
+            show_drift(stack, issue=arguments.issue)
         case "destroy":
             destroy_stack(stack, arguments)
         case "sweep":
@@ -100,14 +130,14 @@ def run(arguments: argparse.Namespace) -> None:
             write_kubeconfig(stack, arguments.file)
         case "status":
             status.show(installation_of(stack, say), say)
+        case "smoke":
+            smoke.smoke(stack, say)
         case "ui":
             show_ui(stack)
         case "sync":
             dags.push(installation_of(stack, say), say)
         case "dags-key":
-            settings = load_aws(stack)
-            key = arguments.file.read_text() if arguments.file else read_secret("the key: ")
-            dags.put_key(installation_of(stack, say), settings, key, arguments.user, say)
+            put_dags_key(stack, arguments.file, arguments.user)
 
 
 def deployment_of(stack: str) -> AwsDeployment | ExistingClusterDeployment:
@@ -118,15 +148,15 @@ def deployment_of(stack: str) -> AwsDeployment | ExistingClusterDeployment:
     return AwsDeployment.of(stack, say)
 
 
-def deploy(deployment: AwsDeployment | ExistingClusterDeployment, *, yes: bool) -> None:
+def deploy(deployment: AwsDeployment | ExistingClusterDeployment, *, yes: bool, refresh: bool) -> None:
     """Deploy the stack, after somebody has seen what changes."""
-    if isinstance(deployment, AwsDeployment):
-        check_images(deployment, say)
+    check_images(deployment, say)
+    refreshing = ("--refresh",) if refresh else ()
     if not yes:
-        deployment.run("preview")
+        deployment.run("preview", *refreshing)
         if not sys.stdin.isatty() or console.input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
             raise OperationError("nothing was deployed: answer y when asked, or give YES=1")
-    deployment.run("up", "--yes", "--skip-preview", watch=watcher(deployment))
+    deployment.run("up", "--yes", "--skip-preview", *refreshing, watch=watcher(deployment))
 
 
 def watcher(deployment: AwsDeployment | ExistingClusterDeployment) -> Watcher | None:
@@ -142,6 +172,16 @@ def watcher(deployment: AwsDeployment | ExistingClusterDeployment) -> Watcher | 
     return Watch(installation.cluster, installation.namespaces, installation.diagnosis)
 
 
+def show_drift(stack: str, *, issue: bool) -> None:
+    """Show what was changed behind Pulumi's back, and say by the exit code whether something was."""
+    found = drift.drifted(deployment_of(stack).refresh_report())
+    drift.show(console, stack, found)
+    if issue:
+        drift_issue.keep(stack, found, say)
+    if found:
+        sys.exit(DRIFTED)
+
+
 def destroy_stack(stack: str, arguments: argparse.Namespace) -> None:
     """Destroy a stack, if that is meant."""
     settings = load(stack)
@@ -149,6 +189,7 @@ def destroy_stack(stack: str, arguments: argparse.Namespace) -> None:
     typed = arguments.confirm or ask(stack, unless=arguments.yes)
     destroy.check_confirmation(stack, typed, protected=protected, yes=arguments.yes)
     deployment = deployment_of(stack)
+    check_none_left(deployment)
     if isinstance(deployment, ExistingClusterDeployment):
         existing_cluster_destroy.destroy(deployment, say)
     else:
@@ -184,6 +225,15 @@ def show_ui(stack: str) -> None:
             threading.Event().wait()
         except KeyboardInterrupt:
             say("closed")
+
+
+def put_dags_key(stack: str, file: Path | None, user: str) -> None:
+    """Keep the key of the DAGs' repository in the cluster."""
+    source = load(stack).dags
+    if source is None:
+        raise OperationError(f"{stack} has a Git server of its own, which needs no key: see `make sync STACK={stack}`")
+    key = file.read_text() if file else read_secret("the key: ")
+    dags.put_key(installation_of(stack, say), source, key, user, say)
 
 
 def read_secret(prompt: str) -> str:

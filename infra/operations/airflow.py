@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 import httpx
 
+from infra.airflow_api import AirflowApi, AirflowApiError
+from infra.loopback import LOOPBACK
 from infra.operations.errors import OperationError
 from infra.operations.installation import Installation
-from infra.operations.kubectl import LOOPBACK, forwarded
+from infra.operations.kubectl import forwarded
 
 ADMIN_SECRET = "airflow-admin"  # noqa: S105 - its name
 API_SERVER = "component=api-server"
 PORT = 8080
-TIMEOUT_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -47,18 +48,22 @@ def reached(installation: Installation, port: int = 0) -> Iterator[Login]:
         yield Login(f"http://{LOOPBACK}:{local}", user, password)
 
 
-def import_errors(login: Login) -> list[str]:
-    """Return what keeps DAG files from being read: file and last line of its trace.
+@contextmanager
+def client(login: Login) -> Iterator[AirflowApi]:
+    """Log in.
 
     Raises:
-        OperationError: Airflow does not answer, or not with what was asked.
+        OperationError: Airflow refuses the login, does not answer, or not with what was asked.
     """
     try:
-        with httpx.Client(base_url=login.url, timeout=TIMEOUT_SECONDS, trust_env=False) as client:
-            answer = client.post("/auth/token", json={"username": login.user, "password": login.password})
-            token = answer.raise_for_status().json()["access_token"]
-            answer = client.get("/api/v2/importErrors", headers={"Authorization": f"Bearer {token}"})
-            found = answer.raise_for_status().json()["import_errors"]
+        yield AirflowApi(login.url, login.user, login.password)
+    except AirflowApiError as error:
+        raise OperationError(str(error)) from error
     except httpx.HTTPError as error:
-        raise OperationError(f"Airflow's API does not answer ({error}): see its pods above") from error
-    return [f"{each['filename']}: {each['stack_trace'].strip().splitlines()[-1]}" for each in found]
+        raise OperationError(f"Airflow's API does not answer ({error}): see its pods with `make status`") from error
+
+
+def import_errors(api: AirflowApi) -> list[str]:
+    """Return what keeps DAG files from being read: file and last line of its trace."""
+    traces = [error.strip().splitlines() for error in api.import_errors()]
+    return [f"{lines[0]} {lines[-1]}" for lines in traces]

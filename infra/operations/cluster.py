@@ -53,7 +53,7 @@ class Cluster:
         Raises:
             OperationError: It does not.
         """
-        with self._errors():
+        with self.errors():
             kubernetes.client.VersionApi(self.client).get_code(_request_timeout=TIMEOUT_SECONDS)
 
     def namespace(self, name: str) -> Namespace:
@@ -63,7 +63,7 @@ class Cluster:
             OperationError: The cluster cannot be asked.
         """
         core = kubernetes.client.CoreV1Api(self.client)
-        with self._errors():
+        with self.errors():
             return Namespace(
                 pods=_items(core.list_namespaced_pod, name),
                 claims=_items(core.list_namespaced_persistent_volume_claim, name),
@@ -98,7 +98,7 @@ class Cluster:
             OperationError: The cluster cannot be asked.
         """
         core = kubernetes.client.CoreV1Api(self.client)
-        with self._errors():
+        with self.errors():
             found = core.list_namespaced_service(namespace, label_selector=labels, _request_timeout=TIMEOUT_SECONDS)
             return [service.metadata.name for service in found.items]
 
@@ -109,7 +109,7 @@ class Cluster:
             OperationError: The cluster cannot be asked.
         """
         core = kubernetes.client.CoreV1Api(self.client)
-        with self._errors():
+        with self.errors():
             return [item.metadata.name for item in core.list_namespace(_request_timeout=TIMEOUT_SECONDS).items]
 
     def volumes_of(self, namespaces: Collection[str]) -> list[str]:
@@ -119,7 +119,7 @@ class Cluster:
             OperationError: The cluster cannot be asked.
         """
         core = kubernetes.client.CoreV1Api(self.client)
-        with self._errors():
+        with self.errors():
             volumes = core.list_persistent_volume(_request_timeout=TIMEOUT_SECONDS).items
         claimed = [volume for volume in volumes if volume.spec.claim_ref]
         return [volume.metadata.name for volume in claimed if volume.spec.claim_ref.namespace in namespaces]
@@ -131,7 +131,7 @@ class Cluster:
             OperationError: The cluster cannot be asked.
         """
         metadata = thing["metadata"]
-        with self._errors():
+        with self.errors():
             try:
                 kind = DynamicClient(self.client).resources.get(api_version=thing["apiVersion"], kind=thing["kind"])
                 kind.get(name=metadata["name"], namespace=metadata.get("namespace"))
@@ -145,7 +145,7 @@ class Cluster:
         Raises:
             OperationError: The cluster cannot be asked.
         """
-        with self._errors():
+        with self.errors():
             try:
                 found = kubernetes.client.CoreV1Api(self.client).read_namespaced_secret(
                     name, namespace, _request_timeout=TIMEOUT_SECONDS
@@ -164,7 +164,7 @@ class Cluster:
         """
         core = kubernetes.client.CoreV1Api(self.client)
         body = {"metadata": {"name": name}, "stringData": dict(content)}
-        with self._errors():
+        with self.errors():
             try:
                 core.create_namespaced_secret(namespace, body, _request_timeout=TIMEOUT_SECONDS)
             except ApiException as error:
@@ -172,8 +172,75 @@ class Cluster:
                     raise
                 core.replace_namespaced_secret(name, namespace, body, _request_timeout=TIMEOUT_SECONDS)
 
+    def secrets(self, namespace: str) -> list[str]:
+        """Return the names of a namespace's Secrets, the newest first.
+
+        Raises:
+            OperationError: The cluster cannot be asked.
+        """
+        core = kubernetes.client.CoreV1Api(self.client)
+        with self.errors():
+            found = core.list_namespaced_secret(namespace, _request_timeout=TIMEOUT_SECONDS).items
+        newest = sorted(found, key=lambda secret: secret.metadata.creation_timestamp, reverse=True)
+        return [secret.metadata.name for secret in newest]
+
+    def job(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """Return a Job; None where there is none.
+
+        Raises:
+            OperationError: The cluster cannot be asked.
+        """
+        batch = kubernetes.client.BatchV1Api(self.client)
+        with self.errors():
+            try:
+                answer = batch.read_namespaced_job(
+                    name, namespace, _preload_content=False, _request_timeout=TIMEOUT_SECONDS
+                )
+            except ApiException as error:
+                if error.status == 404:
+                    return None
+                raise
+            return dict(json.loads(answer.data))
+
+    def create_job(self, namespace: str, manifest: Mapping[str, Any]) -> bool:
+        """Make a Job; say no where there is one of its name.
+
+        Raises:
+            OperationError: The cluster refuses it.
+        """
+        batch = kubernetes.client.BatchV1Api(self.client)
+        with self.errors():
+            try:
+                batch.create_namespaced_job(namespace, manifest, _request_timeout=TIMEOUT_SECONDS)
+            except ApiException as error:
+                if error.status == 409:
+                    return False
+                raise
+            return True
+
+    def delete_job(self, namespace: str, name: str) -> None:
+        """Delete a Job that may be there; it goes when its pods have gone.
+
+        Raises:
+            OperationError: The cluster cannot be asked.
+        """
+        batch = kubernetes.client.BatchV1Api(self.client)
+        with self.errors():
+            try:
+                batch.delete_namespaced_job(
+                    name, namespace, propagation_policy="Foreground", _request_timeout=TIMEOUT_SECONDS
+                )
+            except ApiException as error:
+                if error.status != 404:
+                    raise
+
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
+        """Turn what the API and its client library raise into a sentence.
+
+        Raises:
+            OperationError: The cluster refused a request, or did not answer.
+        """
         try:
             yield
         except ApiException as error:

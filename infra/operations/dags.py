@@ -13,7 +13,7 @@ from infra.operations.deployment import Say
 from infra.operations.errors import OperationError
 from infra.operations.installation import Installation
 from infra.operations.kubectl import answer_of, kubectl
-from infra.settings import Settings
+from infra.settings import DagSettings
 from infra.settings.loading import REPOSITORY
 
 SECRET = "dags-git"  # noqa: S105 - its name
@@ -82,8 +82,8 @@ def _head(installation: Installation) -> str | None:
     return listed.stdout.split()[0] if listed.stdout else None
 
 
-def push(installation: Installation, say: Say) -> None:
-    """Push this clone's HEAD to the branch that a stack in an existing cluster follows.
+def push(installation: Installation, say: Say, revision: str = "HEAD") -> None:
+    """Push this clone's HEAD, or another revision, to the branch that a stack in an existing cluster follows.
 
     Raises:
         OperationError: This is no clone, or the Git server takes no push.
@@ -93,14 +93,14 @@ def push(installation: Installation, say: Say) -> None:
             f"{installation.stack} follows {installation.diagnosis.branch} of {installation.diagnosis.repository}: "
             "push there with `git push`"
         )
-    commit = _git("log", "-1", "--format=%h %s")
-    if _git("status", "--porcelain"):
+    commit = _git("log", "-1", "--format=%h %s", revision, "--")
+    if revision == "HEAD" and _git("status", "--porcelain"):
         say("uncommitted changes are not included: commit what is to run")
     branch = f"refs/heads/{installation.diagnosis.branch}"
     with kubectl(installation.cluster) as command:
         program = [*command, "--namespace", installation.namespaces[0], "exec", "-i", installation.git_server, "--"]
         remote = remote_helper([*program, "git"])
-        _git("-c", "protocol.ext.allow=always", "push", "--quiet", "--force", remote, f"HEAD:{branch}")
+        _git("-c", "protocol.ext.allow=always", "push", "--quiet", "--force", remote, f"{revision}:{branch}")
     say(f"{commit}: pushed, and live within seconds")
 
 
@@ -118,13 +118,13 @@ def _git(*arguments: str) -> str:
     return result.stdout.strip()
 
 
-def put_key(installation: Installation, settings: Settings, key: str, user: str, say: Say) -> None:
+def put_key(installation: Installation, settings: DagSettings, key: str, user: str, say: Say) -> None:
     """Keep the key of the DAGs' repository in the cluster.
 
     Raises:
         OperationError: The stack needs none, it is of no use, or the cluster has no place for it yet.
     """
-    content = key_secret(settings.dags.credentials, key, user)
+    content = key_secret(settings.credentials, key, user)
     if installation.namespace not in installation.cluster.namespaces():
         raise OperationError(
             f"the cluster has no namespace {installation.namespace} yet: run `make deploy STACK={installation.stack}`, "
@@ -132,7 +132,7 @@ def put_key(installation: Installation, settings: Settings, key: str, user: str,
         )
     installation.cluster.put_secret(installation.namespace, SECRET, content)
     say(
-        f"the key of {settings.dags.repository} is in the Secret {SECRET} of {installation.namespace}: pods that start "
+        f"the key of {settings.repository} is in the Secret {SECRET} of {installation.namespace}: pods that start "
         "from now on take it"
     )
 

@@ -66,18 +66,32 @@ class Deployment:
         """
         return dict(json.loads(self._answer("stack", "output", "--json", "--show-secrets", "--non-interactive")))
 
+    def refresh_report(self) -> Mapping[str, Any]:
+        """Return what a refresh would write into the state, as Pulumi's own JSON tells it; nothing is written.
+
+        Raises:
+            OperationError: What is there cannot be asked for.
+        """
+        result = self._captured("refresh", "--preview-only", "--json", "--non-interactive")
+        try:
+            report = dict(json.loads(result.stdout))
+        except ValueError:  # it failed before it could say so in JSON
+            report = {}
+        if result.returncode != 0 or not report:
+            told = [entry["message"] for entry in report.get("diagnostics", ()) if entry["severity"] == "error"]
+            reason = " ".join("".join(told).split()) or result.stderr.strip()
+            raise OperationError(f"{self.stack} cannot be compared with what is there: {reason}")
+        return report
+
     def _answer(self, *arguments: str) -> str:
-        result = subprocess.run(
-            self._command(*arguments),
-            check=False,
-            cwd=REPOSITORY,
-            env=self._environment(),
-            capture_output=True,
-            text=True,
-        )
+        result = self._captured(*arguments)
         if result.returncode != 0:
             raise OperationError(f"the state of {self.stack} cannot be read: {result.stderr.strip()}")
         return result.stdout
+
+    def _captured(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command, environment = self._command(*arguments), self._environment()
+        return subprocess.run(command, check=False, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
 
     def _command(self, *arguments: str) -> list[str]:
         return [self.program, *arguments, "--stack", self.stack]

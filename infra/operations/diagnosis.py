@@ -66,6 +66,8 @@ GIT_PROBLEMS = (
         "the cluster does not reach {repository}: see its address in the stack's file, and the network",
     ),
 )
+# How container runtimes say that a registry answers, and has no such image.
+NOT_FOUND = re.compile(r"\b(not found|manifest unknown|name unknown)\b", re.IGNORECASE)
 VOLUME_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
@@ -106,12 +108,14 @@ class Diagnosis:
         repository: Where its DAGs come from.
         branch: The branch that it follows.
         node_seconds: How long pods may wait for a node that is started for them.
+        registry: Where its own images are pulled from; None where they are in ECR, or loaded onto the nodes.
     """
 
     stack: str
     repository: str
     branch: str
     node_seconds: int = 0
+    registry: str | None = None
 
     def problems(self, namespace: Namespace, log: Log) -> list[Problem]:
         """Return what is wrong in a namespace; nothing where all is well or on its way."""
@@ -152,7 +156,8 @@ class Diagnosis:
     def _of_container(self, pod: Object, container: Object, log: Log) -> Problem | None:
         waiting = container.get("state", {}).get("waiting") or {}
         if waiting.get("reason") in IMAGE_REASONS:
-            return self._of_image(_name(pod), container["image"], waiting.get("message", ""))
+            sentence = self.image_problem(container["image"], waiting.get("message", ""))
+            return Problem(f"pod {_name(pod)}", sentence, IMAGE_SECONDS)
         if waiting.get("reason") == "CreateContainerConfigError":
             sentence = self._of_missing_object(waiting.get("message", ""))
             return Problem(f"pod {_name(pod)}", sentence, START_SECONDS)
@@ -188,13 +193,13 @@ class Diagnosis:
                 return sentence.format(branch=self.branch, repository=self.repository)
         return None
 
-    def _of_image(self, pod: str, image: str, message: str) -> Problem:
-        if image.startswith(ON_NODES) or ".dkr.ecr." in image:
-            sentence = f"the image {image} is not there: run `make images STACK={self.stack}`"
-        else:
-            detail = _sentence(message.rsplit(": ", maxsplit=1)[-1]) or "no reason was given"
-            sentence = f"the image {image} cannot be pulled ({detail}): see that the nodes reach its registry"
-        return Problem(f"pod {pod}", sentence, IMAGE_SECONDS)
+    def image_problem(self, image: str, message: str) -> str:
+        """Return what it means that a node could not pull an image."""
+        own = self.registry is not None and image.startswith(f"{self.registry}/")
+        if image.startswith(ON_NODES) or ".dkr.ecr." in image or (own and NOT_FOUND.search(message)):
+            return f"the image {image} is not there: run `make images STACK={self.stack}`"
+        detail = _sentence(message.rsplit(": ", maxsplit=1)[-1]) or "no reason was given"
+        return f"the image {image} cannot be pulled ({detail}): see that the nodes reach its registry"
 
     def _of_start(self, pod: str, events: Sequence[Object]) -> Iterator[Problem]:
         for event in events:

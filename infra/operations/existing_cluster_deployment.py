@@ -11,7 +11,7 @@ from typing import Any
 
 from infra.existing_cluster.context import checked_context
 from infra.operations.cluster import Cluster
-from infra.operations.deployment import Deployment, Say, Watcher
+from infra.operations.deployment import Deployment, Say
 from infra.operations.errors import OperationError
 from infra.operations.pulumi_cli import pulumi_command
 from infra.settings import ExistingClusterSettings
@@ -46,7 +46,7 @@ class ExistingClusterDeployment(Deployment):
         cluster = Cluster.of_context(context)
         cluster.check()
         found = cls(stack, pulumi_command(say).command, environment(STATE), settings, cluster)
-        found._select()
+        found.select()
         deployed = found.outputs().get("context", context)
         if deployed != context:
             raise OperationError(
@@ -54,17 +54,6 @@ class ExistingClusterDeployment(Deployment):
                 f"use-context {deployed}`; where that cluster is gone for good, delete {STATE.name}"
             )
         return found
-
-    def run(self, *arguments: str, watch: Watcher | None = None) -> None:
-        """Run the CLI on the terminal; `watch` may end it.
-
-        Raises:
-            OperationError: It failed; its own words are on the terminal.
-        """
-        # Each clone has a key of its own, so its salt has no place in a file that Git keeps. The program reads the
-        # settings by itself.
-        file = ("--config-file", str(STATE / f"Pulumi.{self.stack}.yaml")) if arguments[0] in WITH_STACK_FILE else ()
-        super().run(*arguments, *file, watch=watch)
 
     def objects(self) -> list[dict[str, Any]]:
         """Return the Kubernetes objects of the stack, as Pulumi wrote them down.
@@ -79,7 +68,18 @@ class ExistingClusterDeployment(Deployment):
             if resource["type"].startswith("kubernetes:") and "kind" in resource.get("outputs", {})
         ]
 
-    def _select(self) -> None:
+    def _command(self, *arguments: str) -> list[str]:
+        # Each clone has a key of its own, so its salt has no place in a file that Git keeps. The program reads the
+        # settings by itself.
+        file = ("--config-file", str(STATE / f"Pulumi.{self.stack}.yaml")) if arguments[0] in WITH_STACK_FILE else ()
+        return super()._command(*arguments, *file)
+
+    def select(self) -> None:
+        """Choose the stack; make it in the state where it is not there yet.
+
+        Raises:
+            OperationError: The state cannot be read.
+        """
         file = REPOSITORY / f"Pulumi.{self.stack}.yaml"
         before = file.read_bytes()
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from infra.airflow_platform import NAMESPACE
 from infra.existing_cluster.context import checked_context
@@ -14,6 +14,8 @@ from infra.operations.cluster import Cluster
 from infra.operations.deployment import Say
 from infra.operations.diagnosis import Diagnosis
 from infra.operations.errors import OperationError
+from infra.preview.names import is_preview
+from infra.preview.settings import PreviewSettings, load_preview
 from infra.settings import ExistingClusterSettings, Settings, load
 
 # EKS starts a node in one or two minutes, and another where the first kind is not to be had.
@@ -49,6 +51,9 @@ def installation_of(stack: str, say: Say) -> Installation:
         ContextError: The cluster at hand is none that the settings name.
         OperationError: There is no cluster, or it does not answer.
     """
+    if is_preview(stack):
+        preview = load_preview(stack)
+        return of_preview(preview, installation_of(preview.base, say))
     settings = load(stack)
     if isinstance(settings, ExistingClusterSettings):
         cluster = Cluster.of_context(checked_context(stack, settings.contexts))
@@ -65,13 +70,31 @@ def installation_of(stack: str, say: Say) -> Installation:
 def on_existing_cluster(stack: str, settings: ExistingClusterSettings, cluster: Cluster) -> Installation:
     """Return a stack's Airflow in a cluster that is there already."""
     servers = platform_namespace(settings.namespace)
+    if settings.dags:
+        repository, branch, git_server = settings.dags.repository, settings.dags.branch, None
+    else:
+        repository = f"git://{GIT_SERVER}.{servers}{GIT_REPOSITORY.removeprefix('/git')}"
+        branch, git_server = stack, f"{GIT_SERVER}-0"
     return Installation(
         stack,
         cluster,
         settings.namespace,
         (servers, settings.namespace),
-        Diagnosis(stack, f"git://{GIT_SERVER}.{servers}{GIT_REPOSITORY.removeprefix('/git')}", stack),
-        f"{GIT_SERVER}-0",
+        Diagnosis(stack, repository, branch, registry=settings.registry),
+        git_server,
+    )
+
+
+def of_preview(preview: PreviewSettings, base: Installation) -> Installation:
+    """Return the Airflow of a preview environment in the cluster of its base, whose servers it shares."""
+    # On the base's own Git server the branch has the name of the environment, which is nobody else's.
+    branch = preview.stack if base.git_server else preview.branch
+    return replace(
+        base,
+        stack=preview.stack,
+        namespace=preview.stack,
+        namespaces=(*base.namespaces[:-1], preview.stack),
+        diagnosis=replace(base.diagnosis, branch=branch),
     )
 
 

@@ -1,29 +1,62 @@
-"""See, before a deployment on AWS begins, that the images that it starts are in the registry."""
+"""See, before a deployment begins, that the images that it starts are in the stack's registry."""
 
-from infra.images.build import full_names
-from infra.images.ecr import Ecr, NoRepositoryError
-from infra.images.nodes import Nodes
+from collections.abc import Collection
+from pathlib import Path
+
+from infra.images import content
+from infra.images.ecr import NoRepositoryError
+from infra.images.nodes import nodes_of
+from infra.images.pinned import RELEASE_FILE, read_release
+from infra.images.registries import Registry, registry_of
 from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.deployment import Say
 from infra.operations.errors import OperationError
+from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
+from infra.releases.release import Release
+from infra.settings import ExistingClusterSettings, StackSettings
 
 
-def check_images(deployment: AwsDeployment, say: Say) -> None:
-    """Refuse a deployment whose pods would find no image; the first one makes the registry itself.
+def check_images(deployment: AwsDeployment | ExistingClusterDeployment, say: Say) -> None:
+    """Refuse a deployment whose pods would find no image.
+
+    The first one on AWS makes the registry itself, and images that are loaded onto nodes are looked for by their pods.
 
     Raises:
-        OperationError: Images are missing.
+        OperationError: Images are missing, or the registry cannot be asked.
     """
-    stack = deployment.stack
-    registry = Ecr(stack, deployment.account)
-    try:
-        names = full_names(registry, Nodes.of(deployment.settings))
-    except NoRepositoryError:
-        say(f"this deployment makes the image registry first: run `make images STACK={stack}` beside it in a minute")
+    stack, settings = deployment.stack, deployment.settings
+    if isinstance(settings, ExistingClusterSettings) and settings.registry is None:
         return
-    missing = [image for image, name in names.items() if not registry.has(name)]
+    remedy = how_images_come(stack, settings)
+    file = deployment.environment.get(RELEASE_FILE)
+    release = read_release(Path(file)) if file else None
+    try:
+        missing = missing_images(registry_of(stack, settings), stack, release)
+    except NoRepositoryError:
+        say(f"this deployment makes the image registry first: run {remedy} beside it in a minute")
+        return
     if missing:
+        whose = "of the release's" if release else "of this commit's"
         raise OperationError(
-            f"the registry of {stack} has no images of this commit's {', '.join(missing)}: run `make images "
-            f"STACK={stack}`, then the same command again"
+            f"the registry of {stack} has no images {whose} {', '.join(missing)}: run {remedy}, then the same command "
+            "again"
         )
+
+
+def missing_images(registry: Registry, stack: str, release: Release | None) -> Collection[str]:
+    """Return the images that are not in a registry: those of a release, else those of the sources that lie here.
+
+    Raises:
+        OperationError: The registry cannot be asked.
+    """
+    if release:
+        return [name for name, image in release.images.items() if not registry.has_digest(name, image.digest)]
+    nodes = nodes_of(stack)
+    return [name for name in content.names() if registry.digest(name, content.tag(name, nodes=nodes)) is None]
+
+
+def how_images_come(stack: str, settings: StackSettings) -> str:
+    """Return the command that brings images into a stack's registry."""
+    if settings.release and settings.release.after:
+        return f"`make promote FROM={settings.release.after} TO={stack}`"
+    return f"`make images STACK={stack}`"

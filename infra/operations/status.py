@@ -48,8 +48,8 @@ def show(installation: Installation, say: Say) -> None:
 
 def _import_errors(installation: Installation) -> list[str]:
     try:
-        with airflow.reached(installation) as login:
-            return airflow.import_errors(login)
+        with airflow.reached(installation) as login, airflow.client(login) as api:
+            return airflow.import_errors(api)
     except OperationError as error:
         return [f"unknown: {error}"]
 
@@ -79,6 +79,6 @@ def state(pod: Mapping[str, Any]) -> str:
 
 
 def images(pod: Mapping[str, Any]) -> list[str]:
-    """Return the images of a pod's containers, by their last names and tags, each once."""
-    found = [container["image"].rpartition("/")[2] for container in pod["spec"]["containers"]]
+    """Return the images of a pod's containers, by their last names and tags without digests, each once."""
+    found = [container["image"].partition("@")[0].rpartition("/")[2] for container in pod["spec"]["containers"]]
     return list(dict.fromkeys(found))

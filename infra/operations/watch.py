@@ -25,12 +25,15 @@ class Watch:
         namespaces: Sequence[str],
         diagnosis: Diagnosis,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        of: str = "",
     ) -> None:
-        """Watch these namespaces."""
+        """Watch these namespaces; where `of` is given, only what has this in its name."""
         self._cluster = cluster
         self._namespaces = namespaces
         self._diagnosis = diagnosis
         self._clock = clock
+        self._of = of
         self._since: dict[Problem, float] = {}
         self._old: frozenset[Problem] | None = None
 
@@ -54,6 +57,7 @@ class Watch:
                 problem
                 for name in self._namespaces
                 for problem in self._diagnosis.problems(self._cluster.namespace(name), partial(self._cluster.log, name))
+                if self._of in problem.subject
             ]
         except OperationError as error:
             return [Problem("deployment", str(error), SILENCE_SECONDS)]

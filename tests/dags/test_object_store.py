@@ -57,6 +57,43 @@ def test_an_output_whose_writing_breaks_off_does_not_look_complete(
     assert artifacts.get("out/one") == b"1"
 
 
+@pytest.fixture
+def part(data: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """The part of `data` that one of several environments has."""
+    monkeypatch.setenv("BUCKET_PREFIX", "previews/x/")
+    return object_store.data_bucket()
+
+
+def test_an_environment_with_a_prefix_reads_and_writes_under_it_alone(data: Bucket, part: Bucket) -> None:
+    data.put("images/a", b"another's")
+    part.put("images/a", b"own")
+    part.put_json("report", {})
+    part.move("images/a", "quarantine/a", {"reason": "x"})
+    assert [found.key for found in data.list("")] == [
+        "images/a",
+        "previews/x/quarantine/a",
+        "previews/x/report",
+    ]
+    assert data.get("images/a") == b"another's"
+
+
+def test_an_environment_with_a_prefix_knows_its_keys_without_it(part: Bucket) -> None:
+    part.publish("out/", {"images/a": b"1"}, {"count": 1})
+    assert [found.key for found in part.list("out/images/")] == ["out/images/a"]
+    assert part.get("out/images/a") == b"1"
+    assert part.published("out/") == {"count": 1}
+    assert part.exists("out/manifest.json")
+    assert not part.exists("previews/x/out/manifest.json")
+    assert part.uri("out/") == f"s3://{part.name}/previews/x/out/"
+
+
+def test_both_buckets_have_the_prefix(data: Bucket, artifacts: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (object_store.data_bucket(), object_store.artifacts_bucket()) == (data, artifacts)
+    monkeypatch.setenv("BUCKET_PREFIX", "previews/x/")
+    assert object_store.data_bucket() == Bucket(data.name, "previews/x/")
+    assert object_store.artifacts_bucket() == Bucket(artifacts.name, "previews/x/")
+
+
 def test_a_missing_bucket_is_not_worth_a_retry(s3: ThreadedMotoServer) -> None:
     with pytest.raises(PermanentError, match=r"Could not write s3://nowhere/key: the object store answered 404"):
         Bucket("nowhere").put("key", b"")

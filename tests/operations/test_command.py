@@ -14,8 +14,8 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("stack", "bootstrap", "preview", "deploy", "destroy", "sweep"),
-        *("kubeconfig", "status", "ui", "sync", "dags-key"),
+        *("stack", "bootstrap", "preview", "deploy", "drift", "destroy", "sweep"),
+        *("kubeconfig", "status", "smoke", "ui", "sync", "dags-key"),
     ],
 )
 def test_every_command_explains_itself(
@@ -41,7 +41,7 @@ def test_bootstrap_and_sweep_work_together(
     [
         (["bootstrap", "nope"], r"^error: Pulumi.nope.yaml does not exist"),
         (
-            ["deploy", "dev"],
+            ["preview", "dev"],
             r"^error: s3://airflow-pulumi-state-123456789012-us-east-1 is not there: run `make bootstrap",
         ),
         (["destroy", "prod", "--yes"], r"^error: nothing was destroyed: type prod when asked, or give CONFIRM=prod$"),
@@ -51,7 +51,7 @@ def test_bootstrap_and_sweep_work_together(
             ["bootstrap", "local"],
             r"^error: local runs on an existing cluster and has no AWS account: choose a stack on AWS$",
         ),
-        (["dags-key", "local"], r"^error: local runs on an existing cluster and has no AWS account"),
+        (["dags-key", "local"], r"^error: local has a Git server of its own, which needs no key: see `make sync"),
         (["kubeconfig", "local"], r"^error: kubectl speaks to the cluster of local already: choose it by"),
         (["destroy", "local"], r"^error: nothing was destroyed: type local when asked"),
     ],

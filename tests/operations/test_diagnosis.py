@@ -88,6 +88,22 @@ def test_an_image_of_our_own_that_is_missing_is_to_be_built(image: str, reason: 
     assert sentence == f"pod it: the image {image} is not there: run `make images STACK=dev`"
 
 
+def test_an_image_that_the_stacks_registry_does_not_have_is_to_be_brought_there() -> None:
+    diagnosis = Diagnosis("dev", REPOSITORY, "main", registry="registry.example/ml")
+
+    def told(image: str, message: str) -> str:
+        broken = pod("it", containerStatuses=[waiting("ErrImagePull", message, image=image)])
+        [problem] = diagnosis.problems(Namespace(pods=[broken]), lambda *_: "")
+        return problem.sentence
+
+    own, absent = "registry.example/ml/airflow:1", "rpc error: failed to resolve reference: not found"
+    assert told(own, absent) == f"the image {own} is not there: run `make images STACK=dev`"
+    assert told(own, "rpc error: 401 Unauthorized").startswith(f"the image {own} cannot be pulled (401 Unauthorized)")
+    assert told("registry.example/mlops/x:1", absent).startswith(
+        "the image registry.example/mlops/x:1 cannot be pulled"
+    )
+
+
 def test_an_image_of_somebody_elses_is_named_with_the_last_cause() -> None:
     message = 'failed to pull "quay.io/x:1": failed to do request: dial tcp 1.2.3.4:443: i/o timeout'
     sentence = only(Namespace(pods=[pod(containerStatuses=[waiting("ErrImagePull", message, image="quay.io/x:1")])]))

@@ -1,8 +1,8 @@
 import socket
 from typing import Any
 
+from infra.loopback import port_is_free
 from infra.operations.diagnosis import Problem
-from infra.operations.kubectl import _is_free
 from infra.operations.status import images, pod_lines, state
 
 
@@ -20,6 +20,8 @@ def test_a_pod_is_told_with_its_health_and_the_tags_of_its_images() -> None:
     assert state(pod("it", "Running", 2, 1)) == "Running 2/2, 3 restarts"
     assert state(pod("it", "Pending")) == "Pending"
     assert images(pod("it")) == ["airflow:abc"]
+    released = {"spec": {"containers": [{"image": f"example.com/team/airflow:abc@sha256:{'1' * 64}"}]}}
+    assert images(released) == ["airflow:abc"]
 
 
 def test_what_is_wrong_stands_beneath_its_pod_and_what_has_none_at_the_end() -> None:
@@ -37,4 +39,4 @@ def test_a_port_that_is_taken_is_not_free() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        assert not _is_free(taken.getsockname()[1])
+        assert not port_is_free(taken.getsockname()[1])

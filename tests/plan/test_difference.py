@@ -48,6 +48,11 @@ def test_a_policy_is_compared_statement_by_statement() -> None:
     assert changed.changes == (Change("policy.Statement.0.Effect", "Deny", "Allow"),)
 
 
+def test_the_file_of_the_cluster_that_a_plan_invents_is_no_difference() -> None:
+    before, after = (bucket("local", "kubernetes", kubeconfig=f"/tmp/{number}.yaml") for number in (1, 2))
+    assert not difference(recording("local", before), recording("local", after))
+
+
 def test_lost_protection_is_a_difference() -> None:
     found = difference(recording("dev", bucket("dev", "data", protect=True)), recording("dev", bucket("dev", "data")))
     assert found.changed[0].changes == (Change("(protected)", "true", "false"),)

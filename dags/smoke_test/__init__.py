@@ -1,0 +1,1 @@
+"""Sees that tasks run and reach what they depend on."""

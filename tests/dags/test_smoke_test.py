@@ -1,0 +1,78 @@
+"""What the smoke test asks of the platform."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from ml_common.errors import PermanentError, ServiceUnavailableError
+from ml_common.object_store import Bucket
+from smoke_test import steps
+
+
+@pytest.fixture
+def health(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """An MLflow whose answer a test may change."""
+    answer: dict[str, Any] = {"code": 200, "path": ""}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer["path"] = self.path
+            self.send_response(answer["code"])
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
+    yield answer
+    server.shutdown()
+    server.server_close()
+
+
+def test_an_object_store_that_answers_is_well_and_gets_nothing(artifacts: Bucket) -> None:
+    steps.reach_object_store()
+    assert list(artifacts.list("")) == []
+
+
+def test_an_object_store_without_the_bucket_is_told(artifacts: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ARTIFACTS_BUCKET", "no-such-bucket")
+    with pytest.raises(PermanentError, match="list s3://no-such-bucket/mlflow/"):
+        steps.reach_object_store()
+
+
+def test_an_object_store_that_is_down_is_told(artifacts: Bucket, s3: ThreadedMotoServer) -> None:
+    s3.stop()
+    try:
+        with pytest.raises(ServiceUnavailableError, match="does not answer"):
+            steps.reach_object_store()
+    finally:
+        s3.start()
+
+
+def test_an_mlflow_that_is_well_is_asked_for_its_health(health: dict[str, Any]) -> None:
+    steps.reach_model_registry()
+    assert health["path"] == "/health"
+
+
+def test_an_mlflow_that_is_not_well_is_told(health: dict[str, Any]) -> None:
+    health["code"] = 503
+    with pytest.raises(ServiceUnavailableError, match=r"answered 503 when asked how it is\.$"):
+        steps.reach_model_registry()
+
+
+def test_an_mlflow_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(ServiceUnavailableError, match=r"MLflow at http://127.0.0.1:9 does not answer"):
+        steps.reach_model_registry()
+
+
+def test_an_mlflow_that_nobody_has_named_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(PermanentError, match="MLFLOW_TRACKING_URI is not set"):
+        steps.reach_model_registry()

@@ -1,0 +1,75 @@
+"""A PostgreSQL server as RDS has it: the administrator is no superuser."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+from infra.aws.database import ADMIN
+from infra.database_setup import SCRIPT
+from infra.laptop import postgres
+from infra.laptop.home import Home
+from infra.laptop.processes import free_port, start, stop, wait_until_healthy
+from infra.loopback import LOOPBACK
+
+
+class Server:
+    """A server, and an administrator with the rights that RDS gives one."""
+
+    def __init__(self, home: Home, port: int) -> None:
+        self.port = port
+        with self.connect(postgres.SUPERUSER, home.secrets.postgres, "postgres") as connection:
+            connection.execute(f"CREATE ROLE {ADMIN} LOGIN CREATEROLE CREATEDB PASSWORD 'admin'")
+
+    def connect(self, user: str, password: str, database: str) -> psycopg.Connection:
+        return psycopg.connect(
+            host=LOOPBACK, port=self.port, user=user, password=password, dbname=database, autocommit=True
+        )
+
+    def environment(self, name: str, password: str) -> Mapping[str, str]:
+        """What the Secret of a setup Job holds, and where its programs are."""
+        return {
+            "PATH": f"{postgres.PROGRAMS}{os.pathsep}{os.environ['PATH']}",
+            "PGHOST": LOOPBACK,
+            "PGPORT": str(self.port),
+            "PGDATABASE": "postgres",
+            "PGUSER": ADMIN,
+            "PGPASSWORD": "admin",
+            "DATABASE_NAME": name,
+            "DATABASE_PASSWORD": password,
+        }
+
+    def run_script(self, name: str, password: str) -> None:
+        """Make a database and its owner."""
+        command = ["psql", "--no-psqlrc", "--quiet", f"--file={SCRIPT}"]
+        environment = self.environment(name, password)
+        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def may_connect(self, user: str, password: str, database: str) -> bool:
+        try:
+            self.connect(user, password, database).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[Server]:
+    """Start a server with the databases of Airflow, password `one`, and of MLflow, password `two`."""
+    home = Home(folder)
+    home.create()
+    postgres.prepare(home)
+    service = postgres.service(home, free_port(25432, set()))
+    start(home, service)
+    try:
+        wait_until_healthy(home, service, seconds=60)
+        server = Server(home, service.port or 0)
+        server.run_script("airflow", "one")
+        server.run_script("mlflow", "two")
+        yield server
+    finally:
+        stop(home, "postgres")

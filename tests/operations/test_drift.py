@@ -1,0 +1,243 @@
+"""What is read out of Pulumi's report of a refresh; a run of Pulumi's own engine is in test_drift_engine.py."""
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from infra.operations import drift_issue
+from infra.operations.deployment import Deployment
+from infra.operations.drift import Drifted, drifted, lines, show
+from infra.operations.errors import OperationError
+from infra.plan.difference import Change
+
+FAKE_GH = """#!/bin/sh
+printf '%s\\n' "$*" >> "$CALLS"
+case "$2" in
+  list) cat "$ISSUES" ;;
+  create) cat >> "$CALLS"; echo https://github.com/a/b/issues/9 ;;
+  edit) cat >> "$CALLS" ;;
+  close) [ -z "$REFUSE" ] || { echo "HTTP 410" >&2; exit 1; } ;;
+esac
+"""
+DIAGNOSTICS = [
+    {"severity": "warning", "message": "an old plugin\n"},
+    {"severity": "error", "message": "AccessDenied:\nno\n"},
+]
+CHANGED = Drifted("aws:s3/bucket:Bucket", "data", "dev-data", False, (Change("tags.team", "ml", "secret-team"),))
+DELETED = Drifted("kubernetes:core/v1:ConfigMap", "settings", "airflow/settings", True)
+
+
+def step(op: str, kind: str = "kubernetes:apps/v1:Deployment", name: str = "scheduler", **more: Any) -> dict[str, Any]:
+    return {"op": op, "urn": f"urn:pulumi:dev::airflow::airflow:Airflow${kind}::{name}", **more}
+
+
+def update(
+    before: dict[str, Any],
+    after: dict[str, Any],
+    *paths: str,
+    kind: str = "kubernetes:apps/v1:Deployment",
+    among: str = "inputs",
+) -> dict[str, Any]:
+    """A step that changes properties, as the engine reports it."""
+    return step(
+        "update",
+        kind,
+        oldState={"id": "airflow/scheduler", among: before},
+        newState={"id": "airflow/scheduler", among: after},
+        detailedDiff={path: {"kind": "update", "inputDiff": among == "inputs"} for path in paths},
+    )
+
+
+def changes(found: dict[str, Any]) -> tuple[Change, ...]:
+    (resource,) = drifted({"steps": [found]})
+    return resource.changes
+
+
+@pytest.mark.parametrize("op", ["same", "refresh", "read"])
+def test_a_resource_that_is_as_pulumi_left_it_is_no_drift(op: str) -> None:
+    assert drifted({"steps": [step(op, oldState={"id": "a"}, newState={"id": "a"})]}) == ()
+
+
+def test_a_deleted_resource_is_named_as_the_cluster_knew_it() -> None:
+    (found,) = drifted({"steps": [step("delete", oldState={"id": "airflow/scheduler", "inputs": {"a": 1}})]})
+    assert found == Drifted("kubernetes:apps/v1:Deployment", "scheduler", "airflow/scheduler", True)
+    assert str(found) == "kubernetes:apps/v1:Deployment scheduler [airflow/scheduler]"
+
+
+def test_a_change_is_found_at_its_place_in_lists_and_behind_quoted_names() -> None:
+    before = {"spec": {"containers": [{"name": "a"}, {"limits": {"nvidia.com/gpu": 1, "cpu": 1}}]}}
+    after = {"spec": {"containers": [{"name": "a"}, {"limits": {"nvidia.com/gpu": 2, "cpu": 1}}]}}
+    path = 'spec.containers[1].limits["nvidia.com/gpu"]'
+    assert changes(update(before, after, path)) == (Change(path, "1", "2"),)
+
+
+def test_below_a_path_only_what_differs_is_told() -> None:
+    before, after = {"tags": {"team": "ml", "stage": "dev"}}, {"tags": {"team": "data", "by": "hand", "stage": "dev"}}
+    assert changes(update(before, after, "tags")) == (
+        Change("tags.by", "(none)", "hand"),
+        Change("tags.team", "ml", "data"),
+    )
+
+
+def test_a_property_that_is_gone_and_one_that_is_new_say_so() -> None:
+    assert changes(update({"a": [1]}, {"b": 2}, "a[0]", "b")) == (
+        Change("a[0]", "1", "(none)"),
+        Change("b", "(none)", "2"),
+    )
+
+
+def test_what_a_resource_became_counts_where_what_it_was_given_is_the_same() -> None:
+    assert changes(update({"size": 1}, {"size": 2}, "size", among="outputs")) == (Change("size", "1", "2"),)
+
+
+def test_a_policy_is_compared_statement_by_statement() -> None:
+    before, after = ({"policy": json.dumps({"Statement": [{"Effect": effect}]})} for effect in ("Deny", "Allow"))
+    assert changes(update(before, after, "policy")) == (Change("policy.Statement.0.Effect", "Deny", "Allow"),)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "path"),
+    [
+        ({"key": "[secret]"}, {"key": "[secret]"}, "key"),
+        ({"data": "[secret]"}, {"data": "[secret]"}, "data.password"),
+    ],
+)
+def test_a_changed_secret_is_told_by_its_name_alone(before: dict[str, Any], after: dict[str, Any], path: str) -> None:
+    assert changes(update(before, after, path)) == (Change(path, "[secret]", "[secret]"),)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["kubernetes:core/v1:Secret", "aws:secretsmanager/secretVersion:SecretVersion", "random:index/x:RandomPassword"],
+)
+def test_what_holds_secrets_is_shown_without_values_even_where_pulumi_takes_them_for_plain(kind: str) -> None:
+    found = update({"data": {"password": "hunter1"}}, {"data": {"password": "hunter2"}}, "data", kind=kind)
+    assert changes(found) == (Change("data.password", "[secret]", "[secret]"),)
+
+
+def test_an_operation_that_nobody_knows_yet_counts_as_drift() -> None:
+    assert drifted({"steps": [step("replace", oldState={"id": "a"}, newState={"id": "b"})]})
+
+
+def test_of_a_long_text_only_the_lines_that_differ_are_shown() -> None:
+    text = "".join(f"line {number}\n" for number in range(50))
+    assert list(lines(Change("data.airflow.cfg", text, text.replace("line 7\n", "line seven\n")))) == [
+        "data.airflow.cfg:",
+        "  -line 7",
+        "  +line seven",
+    ]
+
+
+def test_the_last_line_counts_and_says_what_to_do() -> None:
+    output = io.StringIO()
+    show(Console(file=output, highlight=False, soft_wrap=True), "dev", (CHANGED, DELETED))
+    assert output.getvalue().splitlines()[-1] == (
+        "dev drifted: 1 changed, 1 deleted. `make deploy STACK=dev REFRESH=1` brings back what the program says"
+    )
+
+
+def test_a_text_that_looks_like_markup_is_shown_as_it_is() -> None:
+    output = io.StringIO()
+    odd = Drifted("a:b:C", "[red]x", "[/]", False, (Change("[bold]", "[secret]", "[/]"),))
+    show(Console(file=output, highlight=False, soft_wrap=True), "dev", (odd,))
+    assert output.getvalue().splitlines()[:2] == ["~ a:b:C [red]x [[/]]", "    [bold]: [secret] -> [/]"]
+
+
+def cli(tmp_path: Path, text: str) -> Deployment:
+    program = tmp_path / "pulumi"
+    program.write_text(text)
+    program.chmod(0o755)
+    return Deployment("dev", str(program), {})
+
+
+def test_the_state_is_only_looked_at(tmp_path: Path) -> None:
+    deployment = cli(tmp_path, f'#!/bin/sh\necho "$*" > {tmp_path}/call\necho \'{{"steps": []}}\'\n')
+    assert deployment.refresh_report() == {"steps": []}
+    assert (tmp_path / "call").read_text() == "refresh --preview-only --json --non-interactive --stack dev\n"
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        (
+            f"printf %s '{json.dumps({'diagnostics': DIAGNOSTICS})}'",
+            r"^dev cannot be compared with what is there: AccessDenied: no$",
+        ),
+        (
+            "echo 'error: incorrect passphrase' >&2",
+            r"^dev cannot be compared with what is there: error: incorrect pass",
+        ),
+        ("echo 'panic: no JSON'; echo why >&2", r"^dev cannot be compared with what is there: why$"),
+    ],
+)
+def test_a_comparison_that_fails_is_one_sentence(tmp_path: Path, output: str, sentence: str) -> None:
+    with pytest.raises(OperationError, match=sentence):
+        cli(tmp_path, f"#!/bin/sh\n{output}\nexit 255\n").refresh_report()
+
+
+@pytest.fixture
+def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """GitHub's command line with no issue, which writes its calls and what it reads down."""
+    program = tmp_path / "bin" / "gh"
+    program.parent.mkdir()
+    program.write_text(FAKE_GH)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    monkeypatch.setenv("ISSUES", str(tmp_path / "issues"))
+    (tmp_path / "issues").write_text("[]")
+    return tmp_path / "calls"
+
+
+def open_issue(gh: Path) -> None:
+    others = {"number": 4, "title": "Drift in devx", "url": "4"}
+    own = {"number": 7, "title": "Drift in dev", "url": "https://github.com/a/b/issues/7"}
+    gh.with_name("issues").write_text(json.dumps([others, own]))
+
+
+def test_drift_opens_an_issue_that_names_what_drifted_and_no_value(gh: Path) -> None:
+    said: list[str] = []
+    drift_issue.keep("dev", (CHANGED, DELETED), said.append)
+    _, create, *body = gh.read_text().splitlines()
+    assert create == "issue create --title Drift in dev --body-file -"
+    assert body[2:] == [
+        "- `aws:s3/bucket:Bucket data [dev-data]`: `tags.team`",
+        "- `kubernetes:core/v1:ConfigMap settings [airflow/settings]`: deleted",
+    ]
+    assert "secret-team" not in gh.read_text()
+    assert said == ["opened https://github.com/a/b/issues/9"]
+
+
+def test_drift_that_lasts_keeps_one_issue(gh: Path) -> None:
+    open_issue(gh)
+    drift_issue.keep("dev", (CHANGED,), lambda _: None)
+    assert gh.read_text().splitlines()[1] == "issue edit 7 --body-file -"
+
+
+def test_the_issue_is_closed_when_nothing_drifts_any_more(gh: Path) -> None:
+    open_issue(gh)
+    drift_issue.keep("dev", (), lambda _: None)
+    assert gh.read_text().splitlines()[1:] == ["issue close 7 --comment dev is as Pulumi left it."]
+
+
+def test_without_drift_no_issue_is_opened(gh: Path) -> None:
+    drift_issue.keep("dev", (), pytest.fail)
+    assert len(gh.read_text().splitlines()) == 1
+
+
+def test_a_refusal_of_github_is_one_sentence(gh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_issue(gh)
+    monkeypatch.setenv("REFUSE", "1")
+    with pytest.raises(OperationError, match=r"^`gh issue close` failed: HTTP 410$"):
+        drift_issue.keep("dev", (), pytest.fail)
+
+
+def test_without_githubs_command_line_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(OperationError, match=r"^gh, GitHub's command line, is not on PATH"):
+        drift_issue.keep("dev", (), pytest.fail)

@@ -1,0 +1,107 @@
+"""Drift under Pulumi's own engine, with a cloud that is a file; skipped where its command is missing."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from infra.operations import __main__ as command
+from infra.operations.deployment import Deployment
+
+if missing := [program for program in ("pulumi", "pulumi-language-python") if not shutil.which(program)]:
+    pytest.skip(f"not on PATH: {', '.join(missing)}", allow_module_level=True)
+
+PROGRAM = """
+import pulumi
+
+class Thing(pulumi.CustomResource):
+    def __init__(self, name, **properties):
+        super().__init__("cloud:index:Thing", name, properties)
+
+Thing("queue", size=2, tags={"team": "ml"})
+Thing("login", user="admin", key=pulumi.Output.secret("the-first-key"))
+Thing("bucket", size=1)
+"""
+
+
+@pytest.fixture(scope="module")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where things are that a small program of Pulumi's has made."""
+    folder = tmp_path_factory.mktemp("drift")
+    project = folder / "project"
+    (project / "bin").mkdir(parents=True)
+    (project / "Pulumi.yaml").write_text("name: small\nruntime: python\n")
+    (project / "__main__.py").write_text(PROGRAM)
+    plugin = project / "bin" / "pulumi-resource-cloud"
+    plugin.write_text(f"#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name('cloud.py')}\n")
+    plugin.chmod(0o755)
+    (folder / "cloud.json").write_text("{}")
+    (folder / "state").mkdir()
+    environment = {
+        "PATH": f"{plugin.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "CLOUD": str(folder / "cloud.json"),
+        "PULUMI_HOME": str(folder / "home"),
+        "PULUMI_BACKEND_URL": f"file://{folder}/state",
+        "PULUMI_CONFIG_PASSPHRASE": "test",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("infra.operations.deployment.REPOSITORY", project)
+        deployment = Deployment("small", "pulumi", environment)
+        patch.setattr(command, "deployment_of", lambda _: deployment)
+        deployment.run("stack", "select", "--create")
+        deployment.run("up", "--yes", "--skip-preview")
+        yield folder / "cloud.json"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["operations", *arguments])
+    command.main()
+
+
+def test_nothing_drifts_after_a_deployment(
+    cloud: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "drift", "small")
+    assert capsys.readouterr().out == "small is as Pulumi left it\n"
+
+
+def test_what_cannot_be_asked_for_is_a_failure_and_no_drift(cloud: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = cloud.read_text()
+    cloud.write_text(json.dumps({**json.loads(there), "denied": True}))
+    with pytest.raises(SystemExit, match=r"^error: small cannot be compared .* AccessDenied: not yours"):
+        run(monkeypatch, "drift", "small")
+    cloud.write_text(there)
+
+
+def test_drift_is_shown_by_its_properties_and_undone_by_a_deployment_that_refreshes(
+    cloud: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployed = json.loads(cloud.read_text())
+    changed = {
+        "queue": {"size": 5, "tags": {"team": "ml", "by": "hand"}},
+        "login": {"user": "admin", "key": "the-second-key"},
+    }
+    cloud.write_text(json.dumps(changed))
+    state = cloud.parent / "state" / ".pulumi" / "stacks" / "small" / "small.json"
+    before = state.read_bytes()
+    with pytest.raises(SystemExit, match=r"^2$"):
+        run(monkeypatch, "drift", "small")
+    assert capsys.readouterr().out.splitlines() == [
+        "- cloud:index:Thing bucket: deleted",
+        "~ cloud:index:Thing login",
+        "    key: [secret] -> [secret]",
+        "~ cloud:index:Thing queue",
+        "    size: 2 -> 5",
+        "    tags.by: (none) -> hand",
+        "small drifted: 2 changed, 1 deleted. `make deploy STACK=small REFRESH=1` brings back what the program says",
+    ]
+    assert state.read_bytes() == before
+    monkeypatch.setattr(command, "check_images", lambda *_: None)
+    monkeypatch.setattr(command, "watcher", lambda _: None)
+    command.deploy(command.deployment_of("small"), yes=True, refresh=True)
+    assert json.loads(cloud.read_text()) == deployed

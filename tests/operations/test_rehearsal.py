@@ -1,0 +1,401 @@
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from kubernetes.client import ApiClient
+
+from infra.database_setup import LABELS
+from infra.operations import jobs, rehearsal
+from infra.operations.cluster import Cluster
+from infra.operations.diagnosis import Diagnosis, Namespace
+from infra.operations.errors import OperationError
+from infra.operations.installation import Installation
+from infra.operations.rehearsal import Contents, difference, reason, rehearse_on, report, seconds, server_of
+from infra.operations.rehearsal_jobs import Server, drop
+from infra.operations.rehearsal_jobs import rehearsal as rehearsal_job
+from infra.settings import load
+from tests.releases.records import a_release
+
+IMAGE = f"registry.example/airflow:abc@sha256:{'0' * 64}"
+SERVER = Server("airflow-platform", "create-airflow-database-1a2b", "postgres:17", 999, 8 * 2**30)
+REVISIONS = {"alembic_version": "9a", "mlflow": "dc"}
+JOBS: list[dict[str, Any]] = [
+    ApiClient().sanitize_for_serialization(job)
+    for job in (rehearsal_job(SERVER, "rehearsal_01", IMAGE), drop(SERVER, "rehearsal_01"))
+]
+BEFORE = "size 3145728\nrevision alembic_version 4f\nrows dag_run 12\nrows variable 3\n"
+AFTER = "revision alembic_version 9a\nrows dag_run 12\nrows variable 3\n"
+CONTAINERS = ("copy", "migrate", "count")
+
+
+def containers(job: Mapping[str, Any]) -> list[dict[str, Any]]:
+    pod = job["spec"]["template"]["spec"]
+    return [*pod["initContainers"], *pod["containers"]]
+
+
+def migration() -> dict[str, Any]:
+    [found] = [one for one in containers(JOBS[0]) if one["image"] == IMAGE]
+    return found
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job["metadata"]["name"])
+def test_the_pods_obey_pod_security_restricted_and_write_nowhere_but_to_tmp(job: dict[str, Any]) -> None:
+    pod = job["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    for container in containers(job):
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+        assert context.get("runAsUser") != 0
+        assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job["metadata"]["name"])
+def test_a_job_is_tried_once_ends_in_time_and_asks_for_what_it_needs(job: dict[str, Any]) -> None:
+    assert job["spec"]["backoffLimit"] == 0
+    assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
+    assert 0 < job["spec"]["activeDeadlineSeconds"] <= 3600
+    assert job["spec"]["ttlSecondsAfterFinished"] > 0
+    for container in containers(job):
+        assert set(container["resources"]["requests"]) == {"cpu", "memory"}
+        assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job["metadata"]["name"])
+def test_network_policies_let_the_pods_reach_the_server_by_their_labels(job: dict[str, Any]) -> None:
+    assert job["spec"]["template"]["metadata"]["labels"].items() >= LABELS.items()
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job["metadata"]["name"])
+def test_a_password_comes_from_the_secret_alone(job: dict[str, Any]) -> None:
+    for container in containers(job):
+        for variable in container["env"]:
+            if "PASSWORD" in variable["name"]:
+                given = variable.get("value", "$(DATABASE_PASSWORD)"), variable.get("valueFrom")
+                assert given[0] == "$(DATABASE_PASSWORD)"
+        assert "PASSWORD" not in " ".join(container["command"]) or container["command"][:2] == ["sh", "-c"]
+
+
+def test_the_release_runs_as_itself_with_the_rights_of_the_owner_and_not_of_the_administrator() -> None:
+    found = migration()
+    assert found["command"] == ["python", "/opt/airflow/bin/prepare_database.py"]
+    assert found["securityContext"]["runAsUser"] == 50000
+    assert "envFrom" not in found
+    keys = [one["valueFrom"]["secretKeyRef"]["key"] for one in found["env"] if "valueFrom" in one]
+    assert "DATABASE_PASSWORD" in keys
+    assert {"PGUSER", "PGPASSWORD"}.isdisjoint(keys)
+
+
+def test_the_release_works_on_the_copy_and_not_on_the_database() -> None:
+    variables = {one["name"]: one.get("value") for one in migration()["env"]}
+    assert variables["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == (
+        "postgresql://$(DATABASE_NAME):$(DATABASE_PASSWORD)@$(PGHOST):$(PGPORT)/rehearsal_01?sslmode=$(PGSSLMODE)"
+    )
+    # Kubernetes fills in what stands before.
+    names = [one["name"] for one in migration()["env"]]
+    assert names.index("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN") > max(map(names.index, ("PGHOST", "PGPORT", "PGSSLMODE")))
+
+
+def test_what_the_scripts_print_is_read() -> None:
+    assert Contents.of("NOTICE: something\n" + BEFORE) == Contents(
+        {"alembic_version": "4f"}, {"dag_run": 12, "variable": 3}, 3145728
+    )
+
+
+def test_a_copy_that_is_as_the_record_says_has_no_complaint() -> None:
+    assert difference(Contents.of(BEFORE), Contents.of(AFTER), REVISIONS) is None
+
+
+@pytest.mark.parametrize(
+    ("after", "sentence"),
+    [
+        (BEFORE, "the migrated copy is at alembic_version 4f and the release's record says 9a"),
+        (AFTER.replace("revision", "nothing"), "the migrated copy is at alembic_version none and the release's"),
+        (AFTER.replace("dag_run 12", "dag_run 10"), "the migration loses rows: dag_run had 12 and has 10"),
+        (AFTER.replace("rows variable 3\n", ""), "the migration loses rows: variable had 3 and has 0"),
+    ],
+)
+def test_a_copy_that_is_not_as_it_should_be_is_told(after: str, sentence: str) -> None:
+    assert str(difference(Contents.of(BEFORE), Contents.of(after), REVISIONS)).startswith(sentence)
+
+
+def ended(code: int, why: str = "Error") -> dict[str, Any]:
+    return {"state": {"terminated": {"exitCode": code, "reason": why}}}
+
+
+@pytest.mark.parametrize(
+    ("log", "why"),
+    [
+        (
+            "Traceback:\nsqlalchemy.exc.DataError: no\n(Background on this error at: x)\n",
+            "sqlalchemy.exc.DataError: no",
+        ),
+        ("starting\npsql: error: no route to host\n\n", "psql: error: no route to host"),
+        ("", "it wrote nothing"),
+    ],
+)
+def test_the_reason_is_the_line_that_tells_it(log: str, why: str) -> None:
+    assert reason(ended(1), log) == why
+
+
+def test_a_container_without_enough_memory_is_told_so() -> None:
+    assert reason(ended(137, "OOMKilled"), "Killed") == "it needs more memory than its limit"
+
+
+def test_the_report_has_seconds_size_and_rows() -> None:
+    state = {"startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:01:12Z", "exitCode": 0}
+    pod = {"status": {"initContainerStatuses": [{"name": "migrate", "state": {"terminated": state}}]}}
+    assert report(seconds(pod, "migrate"), Contents.of(BEFORE)) == (
+        "the migration took 72 s on a copy of 3 MiB and kept all 15 rows of 2 tables"
+    )
+
+
+# A pod of the same namespace that is none of the rehearsal's business.
+NEIGHBOUR = {
+    "metadata": {"name": "git-0", "uid": "git-0"},
+    "spec": {"containers": []},
+    "status": {
+        "phase": "Failed",
+        "containerStatuses": [
+            {"name": "git", "restartCount": 3, "state": {"terminated": {"exitCode": 1, "reason": "Error"}}}
+        ],
+    },
+}
+
+
+class FakeCluster:
+    """A cluster whose Jobs end as soon as somebody looks; `fails` names the container that ends in an error."""
+
+    context = "kind-test"
+
+    def __init__(self, fails: str | None = None, after: str = AFTER) -> None:
+        self.fails = fails
+        self.logs = {
+            "copy": BEFORE,
+            "migrate": "INFO\nalembic.util.exc.CommandError: no such revision\n",
+            "count": after,
+        }
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.created: list[str] = []
+        self.interrupt: Callable[[], None] = lambda: None
+
+    def job(self, _: str, name: str) -> Mapping[str, Any] | None:
+        return self.jobs.get(name)
+
+    def create_job(self, _: str, manifest: Mapping[str, Any]) -> bool:
+        name = manifest["metadata"]["name"]
+        if name in self.jobs:
+            return False
+        self.jobs[name] = {**manifest, "status": {}}
+        self.created.append(name)
+        return True
+
+    def delete_job(self, _: str, name: str) -> None:
+        self.jobs.pop(name, None)
+
+    def namespace(self, _: str) -> Namespace:
+        if "rehearsal" in self.jobs:
+            self.interrupt()
+        return Namespace(pods=[NEIGHBOUR, *(self.pod(name) for name in self.jobs)])
+
+    def pod(self, name: str) -> dict[str, Any]:
+        names = CONTAINERS if name == "rehearsal" else ("drop",)
+        times = {"startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:02Z"}
+        statuses = []
+        for container in names:
+            failed = container == self.fails
+            code = {"exitCode": int(failed), "reason": "Error" if failed else "Completed"}
+            statuses.append({"name": container, "state": {"terminated": {**times, **code}}})
+            if failed:
+                break
+        return {
+            "metadata": {"name": f"{name}-x", "uid": name, "labels": {jobs.JOB_LABEL: name}},
+            "spec": {"containers": []},
+            "status": {"phase": "Failed" if self.fails in names else "Succeeded", "initContainerStatuses": statuses},
+        }
+
+    def log(self, _: str, __: str, container: str) -> str:
+        return self.logs.get(container, "")
+
+
+def rehearse(cluster: FakeCluster) -> list[str]:
+    said: list[str] = []
+    diagnosis = Diagnosis("staging", "git://x", "staging")
+    installation = Installation("staging", cast(Cluster, cluster), "airflow", (), diagnosis, None)
+    try:
+        rehearse_on(installation, SERVER, IMAGE, REVISIONS, said.append)
+    finally:
+        assert cluster.jobs == {} or cluster.fails == "drop"
+        assert cluster.created == ["rehearsal", "rehearsal-drop"]
+    return said
+
+
+def test_each_step_is_said_then_the_report_and_the_copy_is_dropped() -> None:
+    assert rehearse(FakeCluster()) == [
+        "copying the database",
+        "migrating the copy",
+        "counting what is in it now",
+        "the migration took 2 s on a copy of 3 MiB and kept all 15 rows of 2 tables",
+        "dropping the copy",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fails", "sentence"),
+    [
+        ("copy", "^the database cannot be copied: rows variable 3$"),
+        ("migrate", "^the migration fails on a copy of the database: alembic.util.exc.CommandError: no such revision$"),
+        ("count", "^the migrated copy cannot be read: "),
+    ],
+)
+def test_what_fails_is_told_by_its_last_line_and_the_copy_is_dropped(fails: str, sentence: str) -> None:
+    with pytest.raises(OperationError, match=sentence):
+        rehearse(FakeCluster(fails))
+
+
+def test_a_migration_that_ends_elsewhere_fails_and_the_copy_is_dropped() -> None:
+    with pytest.raises(OperationError, match=r"^the migrated copy is at alembic_version 4f"):
+        rehearse(FakeCluster(after=BEFORE))
+
+
+def test_an_interruption_drops_the_copy() -> None:
+    cluster = FakeCluster()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    cluster.interrupt = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        rehearse(cluster)
+
+
+def test_a_copy_that_cannot_be_dropped_is_said_and_hides_no_result() -> None:
+    said = rehearse(FakeCluster("drop"))
+    assert "the migration took 2 s" in said[3]
+    assert said[-1].endswith("is still there (it wrote nothing): the next rehearsal drops it")
+
+
+def test_a_rehearsal_that_runs_is_left_alone() -> None:
+    cluster = FakeCluster()
+    cluster.jobs["rehearsal"] = {"metadata": {"name": "rehearsal"}, "status": {}}
+    installation = Installation("it", cast(Cluster, cluster), "airflow", (), Diagnosis("it", "x", "it"), None)
+    with pytest.raises(OperationError, match=r"^another rehearsal runs in airflow-platform: wait until it has ended"):
+        rehearse_on(installation, SERVER, IMAGE, REVISIONS, pytest.fail)
+    assert (list(cluster.jobs), cluster.created) == (["rehearsal"], [])
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        {"metadata": {}, "status": {"conditions": [{"type": "Failed", "status": "True"}]}},
+        {"metadata": {"deletionTimestamp": "now"}, "status": {}},
+    ],
+    ids=["ended", "on its way out"],
+)
+def test_a_job_that_a_killed_rehearsal_left_makes_room(left: dict[str, Any]) -> None:
+    cluster = FakeCluster()
+    cluster.jobs["rehearsal"] = left
+    assert "the migration took 2 s" in rehearse(cluster)[3]
+
+
+def test_a_job_that_takes_too_long_is_not_taken_for_a_migration_that_fails() -> None:
+    cluster = FakeCluster("migrate")
+
+    def overdue() -> None:
+        condition = {"type": "FailureTarget", "status": "True", "reason": "DeadlineExceeded"}
+        cluster.jobs["rehearsal"]["status"] = {"conditions": [condition]}
+
+    cluster.interrupt = overdue
+    with pytest.raises(OperationError, match=r"^the Job rehearsal took longer than the 3600 s that it may take$"):
+        rehearse(cluster)
+
+
+def test_a_job_that_somebody_deletes_is_told() -> None:
+    cluster = FakeCluster()
+    cluster.interrupt = lambda: cluster.delete_job("airflow-platform", "rehearsal")
+    with pytest.raises(OperationError, match=r"^the Job rehearsal or its pod was deleted, or its node went away"):
+        rehearse(cluster)
+
+
+def test_an_image_that_cannot_be_pulled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0)
+    monkeypatch.setattr("infra.operations.diagnosis.IMAGE_SECONDS", 0)
+    monkeypatch.setattr("infra.operations.watch.CORRECTION_SECONDS", 0)
+    cluster = FakeCluster()
+    usual = cluster.pod
+    waiting = {
+        "name": "migrate",
+        "image": IMAGE,
+        "state": {"waiting": {"reason": "ErrImagePull", "message": "x: gone"}},
+    }
+
+    def stuck(name: str) -> dict[str, Any]:
+        pod = usual(name)
+        return (
+            pod if name != "rehearsal" else {**pod, "status": {"phase": "Pending", "initContainerStatuses": [waiting]}}
+        )
+
+    monkeypatch.setattr(cluster, "pod", stuck)
+    with pytest.raises(
+        OperationError, match=r"^pod rehearsal-x: the image registry.example/airflow:abc@sha256:0+ cannot"
+    ):
+        rehearse(cluster)
+
+
+class Secrets:
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def secrets(self, _: str) -> list[str]:
+        return list(self.names)
+
+
+def test_the_passwords_are_in_the_newest_secret_by_which_the_database_was_made() -> None:
+    there = Secrets(
+        "postgres-admin-1", "create-mlflow-database-1", "create-airflow-database-2", "create-airflow-database-1"
+    )
+    found = server_of("local", load("local"), cast(Cluster, there))
+    assert (found.namespace, found.secret) == ("airflow-platform", "create-airflow-database-2")
+
+
+def test_a_stack_without_a_database_is_told_so() -> None:
+    with pytest.raises(
+        OperationError, match=r"^local has no database to rehearse on: run `make deploy STACK=local` first"
+    ):
+        server_of("local", load("local"), cast(Cluster, Secrets("postgres-admin-1")))
+
+
+def test_on_aws_the_disk_is_that_of_the_instance(aws: str, account: Any) -> None:
+    account.client("rds").create_db_instance(
+        DBInstanceIdentifier="airflow-dev-database",
+        DBInstanceClass="db.t4g.micro",
+        Engine="postgres",
+        AllocatedStorage=33,
+    )
+    found = server_of("dev", load("dev"), cast(Cluster, Secrets("create-airflow-database-2")))
+    assert (found.namespace, found.disk_bytes) == ("database-setup", 33 * 2**30)
+
+
+def test_an_image_of_another_stack_is_copied_into_the_registry_of_the_stack_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used: list[Any] = []
+    release = a_release()
+    target = release.images["airflow"].model_copy(update={"repository": "registry.staging/airflow"})
+
+    def copy(source: Any, registry: Any, *_: Any) -> Any:
+        used.append((source, registry))
+        return target
+
+    monkeypatch.setattr(rehearsal, "installation_of", lambda *_: SimpleNamespace(cluster=None))
+    monkeypatch.setattr(rehearsal, "server_of", lambda *_: SERVER)
+    monkeypatch.setattr("infra.images.registries.registry_of", lambda stack, _: stack)
+    monkeypatch.setattr("infra.images.registries.copy", copy)
+    monkeypatch.setattr(rehearsal, "rehearse_on", lambda *given: used.append(given[2]))
+    rehearsal.rehearse("staging", release, pytest.fail)
+    rehearsal.rehearse("dev", release, pytest.fail)
+    assert used == [("dev", "staging"), target.name, release.images["airflow"].name]

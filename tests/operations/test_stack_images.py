@@ -1,0 +1,120 @@
+"""Whether the images that a deployment starts are in the stack's registry."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import yaml
+
+from infra.images import content
+from infra.images.ecr import Ecr
+from infra.images.nodes import nodes_of
+from infra.images.pinned import RELEASE_FILE
+from infra.operations import stack_images
+from infra.operations.account import Account
+from infra.operations.aws_deployment import AwsDeployment
+from infra.operations.cluster import Cluster
+from infra.operations.errors import OperationError
+from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
+from infra.operations.stack_images import check_images
+from infra.releases.release import Chart, Release, ReleasedImage
+from infra.settings import ExistingClusterSettings, load, load_aws
+
+
+class Shelf:
+    """A registry that has these tags and digests."""
+
+    def __init__(self, *there: str) -> None:
+        self.there = there
+
+    def repository(self, image: str) -> str:
+        return f"registry.example/{image}"
+
+    def digest(self, _image: str, tag: str) -> str | None:
+        return "sha256:1" if tag in self.there else None
+
+    def has_digest(self, _image: str, digest: str) -> bool:
+        return digest in self.there
+
+
+def digest(name: str) -> str:
+    return f"sha256:{name.encode().hex():0<64}"
+
+
+@pytest.fixture
+def release_file(tmp_path: Path) -> Path:
+    images = {
+        name: ReleasedImage(repository=f"registry.example/{name}", tag="1", digest=digest(name))
+        for name in content.names()
+    }
+    release = Release(
+        stack="staging",
+        commit="1" * 40,
+        dags="2" * 40,
+        chart=Chart(version="1.22.0", sha256="3" * 64),
+        airflow_version="3.3.2",
+        database_revisions={},
+        images=images,
+        recorded_at=datetime(2026, 1, 1, tzinfo=UTC),
+    )
+    file = tmp_path / "release.yaml"
+    file.write_text(yaml.safe_dump(release.model_dump(mode="json")))
+    return file
+
+
+def deployment(stack: str, file: Path | None = None) -> AwsDeployment:
+    environment = {RELEASE_FILE: str(file)} if file else {}
+    return AwsDeployment(stack, "pulumi", environment, load_aws(stack), cast(Account, None))
+
+
+def check(monkeypatch: pytest.MonkeyPatch, shelf: Shelf, stack: str, file: Path | None = None) -> None:
+    monkeypatch.setattr(stack_images, "registry_of", lambda *_: shelf)
+    check_images(deployment(stack, file), pytest.fail)
+
+
+def test_the_images_of_the_sources_must_be_in_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    tags = {name: content.tag(name, nodes=nodes_of("dev")) for name in content.names()}
+    check(monkeypatch, Shelf(*tags.values()), "dev")
+    with pytest.raises(
+        OperationError,
+        match=r"^the registry of dev has no images of this commit's serving: run `make images STACK=dev`, then th",
+    ):
+        check(monkeypatch, Shelf(*(tag for name, tag in tags.items() if name != "serving")), "dev")
+
+
+def test_of_a_release_the_digests_must_be_there(monkeypatch: pytest.MonkeyPatch, release_file: Path) -> None:
+    check(monkeypatch, Shelf(*map(digest, content.names())), "staging", release_file)
+    with pytest.raises(
+        OperationError,
+        match=r"^the registry of staging has no images of the release's airflow, ml: run `make promote FROM=dev "
+        r"TO=staging`, then the same command again$",
+    ):
+        check(monkeypatch, Shelf(digest("mlflow"), digest("serving"), "1"), "staging", release_file)
+
+
+@pytest.mark.parametrize(
+    ("stack", "command"), [("dev", "make images STACK=dev"), ("staging", "make promote FROM=dev TO=staging")]
+)
+def test_the_first_deployment_makes_the_registry(
+    account: Account, monkeypatch: pytest.MonkeyPatch, stack: str, command: str
+) -> None:
+    monkeypatch.setattr(stack_images, "registry_of", lambda *_: Ecr(stack, account))
+    said: list[str] = []
+    check_images(deployment(stack), said.append)
+    assert said == [f"this deployment makes the image registry first: run `{command}` beside it in a minute"]
+
+
+def test_images_on_nodes_are_looked_for_by_their_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = load("local")
+    assert isinstance(settings, ExistingClusterSettings)
+
+    def local(**changes: Any) -> ExistingClusterDeployment:
+        return ExistingClusterDeployment(
+            "local", "pulumi", {}, settings.model_copy(update=changes), cast(Cluster, None)
+        )
+
+    monkeypatch.setattr(stack_images, "registry_of", lambda *_: Shelf())
+    check_images(local(), pytest.fail)
+    with pytest.raises(OperationError, match=r"^the registry of local has no images of this commit's airflow, ml, "):
+        check_images(local(registry="registry.example"), pytest.fail)
