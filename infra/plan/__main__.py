@@ -13,7 +13,7 @@ from infra.plan.against import recording_of
 from infra.plan.errors import PlanError
 from infra.plan.page import page
 from infra.plan.plan import Bill, Comparison, Plan, comparison, plan_of
-from infra.plan.recording import REPOSITORY, record
+from infra.plan.recording import REPOSITORY, record, stacks
 from infra.plan.terminal import show
 
 FOLDER = REPOSITORY / ".plan"
@@ -56,11 +56,6 @@ def main() -> None:
         sys.exit(f"error: {Path(error.filename).name} does not exist: choose one of the stacks {', '.join(stacks())}")
     except (PlanError, pulumi.RunError) as error:
         sys.exit(f"error: {error}")
-
-
-def stacks() -> list[str]:
-    """Return the names of the stacks that have settings."""
-    return sorted(path.name.split(".")[1] for path in REPOSITORY.glob("Pulumi.*.yaml"))
 
 
 def summary(plan: Plan, beside: Comparison | None) -> dict[str, Any]:

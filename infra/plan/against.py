@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from infra.plan.errors import PlanError
-from infra.plan.recording import REPOSITORY, record
+from infra.plan.recording import REPOSITORY, record, stacks
 from infra.plan.resources import Recording
 
 
@@ -30,8 +30,7 @@ def _check_out(root: Path, ref: str, folder: Path) -> None:
     command = ["git", "-C", str(root), "archive", "--format=tar", ref]
     archive = subprocess.run(command, check=False, capture_output=True)
     if archive.returncode != 0:
-        stacks = ", ".join(sorted(path.name.split(".")[1] for path in root.glob("Pulumi.*.yaml")))
-        raise PlanError(f"AGAINST={ref} is neither a stack ({stacks}) nor a git ref: name one of them")
+        raise PlanError(f"AGAINST={ref} is neither a stack ({', '.join(stacks(root))}) nor a git ref: name one of them")
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")
 

@@ -11,8 +11,8 @@ from typing import Any
 from infra.plan.resources import Recording, Resource
 
 ABSENT = "(none)"
-# What each commit changes, whatever else it does.
-VOLATILE = frozenset({"defaultTags.tags.commit"})
+# What differs whatever else does: the commit, and the file of the cluster that a plan invents.
+VOLATILE = frozenset({"defaultTags.tags.commit", "kubeconfig"})
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def difference(before: Recording, after: Recording) -> Difference:
     older, newer = _by_identity(before), _by_identity(after)
     names = (before.stack, after.stack) if before.stack != after.stack else ()
     pairs = [(older[key], newer[key]) for key in sorted(older.keys() & newer.keys())]
-    compared = [Changed(new, tuple(_changes(old, new, names))) for old, new in pairs]
+    compared = [Changed(new, tuple(changes(_compared(old), _compared(new), names))) for old, new in pairs]
     return Difference(
         added=tuple(newer[key] for key in sorted(newer.keys() - older.keys())),
         removed=tuple(older[key] for key in sorted(older.keys() - newer.keys())),
@@ -74,10 +74,11 @@ def _by_identity(recording: Recording) -> dict[str, Resource]:
     return {resource.urn.removeprefix(prefix).removesuffix(own): resource for resource in recording.resources}
 
 
-def _changes(old: Resource, new: Resource, stacks: tuple[str, ...]) -> Iterator[Change]:
-    before, after = _flat(_compared(old)), _flat(_compared(new))
-    for path in sorted((before.keys() | after.keys()) - VOLATILE):
-        left, right = before.get(path, ABSENT), after.get(path, ABSENT)
+def changes(before: Mapping[str, Any], after: Mapping[str, Any], stacks: tuple[str, ...] = ()) -> Iterator[Change]:
+    """Yield every leaf that differs between nested values; the names of these stacks are no difference."""
+    older, newer = leaves(before), leaves(after)
+    for path in sorted((older.keys() | newer.keys()) - VOLATILE):
+        left, right = older.get(path, ABSENT), newer.get(path, ABSENT)
         if _neutral(left, stacks) != _neutral(right, stacks):
             yield Change(path, left, right)
 
@@ -92,15 +93,15 @@ def _neutral(text: str, stacks: tuple[str, ...]) -> str:
     return text
 
 
-def _flat(value: Any, path: str = "") -> dict[str, str]:
+def leaves(value: Any, path: str = "") -> dict[str, str]:
     """Return every leaf of nested inputs by its path; JSON in a text is looked into, and a plain list is one leaf."""
     value = opened(value)
     if isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value):
         return {path: ", ".join(map(str, value))}
     if isinstance(value, Mapping) and value:
-        return {key: leaf for name in value for key, leaf in _flat(value[name], f"{path}.{name}".lstrip(".")).items()}
+        return {key: leaf for name in value for key, leaf in leaves(value[name], f"{path}.{name}".lstrip(".")).items()}
     if isinstance(value, list):
-        return {key: leaf for index, item in enumerate(value) for key, leaf in _flat(item, f"{path}.{index}").items()}
+        return {key: leaf for index, item in enumerate(value) for key, leaf in leaves(item, f"{path}.{index}").items()}
     return {path: value if isinstance(value, str) else json.dumps(value)}
 
 

@@ -23,7 +23,7 @@ def show(console: Console, plan: Plan, comparison: Comparison | None = None) -> 
     console.print(_bill(plan))
     console.print()
     if comparison:
-        _show_comparison(console, plan, comparison)
+        show_comparison(console, plan, comparison)
     _show_summary(console, plan)
 
 
@@ -66,7 +66,8 @@ def _bill(plan: Plan) -> Table | str:
     return table
 
 
-def _show_comparison(console: Console, plan: Plan, comparison: Comparison) -> None:
+def show_comparison(console: Console, plan: Plan, comparison: Comparison) -> None:
+    """Print what differs, and what that costs."""
     found = comparison.difference
     console.print(f"[bold]{plan.recording.stack} against {escape(comparison.other)}[/]")
     for resource in found.added:

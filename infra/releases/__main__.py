@@ -1,0 +1,161 @@
+"""The commands behind `make promote`, `rollback`, `release`, `releases`, `gates` and `gate`."""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import get_args
+
+import pulumi
+from rich.console import Console
+
+from infra.existing_cluster.context import ContextError
+from infra.operations.errors import OperationError
+from infra.releases import passing, promotion, recording, rollback, terminal
+from infra.releases.chain import previous
+from infra.releases.clone import Clone
+from infra.releases.evidence import Subject
+from infra.releases.images import REGISTRIES
+from infra.releases.ledger import Ledger
+from infra.releases.transition import Transition
+from infra.settings import load
+
+WIDTH = 160  # of what is written to a file or a pipe
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="python -m infra.releases", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    helps = {
+        "promote": "bring the release of a stack into the next stack",
+        "rollback": "bring a stack back to an earlier release",
+        "release": "record what a stack runs, after it was deployed and passed the smoke test",
+        "history": "list the releases that a stack had, the newest first",
+        "gates": "show what the release of the stack before must pass before it comes into this one",
+        "gate": "run the tests, approve the plan or rehearse the migrations, and record the result",
+    }
+    parsers = {name: commands.add_parser(name, help=text, description=text) for name, text in helps.items()}
+    parsers["promote"].add_argument("source", help="the stack that has the release, such as dev")
+    parsers["promote"].add_argument("stack", help="the stack that gets it, such as staging")
+    for name in ("rollback", "release", "history", "gates"):
+        parsers[name].add_argument("stack", help="the stack, such as staging")
+    for name, confirmed in (("promote", promotion.CONFIRMED), ("rollback", rollback.CONFIRMED)):
+        parsers[name].add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
+        parsers[name].add_argument("--confirm", choices=[confirmed], help="what does not go back by itself")
+    parsers["rollback"].add_argument("--to", metavar="COMMIT", help="the beginning of the release's commit")
+    parsers["gate"].add_argument("gate", choices=get_args(Subject), help="which gate")
+    parsers["gate"].add_argument("--stack", help="the stack that the release is to come into; the tests need none")
+    parsers["gate"].add_argument("--yes", action="store_true", help="approve without being asked")
+    try:
+        run(parser.parse_args())
+    except (OperationError, ContextError, pulumi.RunError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: run the same command again")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run one command.
+
+    Raises:
+        OperationError: It failed, or something is in its way.
+        ContextError: The cluster at hand is none that the stack's settings name.
+        RunError: Settings or images are wrong.
+    """
+    clone, stack = Clone(), arguments.stack
+    match arguments.command:
+        case "promote":
+            with promotion.promotion(clone, arguments.source, stack) as way:
+                if arguments.dry_run:
+                    show(way, promotion.refusals(way, REGISTRIES, arguments.confirm))
+                else:
+                    promotion.promote(way, REGISTRIES, say, arguments.confirm)
+        case "rollback":
+            with rollback.way_back(clone, stack, arguments.to) as way:
+                if arguments.dry_run:
+                    show(way, rollback.refusals(way, REGISTRIES, arguments.confirm))
+                else:
+                    rollback.roll_back(way, REGISTRIES, say, arguments.confirm)
+        case "release":
+            recording.record(clone, stack, REGISTRIES, say)
+        case "history":
+            load(stack)
+            terminal.show_history(console, Ledger(clone).history(stack))
+        case "gates":
+            with into(clone, stack) as way:
+                terminal.show_gates(console, promotion.states(way, REGISTRIES))
+        case "gate":
+            pass_gate(clone, arguments)
+
+
+def show(way: Transition, refusals: Iterable[str]) -> None:
+    """Show what would change.
+
+    Raises:
+        OperationError: Something is in the way.
+    """
+    show_difference(way)
+    if found := list(refusals):
+        raise OperationError("\n       ".join(found))
+    say("nothing is in the way")
+
+
+def pass_gate(clone: Clone, arguments: argparse.Namespace) -> None:
+    """Pass one gate and record it.
+
+    Raises:
+        OperationError: It is not passed.
+    """
+    if arguments.gate == "tests":
+        passing.run_tests(clone, say)
+        return
+    if not arguments.stack:
+        raise OperationError(f"name the stack: `make gate GATE={arguments.gate} STACK=staging`")
+    with into(clone, arguments.stack) as way:
+        if arguments.gate == "plan":
+            show_difference(way)
+            passing.approve(way, approved=arguments.yes or asked(), say=say)
+        else:
+            from infra.operations.rehearsal import rehearse
+
+            passing.rehearse(way, rehearse, say)
+
+
+def into(clone: Clone, stack: str) -> AbstractContextManager[Transition]:
+    """Return the way of the release that comes next into a stack.
+
+    Raises:
+        OperationError: None does.
+    """
+    source = previous(stack, clone.folder)
+    if source is None:
+        raise OperationError(f"releases of {stack} are built for it, so there are no gates before it")
+    return promotion.promotion(clone, source, stack)
+
+
+def show_difference(way: Transition) -> None:
+    """Print what a stack gets."""
+    terminal.show_difference(console, way.stack, way.before, way.release.commit, way.difference)
+
+
+def asked() -> bool:
+    """Ask whether somebody approves.
+
+    Raises:
+        OperationError: There is nobody to ask.
+    """
+    if not sys.stdin.isatty():
+        raise OperationError("nobody approved it: answer y when asked, or give YES=1")
+    return console.input("Approve? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def say(line: str) -> None:
+    """Print a line of progress."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

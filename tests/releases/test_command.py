@@ -1,0 +1,137 @@
+"""The command line behind the make targets, in a clone."""
+
+import sys
+
+import pytest
+
+from infra.releases import __main__ as command
+from infra.releases.clone import Clone
+
+from .team import Team
+
+
+@pytest.fixture(autouse=True)
+def in_the_clone(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "Clone", lambda: Clone(team.clone.folder))
+    monkeypatch.setattr(command, "REGISTRIES", team.images)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["releases", *arguments])
+    command.main()
+
+
+@pytest.mark.parametrize("name", ["promote", "rollback", "release", "history", "gates", "gate"])
+def test_every_command_explains_itself(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        run(monkeypatch, name, "--help")
+    assert len(capsys.readouterr().out.splitlines()) > 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["promote", "dev", "nope"], r"^error: Pulumi.nope.yaml does not exist"),
+        (["promote", "dev", "staging"], r"^error: dev has no release"),
+        (["rollback", "prod"], r"^error: prod has no release, so there is nothing to go back to$"),
+        (["gates", "dev"], r"^error: releases of dev are built for it, so there are no gates before it$"),
+        (["gate", "plan"], r"^error: name the stack: `make gate GATE=plan STACK=staging`$"),
+        (["history", "nope"], r"^error: Pulumi.nope.yaml does not exist"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+) -> None:
+    with pytest.raises(SystemExit, match=sentence):
+        run(monkeypatch, *arguments)
+
+
+def test_a_confirmation_of_something_else_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^2$"):
+        run(monkeypatch, "promote", "dev", "staging", "--confirm", "database")
+    assert "invalid choice: 'database'" in capsys.readouterr().err
+
+
+def test_a_release_is_promoted_listed_and_rolled_back(
+    team: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = team.release()
+    run(monkeypatch, "promote", "dev", "staging")
+    assert f"staging gets {release.short} of dev" in capsys.readouterr().out
+    run(monkeypatch, "history", "staging")
+    listed = capsys.readouterr().out
+    assert f"Promote {release.short} from dev to staging" in listed
+    assert "Ada <ada@example.org>" in listed
+    newer = team.release(commit=team.commit({"new": "1"}))
+    run(monkeypatch, "rollback", "dev")
+    assert f"dev goes back to {release.short}" in capsys.readouterr().out
+    assert team.head("dev") == release.commit != newer.commit
+
+
+def test_a_dry_run_shows_what_would_change_and_changes_nothing(
+    team: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    release = team.release()
+    before = team.git("ls-remote", "origin")
+    run(monkeypatch, "promote", "dev", "staging", "--dry-run")
+    shown = capsys.readouterr().out
+    assert f"staging: no release yet -> {release.short}" in shown
+    assert "+ hello" in shown
+    assert shown.endswith("nothing is in the way\n")
+    assert team.git("ls-remote", "origin") == before
+    assert not team.registry("staging").folder.exists()
+
+
+def test_a_dry_run_says_all_that_is_in_the_way(
+    team: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    team.gates("staging", {"tests": True, "soak_hours": 24})
+    team.release()
+    (team.clone.folder / "mine").write_text("dirty")
+    with pytest.raises(SystemExit) as refusal:
+        run(monkeypatch, "promote", "dev", "staging", "--dry-run")
+    told = str(refusal.value).splitlines()
+    assert len(told) == 3
+    assert told[0].startswith("error: files are not as the commit has them")
+    assert "+ hello" in capsys.readouterr().out
+
+
+def test_a_rollback_can_be_tried_dry(
+    team: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = team.release("prod")
+    second = team.release("prod", team.commit({"dags/hello/hello_dag.py": "# from airflow import dag\n"}))
+    run(monkeypatch, "rollback", "prod", "--dry-run")
+    shown = capsys.readouterr().out
+    assert f"prod: {second.short} -> {first.short}" in shown
+    assert "+ hello" in shown
+    assert team.head("main") == second.commit
+
+
+def test_gates_are_listed_with_what_mends_them_and_passed_one_by_one(
+    team: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    team.gates("staging", {"tests": True, "plan_review": True})
+    release = team.release()
+    run(monkeypatch, "gates", "staging")
+    listed = capsys.readouterr().out
+    assert "`make gate GATE=plan STACK=staging`" in listed
+    assert listed.count("open") == 2
+    run(monkeypatch, "gate", "tests")
+    run(monkeypatch, "gate", "plan", "--stack", "staging", "--yes")
+    assert f"recorded: {release.short} is approved for staging" in capsys.readouterr().out
+    run(monkeypatch, "gates", "staging")
+    assert "open" not in capsys.readouterr().out
+    run(monkeypatch, "promote", "dev", "staging")
+
+
+def test_nobody_approves_where_nobody_is_asked(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    team.release()
+    before = team.git("ls-remote", "origin")
+    with pytest.raises(SystemExit, match=r"^error: nobody approved it: answer y when asked, or give YES=1$"):
+        run(monkeypatch, "gate", "plan", "--stack", "staging")
+    assert team.git("ls-remote", "origin") == before
