@@ -6,6 +6,13 @@ PYTHON ?= python3
 VENV := .venv/bin
 LAPTOP := $(VENV)/python -m infra.laptop
 OPERATIONS := $(VENV)/python -m infra.operations
+RELEASES := $(VENV)/python -m infra.releases
+PREVIEWS := $(VENV)/python -m infra.preview
+previewed_stack = "$(or $(STACK),dev)"
+named_branch = $(if $(value BRANCH),"$$BRANCH",$(error name the branch: make $@ BRANCH=feature/x))
+ifdef BRANCH # A branch's name may hold what make and the shell take for commands: they are given it as it is.
+override export BRANCH := $(value BRANCH)
+endif
 named_stack = "$(or $(STACK),$(error name the stack: make $@ STACK=dev))"
 READY := .venv/ready .venv-mlflow/ready
 
@@ -55,8 +62,12 @@ preview: .venv/ready ## Ask the cluster or AWS what a deployment would change (S
 	@$(OPERATIONS) preview $(named_stack)
 
 .PHONY: deploy
-deploy: .venv/ready ## Bring the cluster or the account to what the program says (STACK=dev, YES=1: do not ask)
-	@$(OPERATIONS) deploy $(named_stack) $(if $(YES),--yes)
+deploy: .venv/ready ## Bring the cluster or the account to what the program says (STACK=dev, YES=1: do not ask, REFRESH=1: undo drift, FORCE="why": past the checks)
+	@$(OPERATIONS) deploy $(named_stack) $(if $(YES),--yes) $(if $(REFRESH),--refresh) $(if $(FORCE),--force "$(FORCE)")
+
+.PHONY: smoke
+smoke: .venv/ready ## See that a deployed stack works: health, commit, DAG files, the pod of a task (STACK=dev)
+	@$(OPERATIONS) smoke $(named_stack)
 
 .PHONY: ui
 ui: .venv/ready ## Open a way to a stack's Airflow and show the login (STACK=local)
@@ -69,6 +80,67 @@ destroy: .venv/ready ## Delete a stack and prove that nothing is left (STACK=dev
 .PHONY: sync
 sync: .venv/ready ## Push this clone's HEAD to the Git server of a stack on an existing cluster (STACK=local)
 	@$(OPERATIONS) sync $(named_stack)
+
+##@ Releases, from branch to branch
+
+.PHONY: promote
+promote: .venv/ready ## Bring the release of a stack into the next (FROM=dev TO=staging, DRY_RUN=1: only show, CONFIRM=migration)
+	@$(RELEASES) promote "$(or $(FROM),$(error name the stacks: make promote FROM=dev TO=staging))" \
+		"$(or $(TO),$(error name the stacks: make promote FROM=dev TO=staging))" \
+		$(if $(DRY_RUN),--dry-run) $(if $(CONFIRM),--confirm "$(CONFIRM)")
+
+.PHONY: rollback
+rollback: .venv/ready ## Bring a stack back to an earlier release (STACK=prod, TO=<commit>, DRY_RUN=1: only show, CONFIRM=database)
+	@$(RELEASES) rollback $(named_stack) $(if $(TO),--to "$(TO)") \
+		$(if $(DRY_RUN),--dry-run) $(if $(CONFIRM),--confirm "$(CONFIRM)")
+
+.PHONY: sign
+sign: .venv/ready ## Sign the images of this commit in a stack's registry, in a workflow of GitHub's (STACK=dev)
+	@$(VENV)/python -m infra.images sign $(named_stack)
+
+.PHONY: release
+release: .venv/ready ## Record what a stack runs, after `make deploy` and `make smoke` (STACK=dev)
+	@$(RELEASES) release $(named_stack)
+
+.PHONY: releases
+releases: .venv/ready ## List the releases of a stack, the newest first (STACK=prod)
+	@$(RELEASES) history $(named_stack)
+
+.PHONY: gates
+gates: .venv/ready ## Show what a release has passed and what it must pass before it comes into a stack (STACK=staging)
+	@$(RELEASES) gates $(named_stack)
+
+.PHONY: gate
+gate: .venv/ready ## Pass one gate and record it (GATE=tests, or GATE=plan|rehearsal STACK=staging, YES=1)
+	@$(RELEASES) gate "$(or $(GATE),$(error name the gate: make gate GATE=tests))" \
+		$(if $(STACK),--stack "$(STACK)") $(if $(YES),--yes)
+
+.PHONY: drift
+drift: .venv/ready ## Show what was changed behind Pulumi's back, and fail if something was (STACK=prod, ISSUE=1: keep an issue on GitHub)
+	@$(OPERATIONS) drift $(named_stack) $(if $(ISSUE),--issue)
+
+.PHONY: plan-comment
+plan-comment: .venv/ready ## Write what a change does to each stack and its cost (AGAINST=origin/dev, PULL_REQUEST=12: as a comment there)
+	@$(VENV)/python -m infra.plan.comment "$(or $(AGAINST),$(error name a git ref: make plan-comment AGAINST=origin/dev))" \
+		$(if $(PULL_REQUEST),--pull-request "$(PULL_REQUEST)")
+
+##@ Preview environments of branches
+
+.PHONY: preview-env
+preview-env: .venv/ready ## Give a branch an Airflow of its own in a stack's cluster (BRANCH=feature/x, STACK=dev, HOURS=72)
+	@$(PREVIEWS) up $(previewed_stack) $(named_branch) $(if $(HOURS),--hours "$(HOURS)")
+
+.PHONY: preview-envs
+preview-envs: .venv/ready ## List the preview environments of a stack (STACK=dev)
+	@$(PREVIEWS) list $(previewed_stack)
+
+.PHONY: preview-env-down
+preview-env-down: .venv/ready ## Remove the preview environment of a branch (BRANCH=feature/x, STACK=dev)
+	@$(PREVIEWS) down $(previewed_stack) $(named_branch)
+
+.PHONY: preview-env-gc
+preview-env-gc: .venv/ready ## Remove the preview environments whose time is over (STACK=dev)
+	@$(PREVIEWS) gc $(previewed_stack)
 
 ##@ On AWS alone
 

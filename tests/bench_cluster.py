@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -185,15 +186,17 @@ def measure(airflow: Airflow, namespace: str, figures: Figures, arguments: argpa
     before, started = cpu_seconds(namespace), time.monotonic()
     time.sleep(arguments.idle)
     figures.idle_millicores.append(1000 * (cpu_seconds(namespace) - before) / (time.monotonic() - started))
+    say(f"  idle control plane: {figures.idle_millicores[-1]:.0f} millicores")
     for _ in range(arguments.starts):
         figures.start_seconds += start_seconds(airflow, airflow.trigger("quick"))
     say(f"  queued to user code: {', '.join(f'{seconds:.1f}' for seconds in figures.start_seconds)} s")
     if last:
         run = airflow.trigger("quick", params={"tasks": arguments.tasks})
-        airflow.finish("quick", run, 3600)
+        ended = airflow.finish("quick", run, 3600)
         found = airflow.get(f"dags/quick/dagRuns/{run}")
         figures.makespan_seconds = seconds_between(found["start_date"], found["end_date"])
-        say(f"  {arguments.tasks} tasks of one second: {figures.makespan_seconds:.0f} s")
+        states = Counter(task["state"] for task in airflow.tasks("quick", run))
+        say(f"  {arguments.tasks} tasks of one second: {ended} after {figures.makespan_seconds:.0f} s, {dict(states)}")
 
 
 def start_seconds(airflow: Airflow, run: str) -> list[float]:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import makefile
+
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 REQUIREMENTS = sorted((REPOSITORY / "requirements").glob("*.txt"))
 
 
@@ -18,26 +20,35 @@ def pins(requirements: Path) -> set[str]:
     return {line.partition(" ;")[0] for line in requirements.read_text().splitlines()}
 
 
-def makefile_targets() -> set[str]:
-    return set(re.findall(r"^([a-z-]+):.*## ", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_make_command_of_a_page_exists_with_its_variables(page: Path) -> None:
+    assert makefile.mistakes("\n".join(re.findall(r"`+[^`]+`+", page.read_text()))) == []
+
+
+def test_a_command_that_no_longer_exists_would_be_noticed() -> None:
+    text = '`make promote FROM=dev TO=staging DRY_RUN=1`, `make deploy FROM=dev`, `make repromote TO="x y"`'
+    assert makefile.mistakes(text) == ["make deploy FROM=", "make repromote"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_every_make_command_of_a_page_exists(page: Path) -> None:
-    named = set(re.findall(r"\bmake ([a-z][a-z-]+)\b", "\n".join(re.findall(r"`+[^`]+`+", page.read_text()))))
-    assert named <= makefile_targets()
+def test_every_file_and_heading_that_a_page_links_to_exists(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if not link.startswith("http"):
+            name, _, heading = link.partition("#")
+            target = (page.parent / name) if name else page
+            assert target.exists(), link
+            assert not heading or heading in headings(target), link
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_every_file_that_a_page_links_to_exists(page: Path) -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", page.read_text())
-    missing = [link for link in links if not link.startswith("http") and not (page.parent / link).exists()]
-    assert missing == []
+def headings(page: Path) -> set[str]:
+    """Return the headings of a page as links name them."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
 def test_make_help_lists_every_target() -> None:
     shown = subprocess.run(["make", "help"], cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
-    for target in makefile_targets():
+    for target in makefile.targets():
         assert f"make {target} " in shown
 
 

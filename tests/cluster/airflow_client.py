@@ -68,17 +68,18 @@ class Airflow:
     def request(self, method: str, path: str, **arguments: Any) -> Any:
         for attempt in range(60):
             try:
+                if attempt:
+                    self._reconnect()
                 return self._http.request(method, path, **arguments).raise_for_status().json()
             except httpx.TransportError:
                 if attempt == 59:
                     raise
-                self._forwarded.__exit__()
-                wait_until(
-                    lambda: get("endpoints", "airflow-api-server", namespace=self._namespace).get("subsets"),
-                    "an api-server",
-                )
-                self._connect()
         return None
+
+    def _reconnect(self) -> None:
+        self._forwarded.__exit__()
+        wait_until(self._is_served, "an api-server")
+        self._connect()
 
     def _is_served(self) -> bool:
         return bool(get("endpoints", "airflow-api-server", namespace=self._namespace).get("subsets"))

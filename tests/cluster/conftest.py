@@ -18,8 +18,8 @@ from .stack import NAMESPACE, PLATFORM_NAMESPACE, deploy, get, push, recorded, w
 FOLDER = Path(__file__).parent
 DAGS = FOLDER / "dags"
 # Each needs what those before it have proven, and the last but one takes everything away.
-ORDER = ("admission", "serving_rollout", "airflow", "disturbances", "uninstall", "engine")
-WITHOUT_CHART = {"test_serving_rollout"}
+ORDER = ("drift", "admission", "serving_rollout", "airflow", "disturbances", "uninstall", "releases", "engine")
+WITHOUT_CHART = {"test_drift", "test_serving_rollout"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,12 +7,11 @@ import pytest
 import yaml
 
 from infra.plan.manifests import Object, objects, pods
-from infra.plan.recording import record
-from infra.settings.loading import REPOSITORY
+from infra.plan.recording import record, stacks
 
 from .stack import apply, kubectl
 
-STACKS = sorted(path.name.split(".")[1] for path in REPOSITORY.glob("Pulumi.*.yaml"))
+STACKS = stacks()
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 # Made by EKS Auto Mode where a stack's node pools are; here their schema admits anything.

@@ -19,10 +19,12 @@ import psutil
 import pytest
 from PIL import Image, ImageDraw
 
+from infra.airflow_api import ACTIVE
 from infra.laptop import object_store, ports, processes, serving
 from infra.laptop.home import Home, write_atomically
 from infra.laptop.images import DIGITS_PREFIX, digits
 from infra.laptop.laptop import Laptop
+from infra.loopback import port_is_free
 
 MINUTE = 60
 
@@ -145,6 +147,16 @@ def test_every_printed_address_answers(machine: Machine, first: Up) -> None:
         assert httpx.get(address, follow_redirects=True, timeout=30).status_code == expected, address
 
 
+def test_the_clusters_smoke_test_runs_here_too(machine: Machine, first: Up) -> None:
+    api = machine.laptop.api()
+    run = api.trigger("smoke_test", {})["dag_run_id"]
+    deadline = time.monotonic() + 2 * MINUTE
+    while (state := api.run_state("smoke_test", run)) in ACTIVE:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert state == "success"
+
+
 def test_task_logs_are_in_the_logs_bucket(machine: Machine, first: Up) -> None:
     def logged() -> set[str]:
         return {match[1] for key in machine.keys("logs") if (match := re.search(r"task_id=(\w+)/", key))}
@@ -263,7 +275,7 @@ def test_a_port_that_something_else_took_meanwhile_is_replaced(machine: Machine,
     with subprocess.Popen(
         [sys.executable, "-m", "http.server", str(taken), "--bind", "127.0.0.1"], stderr=subprocess.DEVNULL
     ) as other:
-        while processes.port_is_free(taken):
+        while port_is_free(taken):
             time.sleep(0.05)
         moved = machine.run("up", "--no-run")
         other.kill()

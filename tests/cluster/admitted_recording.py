@@ -1,0 +1,22 @@
+"""Print what this clone's program registers for the release that `make deploy` would bring into a stack, as JSON."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from infra.plan.recording import record
+from infra.releases import guard
+from infra.releases.clone import Clone
+from infra.releases.images import REGISTRIES
+from infra.settings import load
+
+if __name__ == "__main__":
+    stack = sys.argv[1]
+    release = guard.admitted(Clone(), stack, load(stack), REGISTRIES)
+    assert release
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "release.yaml"
+        file.write_text(yaml.safe_dump(release.model_dump(mode="json")))
+        print(record(stack, reveal=True, release_file=file).to_json())

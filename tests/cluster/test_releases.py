@@ -1,0 +1,276 @@
+"""Releases on their way through three stacks of one cluster, from a feature branch to prod, and back.
+
+Each stack has a namespace, a branch of one bare repository and a place in one registry. Everything is done by the
+commands behind the make targets, except that Helm takes the part of Pulumi's engine.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from infra.existing_cluster.context import current_context
+from infra.existing_cluster.names import platform_namespace
+from infra.plan.resources import Recording
+from infra.settings import PROJECT
+from infra.settings.loading import REPOSITORY
+
+from .airflow_client import Airflow
+from .conftest import ready
+from .stack import deploy, get, kubectl, uninstall, wait_until
+
+BRANCHES = {"dev": "dev", "staging": "staging", "prod": "main"}
+FIRST = "dev"
+LAST = "prod"
+RUN_SECONDS = 300
+CONTROL_PLANE = ("scheduler", "apiServer", "dagProcessor", "triggerer")
+
+# Images that need not compute: the way of the bytes is what is proven here.
+THIN = "ARG AIRFLOW_IMAGE\nFROM ${AIRFLOW_IMAGE}\n"
+VERSION_FILE = "images/airflow/lib/image_version.py"
+DAG_FILE = "dags/greeting/greeting_dag.py"
+DAG = """
+from airflow.sdk import dag, task
+
+@dag(dag_id="greeting", schedule=None, catchup=False)
+def greeting():
+    @task
+    def say():
+        from image_version import VERSION
+        return f"{word} {{VERSION}}"
+    say()
+
+greeting()
+"""
+
+if missing := [name for name in ("docker-registry", "skopeo") if shutil.which(name) is None]:
+    pytest.skip(f"not on PATH: {', '.join(missing)}", allow_module_level=True)
+
+
+def namespace_of(stack: str) -> str:
+    return f"release-{stack}"
+
+
+@dataclass(frozen=True)
+class Team:
+    """A clone of a team's repository, and the cluster that its three stacks share."""
+
+    folder: Path
+
+    def git(self, *arguments: str) -> str:
+        command = ["git", "-C", str(self.folder), *arguments]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+        return done.stdout.strip()
+
+    def run(self, module: str, *arguments: str) -> str:
+        """Run the command behind a make target in the clone."""
+        command = [sys.executable, "-m", f"infra.{module}", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
+        done = subprocess.run(
+            command, check=False, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        text = done.stdout.decode()
+        assert done.returncode == 0, f"{module} {' '.join(arguments)}:\n{text[-3000:]}"
+        return text
+
+    def recorded(self, stack: str) -> Recording:
+        """Return what the clone's own program registers for the release that it would deploy."""
+        command = [sys.executable, "-m", "tests.cluster.admitted_recording", stack]
+        environment = {**os.environ, "PYTHONPATH": str(self.folder)}
+        done = subprocess.run(command, check=False, cwd=self.folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+        return Recording.from_json(done.stdout)
+
+    def commit(self, files: dict[str, str], message: str) -> None:
+        for name, text in files.items():
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / name).write_text(text)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", message)
+
+    def check_out(self, branch: str) -> None:
+        self.git("fetch", "--quiet", "origin")
+        self.git("checkout", "--quiet", "-B", branch, f"origin/{branch}")
+
+    def deliver(self, stack: str) -> None:
+        """What the pipeline of a stack does when its branch has moved."""
+        self.check_out(BRANCHES[stack])
+        if stack == FIRST:
+            self.run("images", "build", stack)
+        deploy(self.recorded(stack))
+        namespace = namespace_of(stack)
+        wait_until(lambda: ready(platform_namespace(namespace)) and ready(namespace), stack, seconds=600)
+        self.run("operations", "smoke", stack)
+        self.run("releases", "release", stack)
+
+    def promote(self, source: str, target: str) -> str:
+        return self.run("releases", "promote", source, target)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of an empty registry on this machine, which is the node as well."""
+    folder = tmp_path_factory.mktemp("registry")
+    address = f"127.0.0.1:{free_port()}"
+    settings = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder)}},
+        "http": {"addr": address},
+    }
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    with subprocess.Popen(["docker-registry", "serve", str(file)], stderr=subprocess.DEVNULL) as server:
+        wait_until(lambda: answers(f"http://{address}/v2/"), "the registry", 30)
+        yield address
+        server.terminate()
+    shutil.rmtree(folder)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, trust_env=False).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of an empty bare repository, as pods and this machine alike reach it."""
+    folder = tmp_path_factory.mktemp("remotes")
+    subprocess.run(["git", "init", "--quiet", "--bare", str(folder / "team.git")], check=True)
+    node = get("nodes")["items"][0]["status"]["addresses"]
+    host = next(address["address"] for address in node if address["type"] == "InternalIP")
+    port = free_port()
+    command = ["git", "daemon", "--export-all", "--enable=receive-pack", f"--listen={host}", f"--port={port}"]
+    with subprocess.Popen([*command, "--reuseaddr", f"--base-path={folder}", str(folder)]) as server:
+        yield f"git://{host}:{port}/team.git"
+        server.terminate()
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory, registry: str, remote: str) -> Iterator[Team]:
+    """Return the clone, on a branch that is the first commit of dev; afterwards nothing of the stacks is left."""
+    team = Team(tmp_path_factory.mktemp("team") / "clone")
+    copy_repository(team.folder)
+    for stack, branch in BRANCHES.items():
+        write_stack(team.folder, stack, branch, registry, remote)
+    shutil.rmtree(team.folder / "dags" / "image_classifier")
+    for name in ("ml", "serving"):
+        (team.folder / "images" / name / "Dockerfile").write_text(THIN)
+    subprocess.run(["git", "init", "--quiet", "--initial-branch", FIRST, str(team.folder)], check=True)
+    for key, value in {"user.name": "Test", "user.email": "test@localhost"}.items():
+        team.git("config", key, value)
+    team.git("remote", "add", "origin", remote)
+    team.commit({VERSION_FILE: "VERSION = 1\n", DAG_FILE: DAG.format(word="hello")}, "Begin")
+    team.git("push", "--quiet", "origin", FIRST)
+    yield team
+    for stack, branch in BRANCHES.items():
+        if f"namespace/{namespace_of(stack)}\n" in kubectl("get", "namespaces", "-o", "name"):
+            team.check_out(branch)
+            uninstall(team.recorded(stack))
+
+
+def copy_repository(folder: Path) -> None:
+    listed = subprocess.run(
+        ["git", "-C", str(REPOSITORY), "ls-files", "--cached", "--others", "--exclude-standard"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    for name in filter(lambda name: (REPOSITORY / name).is_file(), listed.stdout.splitlines()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(REPOSITORY / name, folder / name)
+
+
+def write_stack(folder: Path, stack: str, branch: str, registry: str, remote: str) -> None:
+    """Make a stack one of a small cluster; where it stands in the chain stays as the repository has it."""
+    file = folder / f"Pulumi.{stack}.yaml"
+    release: dict[str, Any] = yaml.safe_load(file.read_text())["config"][f"{PROJECT}:release"]
+    gates = {"tests": False, "plan_review": False, "soak_hours": 0, "upgrade_rehearsal": stack == LAST}
+    settings = {
+        "contexts": [current_context()],
+        "namespace": namespace_of(stack),
+        "registry": f"{registry}/{stack}",
+        "dags": {"repository": remote, "branch": branch},
+        "release": {"after": release["after"], "gates": gates} if "after" in release else {},
+        "tasks": {"max_pods": 4, "max_cpus": 4, "max_memory_gib": 4},
+    }
+    file.write_text(yaml.safe_dump({"config": {f"{PROJECT}:{key}": value for key, value in settings.items()}}))
+    values = yaml.safe_load((folder / "helm-values" / "airflow-local.yaml").read_text())
+    for component in CONTROL_PLANE:
+        values[component]["resources"]["requests"]["cpu"] = "10m"  # or three stacks do not fit onto a small node
+    (folder / "helm-values" / f"airflow-{stack}.yaml").write_text(yaml.safe_dump(values))
+
+
+def answer_of(stack: str) -> str:
+    """Run the DAG, and return what its task says of both the DAG and its image."""
+    with Airflow(namespace_of(stack)) as airflow:
+        wait_until(lambda: "greeting" in airflow.dags(), "the DAG")
+        run = airflow.trigger("greeting")
+        assert airflow.finish("greeting", run, RUN_SECONDS) == "success"
+        return str(airflow.get(f"dags/greeting/dagRuns/{run}/taskInstances/say/xcomEntries/return_value")["value"])
+
+
+def image_ids(stack: str) -> set[str]:
+    """Return the digests of the images that the stack's schedulers run, as the kubelet tells them."""
+    pods = get("pods", "--selector", "component=scheduler", namespace=namespace_of(stack))["items"]
+    statuses = [status for pod in pods for status in pod["status"]["containerStatuses"]]
+    return {status["imageID"].rpartition("@")[2] for status in statuses if status["name"] == "scheduler"}
+
+
+def test_what_was_built_for_dev_comes_to_prod(team: Team) -> None:
+    started = time.monotonic()
+    team.deliver("dev")
+    for source, target in (("dev", "staging"), ("staging", "prod")):
+        team.promote(source, target)
+        team.deliver(target)
+    print(f"first release in all three stacks after {time.monotonic() - started:.0f} s")
+    assert {stack: answer_of(stack) for stack in BRANCHES} == dict.fromkeys(BRANCHES, "hello 1")
+
+
+def test_every_stack_runs_the_same_bytes(team: Team) -> None:
+    assert len(set.union(*(image_ids(stack) for stack in BRANCHES))) == 1
+
+
+def test_a_change_of_dag_and_image_travels_from_a_feature_branch_to_prod(team: Team) -> None:
+    before = image_ids("prod")
+    team.check_out("dev")
+    team.git("checkout", "--quiet", "-B", "feature")
+    team.commit({VERSION_FILE: "VERSION = 2\n", DAG_FILE: DAG.format(word="welcome")}, "Welcome people")
+    team.check_out("dev")
+    team.git("merge", "--quiet", "feature")
+    team.git("push", "--quiet", "origin", "dev")
+    team.deliver("dev")
+    for source, target in (("dev", "staging"), ("staging", "prod")):
+        team.promote(source, target)
+        team.deliver(target)
+    assert answer_of("prod") == "welcome 2"
+    assert image_ids("prod") != before
+    assert image_ids("prod") == image_ids("dev")
+
+
+def test_a_rollback_brings_back_the_dag_and_the_image(team: Team) -> None:
+    before = image_ids("prod")
+    team.run("releases", "rollback", "prod")
+    team.deliver("prod")
+    assert answer_of("prod") == "hello 1"
+    assert image_ids("prod") != before
+    assert answer_of("staging") == "welcome 2"

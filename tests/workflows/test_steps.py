@@ -1,0 +1,138 @@
+"""Every step of every workflow, as its shell runs it: the commands that come out are ones that the programs take."""
+
+import argparse
+import json
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.makefile import REPOSITORY
+
+from .parsed import Job, jobs
+
+STEPS = [(job, step) for job in jobs() for step in job.steps if "run" in step]
+# What stands in `${{ }}` in the environment of a step, once with little and once with much.
+VALUES = {
+    "github.actor": ("somebody", "some-body[bot]"),
+    "github.actor_id": ("1", "1"),
+    "github.base_ref": ("dev", "release/2026"),
+    "github.head_ref": ("fix", "feature/a-b_c.1"),
+    "github.event.pull_request.head.repo.full_name == github.repository && github.event.number || ''": ("", "12"),
+    "inputs.stack": ("dev", "prod"),
+    "inputs.stack || 'dev'": ("dev", "prod"),
+    "inputs.from": ("dev", "staging"),
+    "inputs.to": ("", "0123abc"),
+    "inputs.migration && 'migration' || ''": ("", "migration"),
+    "inputs.database && 'database' || ''": ("", "database"),
+    "inputs.database && '1' || ''": ("", "1"),
+    "inputs.dry_run && '1' || ''": ("", "1"),
+    "matrix.stack": ("dev", "prod"),
+    "secrets.GITHUB_TOKEN": ("token", "token"),
+}
+PREREQUISITES = ("requirements/dev.txt", "requirements/mlflow.txt", "pyproject.toml", "infra/environments.py")
+RECORDER = """#!{python}
+import json, os, sys
+with open(os.environ["CALLS"], "a") as file:
+    file.write(json.dumps([os.path.basename(sys.argv[0]), *sys.argv[1:]]) + "\\n")
+"""
+
+
+def name_of(value: object) -> str:
+    return str(value["run"]) if isinstance(value, dict) else str(value)
+
+
+class ParsedError(Exception):
+    """The arguments are understood; nothing is run."""
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Makefile, with programs that only write down how they were called."""
+    folder = tmp_path_factory.mktemp("sandbox")
+    shutil.copy(REPOSITORY / "Makefile", folder)
+    for name in PREREQUISITES:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    for name in (".venv/bin/python", ".venv/bin/ruff", ".venv/bin/mypy"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(RECORDER.format(python=sys.executable))
+        (folder / name).chmod(0o755)
+    (folder / ".venv-mlflow").mkdir()
+    for name in (".venv/ready", ".venv-mlflow/ready"):
+        (folder / name).touch()
+    return folder
+
+
+def filled(value: str, job: Job, index: int) -> str:
+    def example(found: re.Match[str]) -> str:
+        if (job.workflow, found[1]) == ("promote", "inputs.to"):
+            return ("staging", "prod")[index]
+        return VALUES[found[1]][index]
+
+    return re.sub(r"\$\{\{ (.*?) \}\}", example, value)
+
+
+def started(sandbox: Path, command: str, environment: dict[str, str]) -> list[list[str]]:
+    """Run a command in the sandbox; return the programs that it starts, with their arguments."""
+    calls = sandbox / "calls"
+    calls.write_text("")
+    subprocess.run(
+        ["bash", "-e", "-c", command],
+        cwd=sandbox,
+        env={"PATH": os.environ["PATH"], "CALLS": str(calls), **environment},
+        check=False,
+        capture_output=True,
+    )
+    return [json.loads(line) for line in calls.read_text().splitlines()]
+
+
+def environment_of(job: Job, step: dict[str, Any], index: int) -> dict[str, str]:
+    return {name: filled(value, job, index) for name, value in job.environment(step).items()}
+
+
+@pytest.mark.parametrize("index", [0, 1], ids=["little", "much"])
+@pytest.mark.parametrize(("job", "step"), STEPS, ids=name_of)
+def test_a_step_starts_programs_with_arguments_that_they_take(
+    sandbox: Path, monkeypatch: pytest.MonkeyPatch, job: Job, step: dict[str, Any], index: int
+) -> None:
+    programs = started(sandbox, step["run"], environment_of(job, step, index))
+    assert programs
+    for program, *arguments in programs:
+        if program == "python" and arguments[1].startswith("infra."):
+            check(monkeypatch, arguments[1], arguments[2:])
+
+
+@pytest.mark.parametrize(("job", "step"), STEPS, ids=name_of)
+def test_every_variable_of_a_step_makes_a_difference(sandbox: Path, job: Job, step: dict[str, Any]) -> None:
+    environment = environment_of(job, step, index=1)
+    whole = started(sandbox, step["run"], environment)
+    # Make takes what is in the environment for its variables, too.
+    alone = {name: value for name, value in environment.items() if f" {name}=" not in step["run"]}
+    for variable in re.findall(r" [A-Z_]+=(?:\"[^\"]*\"|\S+)", step["run"]):
+        shorter = step["run"].replace(variable, "")
+        assert started(sandbox, shorter, alone | used(shorter, environment)) != whole, variable
+
+
+def used(command: str, environment: dict[str, str]) -> dict[str, str]:
+    return {name: environment[name] for name in re.findall(r"\$([A-Z_]+)", command)}
+
+
+def check(monkeypatch: pytest.MonkeyPatch, module: str, arguments: list[str]) -> None:
+    """Have a program parse its arguments, and go no further."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def parsed(parser: argparse.ArgumentParser, *_: Any) -> None:
+        raise ParsedError(parse(parser))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", parsed)
+        patch.setattr(sys, "argv", [module, *arguments])
+        with pytest.raises(ParsedError):
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
