@@ -1,3 +1,4 @@
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,9 @@ from infra.settings.loading import REPOSITORY
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a target with a program that prints its arguments instead of the command."""
     command = ["make", "--assume-old=.venv/ready", "PREVIEWS=printf '%s|'", *arguments]
-    return subprocess.run(command, cwd=REPOSITORY, check=False, capture_output=True, text=True)
+    # The tests may run under a make of their own, which hands down its variables.
+    environment = {"PATH": os.environ["PATH"]}
+    return subprocess.run(command, cwd=REPOSITORY, env=environment, check=False, capture_output=True, text=True)
 
 
 def test_the_stack_is_dev_unless_another_is_named() -> None:
