@@ -10,7 +10,6 @@ from pathlib import Path
 from rich.console import Console
 
 from infra.existing_cluster.context import ContextError
-from infra.images.errors import ImageError
 from infra.operations import (
     airflow,
     dags,
@@ -89,7 +88,7 @@ def main() -> None:
     arguments = parser.parse_args()
     try:
         run(arguments)
-    except (OperationError, SettingsError, ContextError, ImageError) as error:
+    except (OperationError, SettingsError, ContextError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: run the same command again to continue")

@@ -12,7 +12,6 @@ from typing import TypeVar
 import yaml
 
 from infra.images.ecr import NoRepositoryError
-from infra.images.errors import ImageError
 from infra.images.pinned import RELEASE_FILE
 from infra.operations.deployment import Deployment
 from infra.operations.errors import OperationError
@@ -69,7 +68,7 @@ def previewed(clone: Clone, stack: str, settings: StackSettings, images: Images)
         return None
     if settings.release.after:
         return Ledger(clone).release(stack)
-    with suppress(ImageError, OperationError):
+    with suppress(OperationError):
         return built(clone, stack, settings, images)
     return None
 
