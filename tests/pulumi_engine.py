@@ -1,14 +1,19 @@
-"""The project under Pulumi's own engine, with a backend in a folder; for tests that have the programs on PATH."""
+"""Programs under Pulumi's own engine, with a backend in a folder; for tests that have the engine on PATH."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from infra.operations import __main__ as operations
+from infra.operations.deployment import Deployment
 from infra.settings.loading import REPOSITORY
 
 PROGRAMS = ("pulumi", *(f"pulumi-resource-{provider}" for provider in ("aws", "kubernetes", "random")))
@@ -19,6 +24,34 @@ SOURCES = ("infra", "images", "helm-values", "dags", "requirements")
 def missing_programs() -> list[str]:
     """Return those of the programs that are not on PATH."""
     return [program for program in PROGRAMS if not shutil.which(program)]
+
+
+def backend(folder: Path) -> dict[str, str]:
+    """Return the environment of a CLI that keeps its state in a folder."""
+    (folder / "state").mkdir()
+    return {
+        "PULUMI_HOME": str(folder / "pulumi"),
+        "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
+        "PULUMI_CONFIG_PASSPHRASE": "test",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+    }
+
+
+@contextmanager
+def small_stack(folder: Path, program: str, path: str, **environment: str) -> Iterator[Deployment]:
+    """Deploy a small program as the stack `small`, which the commands of `infra.operations` then find."""
+    project = folder / "project"
+    project.mkdir()
+    (project / "Pulumi.yaml").write_text("name: small\nruntime: python\n")
+    (project / "__main__.py").write_text(program)
+    environment |= {**backend(folder), "PATH": f"{Path(sys.executable).parent}:{path}"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("infra.operations.deployment.REPOSITORY", project)
+        deployment = Deployment("small", "pulumi", environment)
+        patch.setattr(operations, "deployment_of", lambda _: deployment)
+        deployment.run("stack", "select", "--create")
+        deployment.run("up", "--yes", "--skip-preview")
+        yield deployment
 
 
 class Engine:
@@ -33,16 +66,12 @@ class Engine:
         for name in SOURCES:
             shutil.copytree(REPOSITORY / name, self.project / name, ignore=shutil.ignore_patterns("__pycache__"))
         (self.project / ".venv").symlink_to(sys.prefix)
-        (folder / "state").mkdir()
         self.environment = {
+            **backend(folder),
             "PATH": os.environ["PATH"],
             "HOME": str(folder),
             # The chart's cache is the machine's.
             "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
-            "PULUMI_HOME": str(folder / "pulumi"),
-            "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
-            "PULUMI_CONFIG_PASSPHRASE": "test",
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
             "STANDIN_PYTHON": sys.executable,
             "PYTHONPATH": str(self.project),
             **environment,

@@ -10,11 +10,10 @@ These variables adapt it to a machine and its network:
 """
 
 import argparse
-import sys
 
-import pulumi
 from rich.console import Console
 
+from infra.command_line import ending_in_a_sentence, subcommands
 from infra.existing_cluster.context import checked_context
 from infra.images.build import build, full_names
 from infra.images.cluster import ClusterNodes
@@ -33,21 +32,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m infra.images", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True)
     helps = {
         "build": "build the images that the stack's cluster lacks, and bring them where it finds them",
         "names": "print the full name of each image",
         "sign": "sign the images of this commit in the stack's registry, in a workflow of GitHub's",
     }
-    for name, text in helps.items():
-        commands.add_parser(name, help=text, description=text).add_argument("stack", help="the stack, such as dev")
+    for command in subcommands(parser, helps).values():
+        command.add_argument("stack", help="the stack, such as dev")
     arguments = parser.parse_args()
-    try:
+    with ending_in_a_sentence():
         run(arguments.command, arguments.stack)
-    except (OperationError, pulumi.RunError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: run the same command again to continue")
 
 
 def run(command: str, stack: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from infra.existing_cluster.context import ContextError
+from infra.command_line import ending_in_a_sentence, subcommands
 from infra.operations import (
     airflow,
     dags,
@@ -37,7 +37,7 @@ from infra.preview.guard import check_none_left
 from infra.releases import guard
 from infra.releases.clone import Clone
 from infra.releases.images import REGISTRIES
-from infra.settings import ExistingClusterSettings, SettingsError, load, load_aws
+from infra.settings import ExistingClusterSettings, load, load_aws
 from infra.settings.loading import REPOSITORY
 
 UI_PORT = 8080
@@ -49,8 +49,8 @@ console = Console(highlight=False, soft_wrap=True, emoji=False)
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m infra.operations", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
     helps = {
+        "stack": "write the settings of a new stack after those of another",
         "bootstrap": "make the bucket of Pulumi's state and the key of its secrets",
         "preview": "show what a deployment would change",
         "deploy": "bring the account or the cluster to what the program says",
@@ -64,34 +64,23 @@ def main() -> None:
         "sync": "push this clone's HEAD to the stack's Git server",
         "dags-key": "keep the key of the DAGs' repository in the cluster, from standard input or a file",
     }
-    for name, text in helps.items():
-        command = commands.add_parser(name, help=text, description=text)
+    parsers = subcommands(parser, helps)
+    for command in parsers.values():
         command.add_argument("stack", help="the stack, such as dev")
-        if name in ("deploy", "destroy"):
-            command.add_argument("--yes", action="store_true", help="do not ask")
-        if name == "deploy":
-            command.add_argument("--refresh", action="store_true", help="undo what was changed behind Pulumi's back")
-            command.add_argument("--force", metavar="WHY", help="deploy past the checks of releases; it is recorded")
-        if name == "drift":
-            command.add_argument("--issue", action="store_true", help="keep an issue on GitHub as long as it drifts")
-        if name == "destroy":
-            command.add_argument("--confirm", metavar="STACK", help="the stack's name once more, instead of typing it")
-        if name == "kubeconfig":
-            command.add_argument("--file", type=Path, default=kubeconfig.kubeconfig_file(), help="default: %(default)s")
-        if name == "dags-key":
-            command.add_argument("--file", type=Path, help="the file of the SSH key or the token")
-            command.add_argument("--user", default=dags.ANY_USER, help="the token's user (default: %(default)s)")
-    text = "write the settings of a new stack after those of another"
-    stack_parser = commands.add_parser("stack", help=text, description=text)
-    stack_parser.add_argument("name", help="the new stack")
-    stack_parser.add_argument("--like", default="dev", help="the stack to copy (default: %(default)s)")
-    arguments = parser.parse_args()
-    try:
-        run(arguments)
-    except (OperationError, SettingsError, ContextError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: run the same command again to continue")
+    parsers["stack"].add_argument("--like", default="dev", help="the stack to copy (default: %(default)s)")
+    for name in ("deploy", "destroy"):
+        parsers[name].add_argument("--yes", action="store_true", help="do not ask")
+    deploy_parser, destroy_parser, key_parser = (parsers[name] for name in ("deploy", "destroy", "dags-key"))
+    deploy_parser.add_argument("--refresh", action="store_true", help="undo what was changed behind Pulumi's back")
+    deploy_parser.add_argument("--force", metavar="WHY", help="deploy past the checks of releases; it is recorded")
+    parsers["drift"].add_argument("--issue", action="store_true", help="keep an issue on GitHub as long as it drifts")
+    destroy_parser.add_argument("--confirm", metavar="STACK", help="the stack's name once more, instead of typing it")
+    default = kubeconfig.kubeconfig_file()
+    parsers["kubeconfig"].add_argument("--file", type=Path, default=default, help="default: %(default)s")
+    key_parser.add_argument("--file", type=Path, help="the file of the SSH key or the token")
+    key_parser.add_argument("--user", default=dags.ANY_USER, help="the token's user (default: %(default)s)")
+    with ending_in_a_sentence():
+        run(parser.parse_args())
 
 
 def run(arguments: argparse.Namespace) -> None:  # noqa: PLR0912 - one for each command
@@ -102,7 +91,7 @@ def run(arguments: argparse.Namespace) -> None:  # noqa: PLR0912 - one for each 
         SettingsError: The stack's settings are wrong.
         ContextError: The cluster at hand is none that the stack's settings name.
     """
-    stack = arguments.name if arguments.command == "stack" else arguments.stack
+    stack = arguments.stack
     match arguments.command:
         case "stack":
             file = new_stack.write_stack(stack, arguments.like)

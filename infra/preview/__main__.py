@@ -1,19 +1,16 @@
 """The commands behind `make preview-env`, `preview-envs`, `preview-env-down` and `preview-env-gc`."""
 
 import argparse
-import sys
 from datetime import UTC, datetime
 
 from rich.console import Console
 
-from infra.existing_cluster.context import ContextError
-from infra.operations.errors import OperationError
+from infra.command_line import ending_in_a_sentence, subcommands
 from infra.preview.base import Base
 from infra.preview.collection import collect, list_environments, moment
 from infra.preview.environment import bring_up
 from infra.preview.names import stack_name
 from infra.preview.removal import remove
-from infra.settings import SettingsError
 
 HOURS = 72
 
@@ -23,32 +20,21 @@ console = Console(highlight=False, soft_wrap=True, emoji=False)
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m infra.preview", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
     helps = {
         "up": "give a branch an Airflow of its own, or bring it up to date and give it more time",
         "list": "list the preview environments of a stack",
         "down": "remove the preview environment of a branch",
         "gc": "remove the preview environments whose time is over",
     }
-    for name, text in helps.items():
-        command = commands.add_parser(name, help=text, description=text)
+    parsers = subcommands(parser, helps)
+    for command in parsers.values():
         command.add_argument("base", metavar="stack", help="the stack in whose cluster it is, such as dev")
-        if name in ("up", "down"):
-            command.add_argument("branch", help="the branch, such as feature/new-model")
-        if name == "up":
-            command.add_argument(
-                "--hours",
-                type=float,
-                default=HOURS,
-                help="hours from now on that it has at least (default: %(default)s)",
-            )
-    arguments = parser.parse_args()
-    try:
-        run(arguments)
-    except (OperationError, SettingsError, ContextError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: run the same command again to continue")
+    for name in ("up", "down"):
+        parsers[name].add_argument("branch", help="the branch, such as feature/new-model")
+    text = "hours from now on that it has at least (default: %(default)s)"
+    parsers["up"].add_argument("--hours", type=float, default=HOURS, help=text)
+    with ending_in_a_sentence():
+        run(parser.parse_args())
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import get_args
 
-import pulumi
 from rich.console import Console
 
-from infra.existing_cluster.context import ContextError
+from infra.command_line import ending_in_a_sentence, subcommands
 from infra.operations.errors import OperationError
 from infra.releases import passing, promotion, recording, rollback, terminal
 from infra.releases.chain import previous
@@ -28,7 +27,6 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m infra.releases", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
     helps = {
         "promote": "bring the release of a stack into the next stack",
         "rollback": "bring a stack back to an earlier release",
@@ -37,7 +35,7 @@ def main() -> None:
         "gates": "show what the release of the stack before must pass before it comes into this one",
         "gate": "run the tests, approve the plan or rehearse the migrations, and record the result",
     }
-    parsers = {name: commands.add_parser(name, help=text, description=text) for name, text in helps.items()}
+    parsers = subcommands(parser, helps)
     parsers["promote"].add_argument("source", help="the stack that has the release, such as dev")
     parsers["promote"].add_argument("stack", help="the stack that gets it, such as staging")
     for name in ("rollback", "release", "history", "gates"):
@@ -49,12 +47,8 @@ def main() -> None:
     parsers["gate"].add_argument("gate", choices=get_args(Subject), help="which gate")
     parsers["gate"].add_argument("--stack", help="the stack that the release is to come into; the tests need none")
     parsers["gate"].add_argument("--yes", action="store_true", help="approve without being asked")
-    try:
+    with ending_in_a_sentence():
         run(parser.parse_args())
-    except (OperationError, ContextError, pulumi.RunError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: run the same command again")
 
 
 def run(arguments: argparse.Namespace) -> None:

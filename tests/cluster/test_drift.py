@@ -5,12 +5,12 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from infra.operations import __main__ as command
 from infra.operations.deployment import Deployment
+from tests.pulumi_engine import small_stack
 
 from .stack import get, kubectl
 
@@ -45,27 +45,9 @@ kubernetes.apps.v1.Deployment(
 @pytest.fixture(scope="module")
 def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A small stack in the cluster."""
-    folder = tmp_path_factory.mktemp("drift")
-    project = folder / "project"
-    project.mkdir()
-    (project / "Pulumi.yaml").write_text("name: small\nruntime: python\n")
-    (project / "__main__.py").write_text(PROGRAM)
-    (folder / "state").mkdir()
-    environment = {
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PULUMI_HOME": str(folder / "home"),
-        "PULUMI_BACKEND_URL": f"file://{folder}/state",
-        "PULUMI_CONFIG_PASSPHRASE": "test",
-        "PULUMI_SKIP_UPDATE_CHECK": "true",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("infra.operations.deployment.REPOSITORY", project)
-        found = Deployment("small", "pulumi", environment)
-        patch.setattr(command, "deployment_of", lambda _: found)
-        found.run("stack", "select", "--create")
-        found.run("up", "--yes", "--skip-preview")
-        yield found
-        found.run("destroy", "--yes", "--skip-preview", "--refresh")
+    with small_stack(tmp_path_factory.mktemp("drift"), PROGRAM, os.environ["PATH"]) as deployment:
+        yield deployment
+        deployment.run("destroy", "--yes", "--skip-preview", "--refresh")
 
 
 def drift(monkeypatch: pytest.MonkeyPatch) -> None:

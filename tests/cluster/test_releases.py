@@ -6,7 +6,6 @@ commands behind the make targets, except that Helm takes the part of Pulumi's en
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
@@ -24,6 +22,7 @@ from infra.existing_cluster.names import platform_namespace
 from infra.plan.resources import Recording
 from infra.settings import PROJECT
 from infra.settings.loading import REPOSITORY
+from tests.servers import free_port, image_registry
 
 from .airflow_client import Airflow
 from .conftest import ready
@@ -122,33 +121,9 @@ class Team:
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the address of an empty registry on this machine, which is the node as well."""
     folder = tmp_path_factory.mktemp("registry")
-    address = f"127.0.0.1:{free_port()}"
-    settings = {
-        "version": 0.1,
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folder)}},
-        "http": {"addr": address},
-    }
-    file = folder / "config.yaml"
-    file.write_text(yaml.safe_dump(settings))
-    with subprocess.Popen(["docker-registry", "serve", str(file)], stderr=subprocess.DEVNULL) as server:
-        wait_until(lambda: answers(f"http://{address}/v2/"), "the registry", 30)
+    with image_registry(folder) as address:
         yield address
-        server.terminate()
     shutil.rmtree(folder)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import io
 import logging
 import os
-import socket
 import subprocess
 import time
 import urllib.request
@@ -21,6 +20,7 @@ from PIL import Image
 from image_classifier import checkpoints, registry, resnet
 from ml_common import device, object_store
 from ml_common.object_store import Bucket
+from tests.servers import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 MLFLOW_BUCKET = "mlflow"
@@ -28,12 +28,6 @@ START_SECONDS = 90
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 
 Uploader = Callable[..., None]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def png(colour: tuple[int, int, int], seed: int) -> bytes:

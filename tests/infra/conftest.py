@@ -1,5 +1,6 @@
-"""What each stack's program registers, recorded once for all tests."""
+"""What each stack's program registers, recorded once for all tests; and a registry of images."""
 
+import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from infra.plan.recording import record
 from infra.plan.resources import Recording
 from infra.settings import PROJECT, Settings, load_aws
 from infra.settings.loading import REPOSITORY
+from tests.servers import image_registry
 
 # The stack `other` is `dev` with everything else that settings allow.
 OTHER = "other"
@@ -110,3 +112,12 @@ def repositories(account: Account) -> Any:
     for name in content.names():
         client.create_repository(repositoryName=f"airflow-dev/{name}")
     return client
+
+
+@pytest.fixture(scope="session")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An image registry on this machine, of which each test uses a part of its own."""
+    if missing := [name for name in ("docker-registry", "skopeo") if shutil.which(name) is None]:
+        pytest.skip(f"not on PATH: {', '.join(missing)}")
+    with image_registry(tmp_path_factory.mktemp("registry")) as address:
+        yield address

@@ -1,17 +1,10 @@
 """What registries have, and how images get from one to the next: real ones on this machine, and AWS' by moto."""
 
 import base64
-import gzip
-import hashlib
-import io
 import json
-import os
 import shutil
-import socket
 import stat
 import subprocess
-import tarfile
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,7 +13,6 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from infra.images import content, login, skopeo
 from infra.images.ecr import Ecr, NoRepositoryError
@@ -33,11 +25,13 @@ from infra.operations.account import Account
 from infra.operations.errors import OperationError
 from infra.releases.release import ReleasedImage
 from infra.settings import ExistingClusterSettings, load
+from tests.programs import put_on_path
+from tests.servers import free_port
 
-TAG = "0123456789abcdef"
+from .small_image import TAG, push
+
 ABSENT = f"sha256:{'0' * 64}"
 ECR_HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
-NEEDED = ("docker-registry", "skopeo")
 
 # A program that notes how it is called, and what it finds in the file of its login.
 FAKE_SKOPEO = """#!/bin/sh
@@ -49,44 +43,6 @@ esac; done
 """
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An empty registry on this machine."""
-    if missing := [name for name in NEEDED if shutil.which(name) is None]:
-        pytest.skip(f"not on PATH: {', '.join(missing)}")
-    folder = tmp_path_factory.mktemp("registry")
-    address = f"127.0.0.1:{free_port()}"
-    settings = {
-        "version": 0.1,
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folder)}},
-        "http": {"addr": address},
-    }
-    file = folder / "config.yaml"
-    file.write_text(yaml.safe_dump(settings))
-    with subprocess.Popen(["docker-registry", "serve", str(file)], stderr=subprocess.DEVNULL) as server:
-        wait_for(f"http://{address}/v2/")
-        yield address
-        server.terminate()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(url: str) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            assert httpx.get(url, trust_env=False).status_code == 200
-            return
-        except httpx.TransportError:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-
-
 @pytest.fixture
 def registry(address: str, tmp_path: Path) -> OciRegistry:
     """A part of it that no other test uses."""
@@ -96,45 +52,6 @@ def registry(address: str, tmp_path: Path) -> OciRegistry:
 @pytest.fixture
 def target(address: str, tmp_path: Path) -> OciRegistry:
     return OciRegistry(f"{address}/{tmp_path.name}/target")
-
-
-def image_folder(folder: Path, text: str) -> Path:
-    """Write an image of one small file, in the layout of OCI."""
-    blobs = folder / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-
-    def blob(data: bytes, kind: str) -> dict[str, Any]:
-        digest = hashlib.sha256(data).hexdigest()
-        (blobs / digest).write_bytes(data)
-        return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data)}
-
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as files:
-        entry = tarfile.TarInfo("word")
-        entry.size = len(text)
-        files.addfile(entry, io.BytesIO(text.encode()))
-    diff = f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"
-    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff]}}
-    kind = "application/vnd.oci.image.manifest.v1+json"
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": kind,
-        "config": blob(json.dumps(config).encode(), "application/vnd.oci.image.config.v1+json"),
-        "layers": [blob(gzip.compress(layer.getvalue(), mtime=0), "application/vnd.oci.image.layer.v1.tar+gzip")],
-    }
-    described = blob(json.dumps(manifest).encode(), kind)
-    (folder / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [described]}))
-    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    return folder
-
-
-def push(folder: Path, registry: OciRegistry, name: str = "ml", tag: str = TAG, text: str = "hello") -> ReleasedImage:
-    repository = registry.repository(name)
-    source = image_folder(folder / f"{name}-{tag[:8]}-{text}", text)
-    command = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci:{source}", f"docker://{repository}:{tag}"]
-    subprocess.run(command, check=True)
-    [described] = json.loads((source / "index.json").read_text())["manifests"]
-    return ReleasedImage(repository=repository, tag=tag, digest=described["digest"])
 
 
 def silent(_line: str) -> None:
@@ -312,10 +229,7 @@ def test_a_broken_registry_is_not_taken_for_an_empty_one(broken: OciRegistry) ->
 @pytest.fixture
 def fake_skopeo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "fake"
-    folder.mkdir()
-    (folder / "skopeo").write_text(FAKE_SKOPEO)
-    (folder / "skopeo").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    put_on_path(monkeypatch, folder / "skopeo", FAKE_SKOPEO)
     monkeypatch.setenv("FAKE_SKOPEO", str(folder))
     return folder
 

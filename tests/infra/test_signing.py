@@ -1,7 +1,6 @@
 """Signatures: what cosign is asked for, and what its answers mean."""
 
 import json
-import os
 import stat
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from infra.images.registries import signature_tags
 from infra.images.signing import ISSUER, TOKEN, provenance, sign, sign_all, verify
 from infra.operations.account import Account
 from infra.releases.release import ReleasedImage
+from tests.programs import put_on_path
 
 IMAGE = ReleasedImage(repository="registry.example/ml", tag="0123456789abcdef", digest=f"sha256:{'a' * 64}")
 NAME = f"registry.example/ml@{IMAGE.digest}"
@@ -41,10 +41,7 @@ for word; do case "$word" in *.json) cp "$word" "$FAKE_COSIGN/predicate" ;; esac
 def cosign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fake cosign, in a workflow of GitHub's."""
     folder = tmp_path / "fake"
-    folder.mkdir()
-    (folder / "cosign").write_text(FAKE_COSIGN)
-    (folder / "cosign").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    put_on_path(monkeypatch, folder / "cosign", FAKE_COSIGN)
     monkeypatch.setenv("FAKE_COSIGN", str(folder))
     monkeypatch.setenv(TOKEN, "https://token.example")
     monkeypatch.delenv("DOCKER_CONFIG", raising=False)

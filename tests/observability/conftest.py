@@ -20,6 +20,7 @@ import yaml
 
 from infra import helm_values
 from infra.airflow import chart
+from tests.servers import free_port
 
 HERE = Path(__file__).parent
 START_SECONDS = 30
@@ -52,12 +53,6 @@ class Exporter:
                 labels = dict(re.findall(r'(\w+)="([^"]*)"', sample[2] or ""))
                 found.setdefault(sample[1], []).append((labels, float(sample[3])))
         return found
-
-
-def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
-    with socket.socket(socket.AF_INET, kind) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def eventually(look: Callable[[], T], good: Callable[[T], bool]) -> T:

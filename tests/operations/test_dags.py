@@ -6,6 +6,7 @@ import pytest
 from infra.operations import dags
 from infra.operations.dags import Revision, key_secret, remote_helper
 from infra.operations.errors import OperationError
+from tests.programs import write_program
 
 
 @pytest.fixture
@@ -80,10 +81,7 @@ def test_a_push_goes_through_a_program_whose_words_may_hold_spaces(
         ],
     ):
         subprocess.run(command, check=True)
-    program = tmp_path / "a folder" / "100%"
-    program.parent.mkdir()
-    program.write_text('#!/bin/sh\nshift\nexec "$@"\n')
-    program.chmod(0o755)
+    program = write_program(tmp_path / "a folder" / "100%", '#!/bin/sh\nshift\nexec "$@"\n')
     monkeypatch.setattr(dags, "GIT_REPOSITORY", str(bare))
     address = remote_helper([str(program), "--", "git"])
     push = ["git", "-C", str(work), "-c", "protocol.ext.allow=always", "push", "-q", address, "HEAD:refs/heads/local"]

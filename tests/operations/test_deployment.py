@@ -1,4 +1,3 @@
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +16,7 @@ from infra.operations.errors import OperationError
 from infra.operations.pulumi_cli import pulumi_command
 from infra.settings import load_aws
 from infra.settings.loading import REPOSITORY
+from tests.programs import put_on_path
 
 FAKE_CLI = """#!/bin/sh
 [ "$1" = version ] && { echo v3.272.0; exit; }
@@ -29,11 +29,7 @@ echo "$PULUMI_BACKEND_URL $AWS_REGION $*" >> "$CALLS"
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A Pulumi CLI that writes its calls down."""
-    program = tmp_path / "bin" / "pulumi"
-    program.parent.mkdir()
-    program.write_text(FAKE_CLI)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    put_on_path(monkeypatch, tmp_path / "bin" / "pulumi", FAKE_CLI)
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     return tmp_path / "calls"
 

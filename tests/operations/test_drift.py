@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from infra.operations.deployment import Deployment
 from infra.operations.drift import Drifted, drifted, lines, show
 from infra.operations.errors import OperationError
 from infra.plan.difference import Change
+from tests.programs import put_on_path, write_program
 
 FAKE_GH = """#!/bin/sh
 printf '%s\\n' "$*" >> "$CALLS"
@@ -149,10 +149,7 @@ def test_a_text_that_looks_like_markup_is_shown_as_it_is() -> None:
 
 
 def cli(tmp_path: Path, text: str) -> Deployment:
-    program = tmp_path / "pulumi"
-    program.write_text(text)
-    program.chmod(0o755)
-    return Deployment("dev", str(program), {})
+    return Deployment("dev", str(write_program(tmp_path / "pulumi", text)), {})
 
 
 def test_the_state_is_only_looked_at(tmp_path: Path) -> None:
@@ -183,11 +180,7 @@ def test_a_comparison_that_fails_is_one_sentence(tmp_path: Path, output: str, se
 @pytest.fixture
 def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """GitHub's command line with no issue, which writes its calls and what it reads down."""
-    program = tmp_path / "bin" / "gh"
-    program.parent.mkdir()
-    program.write_text(FAKE_GH)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    put_on_path(monkeypatch, tmp_path / "bin" / "gh", FAKE_GH)
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("ISSUES", str(tmp_path / "issues"))
     (tmp_path / "issues").write_text("[]")

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from infra.operations import __main__ as command
-from infra.operations.deployment import Deployment
+from tests.programs import write_program
+from tests.pulumi_engine import small_stack
 
 if missing := [program for program in ("pulumi", "pulumi-language-python") if not shutil.which(program)]:
     pytest.skip(f"not on PATH: {', '.join(missing)}", allow_module_level=True)
@@ -32,30 +33,12 @@ Thing("bucket", size=1)
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where things are that a small program of Pulumi's has made."""
     folder = tmp_path_factory.mktemp("drift")
-    project = folder / "project"
-    (project / "bin").mkdir(parents=True)
-    (project / "Pulumi.yaml").write_text("name: small\nruntime: python\n")
-    (project / "__main__.py").write_text(PROGRAM)
-    plugin = project / "bin" / "pulumi-resource-cloud"
-    plugin.write_text(f"#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name('cloud.py')}\n")
-    plugin.chmod(0o755)
-    (folder / "cloud.json").write_text("{}")
-    (folder / "state").mkdir()
-    environment = {
-        "PATH": f"{plugin.parent}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "CLOUD": str(folder / "cloud.json"),
-        "PULUMI_HOME": str(folder / "home"),
-        "PULUMI_BACKEND_URL": f"file://{folder}/state",
-        "PULUMI_CONFIG_PASSPHRASE": "test",
-        "PULUMI_SKIP_UPDATE_CHECK": "true",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("infra.operations.deployment.REPOSITORY", project)
-        deployment = Deployment("small", "pulumi", environment)
-        patch.setattr(command, "deployment_of", lambda _: deployment)
-        deployment.run("stack", "select", "--create")
-        deployment.run("up", "--yes", "--skip-preview")
-        yield folder / "cloud.json"
+    text = f"#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name('cloud.py')}\n"
+    plugin = write_program(folder / "bin" / "pulumi-resource-cloud", text)
+    file = folder / "cloud.json"
+    file.write_text("{}")
+    with small_stack(folder, PROGRAM, f"{plugin.parent}:{os.environ['PATH']}", CLOUD=str(file)):
+        yield file
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

@@ -1,6 +1,5 @@
 """Stacks on an existing cluster: their state, their sweep, and what is refused before anything begins."""
 
-import os
 import stat
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +14,7 @@ from infra.operations.cluster import Cluster
 from infra.operations.errors import OperationError
 from infra.operations.existing_cluster_deployment import ExistingClusterDeployment, environment
 from infra.settings import ExistingClusterSettings, load
+from tests.programs import put_on_path
 
 FAKE_CLI = """#!/bin/sh
 [ "$1" = version ] && { echo v3.272.0; exit; }
@@ -36,11 +36,7 @@ def settings() -> ExistingClusterSettings:
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A clone with a Pulumi CLI that writes its calls down, and a kubeconfig of a cluster that is not asked."""
     (tmp_path / "Pulumi.local.yaml").write_text("config: {}\n")
-    program = tmp_path / "bin" / "pulumi"
-    program.parent.mkdir()
-    program.write_text(FAKE_CLI)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    put_on_path(monkeypatch, tmp_path / "bin" / "pulumi", FAKE_CLI)
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("OUTPUTS", '{"context": "kind-dev"}')
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "of somebody's other project")

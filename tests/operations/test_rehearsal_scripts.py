@@ -10,6 +10,7 @@ import pytest
 from infra.operations.rehearsal import Contents
 from infra.operations.rehearsal_jobs import script
 from tests.database_server import Server, running
+from tests.programs import write_program
 
 COPY = "rehearsal_0123abcd"
 GIBIBYTE = 2**30
@@ -119,12 +120,8 @@ def test_a_copy_that_would_fill_the_disk_is_not_begun(server: Server, tmp_path: 
 
 def with_dump(server: Server, folder: Path, *lines: str) -> str:
     """A PATH with a program `pg_dump` of these lines."""
-    programs = folder / "bin"
-    programs.mkdir()
-    dump = programs / "pg_dump"
-    dump.write_text("\n".join(("#!/bin/sh", *lines)))
-    dump.chmod(0o755)
-    return f"{programs}:{server.environment('airflow', 'one')['PATH']}"
+    dump = write_program(folder / "bin" / "pg_dump", "\n".join(("#!/bin/sh", *lines)))
+    return f"{dump.parent}:{server.environment('airflow', 'one')['PATH']}"
 
 
 def test_a_dump_that_breaks_off_is_a_failure(server: Server, tmp_path: Path) -> None:

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from infra.plan.comment import LONGEST, Row, check_ref, comment, post
 from infra.plan.errors import PlanError
 from infra.plan.plan import comparison, plan_of
 from infra.plan.resources import Recording, Resource
+from tests.programs import put_on_path
 
 STACK = Resource(urn="stack", type="pulumi:pulumi:Stack", name="airflow-dev", inputs={}, custom=False)
 FAKE_GH = """#!/bin/sh
@@ -46,11 +46,7 @@ def row(before: Recording, after: Recording) -> Row:
 @pytest.fixture
 def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """GitHub's command line, which writes its calls and what it reads down."""
-    program = tmp_path / "bin" / "gh"
-    program.parent.mkdir()
-    program.write_text(FAKE_GH)
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    put_on_path(monkeypatch, tmp_path / "bin" / "gh", FAKE_GH)
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     return tmp_path / "calls"
 

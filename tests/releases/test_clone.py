@@ -5,6 +5,7 @@ import pytest
 
 from infra.operations.errors import OperationError
 from infra.releases.clone import Clone, Move
+from tests.programs import write_program
 
 from .team import Team
 
@@ -118,10 +119,7 @@ def test_a_remote_that_refuses_a_push_is_named_with_its_own_words(team: Team) ->
 
 
 def write_hook(team: Team, name: str, command: str) -> None:
-    file = team.remote / "hooks" / name
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(f"#!/bin/sh\n{command}\n")
-    file.chmod(0o755)
+    write_program(team.remote / "hooks" / name, f"#!/bin/sh\n{command}\n")
 
 
 def other_clone(team: Team) -> Clone:

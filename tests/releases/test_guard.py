@@ -20,6 +20,7 @@ from infra.releases.promotion import promote, promotion
 from infra.releases.recording import record
 from infra.releases.release import Release, ReleasedImage
 from infra.settings import StackSettings, load
+from tests.programs import write_program
 
 from .team import IMAGES, REVISIONS, Team, digest_of
 
@@ -249,11 +250,10 @@ def test_a_preview_shows_the_release_where_there_is_one(staged: Team) -> None:
 
 
 def test_the_program_finds_the_record_as_long_as_pulumi_runs(staged: Team, tmp_path: Path) -> None:
-    program = tmp_path / "pulumi"
-    program.write_text(
-        f'#!/bin/sh\ncp "${RELEASE_FILE}" "{tmp_path}/seen"\necho "${RELEASE_FILE}" > "{tmp_path}/name"\n'
+    program = write_program(
+        tmp_path / "pulumi",
+        f'#!/bin/sh\ncp "${RELEASE_FILE}" "{tmp_path}/seen"\necho "${RELEASE_FILE}" > "{tmp_path}/name"\n',
     )
-    program.chmod(0o755)
     release = staged.record("staging")
     with carrying(Deployment("staging", str(program), {}), release) as deployment:
         deployment.run("preview")
@@ -264,9 +264,8 @@ def test_the_program_finds_the_record_as_long_as_pulumi_runs(staged: Team, tmp_p
 def test_without_a_release_the_program_finds_none_of_the_users_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = tmp_path / "pulumi"
-    program.write_text(f'#!/bin/sh\necho "${{{RELEASE_FILE}-none}}" > "{tmp_path}/seen"\n')
-    program.chmod(0o755)
+    text = f'#!/bin/sh\necho "${{{RELEASE_FILE}-none}}" > "{tmp_path}/seen"\n'
+    program = write_program(tmp_path / "pulumi", text)
     monkeypatch.setenv(RELEASE_FILE, os.devnull)
     with carrying(Deployment("local", str(program), {}), None) as deployment:
         deployment.run("preview")

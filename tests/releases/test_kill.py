@@ -18,6 +18,7 @@ from infra.releases.images import Images
 from infra.releases.ledger import Ledger
 from infra.releases.promotion import promote, promotion
 from infra.releases.release import ReleasedImage
+from tests.programs import put_on_path, write_program
 
 from .team import Team, copy
 
@@ -48,12 +49,9 @@ exit 1
 
 @contextmanager
 def killing_git(team: Team, monkeypatch: pytest.MonkeyPatch, command: str, then: str = "exit 1") -> Iterator[None]:
-    program = team.folder / "bin" / "git"
-    program.parent.mkdir()
-    program.write_text(KILLING_GIT.format(command=command, then=then, git=shutil.which("git")))
-    program.chmod(0o755)
+    text = KILLING_GIT.format(command=command, then=then, git=shutil.which("git"))
     with monkeypatch.context() as patched:
-        patched.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+        put_on_path(patched, team.folder / "bin" / "git", text)
         yield
 
 
@@ -216,10 +214,7 @@ def answering(team: Team, name: str, answers: "multiprocessing.Queue[str]") -> N
 
 
 def write_hook(team: Team, name: str, text: str) -> None:
-    file = team.remote / "hooks" / name
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(text)
-    file.chmod(0o755)
+    write_program(team.remote / "hooks" / name, text)
 
 
 def digest(team: Team) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.makefile import REPOSITORY
+from tests.programs import write_program
 
 from .parsed import Job, jobs
 
@@ -61,9 +62,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).touch()
     for name in (".venv/bin/python", ".venv/bin/ruff", ".venv/bin/mypy"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(RECORDER.format(python=sys.executable))
-        (folder / name).chmod(0o755)
+        write_program(folder / name, RECORDER.format(python=sys.executable))
     (folder / ".venv-mlflow").mkdir()
     for name in (".venv/ready", ".venv-mlflow/ready"):
         (folder / name).touch()

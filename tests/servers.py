@@ -1,0 +1,53 @@
+"""Servers that tests start on this machine's loopback address."""
+
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import yaml
+
+from infra.loopback import LOOPBACK
+
+START_SECONDS = 30
+
+
+def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
+    """Return a port that no server has bound."""
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def image_registry(folder: Path) -> Iterator[str]:
+    """Run Debian's `docker-registry` on an empty folder; give its address."""
+    address = f"{LOOPBACK}:{free_port()}"
+    settings = {
+        "version": 0.1,
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "storage")}},
+        "http": {"addr": address},
+    }
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(settings))
+    with subprocess.Popen(["docker-registry", "serve", str(file)], stderr=subprocess.DEVNULL) as server:
+        try:
+            _wait_for(f"http://{address}/v2/")
+            yield address
+        finally:
+            server.terminate()
+
+
+def _wait_for(url: str) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            assert httpx.get(url, trust_env=False).status_code == 200
+            return
+        except httpx.TransportError:
+            assert time.monotonic() < deadline, f"{url} does not answer after {START_SECONDS} s"
+            time.sleep(0.05)
