@@ -25,7 +25,10 @@ TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL"  # noqa: S105 - the variable where a work
 # https://actions.github.io/buildtypes/workflow/v1/
 BUILD_TYPE = "https://actions.github.io/buildtypes/workflow/v1"
 
-# How cosign ends: it says everything twice.
+# How cosign ends where it looked, and there is no signature, or none that counts:
+# https://github.com/sigstore/cosign/blob/v2.5.3/cmd/cosign/errors/exit_codes.go
+UNSIGNED = (10, 11, 12, 13)
+# It says everything twice.
 ERROR = re.compile(
     r"^Error: (?P<message>.*?)(?=\n(main\.go:\d+: )?error during command execution|\Z)", re.DOTALL | re.MULTILINE
 )
@@ -57,7 +60,9 @@ def sign(image: ReleasedImage) -> None:
         OperationError: AWS refuses a request, or cannot be asked.
     """
     _check_identity()
-    if reason := _cosign(image, "sign", "--yes"):
+    result = _cosign(image, "sign", "--yes")
+    if result.returncode:
+        reason = _reason(result)
         raise ImageError(f"{_name(image)} could not be signed ({reason}): mend that, then the same command again")
 
 
@@ -72,10 +77,11 @@ def attest(image: ReleasedImage) -> None:
     with TemporaryDirectory(prefix="provenance-") as folder:
         file = Path(folder, "provenance.json")
         file.write_text(json.dumps(provenance(os.environ)))
-        reason = _cosign(image, "attest", "--yes", "--type", "slsaprovenance1", "--predicate", str(file))
-    if reason:
+        result = _cosign(image, "attest", "--yes", "--type", "slsaprovenance1", "--predicate", str(file))
+    if result.returncode:
         raise ImageError(
-            f"the provenance of {_name(image)} could not be signed ({reason}): mend that, then the same command again"
+            f"the provenance of {_name(image)} could not be signed ({_reason(result)}): mend that, then the same "
+            "command again"
         )
 
 
@@ -86,11 +92,16 @@ def verify(image: ReleasedImage, signed_by: str) -> None:
         ImageError: It has none, cosign is missing, or the signature cannot be looked up.
         OperationError: AWS refuses a request, or cannot be asked.
     """
-    reason = _cosign(image, "verify", "--certificate-identity-regexp", signed_by, "--certificate-oidc-issuer", ISSUER)
-    if reason:
+    result = _cosign(image, "verify", "--certificate-identity-regexp", signed_by, "--certificate-oidc-issuer", ISSUER)
+    if result.returncode in UNSIGNED:
         raise ImageError(
-            f"{_name(image)} bears no signature by {signed_by} ({reason}): let that workflow build and sign it, or "
-            "correct airflow:release.signed_by"
+            f"{_name(image)} bears no signature by {signed_by} ({_reason(result)}): let that workflow build and sign "
+            "it, or correct airflow:release.signed_by"
+        )
+    if result.returncode:
+        raise ImageError(
+            f"the signature of {_name(image)} cannot be looked at ({_reason(result)}): see that this machine reaches "
+            "the registry and https://tuf-repo-cdn.sigstore.dev"
         )
 
 
@@ -132,8 +143,7 @@ def _name(image: ReleasedImage) -> str:
     return f"{image.repository}@{image.digest}"
 
 
-def _cosign(image: ReleasedImage, *arguments: str) -> str | None:
-    """Run cosign on an image; return the last line of its own words where it fails."""
+def _cosign(image: ReleasedImage, *arguments: str) -> subprocess.CompletedProcess[str]:
     if shutil.which("cosign") is None:
         raise ImageError(
             "cosign is not on PATH, and it signs images and knows whose signature they bear: install its version 2, "
@@ -141,14 +151,16 @@ def _cosign(image: ReleasedImage, *arguments: str) -> str | None:
         )
     with logged_in(image.repository) as file:
         login = {"DOCKER_CONFIG": str(file.parent)} if file else {}
-        result = subprocess.run(
+        return subprocess.run(
             ["cosign", *arguments, _name(image)],
             check=False,
             capture_output=True,
             text=True,
             env={**os.environ, **login},
         )
-    if result.returncode == 0:
-        return None
+
+
+def _reason(result: subprocess.CompletedProcess[str]) -> str:
+    """Return why cosign failed, in its own words."""
     found = ERROR.search(result.stderr.strip())
     return " ".join((found["message"] if found else result.stderr).split()) or "it says nothing"

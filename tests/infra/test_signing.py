@@ -33,7 +33,7 @@ FAKE_COSIGN = """#!/bin/sh
 echo "$*" >> "$FAKE_COSIGN/calls"
 for word; do case "$word" in *.json) cp "$word" "$FAKE_COSIGN/predicate" ;; esac; done
 [ -z "$DOCKER_CONFIG" ] || cp -p "$DOCKER_CONFIG/config.json" "$FAKE_COSIGN/login"
-[ ! -e "$FAKE_COSIGN/error" ] || { cat "$FAKE_COSIGN/error" >&2; exit 1; }
+[ ! -e "$FAKE_COSIGN/error" ] || { cat "$FAKE_COSIGN/error" >&2; exit "${FAKE_EXIT_CODE:-1}"; }
 """
 
 
@@ -136,28 +136,47 @@ def test_a_signature_counts_only_by_the_identity_that_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("errors", "reason"),
+    ("code", "errors", "reason"),
     [
         (
+            10,
             "Error: no signatures found\nmain.go:69: error during command execution: no signatures found\n",
             "no signatures found",
         ),
         (
+            12,
             "WARNING: x\nError: no matching signatures: none of the\n expected identities matched\n"
             "error during command execution: no matching signatures: none of the\n expected identities matched\n",
             "no matching signatures: none of the expected identities matched",
         ),
-        ("killed\n", "killed"),
-        ("", "it says nothing"),
     ],
 )
-def test_an_image_without_the_signature_is_refused_with_cosigns_reason(cosign: Path, errors: str, reason: str) -> None:
+def test_an_image_without_the_signature_is_refused_with_cosigns_reason(
+    cosign: Path, code: int, errors: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (cosign / "error").write_text(errors)
+    monkeypatch.setenv("FAKE_EXIT_CODE", str(code))
     with pytest.raises(ImageError) as caught:
         verify(IMAGE, SIGNED_BY)
     assert str(caught.value) == (
         f"{NAME} bears no signature by {SIGNED_BY} ({reason}): let that workflow build and sign it, or correct "
         "airflow:release.signed_by"
+    )
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [("Error: no such host\n", "no such host"), ("killed\n", "killed"), ("", "it says nothing")],
+)
+def test_a_signature_that_cannot_be_looked_at_is_not_taken_for_a_missing_one(
+    cosign: Path, errors: str, reason: str
+) -> None:
+    (cosign / "error").write_text(errors)
+    with pytest.raises(ImageError) as caught:
+        verify(IMAGE, SIGNED_BY)
+    assert str(caught.value) == (
+        f"the signature of {NAME} cannot be looked at ({reason}): see that this machine reaches the registry and "
+        "https://tuf-repo-cdn.sigstore.dev"
     )
 
 
