@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> None:
             recording.record(clone, stack, REGISTRIES, say)
         case "history":
             load(stack)
-            terminal.show_history(console, Ledger(clone).history(stack))
+            terminal.show_history(console, stack, Ledger(clone).history(stack))
         case "gates":
             with into(clone, stack) as way:
                 terminal.show_gates(console, promotion.states(way, REGISTRIES))

@@ -40,8 +40,11 @@ def show_gates(console: Console, gates: Iterable[Gate]) -> None:
     console.print(table)
 
 
-def show_history(console: Console, history: Sequence[Entry]) -> None:
+def show_history(console: Console, stack: str, history: Sequence[Entry]) -> None:
     """Print the releases that a stack had, the newest first."""
+    if not history:
+        console.print(f"{escape(stack)} has no release yet")
+        return
     table = Table(box=None, pad_edge=False)
     for column in ("release", "recorded", "deployed", "Airflow", "what", "by"):
         table.add_column(column, overflow="fold")

@@ -60,6 +60,8 @@ def test_a_release_is_promoted_listed_and_rolled_back(
     team: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     release = team.release()
+    run(monkeypatch, "history", "staging")
+    assert capsys.readouterr().out == "staging has no release yet\n"
     run(monkeypatch, "promote", "dev", "staging")
     assert f"staging gets {release.short} of dev" in capsys.readouterr().out
     run(monkeypatch, "history", "staging")
