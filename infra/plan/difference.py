@@ -98,7 +98,7 @@ def leaves(value: Any, path: str = "") -> dict[str, str]:
     value = opened(value)
     if isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value):
         return {path: ", ".join(map(str, value))}
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping) and (value or not path):
         return {key: leaf for name in value for key, leaf in leaves(value[name], f"{path}.{name}".lstrip(".")).items()}
     if isinstance(value, list):
         return {key: leaf for index, item in enumerate(value) for key, leaf in leaves(item, f"{path}.{index}").items()}

@@ -22,10 +22,11 @@ def show_difference(console: Console, stack: str, before: str | None, after: str
     console.print(f"[bold]{escape(stack)}: {before[:12] if before else 'no release yet'} -> {after[:12]}[/]\n")
     if found.infrastructure:
         show_comparison(console, found.infrastructure.plan, found.infrastructure.comparison)
+        _show_changes(console, "settings", found.settings)
+        _show_changes(console, "values", found.values)
     else:
-        console.print(f"[bold]resources[/]\nall are new: `make plan STACK={stack}` shows them\n")
-    for title, changes in (("settings", found.settings), ("values", found.values), ("images", found.images)):
-        _show_changes(console, title, changes)
+        console.print(f"[bold]resources, settings, values[/]\nall are new: see `make plan STACK={stack}`\n")
+    _show_changes(console, "images", found.images)
     _show_dags(console, found.dags)
 
 

@@ -65,7 +65,9 @@ def test_the_first_promotion_has_nothing_to_compare_with(team: Team) -> None:
         found, text = way.difference, shown(way)
     assert found.infrastructure is None
     assert found.dags.added == ("hello",)
-    assert "all are new: `make plan STACK=staging` shows them" in text
+    assert (
+        "resources, settings, values\nall are new: see `make plan STACK=staging`\n\nimages\n~ airflow: (none)" in text
+    )
 
 
 def test_a_stack_that_ran_before_it_had_releases_is_compared_with_its_branch(
