@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pulumi
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 
 
 def subcommands(parser: argparse.ArgumentParser, helps: Mapping[str, str]) -> dict[str, argparse.ArgumentParser]:

@@ -14,6 +14,7 @@ import argparse
 from rich.console import Console
 
 from infra.command_line import ending_in_a_sentence, subcommands
+from infra.errors import OperationError
 from infra.existing_cluster.context import checked_context
 from infra.images.build import build, full_names
 from infra.images.cluster import ClusterNodes
@@ -21,7 +22,6 @@ from infra.images.destinations import Destination
 from infra.images.nodes import nodes_of
 from infra.images.registries import built_images, registry_of
 from infra.images.signing import sign_all
-from infra.operations.errors import OperationError
 from infra.settings import ExistingClusterSettings, StackSettings, load
 
 console = Console(highlight=False, soft_wrap=True, emoji=False)

@@ -2,7 +2,7 @@
 
 import pulumi
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 
 
 class ImageError(OperationError, pulumi.RunError):

@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from infra.errors import OperationError
 from infra.images import content, skopeo
 from infra.images.ecr import Ecr
 from infra.images.errors import ImageError
 from infra.images.nodes import Nodes
 from infra.images.oci import OciRegistry
 from infra.operations.account import account_of
-from infra.operations.errors import OperationError
 from infra.releases.release import ReleasedImage
 from infra.settings import ExistingClusterSettings, StackSettings
 

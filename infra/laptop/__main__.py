@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.airflow_api import AirflowApiError
+from infra.errors import OperationError
 from infra.laptop import images, laptop, object_store, processes, serving
-from infra.laptop.errors import LaptopError
 from infra.laptop.home import DEFAULT_HOME, Home
 from infra.laptop.laptop import DAG, Laptop
 from infra.laptop.progress import follow
@@ -61,7 +61,7 @@ def main() -> None:
                 logs(home, arguments.service)
             case "roll-out":
                 roll_out(home, arguments.version)
-    except (LaptopError, AirflowApiError) as error:
+    except (OperationError, AirflowApiError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: what was started goes on; `make up` continues, `make down` stops it")
@@ -148,7 +148,7 @@ def logs(home: Home, service: str | None) -> None:
     """Follow the log of one process."""
     names = sorted(path.stem for path in home.logs.glob("*.log")) if home.logs.exists() else []
     if service not in names:
-        raise LaptopError(f"name a process with S=<name>: {', '.join(names) or 'none has been started yet'}")
+        raise OperationError(f"name a process with S=<name>: {', '.join(names) or 'none has been started yet'}")
     os.execvp("tail", ["tail", "-n", "100", "-F", str(processes.log_file(home, service))])
 
 
@@ -163,12 +163,14 @@ def parameters(text: str) -> dict[str, Any]:
     """Read `name=value` pairs; a value that is JSON is taken as such, any other as text.
 
     Raises:
-        LaptopError: A word is no pair.
+        OperationError: A word is no pair.
     """
     pairs = [word.partition("=") for word in text.split()]
     for name, equals, _ in pairs:
         if not equals:
-            raise LaptopError(f'PARAMS has the word "{name}": write name=value pairs, such as PARAMS="epochs=3 seed=1"')
+            raise OperationError(
+                f'PARAMS has the word "{name}": write name=value pairs, such as PARAMS="epochs=3 seed=1"'
+            )
     return {name: _value(value) for name, _, value in pairs}
 
 

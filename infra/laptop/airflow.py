@@ -10,9 +10,9 @@ from importlib.metadata import version
 
 import httpx
 
+from infra.errors import OperationError
 from infra.helm_values import airflow_settings
 from infra.laptop import model_registry
-from infra.laptop.errors import LaptopError
 from infra.laptop.home import REPOSITORY, Home, write_atomically
 from infra.laptop.object_store import BUCKETS, client_environment
 from infra.laptop.processes import THREADS, Service, answers, inherited_environment
@@ -112,7 +112,7 @@ def prepare_database(home: Home, ports: dict[str, int]) -> None:
     """Migrate the metadata database and create the administrator, unless that was done by these versions already.
 
     Raises:
-        LaptopError: The migration or the creation of the user failed.
+        OperationError: The migration or the creation of the user failed.
     """
     marker = home.airflow / "database.json"
     done = {name: version(name) for name in ("apache-airflow", "apache-airflow-providers-fab")}
@@ -132,7 +132,7 @@ def prepare_database(home: Home, ports: dict[str, int]) -> None:
     (home.logs / "migrate.log").write_text(result.stdout)
     if result.returncode != 0:
         tail = "\n".join(result.stdout.splitlines()[-10:])
-        raise LaptopError(
+        raise OperationError(
             f"the metadata database could not be migrated; {home.logs / 'migrate.log'} ends with:\n{tail}"
         )
     write_atomically(marker, json.dumps(done))

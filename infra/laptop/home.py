@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from infra.laptop.errors import LaptopError
+from infra.errors import OperationError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_HOME = REPOSITORY / ".laptop"
@@ -70,7 +70,7 @@ class Home:
         """Make the folders.
 
         Raises:
-            LaptopError: The folder cannot be written.
+            OperationError: The folder cannot be written.
         """
         try:
             # Searchable by others, because PostgreSQL runs as a user of its own where this runs as root.
@@ -78,7 +78,7 @@ class Home:
             for folder in (self.logs, self.records, self.objects, self.airflow, self.results):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise LaptopError(
+            raise OperationError(
                 f"{self.root} cannot be written ({error.strerror}): choose another folder with HOME_DIR"
             ) from error
 
@@ -91,7 +91,7 @@ class Home:
         """Hold the home for one command at a time.
 
         Raises:
-            LaptopError: Another command holds it.
+            OperationError: Another command holds it.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         path = self.root / "lock"
@@ -99,7 +99,7 @@ class Home:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise LaptopError(f"another command is at work on {self.root}: wait until it has ended") from error
+                raise OperationError(f"another command is at work on {self.root}: wait until it has ended") from error
             yield
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.laptop.errors import LaptopError
+from infra.errors import OperationError
 
 DIGITS_PREFIX = "images/digits/"
 UPLOADS = 8
@@ -41,10 +41,10 @@ def folder(path: Path) -> Iterator[Image]:
     """Yield the files in the class folders of `path`; hidden files and folders are left out.
 
     Raises:
-        LaptopError: `path` is no folder, or fewer than two folders in it have files.
+        OperationError: `path` is no folder, or fewer than two folders in it have files.
     """
     if not path.is_dir():
-        raise LaptopError(
+        raise OperationError(
             f"IMAGES={path} is not a folder: name a folder that has one sub-folder of images for each class"
         )
     files = {
@@ -58,7 +58,7 @@ def folder(path: Path) -> Iterator[Image]:
     }
     classes = {name: found for name, found in files.items() if found}
     if len(classes) < 2:
-        raise LaptopError(
+        raise OperationError(
             f"IMAGES={path} has {len(classes)} sub-folder(s) with files in them and at least 2 are needed: "
             "put the images of each class into a sub-folder that has the class' name"
         )

@@ -10,8 +10,8 @@ from typing import Any
 import psutil
 
 from infra.airflow_api import AirflowApi, AirflowApiError
+from infra.errors import OperationError
 from infra.laptop import airflow, model_registry, object_store, ports, postgres, processes, serving
-from infra.laptop.errors import LaptopError
 from infra.laptop.home import Home
 from infra.laptop.processes import Service
 
@@ -50,7 +50,7 @@ class Laptop:
         """Return the laptop of a home on the ports that it has.
 
         Raises:
-            LaptopError: Nothing was ever started there.
+            OperationError: Nothing was ever started there.
         """
         return cls(home, ports.kept(home))
 
@@ -73,7 +73,7 @@ class Laptop:
         """Start what is not running, in the order of who needs whom, and wait until all of it does its work.
 
         Raises:
-            LaptopError: A service did not start; its log is named.
+            OperationError: A service did not start; its log is named.
         """
         self._check_free_disk()
         postgres.prepare(self.home)
@@ -101,27 +101,27 @@ class Laptop:
         """Return a client of Airflow's API, logged in as the administrator.
 
         Raises:
-            LaptopError: The login was refused.
+            OperationError: The login was refused.
         """
         try:
             return AirflowApi(airflow.url(self.ports), airflow.ADMIN, self.home.secrets.admin)
         except AirflowApiError as error:
-            raise LaptopError(f"{error}: run `make down`, then `make up`") from error
+            raise OperationError(f"{error}: run `make down`, then `make up`") from error
 
     def wait_for_dag(self, api: AirflowApi) -> None:
         """Wait until Airflow lists the DAG.
 
         Raises:
-            LaptopError: Its file cannot be imported, or it was not listed in time.
+            OperationError: Its file cannot be imported, or it was not listed in time.
         """
         deadline = time.monotonic() + START_SECONDS
         while not api.has_dag(DAG):
             errors = api.import_errors()
             if errors:
-                raise LaptopError("a DAG file cannot be imported:\n" + "\n".join(errors))
+                raise OperationError("a DAG file cannot be imported:\n" + "\n".join(errors))
             if time.monotonic() > deadline:
                 log = processes.log_file(self.home, "dag-processor")
-                raise LaptopError(f"Airflow did not list the DAG {DAG} within {START_SECONDS:.0f} s: see {log}")
+                raise OperationError(f"Airflow did not list the DAG {DAG} within {START_SECONDS:.0f} s: see {log}")
             time.sleep(0.5)
 
     def status(self) -> list["Status"]:
@@ -143,13 +143,13 @@ class Laptop:
         """Serve the champion; one that cannot be served does not keep the next model from being trained."""
         try:
             serving.roll_out(self.home, self.ports, version)
-        except LaptopError as error:
+        except OperationError as error:
             say(f"warning: the champion, version {version}, is not served: {error}")
 
     def _check_free_disk(self) -> None:
         free = shutil.disk_usage(self.home.root).free / 2**30
         if free < FREE_GIBIBYTES:
-            raise LaptopError(
+            raise OperationError(
                 f"{free:.1f} GiB are free on the disk of {self.home.root} and {FREE_GIBIBYTES} are needed: free some"
             )
 

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from infra.errors import OperationError
 from infra.laptop import processes
-from infra.laptop.errors import LaptopError
 from infra.laptop.home import Home, write_atomically
 
 PREFERRED = {
@@ -36,10 +36,10 @@ def kept(home: Home) -> dict[str, int]:
     """Return the ports that were chosen before.
 
     Raises:
-        LaptopError: None were.
+        OperationError: None were.
     """
     if not _path(home).exists():
-        raise LaptopError(f"nothing was ever started in {home.root}: run `make up`")
+        raise OperationError(f"nothing was ever started in {home.root}: run `make up`")
     return dict(json.loads(_path(home).read_text()))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from infra.laptop.errors import LaptopError
+from infra.errors import OperationError
 from infra.laptop.home import Home
 from infra.laptop.processes import Service, as_user
 from infra.loopback import LOOPBACK
@@ -53,7 +53,7 @@ def prepare(home: Home) -> None:
     """Create the data directory, once, and let the user that PostgreSQL runs as reach it.
 
     Raises:
-        LaptopError: PostgreSQL's initdb failed.
+        OperationError: PostgreSQL's initdb failed.
     """
     user = _unprivileged_user()
     if user:
@@ -76,7 +76,9 @@ def prepare(home: Home) -> None:
         command += ["--auth", "scram-sha-256", "--pwfile", password.name]
         result = subprocess.run(command, check=False, capture_output=True, text=True, cwd="/", **as_user(user))
     if result.returncode != 0:
-        raise LaptopError(f"PostgreSQL could not create its data directory {home.database}:\n{result.stderr.strip()}")
+        raise OperationError(
+            f"PostgreSQL could not create its data directory {home.database}:\n{result.stderr.strip()}"
+        )
     unfinished.rename(home.database)
 
 

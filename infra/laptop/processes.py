@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import psutil
 
-from infra.laptop.errors import LaptopError
+from infra.errors import OperationError
 from infra.laptop.home import Home, write_atomically
 from infra.loopback import port_is_free
 
@@ -183,7 +183,7 @@ def wait_until_healthy(home: Home, service: Service, seconds: float) -> None:
     """Wait until the started service does its work.
 
     Raises:
-        LaptopError: Its process ended, or it was not healthy after `seconds`; the end of its log is in the message.
+        OperationError: Its process ended, or it was not healthy after `seconds`; the end of its log is in the message.
     """
     record = records(home)[service.name]
     wait_for(home, service, record, seconds)
@@ -194,9 +194,11 @@ def wait_for(home: Home, service: Service, record: Record, seconds: float) -> No
     deadline = time.monotonic() + seconds
     while not service.healthy():
         if record.leader() is None:
-            raise LaptopError(f"{service.name} ended while it was starting\n{log_tail(home, service.name)}")
+            raise OperationError(f"{service.name} ended while it was starting\n{log_tail(home, service.name)}")
         if time.monotonic() > deadline:
-            raise LaptopError(f"{service.name} did not answer within {seconds:.0f} s\n{log_tail(home, service.name)}")
+            raise OperationError(
+                f"{service.name} did not answer within {seconds:.0f} s\n{log_tail(home, service.name)}"
+            )
         time.sleep(0.2)
 
 
@@ -232,12 +234,12 @@ def free_port(preferred: int, taken: set[int]) -> int:
     """Return the first port from `preferred` on that nothing on this machine listens on.
 
     Raises:
-        LaptopError: None of the next 200 is free.
+        OperationError: None of the next 200 is free.
     """
     for port in range(preferred, preferred + 200):
         if port not in taken and port_is_free(port):
             return port
-    raise LaptopError(f"no port between {preferred} and {preferred + 199} is free: stop what listens there")
+    raise OperationError(f"no port between {preferred} and {preferred + 199} is free: stop what listens there")
 
 
 def log_tail(home: Home, name: str) -> str:

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.airflow_api import AirflowApi, Task
+from infra.errors import OperationError
 from infra.laptop import airflow, model_registry, object_store, serving
-from infra.laptop.errors import LaptopError
 from infra.laptop.home import write_atomically
 from infra.laptop.laptop import DAG, Laptop
 
@@ -62,7 +62,7 @@ def show(console: Console, machine: Laptop, api: AirflowApi, run_id: str, tasks:
     console.print("\nseconds      " + ", ".join(f"{name.strip()} {seconds:.1f}" for name, seconds in spent))
 
 
-def failure(api: AirflowApi, run_id: str, tasks: list[Task], machine: Laptop) -> LaptopError:
+def failure(api: AirflowApi, run_id: str, tasks: list[Task], machine: Laptop) -> OperationError:
     """Return the error that names the tasks that failed, with the end of their logs."""
     failed = [task for task in tasks if task.state == "failed"]
     paragraphs = [
@@ -75,7 +75,7 @@ def failure(api: AirflowApi, run_id: str, tasks: list[Task], machine: Laptop) ->
     paragraphs.append(f"all of its logs: {_run_url(machine, run_id)}")
     if served:
         paragraphs.append(f"{serving.url(machine.ports)} keeps serving version {served}")
-    return LaptopError("\n".join(paragraphs))
+    return OperationError("\n".join(paragraphs))
 
 
 def _fetch(machine: Laptop, key: str) -> dict[str, Any]:

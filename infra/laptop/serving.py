@@ -47,7 +47,7 @@ def roll_out(home: Home, ports: dict[str, int], version: str) -> None:
     """Serve `version`: the new process shares the port and answers before the old one is stopped.
 
     Raises:
-        LaptopError: The new process did not answer; the old one keeps serving.
+        OperationError: The new process did not answer; the old one keeps serving.
     """
     wanted, port = service(home, ports, version), ports["serving"]
     processes.stop(home, NEXT)

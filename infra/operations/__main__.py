@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from infra.command_line import ending_in_a_sentence, subcommands
+from infra.errors import OperationError
 from infra.operations import (
     airflow,
     dags,
@@ -28,7 +29,6 @@ from infra.operations.backend import backend_of
 from infra.operations.bootstrap import bootstrap
 from infra.operations.cluster import Cluster
 from infra.operations.deployment import Watcher
-from infra.operations.errors import OperationError
 from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
 from infra.operations.installation import installation_of, on_aws, on_existing_cluster
 from infra.operations.stack_images import check_images

@@ -8,7 +8,7 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.settings import Settings
 
 # What AWS answers when credentials are of no use: https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import httpx
 
 from infra.airflow_api import AirflowApi, AirflowApiError
+from infra.errors import OperationError
 from infra.loopback import LOOPBACK
-from infra.operations.errors import OperationError
 from infra.operations.installation import Installation
 from infra.operations.kubectl import forwarded
 

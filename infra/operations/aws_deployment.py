@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from infra.errors import OperationError
 from infra.operations.account import Account, account_of, aws_errors
 from infra.operations.backend import Backend, backend_of
 from infra.operations.bootstrap import bucket_exists
 from infra.operations.deployment import Deployment, Say
-from infra.operations.errors import OperationError
 from infra.operations.pulumi_cli import pulumi_command
 from infra.settings import Settings, load_aws
 from infra.settings.loading import REPOSITORY

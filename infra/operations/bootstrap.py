@@ -6,9 +6,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from infra.errors import OperationError
 from infra.operations.account import Account, aws_errors, error_code
 from infra.operations.backend import Backend
-from infra.operations.errors import OperationError
 from infra.settings import PROJECT
 
 US_EAST_1 = "us-east-1"  # the one region that must not be named: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html

@@ -14,8 +14,8 @@ from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
 from urllib3.exceptions import HTTPError
 
+from infra.errors import OperationError
 from infra.operations.diagnosis import Namespace
-from infra.operations.errors import OperationError
 
 TIMEOUT_SECONDS = 10
 LOG_LINES = 40

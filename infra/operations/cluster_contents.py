@@ -13,7 +13,7 @@ from typing import Any
 import kubernetes
 from kubernetes.client.exceptions import ApiException
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 
 # Kubernetes' own: they cannot be deleted, or make nothing in the cloud.
 KEPT = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})

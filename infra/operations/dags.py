@@ -8,9 +8,9 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from infra.errors import OperationError
 from infra.existing_cluster.names import GIT_REPOSITORY
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.operations.installation import Installation
 from infra.operations.kubectl import answer_of, kubectl
 from infra.settings import DagSettings

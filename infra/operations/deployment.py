@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.settings.loading import REPOSITORY
 
 Say = Callable[[str], None]

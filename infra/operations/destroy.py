@@ -9,11 +9,11 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from infra.errors import OperationError
 from infra.operations.account import Account, aws_errors, error_code
 from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.cluster_contents import delete_contents
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.operations.sweep import sweep
 
 PROD = "prod"

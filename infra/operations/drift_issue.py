@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 
+from infra.errors import OperationError
 from infra.operations.deployment import Say
 from infra.operations.drift import Drifted
-from infra.operations.errors import OperationError
 
 
 def keep(stack: str, found: tuple[Drifted, ...], say: Say) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.errors import OperationError
 from infra.existing_cluster.context import checked_context
 from infra.operations.cluster import Cluster
 from infra.operations.deployment import Deployment, Say
-from infra.operations.errors import OperationError
 from infra.operations.pulumi_cli import pulumi_command
 from infra.settings import ExistingClusterSettings
 from infra.settings.loading import REPOSITORY

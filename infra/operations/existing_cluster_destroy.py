@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from infra.errors import OperationError
 from infra.operations.cluster import Cluster
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
 from infra.operations.installation import on_existing_cluster
 

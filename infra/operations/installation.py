@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from infra.airflow_platform import NAMESPACE
+from infra.errors import OperationError
 from infra.existing_cluster.context import checked_context
 from infra.existing_cluster.names import GIT_REPOSITORY, GIT_SERVER, platform_namespace
 from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.cluster import Cluster
 from infra.operations.deployment import Say
 from infra.operations.diagnosis import Diagnosis
-from infra.operations.errors import OperationError
 from infra.preview.names import is_preview
 from infra.preview.settings import PreviewSettings, load_preview
 from infra.settings import ExistingClusterSettings, Settings, load

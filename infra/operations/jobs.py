@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from infra.errors import OperationError
 from infra.operations.cluster import Cluster
 from infra.operations.deployment import Say, Watcher
-from infra.operations.errors import OperationError
 
 Object = Mapping[str, Any]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 
 SECTIONS = ("clusters", "users", "contexts")
 EMPTY: Mapping[str, Any] = {"apiVersion": "v1", "kind": "Config", "clusters": [], "users": [], "contexts": []}

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+from infra.errors import OperationError
 from infra.loopback import LOOPBACK, port_is_free
 from infra.operations.cluster import Cluster
-from infra.operations.errors import OperationError
 
 PATIENCE_SECONDS = 20
 FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")

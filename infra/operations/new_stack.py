@@ -4,7 +4,7 @@ import re
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.settings import SettingsError, load
 from infra.settings.loading import REPOSITORY
 

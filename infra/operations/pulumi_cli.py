@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pulumi.automation import InvalidVersionError, PulumiCommand
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.settings.loading import REPOSITORY
 
 FOLDER = REPOSITORY / ".pulumi-cli"

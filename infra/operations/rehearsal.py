@@ -12,6 +12,7 @@ from functools import partial
 from infra.aws import database as rds
 from infra.aws.names import Limit, Names
 from infra.database_setup import setup_name
+from infra.errors import OperationError
 from infra.existing_cluster import database as postgres
 from infra.existing_cluster.names import platform_namespace
 from infra.images import registries
@@ -19,7 +20,6 @@ from infra.operations import jobs
 from infra.operations.account import account_of, aws_errors
 from infra.operations.cluster import Cluster
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.operations.installation import Installation, installation_of
 from infra.operations.rehearsal_jobs import (
     COPY_STEP,

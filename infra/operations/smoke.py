@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from infra.airflow_api import AirflowApi
+from infra.errors import OperationError
 from infra.operations import airflow, dags
 from infra.operations.dags import Revision
 from infra.operations.deployment import Say, Watcher
-from infra.operations.errors import OperationError
 from infra.operations.installation import Installation, installation_of
 from infra.operations.smoke_run import DAG, run
 from infra.operations.watch import Watch

@@ -10,9 +10,9 @@ from contextlib import suppress
 import httpx
 
 from infra.airflow_api import ACTIVE, AirflowApi
+from infra.errors import OperationError
 from infra.operations.deployment import Watcher
 from infra.operations.diagnosis import Object
-from infra.operations.errors import OperationError
 from infra.operations.installation import Installation
 
 # In dags/smoke_test/, and how the names of its pods begin.

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
+from infra.errors import OperationError
 from infra.images import content
 from infra.images.ecr import NoRepositoryError
 from infra.images.nodes import nodes_of
@@ -10,7 +11,6 @@ from infra.images.pinned import RELEASE_FILE, read_release
 from infra.images.registries import Registry, registry_of
 from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
 from infra.releases.release import Release
 from infra.settings import ExistingClusterSettings, StackSettings

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from infra.errors import OperationError
 from infra.operations import airflow, dags
 from infra.operations.deployment import Say
 from infra.operations.diagnosis import Problem
-from infra.operations.errors import OperationError
 from infra.operations.installation import Installation
 
 

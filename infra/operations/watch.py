@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from infra.errors import OperationError
 from infra.operations.cluster import Cluster
 from infra.operations.diagnosis import Diagnosis, Problem
-from infra.operations.errors import OperationError
 
 # How long the cluster may be silent: its API restarts now and then.
 SILENCE_SECONDS = 30

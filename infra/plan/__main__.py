@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pulumi
 from rich.console import Console
 
+from infra.command_line import ending_in_a_sentence
+from infra.errors import OperationError
 from infra.plan.against import recording_of
-from infra.plan.errors import PlanError
 from infra.plan.page import page
 from infra.plan.plan import Bill, Comparison, Plan, comparison, plan_of
 from infra.plan.recording import REPOSITORY, record, stacks
@@ -34,28 +34,38 @@ def main() -> None:
     output.add_argument("--json", action="store_true", help="print a summary as JSON instead, for a comment in CI")
     output.add_argument("--recording", action="store_true", help="print every resource as JSON instead")
     arguments = parser.parse_args()
+    with ending_in_a_sentence():
+        run(arguments)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Make the plan, and show it.
+
+    Raises:
+        OperationError: There is no such stack, or nothing to compare it with.
+        RunError: Its settings are wrong.
+    """
     try:
         recording = record(arguments.stack)
-        if arguments.recording:
-            sys.stdout.write(recording.to_json())
-            return
-        plan = plan_of(recording)
-        beside = None
-        if arguments.against:
-            beside = comparison(plan, arguments.against, recording_of(arguments.against, arguments.stack))
-        if arguments.json:
-            sys.stdout.write(json.dumps(summary(plan, beside), indent=2) + "\n")
-            return
-        file = arguments.html or FOLDER / f"{arguments.stack}.html"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(page(plan, beside))
-        console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
-        show(console, plan, beside)
-        console.print(f"page       {file}", soft_wrap=True)
     except FileNotFoundError as error:
-        sys.exit(f"error: {Path(error.filename).name} does not exist: choose one of the stacks {', '.join(stacks())}")
-    except (PlanError, pulumi.RunError) as error:
-        sys.exit(f"error: {error}")
+        missing = Path(error.filename).name
+        raise OperationError(f"{missing} does not exist: choose one of the stacks {', '.join(stacks())}") from error
+    if arguments.recording:
+        sys.stdout.write(recording.to_json())
+        return
+    plan = plan_of(recording)
+    beside = None
+    if arguments.against:
+        beside = comparison(plan, arguments.against, recording_of(arguments.against, arguments.stack))
+    if arguments.json:
+        sys.stdout.write(json.dumps(summary(plan, beside), indent=2) + "\n")
+        return
+    file = arguments.html or FOLDER / f"{arguments.stack}.html"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(page(plan, beside))
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    show(console, plan, beside)
+    console.print(f"page       {file}", soft_wrap=True)
 
 
 def summary(plan: Plan, beside: Comparison | None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from infra.plan.errors import PlanError
+from infra.errors import OperationError
 from infra.plan.recording import REPOSITORY, record, stacks
 from infra.plan.resources import Recording
 
@@ -17,7 +17,7 @@ def recording_of(name: str, stack: str, root: Path = REPOSITORY) -> Recording:
     """Return the recording of the stack `name`, or of `stack` in the git ref `name`.
 
     Raises:
-        PlanError: There is neither, or the ref's program does not run.
+        OperationError: There is neither, or the ref's program does not run.
     """
     if (root / f"Pulumi.{name}.yaml").is_file():
         return record(name, root)
@@ -30,7 +30,9 @@ def _check_out(root: Path, ref: str, folder: Path) -> None:
     command = ["git", "-C", str(root), "archive", "--format=tar", ref]
     archive = subprocess.run(command, check=False, capture_output=True)
     if archive.returncode != 0:
-        raise PlanError(f"AGAINST={ref} is neither a stack ({', '.join(stacks(root))}) nor a git ref: name one of them")
+        raise OperationError(
+            f"AGAINST={ref} is neither a stack ({', '.join(stacks(root))}) nor a git ref: name one of them"
+        )
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")
 
@@ -47,5 +49,5 @@ def _record_in(folder: Path, ref: str, stack: str) -> Recording:
     )
     if result.returncode != 0:
         last = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        raise PlanError(f"the stack {stack} of {ref} cannot be planned ({last}): compare with another ref")
+        raise OperationError(f"the stack {stack} of {ref} cannot be planned ({last}): compare with another ref")
     return Recording.from_json(result.stdout)

@@ -8,10 +8,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import pulumi
-
+from infra.command_line import ending_in_a_sentence
+from infra.errors import OperationError
 from infra.plan.against import recording_of
-from infra.plan.errors import PlanError
 from infra.plan.page import kind, usd
 from infra.plan.plan import Comparison, Plan, comparison, plan_of
 from infra.plan.recording import REPOSITORY, record, stacks
@@ -44,15 +43,13 @@ def main() -> None:
     parser.add_argument("against", metavar="REF", help="the git ref into which the change goes")
     parser.add_argument("--pull-request", metavar="NUMBER", help="write it there instead of printing it")
     arguments = parser.parse_args()
-    try:
+    with ending_in_a_sentence():
         check_ref(arguments.against)
         text = comment(arguments.against, [row(stack, arguments.against) for stack in stacks()])
         if arguments.pull_request:
             post(arguments.pull_request, text)
         else:
             sys.stdout.write(text)
-    except (PlanError, pulumi.RunError) as error:
-        sys.exit(f"error: {error}")
 
 
 def row(stack: str, ref: str) -> Row:
@@ -60,7 +57,7 @@ def row(stack: str, ref: str) -> Row:
     plan = plan_of(record(stack))
     try:
         return Row(stack, plan, comparison(plan, ref, recording_of(ref, stack)))
-    except PlanError as error:
+    except OperationError as error:
         return Row(stack, plan, None, str(error))
 
 
@@ -84,26 +81,28 @@ def check_ref(ref: str) -> None:
     """Say whether there is such a ref.
 
     Raises:
-        PlanError: There is none.
+        OperationError: There is none.
     """
     command = ["git", "-C", str(REPOSITORY), "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"]
     if subprocess.run(command, check=False, capture_output=True).returncode != 0:
-        raise PlanError(f"AGAINST={ref} is no git ref here: fetch it, or name another")
+        raise OperationError(f"AGAINST={ref} is no git ref here: fetch it, or name another")
 
 
 def post(number: str, text: str) -> None:
     """Write the comment to a pull request, over the one that was written there before.
 
     Raises:
-        PlanError: GitHub's command line is missing, or fails.
+        OperationError: GitHub's command line is missing, or fails.
     """
     command = ["gh", "pr", "comment", number, "--edit-last", "--create-if-none", "--body-file", "-"]
     try:
         done = subprocess.run(command, input=text, check=False, capture_output=True, text=True)
     except FileNotFoundError as error:
-        raise PlanError("gh, GitHub's command line, is not on PATH: install it, or leave PULL_REQUEST out") from error
+        raise OperationError(
+            "gh, GitHub's command line, is not on PATH: install it, or leave PULL_REQUEST out"
+        ) from error
     if done.returncode != 0:
-        raise PlanError(f"`gh pr comment {number}` failed: {done.stderr.strip()}")
+        raise OperationError(f"`gh pr comment {number}` failed: {done.stderr.strip()}")
 
 
 def _line(row: Row) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.plan.errors import PlanError
+from infra.errors import OperationError
 from infra.plan.prices import Instance, Price, Prices
 from infra.plan.resources import STACK_TYPE, Recording, Resource
 from infra.plan.usage import Amount, Bucket, Size, Usage
@@ -90,7 +90,7 @@ def charges(recording: Recording, prices: Prices, usage: Usage) -> list[Charge]:
     """Return the lines of the bill, the most expensive first.
 
     Raises:
-        PlanError: A type of resource is neither charged nor free, or a price is missing.
+        OperationError: A type of resource is neither charged nor free, or a price is missing.
     """
     month = Month(recording, prices, usage)
     found = [
@@ -105,14 +105,14 @@ def rule_of(resource: Resource) -> Rule:
     """Return the rule by which a resource is charged.
 
     Raises:
-        PlanError: Its type is neither charged nor free.
+        OperationError: Its type is neither charged nor free.
     """
     if resource.type in RULES:
         return RULES[resource.type]
     package = resource.type.split(":", maxsplit=1)[0]
     if not resource.custom or package in FREE_PACKAGES or resource.type in FREE:
         return _free
-    raise PlanError(
+    raise OperationError(
         f"{resource.type} ({resource.name}) is neither charged nor free: add a rule, or name it in FREE, in "
         "infra/plan/cost.py"
     )
@@ -169,12 +169,12 @@ def _database(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Am
     inputs = resource.inputs
     insights_days = inputs.get("performanceInsightsRetentionPeriod", FREE_INSIGHTS_DAYS)
     if insights_days > FREE_INSIGHTS_DAYS or inputs.get("databaseInsightsMode") == "advanced":
-        raise PlanError(
+        raise OperationError(
             f"{resource.name} keeps Performance Insights for {insights_days} days, which prices.yaml has no price for: "
             f"keep them for {FREE_INSIGHTS_DAYS}, or add the price and a rule in infra/plan/cost.py"
         )
     if inputs["storageType"] != "gp3":
-        raise PlanError(
+        raise OperationError(
             f"{resource.name} has storage of type {inputs['storageType']}, which prices.yaml has no price for: use gp3"
         )
     copies = 2 if inputs.get("multiAz") else 1
@@ -195,7 +195,7 @@ def _stated_bucket(resource: Resource, usage: Usage) -> Bucket:
     """Return the usage of the bucket with the longest purpose in its name."""
     purposes = [purpose for purpose in usage.buckets if purpose in resource.name]
     if not purposes:
-        raise PlanError(f"usage.yaml does not say what the bucket {resource.name} holds: add it under buckets")
+        raise OperationError(f"usage.yaml does not say what the bucket {resource.name} holds: add it under buckets")
     return usage.buckets[max(purposes, key=len)]
 
 
@@ -283,12 +283,12 @@ def requirement(pool: Resource, name: str) -> list[str]:
     """Return the values that a node pool allows for a label such as `instance-family`, whatever its prefix.
 
     Raises:
-        PlanError: It says nothing about this label.
+        OperationError: It says nothing about this label.
     """
     for item in pool.inputs["spec"]["template"]["spec"]["requirements"]:
         if item["key"].split("/")[-1] == name and item["operator"] == "In":
             return list(item["values"])
-    raise PlanError(
+    raise OperationError(
         f"the node pool {pool.name} does not say which {name} it allows, so its cost is unknown: add the requirement"
     )
 
@@ -297,7 +297,7 @@ def disk_of(pool: Resource, recording: Recording) -> Disk:
     """Return each node's disk, from the pool's NodeClass.
 
     Raises:
-        PlanError: There is no such NodeClass.
+        OperationError: There is no such NodeClass.
     """
     wanted = pool.inputs["spec"]["template"]["spec"]["nodeClassRef"]["name"]
     for node_class in recording.of_type("kubernetes:eks.amazonaws.com/v1:NodeClass"):
@@ -308,7 +308,7 @@ def disk_of(pool: Resource, recording: Recording) -> Disk:
                 more_iops=storage.get("iops", FREE_IOPS) - FREE_IOPS,
                 more_throughput=storage.get("throughput", FREE_THROUGHPUT) - FREE_THROUGHPUT,
             )
-    raise PlanError(f"the node pool {pool.name} names the NodeClass {wanted}, which the program does not make")
+    raise OperationError(f"the node pool {pool.name} names the NodeClass {wanted}, which the program does not make")
 
 
 def _service(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:

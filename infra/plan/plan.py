@@ -62,7 +62,7 @@ def plan_of(recording: Recording) -> Plan:
     """Return the plan of a recorded stack.
 
     Raises:
-        PlanError: Its cost cannot be known.
+        OperationError: Its cost cannot be known.
     """
     usage = stated_usage()
     return Plan(recording, _bill(recording, usage), usage, tuple(grants(recording)), architecture(recording))

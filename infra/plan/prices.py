@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from infra.plan.errors import PlanError
+from infra.errors import OperationError
 
 FILE = Path(__file__).with_name("prices.yaml")
 VCPUS = {"large": 2, "xlarge": 4, "2xlarge": 8, "4xlarge": 16}
@@ -92,21 +92,23 @@ class Prices(Table):
         """Return the price of a service.
 
         Raises:
-            PlanError: It is not in the table.
+            OperationError: It is not in the table.
         """
         if name not in self.services:
-            raise PlanError(f"prices.yaml has no price for {name}: add it under services, with its source and date")
+            raise OperationError(
+                f"prices.yaml has no price for {name}: add it under services, with its source and date"
+            )
         return self.services[name]
 
     def database(self, instance_class: str) -> Price:
         """Return the price of a PostgreSQL server in one zone.
 
         Raises:
-            PlanError: It is not in the table.
+            OperationError: It is not in the table.
         """
         table = self.databases
         if instance_class not in table.usd:
-            raise PlanError(
+            raise OperationError(
                 f"prices.yaml has no price for {instance_class}: add it under databases, from {table.source}"
             )
         return Price(usd=table.usd[instance_class], unit="hour", source=table.source, as_of=table.as_of)
@@ -115,12 +117,12 @@ class Prices(Table):
         """Return the cheapest instance of some families with so many vCPUs and so much memory.
 
         Raises:
-            PlanError: A family is not in the table, or none of its instances is large enough.
+            OperationError: A family is not in the table, or none of its instances is large enough.
         """
         table = self.instances
         for name in families:
             if name not in table.families:
-                raise PlanError(
+                raise OperationError(
                     f"prices.yaml has no price for the family {name}: add it under instances, from {table.source}"
                 )
         fitting = [
@@ -130,7 +132,7 @@ class Prices(Table):
             if VCPUS[size] >= vcpus and VCPUS[size] * table.families[name].memory_gib_per_vcpu >= memory_gib
         ]
         if not fitting:
-            raise PlanError(
+            raise OperationError(
                 f"no instance of {', '.join(families)} in prices.yaml has {vcpus:g} vCPUs and {memory_gib:g} GiB: "
                 "add larger sizes"
             )

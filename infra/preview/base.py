@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from infra.aws import database as rds
+from infra.errors import OperationError
 from infra.existing_cluster.names import platform_namespace
 from infra.images.pinned import RELEASE_FILE
 from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.backend import backend_of
 from infra.operations.cluster import Cluster
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
 from infra.operations.installation import Installation, on_aws, on_existing_cluster
 from infra.preview.records import Records

@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.settings.loading import REPOSITORY
 
 SECONDS = 30

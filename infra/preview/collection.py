@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
+from infra.errors import OperationError
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.preview.base import Base
 from infra.preview.environment import write_file
 from infra.preview.names import PREFIX

@@ -7,10 +7,10 @@ from typing import Any
 
 from infra.aws import database as rds
 from infra.database_setup import setup_name
+from infra.errors import OperationError
 from infra.existing_cluster import database as postgres
 from infra.operations import jobs
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.operations.rehearsal import reason
 from infra.operations.rehearsal_jobs import Server, container, job_manifest
 from infra.operations.watch import Watch

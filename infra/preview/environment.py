@@ -7,9 +7,9 @@ import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from infra.errors import OperationError
 from infra.operations import dags
 from infra.operations.deployment import Say, Watcher
-from infra.operations.errors import OperationError
 from infra.operations.installation import Installation, of_preview
 from infra.operations.stack_images import check_images
 from infra.operations.watch import Watch

@@ -3,10 +3,10 @@
 import json
 
 from infra.aws import database as rds
+from infra.errors import OperationError
 from infra.existing_cluster.names import platform_namespace
 from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.cluster import Cluster
-from infra.operations.errors import OperationError
 from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
 from infra.preview.records import Records
 

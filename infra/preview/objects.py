@@ -8,11 +8,11 @@ from typing import Any
 
 import boto3
 
+from infra.errors import OperationError
 from infra.existing_cluster import object_store
 from infra.loopback import LOOPBACK
 from infra.operations.account import aws_errors
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
 from infra.operations.kubectl import forwarded
 from infra.preview.base import Base

@@ -15,8 +15,8 @@ from typing import Any
 import kubernetes
 from kubernetes.client.exceptions import ApiException
 
+from infra.errors import OperationError
 from infra.operations.cluster import TIMEOUT_SECONDS, Cluster
-from infra.operations.errors import OperationError
 from infra.preview.settings import PreviewSettings, parse
 
 LABELS = {"app.kubernetes.io/component": "preview"}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from infra.errors import OperationError
 from infra.existing_cluster.names import GIT_REPOSITORY
 from infra.operations import destroy, existing_cluster_destroy
 from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.operations.existing_cluster_deployment import STATE, ExistingClusterDeployment
 from infra.operations.kubectl import answer_of
 from infra.preview.base import Base

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter, ValidationError
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.settings import ExistingClusterSettings, StackSettings
 from infra.settings.models import Branch
 from infra.settings.neighbours import Neighbours

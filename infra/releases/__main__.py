@@ -9,7 +9,7 @@ from typing import get_args
 from rich.console import Console
 
 from infra.command_line import ending_in_a_sentence, subcommands
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.releases import passing, promotion, recording, rollback, terminal
 from infra.releases.chain import previous
 from infra.releases.clone import Clone

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.settings import DagSettings, ReleaseSettings, StackSettings, load
 from infra.settings.loading import REPOSITORY
 

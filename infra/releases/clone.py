@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.settings.loading import REPOSITORY
 
 HEADS = "refs/heads/"

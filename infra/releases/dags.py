@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.releases.clone import Clone
 
 SECONDS = 600

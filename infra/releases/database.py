@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.releases.release import Release
 from infra.settings.loading import REPOSITORY
 

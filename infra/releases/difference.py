@@ -11,10 +11,9 @@ import pulumi
 import yaml
 
 from infra import helm_values
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.plan.against import recording_of
 from infra.plan.difference import Change, changes
-from infra.plan.errors import PlanError
 from infra.plan.plan import Comparison, Plan, comparison, plan_of
 from infra.releases.clone import Clone
 from infra.releases.dags import DagDifference, Dags, dag_difference
@@ -67,7 +66,7 @@ def infrastructure(clone: Clone, stack: str, before: str, after: str) -> Infrast
         older, newer = (recording_of(commit, stack, clone.folder) for commit in (before, after))
         plan = plan_of(newer)
         return Infrastructure(plan, comparison(plan, before[:12], older))
-    except (PlanError, pulumi.RunError) as error:
+    except (OperationError, pulumi.RunError) as error:
         raise OperationError(f"what changes in {stack} cannot be told: {error}") from error
 
 

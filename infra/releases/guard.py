@@ -11,10 +11,10 @@ from typing import TypeVar
 
 import yaml
 
+from infra.errors import OperationError
 from infra.images.ecr import NoRepositoryError
 from infra.images.pinned import RELEASE_FILE
 from infra.operations.deployment import Deployment
-from infra.operations.errors import OperationError
 from infra.releases.chain import dag_settings
 from infra.releases.clone import Clone
 from infra.releases.images import Images

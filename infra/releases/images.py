@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from infra.errors import OperationError
 from infra.images import registries, signing
 from infra.images.registries import Registry
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.releases.release import Release, ReleasedImage
 from infra.settings import StackSettings
 

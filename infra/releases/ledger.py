@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.releases.clone import Clone, Move
 from infra.releases.evidence import Evidence, with_latest
 from infra.releases.release import Record, Release

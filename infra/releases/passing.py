@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from infra.errors import OperationError
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.releases.clone import Clone
 from infra.releases.evidence import Evidence, Subject
 from infra.releases.ledger import Ledger

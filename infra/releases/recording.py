@@ -6,10 +6,10 @@ import re
 from datetime import UTC, datetime
 
 from infra.airflow import chart
+from infra.errors import OperationError
 from infra.images.nodes import nodes_of
 from infra.images.registries import built_images
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.releases import database
 from infra.releases.chain import dag_settings, release_settings
 from infra.releases.clone import Clone

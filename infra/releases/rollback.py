@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from infra.errors import OperationError
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.releases.chain import dag_settings, release_settings
 from infra.releases.clone import Clone
 from infra.releases.database import incompatible

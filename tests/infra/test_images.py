@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.errors import OperationError
 from infra.images import build as building
 from infra.images import content, tools
 from infra.images.__main__ import run
@@ -25,7 +26,6 @@ from infra.images.errors import ImageError
 from infra.images.nodes import LIKE_THIS_MACHINE, Nodes, nodes_of
 from infra.images.tools import Tool, tool_at_hand
 from infra.operations.account import Account
-from infra.operations.errors import OperationError
 from infra.settings.neighbours import Neighbour
 
 REPOSITORY = Path(__file__).parents[2]

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from infra.errors import OperationError
 from infra.images import content, login, skopeo
 from infra.images.ecr import Ecr, NoRepositoryError
 from infra.images.errors import ImageError
@@ -22,7 +23,6 @@ from infra.images.nodes import Nodes
 from infra.images.oci import OciRegistry
 from infra.images.registries import built_images, copy, registry_of, signature_tags
 from infra.operations.account import Account
-from infra.operations.errors import OperationError
 from infra.releases.release import ReleasedImage
 from infra.settings import ExistingClusterSettings, load
 from tests.programs import put_on_path

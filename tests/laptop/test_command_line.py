@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from infra.errors import OperationError
 from infra.laptop.__main__ import parameters
-from infra.laptop.errors import LaptopError
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +24,7 @@ def test_params_are_read_as_json_where_they_are_json_and_as_text_else() -> None:
 
 
 def test_a_param_without_a_value_is_refused() -> None:
-    with pytest.raises(LaptopError, match='PARAMS has the word "epochs"'):
+    with pytest.raises(OperationError, match='PARAMS has the word "epochs"'):
         parameters("epochs 3")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.laptop.errors import LaptopError
+from infra.errors import OperationError
 from infra.laptop.home import Home, write_atomically
 
 
@@ -23,13 +23,13 @@ def test_two_homes_share_no_secret(tmp_path: Path) -> None:
 
 
 def test_a_second_command_on_the_same_home_is_told_to_wait(home: Home) -> None:
-    with home.lock(), pytest.raises(LaptopError, match="another command is at work"), home.lock():
+    with home.lock(), pytest.raises(OperationError, match="another command is at work"), home.lock():
         pass
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(LaptopError, match="file/home cannot be written"):
+    with pytest.raises(OperationError, match="file/home cannot be written"):
         Home(tmp_path / "file" / "home").create()
 
 

@@ -8,8 +8,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 from PIL import Image as Picture
 
+from infra.errors import OperationError
 from infra.laptop import images
-from infra.laptop.errors import LaptopError
 from infra.laptop.images import Image
 
 PREFIX = "images/pets/"
@@ -99,12 +99,12 @@ def test_a_folder_gives_the_files_in_its_class_folders_and_no_hidden_ones(tmp_pa
     ],
 )
 def test_a_folder_without_two_classes_is_refused(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
-    with pytest.raises(LaptopError, match=message):
+    with pytest.raises(OperationError, match=message):
         list(images.folder(make_folder(tmp_path, *files)))
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LaptopError, match="nowhere is not a folder"):
+    with pytest.raises(OperationError, match="nowhere is not a folder"):
         list(images.folder(tmp_path / "nowhere"))
 
 

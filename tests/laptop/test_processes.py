@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from infra.errors import OperationError
 from infra.laptop import ports, processes
-from infra.laptop.errors import LaptopError
 from infra.laptop.home import Home
 from infra.laptop.processes import Service
 from infra.loopback import LOOPBACK, port_is_free
@@ -86,14 +86,14 @@ def test_a_service_that_ends_at_once_is_reported_with_the_end_of_its_log(home: H
     failing = (sys.executable, "-c", "import sys; sys.exit('no such database')")
     wanted = Service("sleeper", failing, {}, None, healthy=lambda: False)
     processes.start(home, wanted)
-    with pytest.raises(LaptopError, match=r"sleeper ended while it was starting(.|\n)*no such database"):
+    with pytest.raises(OperationError, match=r"sleeper ended while it was starting(.|\n)*no such database"):
         processes.wait_until_healthy(home, wanted, 10)
 
 
 def test_a_service_that_never_answers_is_reported_after_the_time_it_was_given(home: Home) -> None:
     wanted = Service("sleeper", SLEEPER, {}, None, healthy=lambda: False)
     processes.start(home, wanted)
-    with pytest.raises(LaptopError, match="sleeper did not answer within 0 s"):
+    with pytest.raises(OperationError, match="sleeper did not answer within 0 s"):
         processes.wait_until_healthy(home, wanted, 0.3)
 
 
@@ -140,7 +140,7 @@ def test_chosen_ports_are_kept_and_only_a_taken_one_is_chosen_anew(home: Home) -
 
 
 def test_commands_on_a_home_in_which_nothing_was_started_say_so(home: Home) -> None:
-    with pytest.raises(LaptopError, match=r"nothing was ever started in .*: run `make up`"):
+    with pytest.raises(OperationError, match=r"nothing was ever started in .*: run `make up`"):
         ports.kept(home)
 
 

@@ -1,7 +1,7 @@
 import pytest
 
+from infra.errors import OperationError
 from infra.operations.account import Account, account_of, aws_errors
-from infra.operations.errors import OperationError
 from infra.settings import Settings
 
 

@@ -4,10 +4,10 @@ import re
 import pytest
 from botocore.exceptions import ClientError
 
+from infra.errors import OperationError
 from infra.operations.account import Account
 from infra.operations.backend import Backend, backend_of
 from infra.operations.bootstrap import bootstrap
-from infra.operations.errors import OperationError
 
 BACKEND = backend_of("dev", "123456789012", "us-east-1")
 

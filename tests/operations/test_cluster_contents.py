@@ -6,8 +6,8 @@ import kubernetes
 import pytest
 from kubernetes.client.exceptions import ApiException
 
+from infra.errors import OperationError
 from infra.operations import cluster_contents
-from infra.operations.errors import OperationError
 
 
 class Cluster:

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.errors import OperationError
 from infra.operations import dags
 from infra.operations.dags import Revision, key_secret, remote_helper
-from infra.operations.errors import OperationError
 from tests.programs import write_program
 
 

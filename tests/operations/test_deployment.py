@@ -7,12 +7,12 @@ from urllib.error import URLError
 import pytest
 from pulumi.automation import PulumiCommand
 
+from infra.errors import OperationError
 from infra.operations import aws_deployment as deploying
 from infra.operations.account import Account
 from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.backend import backend_of
 from infra.operations.bootstrap import bootstrap
-from infra.operations.errors import OperationError
 from infra.operations.pulumi_cli import pulumi_command
 from infra.settings import load_aws
 from infra.settings.loading import REPOSITORY

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
+from infra.errors import OperationError
 from infra.operations import destroy as destroying
 from infra.operations.account import Account
 from infra.operations.aws_deployment import AwsDeployment
-from infra.operations.errors import OperationError
 from infra.settings import Settings
 
 

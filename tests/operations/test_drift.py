@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from infra.errors import OperationError
 from infra.operations import drift_issue
 from infra.operations.deployment import Deployment
 from infra.operations.drift import Drifted, drifted, lines, show
-from infra.operations.errors import OperationError
 from infra.plan.difference import Change
 from tests.programs import put_on_path, write_program
 

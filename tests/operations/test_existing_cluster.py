@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from infra.errors import OperationError
 from infra.existing_cluster.context import ContextError
 from infra.operations import existing_cluster_deployment as deploying
 from infra.operations import existing_cluster_destroy as destroying
 from infra.operations.cluster import Cluster
-from infra.operations.errors import OperationError
 from infra.operations.existing_cluster_deployment import ExistingClusterDeployment, environment
 from infra.settings import ExistingClusterSettings, load
 from tests.programs import put_on_path

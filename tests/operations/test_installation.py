@@ -4,9 +4,9 @@ from typing import Any, cast
 
 import pytest
 
+from infra.errors import OperationError
 from infra.operations import dags
 from infra.operations.cluster import Cluster
-from infra.operations.errors import OperationError
 from infra.operations.installation import Installation, on_existing_cluster
 from infra.settings import DagSettings, ExistingClusterSettings, load
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.errors import OperationError
 from infra.operations import kubeconfig
-from infra.operations.errors import OperationError
 
 
 def access(name: str, server: str = "https://cluster") -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.operations.new_stack import free_network, text_like, write_stack
 from infra.settings import load_aws
 from infra.settings.loading import REPOSITORY

@@ -6,10 +6,10 @@ import pytest
 from kubernetes.client import ApiClient
 
 from infra.database_setup import LABELS
+from infra.errors import OperationError
 from infra.operations import jobs, rehearsal
 from infra.operations.cluster import Cluster
 from infra.operations.diagnosis import Diagnosis, Namespace
-from infra.operations.errors import OperationError
 from infra.operations.installation import Installation
 from infra.operations.rehearsal import Contents, difference, reason, rehearse_on, report, seconds, server_of
 from infra.operations.rehearsal_jobs import Server, drop

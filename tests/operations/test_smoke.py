@@ -7,12 +7,12 @@ from typing import Any, cast
 
 import pytest
 
+from infra.errors import OperationError
 from infra.operations import airflow, dags, smoke, smoke_run
 from infra.operations.airflow import Login
 from infra.operations.cluster import Cluster
 from infra.operations.dags import Revision
 from infra.operations.diagnosis import Diagnosis, Namespace
-from infra.operations.errors import OperationError
 from infra.operations.installation import Installation
 
 COMMIT, OTHER = "1" * 40, "2" * 40

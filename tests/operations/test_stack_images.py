@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from infra.errors import OperationError
 from infra.images import content
 from infra.images.ecr import Ecr
 from infra.images.nodes import nodes_of
@@ -15,7 +16,6 @@ from infra.operations import stack_images
 from infra.operations.account import Account
 from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.cluster import Cluster
-from infra.operations.errors import OperationError
 from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
 from infra.operations.stack_images import check_images
 from infra.releases.release import Chart, Release, ReleasedImage

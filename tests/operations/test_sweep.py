@@ -1,8 +1,8 @@
 import pytest
 
+from infra.errors import OperationError
 from infra.operations.account import Account
 from infra.operations.destroy import report
-from infra.operations.errors import OperationError
 from infra.operations.sweep import Leftover, sweep
 
 TAGS = [{"Key": "project", "Value": "airflow"}, {"Key": "stack", "Value": "dev"}]

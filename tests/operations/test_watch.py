@@ -1,8 +1,8 @@
 from typing import Any, cast
 
+from infra.errors import OperationError
 from infra.operations.cluster import Cluster
 from infra.operations.diagnosis import Diagnosis, Namespace
-from infra.operations.errors import OperationError
 from infra.operations.watch import Watch
 
 ILL = {

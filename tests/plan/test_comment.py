@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.errors import OperationError
 from infra.plan import comment as commenting
 from infra.plan.comment import LONGEST, Row, check_ref, comment, post
-from infra.plan.errors import PlanError
 from infra.plan.plan import comparison, plan_of
 from infra.plan.resources import Recording, Resource
 from tests.programs import put_on_path
@@ -109,27 +109,27 @@ def test_the_comment_is_written_over_the_one_before(gh: Path) -> None:
 
 def test_a_refusal_of_github_is_one_sentence(gh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUSE", "1")
-    with pytest.raises(PlanError, match=r"^`gh pr comment 12` failed: HTTP 403: Resource not accessible"):
+    with pytest.raises(OperationError, match=r"^`gh pr comment 12` failed: HTTP 403: Resource not accessible"):
         post("12", "the text\n")
 
 
 def test_without_githubs_command_line_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        PlanError, match=r"^gh, GitHub's command line, is not on PATH: install it, or leave PULL_REQUEST"
+        OperationError, match=r"^gh, GitHub's command line, is not on PATH: install it, or leave PULL_REQUEST"
     ):
         post("12", "the text\n")
 
 
 def test_a_ref_that_is_not_there_is_refused() -> None:
     check_ref("HEAD")
-    with pytest.raises(PlanError, match=r"^AGAINST=origin/nope is no git ref here: fetch it, or name another$"):
+    with pytest.raises(OperationError, match=r"^AGAINST=origin/nope is no git ref here: fetch it, or name another$"):
         check_ref("origin/nope")
 
 
 def test_a_stack_that_the_ref_does_not_have_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
-        raise PlanError("no such stack there")
+        raise OperationError("no such stack there")
 
     monkeypatch.setattr(commenting, "record", lambda _: recording())
     monkeypatch.setattr(commenting, "recording_of", refuse)

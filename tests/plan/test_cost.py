@@ -6,8 +6,8 @@ from urllib.parse import urlparse
 import pytest
 import yaml
 
+from infra.errors import OperationError
 from infra.plan.cost import FREE, RULES, Charge, charges, total
-from infra.plan.errors import PlanError
 from infra.plan.plan import plan_of
 from infra.plan.prices import FILE, Prices, priced_regions, prices_of
 from infra.plan.recording import record
@@ -142,7 +142,9 @@ def test_only_what_makes_cloud_objects_is_charged_in_kubernetes(prices: Prices) 
 
 
 def test_a_type_that_is_neither_charged_nor_free_is_an_error(prices: Prices) -> None:
-    with pytest.raises(PlanError, match=r"aws:msk/cluster:Cluster \(kafka\) is neither charged nor free: add a rule"):
+    with pytest.raises(
+        OperationError, match=r"aws:msk/cluster:Cluster \(kafka\) is neither charged nor free: add a rule"
+    ):
         bill(prices, resource("aws:msk/cluster:Cluster", "kafka"))
 
 
@@ -165,7 +167,7 @@ def test_a_type_that_is_neither_charged_nor_free_is_an_error(prices: Prices) -> 
     ],
 )
 def test_what_has_no_price_or_no_stated_usage_is_an_error(prices: Prices, made: Resource, sentence: str) -> None:
-    with pytest.raises(PlanError, match=sentence):
+    with pytest.raises(OperationError, match=sentence):
         bill(prices, made)
 
 
@@ -173,9 +175,9 @@ def test_the_cheapest_instance_that_fits_is_counted(prices: Prices) -> None:
     assert prices.cheapest_instance(["m7a", "m6a"], 2, 8).type == "m6a.large"
     assert prices.cheapest_instance(["m7a", "m6a"], 2, 8.1).type == "m6a.xlarge"
     assert prices.cheapest_instance(["c6a", "m6a"], 2, 4).type == "c6a.large"
-    with pytest.raises(PlanError, match="no price for the family x1"):
+    with pytest.raises(OperationError, match="no price for the family x1"):
         prices.cheapest_instance(["x1"], 1, 1)
-    with pytest.raises(PlanError, match=r"no instance of m6a in prices.yaml has 500 vCPUs"):
+    with pytest.raises(OperationError, match=r"no instance of m6a in prices.yaml has 500 vCPUs"):
         prices.cheapest_instance(["m6a"], 500, 1)
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.errors import OperationError
 from infra.plan.against import recording_of
 from infra.plan.difference import Change, difference
-from infra.plan.errors import PlanError
 from infra.plan.recording import REPOSITORY, Recording, Resource
 
 
@@ -105,13 +105,13 @@ def test_a_ref_whose_program_does_not_run_is_named(clone: Path) -> None:
     (clone / "infra" / "__main__.py").write_text("raise RuntimeError('half done')\n")
     git(clone, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--all", "--message", "two")
     with pytest.raises(
-        PlanError, match=r"the stack dev of HEAD cannot be planned \(.*half done\): compare with another"
+        OperationError, match=r"the stack dev of HEAD cannot be planned \(.*half done\): compare with another"
     ):
         recording_of("HEAD", "dev", clone)
 
 
 def test_what_is_neither_a_stack_nor_a_ref_is_refused() -> None:
     with pytest.raises(
-        PlanError, match=r"^AGAINST=nope is neither a stack \(dev, local, prod, staging\) nor a git ref"
+        OperationError, match=r"^AGAINST=nope is neither a stack \(dev, local, prod, staging\) nor a git ref"
     ):
         recording_of("nope", "dev")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.preview import branches
 from infra.preview.branches import check_exists
 

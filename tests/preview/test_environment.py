@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from infra.errors import OperationError
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.operations.installation import of_preview, on_aws, on_existing_cluster
 from infra.preview import collection, environment, removal
 from infra.preview import settings as preview_settings

@@ -1,6 +1,6 @@
 import pytest
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
 from infra.preview.guard import check_none_left
 from infra.preview.records import Records

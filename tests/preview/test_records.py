@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 from kubernetes.client.exceptions import ApiException
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.preview.records import Records
 
 from .conftest import NAMESPACE, NOW, FakeCore, record_of, settings_of

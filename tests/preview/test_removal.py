@@ -11,7 +11,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.operations.rehearsal_jobs import Server as JobServer
 from infra.preview.database_drop import SCRIPT, manifest_of
 from infra.preview.names import database_names, stack_name

@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.preview.rules import check_base, check_branch, check_room, expiry
 from infra.preview.settings import is_expired
 from infra.settings import load

@@ -1,6 +1,6 @@
 import pytest
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.releases.chain import check_neighbours, previous, way
 
 from .team import Team

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.releases.clone import Clone, Move
 from tests.programs import write_program
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.releases import database
 from infra.releases.database import check_version, incompatible, migrates, revisions
 from infra.settings.loading import REPOSITORY

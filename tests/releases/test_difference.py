@@ -4,7 +4,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.plan.difference import Change
 from infra.releases import terminal
 from infra.releases.promotion import promote, promotion

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from infra.errors import OperationError
 from infra.images import registries
 from infra.images.ecr import NoRepositoryError
 from infra.images.pinned import RELEASE_FILE
 from infra.operations.deployment import Deployment
-from infra.operations.errors import OperationError
 from infra.releases import database, recording
 from infra.releases.guard import admitted, carrying, previewed
 from infra.releases.images import Images

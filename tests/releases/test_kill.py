@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.errors import OperationError
 from infra.images.registries import Registry
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.releases.images import Images
 from infra.releases.ledger import Ledger
 from infra.releases.promotion import promote, promotion

@@ -1,6 +1,6 @@
 import pytest
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.releases.clone import Clone, Move
 from infra.releases.evidence import Evidence, found
 from infra.releases.ledger import BRANCH, Ledger, release_of

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
+from infra.errors import OperationError
 from infra.operations.deployment import Say
-from infra.operations.errors import OperationError
 from infra.releases.evidence import Evidence
 from infra.releases.ledger import Ledger
 from infra.releases.passing import approve, rehearse, run_tests

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.releases.evidence import Evidence
 from infra.releases.ledger import Ledger
 from infra.releases.promotion import promote, promotion

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from infra.operations.errors import OperationError
+from infra.errors import OperationError
 from infra.releases.ledger import Ledger
 from infra.releases.promotion import promote, promotion
 from infra.releases.release import Release
