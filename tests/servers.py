@@ -36,18 +36,19 @@ def image_registry(folder: Path) -> Iterator[str]:
     file.write_text(yaml.safe_dump(settings))
     with subprocess.Popen(["docker-registry", "serve", str(file)], stderr=subprocess.DEVNULL) as server:
         try:
-            _wait_for(f"http://{address}/v2/")
+            wait_for(f"http://{address}/v2/")
             yield address
         finally:
             server.terminate()
 
 
-def _wait_for(url: str) -> None:
+def wait_for(url: str) -> None:
+    """Wait until a server that was started answers."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            assert httpx.get(url, trust_env=False).status_code == 200
+            httpx.get(url, trust_env=False).raise_for_status()
             return
-        except httpx.TransportError:
+        except httpx.HTTPError:
             assert time.monotonic() < deadline, f"{url} does not answer after {START_SECONDS} s"
             time.sleep(0.05)

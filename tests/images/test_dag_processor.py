@@ -64,7 +64,7 @@ def texts(files: list[DagFileInfo]) -> list[str]:
     return [file.absolute_path.read_text() for file in files]
 
 
-def check_out_before_the_last_parsing_ends(checkout: Checkout, manager: Any) -> None:
+def check_out_before_the_last_parsing_ends(checkout: Checkout) -> None:
     checkout.sync(NEW)
     for file in checkout.dags.rglob("*.py"):
         os.utime(file, (0, 0))
@@ -76,7 +76,7 @@ def test_a_commit_checked_out_before_the_last_parsing_ended_is_parsed_at_once_an
 ) -> None:
     checkout.sync(OLD)
     manager, known = processor(checkout, kind)
-    check_out_before_the_last_parsing_ends(checkout, manager)
+    check_out_before_the_last_parsing_ends(checkout)
     manager._refresh_dag_bundles(known)
     manager.prepare_file_queue(known)
     assert texts(take(manager)) == parsed
@@ -87,7 +87,7 @@ def test_a_file_that_is_being_parsed_when_its_commit_changes_is_parsed_once_more
     manager, known = processor(checkout, DagProcessor)
     [file] = known[NAME]
     manager._processors[file] = None
-    check_out_before_the_last_parsing_ends(checkout, manager)
+    check_out_before_the_last_parsing_ends(checkout)
     manager._refresh_dag_bundles(known)
     manager.prepare_file_queue(known)
     assert take(manager) == []

@@ -27,6 +27,7 @@ from infra.images.nodes import LIKE_THIS_MACHINE, Nodes, nodes_of
 from infra.images.tools import Tool, tool_at_hand
 from infra.operations.account import Account
 from infra.settings.neighbours import Neighbour
+from tests.programs import write_program
 
 REPOSITORY = Path(__file__).parents[2]
 GPU_NODES = Nodes("amd64", gpus=True)
@@ -164,7 +165,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Docker, Podman and Buildah that only note how they are called."""
     folder = tmp_path / "programs"
     for name in tools.TOOLS:
-        write(folder / name, FAKE_TOOL).chmod(0o755)
+        write_program(folder / name, FAKE_TOOL)
     write(folder / "images", "")
     write(folder / "calls", "")
     monkeypatch.setenv("FAKE_TOOLS", str(folder))
@@ -324,8 +325,7 @@ def test_an_unknown_kind_of_cluster_wants_a_command_of_the_users(programs: Path)
 def test_a_command_of_the_users_gets_both_names(
     programs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    loader = write(tmp_path / "load", f'#!/bin/sh\necho "$@" > {tmp_path}/loaded\n')
-    loader.chmod(0o755)
+    loader = write_program(tmp_path / "load", f'#!/bin/sh\necho "$@" > {tmp_path}/loaded\n')
     monkeypatch.setenv("IMAGE_LOAD", f"{loader} onto-nodes")
     ClusterNodes("kind-mine").deliver(Tool("docker"), "localhost/x:1")
     assert (tmp_path / "loaded").read_text() == "onto-nodes localhost/x:1 localhost/x:1\n"
