@@ -192,8 +192,9 @@ format: .venv/ready ## Rewrite the sources in the project's style
 requirements: ## Pin requirements/*.txt anew from requirements/*.in (UPGRADE=1: newest versions)
 	@.venv/bin/python infra/environments.py pin $(if $(UPGRADE),--upgrade)
 
-.venv/ready: requirements/dev.txt pyproject.toml infra/environments.py
+.venv/ready: requirements/dev.txt requirements/torch.txt requirements/torchvision.txt requirements/uv.txt pyproject.toml \
+		infra/environments.py
 	@$(PYTHON) infra/environments.py create main
 
-.venv-mlflow/ready: requirements/mlflow.txt infra/environments.py
+.venv-mlflow/ready: requirements/mlflow.txt requirements/uv.txt infra/environments.py
 	@$(PYTHON) infra/environments.py create mlflow

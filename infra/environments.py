@@ -3,6 +3,10 @@
 `create main` makes `.venv` (Airflow, the ML libraries, the tools), `create mlflow` makes `.venv-mlflow` (the MLflow
 server, which does not resolve together with Airflow), `pin` writes `requirements/*.txt` anew from `requirements/*.in`.
 
+Every package is a wheel with a hash that the requirements pin: what an index serves later under the same version is
+refused, and no build of a package runs. Exempt is only PyTorch where it is not PyPI's, with the CUDA libraries that such
+a build names: the wheels of PyTorch's own index, and those in a folder that the user names, have other hashes.
+
 An environment is complete when its file `ready` is there; it is written last, so an interrupted install is repeated.
 """
 
@@ -27,8 +31,11 @@ ENVIRONMENTS = {
     "main": (REPOSITORY / ".venv", REQUIREMENTS / "dev.txt", 9),
     "mlflow": (REPOSITORY / ".venv-mlflow", REQUIREMENTS / "mlflow.txt", 1),
 }
-# Pinned by torch itself, and wanted only where torch's CUDA build is installed.
-CUDA_LIBRARIES = re.compile(r"^(nvidia-|cuda-|triton)")
+# PyPI's PyTorch with its CUDA libraries has a file for itself, for other builds of it come without them.
+TORCH_FILES = (REQUIREMENTS / "torch.txt", REQUIREMENTS / "torchvision.txt")
+TORCH = re.compile(r"(torch|nvidia-|cuda-|triton)")
+# A requirement with its hashes: the lines after the first are indented.
+PIN = re.compile(r"^\S.*\n(?:[ \t].*\n)*", re.MULTILINE)
 
 
 def main() -> None:
@@ -59,14 +66,14 @@ def create(name: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         check_free_disk(folder.parent, gibibytes)
         run([python, "-m", "venv", str(folder)], NO_VENV)
-    # uv installs itself first, in the version that the requirements pin.
-    run([str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", pinned_uv()], UNREACHABLE)
+    pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
+    install_pinned(pip, REQUIREMENTS / "uv.txt")
     install = [str(folder / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(interpreter)]
+    install_pinned([*install, "--no-build"], requirements)
     if name == "main":
-        install_with_torch([*install, "-r", str(requirements)])
-        run([*install, "--no-deps", "--editable", str(REPOSITORY)], UNREACHABLE)
-    else:
-        run([*install, "-r", str(requirements)], UNREACHABLE)
+        install_torch([*install, "--no-build"])
+        # Built by the setuptools that is installed by now: one that uv fetches for it would come without a hash.
+        run([*install, "--no-deps", "--no-build-isolation", "--editable", str(REPOSITORY)], UNREACHABLE)
     ready.write_text(f"{requirements.name}\n")
     say(f"{folder.name} is ready after {time.monotonic() - started:.0f} s")
 
@@ -82,16 +89,38 @@ UNREACHABLE = (
 )
 
 
-def install_with_torch(install: list[str]) -> None:
-    """Install with torch's build for this machine's accelerator where it is to be had, else with PyPI's.
+OTHER_HASH = (
+    "a package is not the one that the requirements pin, and was not installed (the installer's output above names it "
+    "and both hashes): see which index or folder UV_INDEX_URL, PIP_INDEX_URL, UV_FIND_LINKS or PIP_FIND_LINKS names"
+)
+# As pip and uv say it.
+MISMATCH = re.compile(r"hash mismatch|do not match the hashes", re.IGNORECASE)
+
+
+def install_pinned(install: list[str], *requirements: Path) -> None:
+    """Install what requirements files name, all of it and nothing else, if it has one of the hashes given there."""
+    files = [word for file in requirements for word in ("-r", str(file))]
+    command = [*install, "--no-deps", "--require-hashes", *files]
+    done = subprocess.run(command, check=False, env=environment(), stderr=subprocess.PIPE, text=True)
+    sys.stderr.write(done.stderr)
+    if done.returncode != 0:
+        fail(OTHER_HASH if MISMATCH.search(done.stderr) else UNREACHABLE)
+
+
+def install_torch(install: list[str]) -> None:
+    """Install PyTorch's build for this machine's accelerator where there is one within reach, else PyPI's.
 
     PyPI's Linux wheels of torch bring 4 GiB of CUDA libraries; PyTorch's own index has a build for CPUs, which uv
     selects by the driver that it finds. Wheels in UV_FIND_LINKS or PIP_FIND_LINKS take precedence.
     """
-    if sys.platform == "linux" and not torch_in_find_links():
+    versions = [pin.split()[0] for file in TORCH_FILES for pin in pins(file) if pin.startswith("torch")]
+    if torch_in_find_links():
+        run([*install, *versions], UNREACHABLE)
+        return
+    if sys.platform == "linux":
         # Without retries: a machine that cannot reach PyTorch's index finds out at once.
         chosen = subprocess.run(
-            [*install, "--torch-backend", "auto"],
+            [*install, "--torch-backend", "auto", *versions],
             check=False,
             capture_output=True,
             text=True,
@@ -100,7 +129,7 @@ def install_with_torch(install: list[str]) -> None:
         if chosen.returncode == 0:
             return
         say("PyTorch's own package index is out of reach: taking torch from PyPI, with its CUDA libraries (5 GiB)")
-    run(install, UNREACHABLE)
+    install_pinned(install, *TORCH_FILES)
 
 
 def torch_in_find_links() -> bool:
@@ -114,11 +143,11 @@ def pin(*, upgrade: bool) -> None:
     uv = str(REPOSITORY / ".venv" / "bin" / "uv")
     if not runs(Path(uv)):
         fail("uv is not there: run `make setup` first")
-    for name in ("dev", "mlflow", "airflow", "ml", "serving", "infra"):
+    for name in ("dev", "mlflow", "airflow", "ml", "serving", "infra", "torch", "torchvision", "uv"):
         source, target = REQUIREMENTS / f"{name}.in", REQUIREMENTS / f"{name}.txt"
         command = [uv, "pip", "compile", "--quiet", "--universal", "--python-version", version(SUPPORTED[0])]
         command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate", str(source)]
-        command += ["--upgrade"] if upgrade else []
+        command += ["--generate-hashes", *(["--upgrade"] if upgrade else [])]
         command += ["--constraints", str(REQUIREMENTS / "dev.txt")] if name not in ("dev", "mlflow") else []
         with tempfile.TemporaryDirectory() as folder:
             # uv keeps the versions that it finds in its output file, where it can.
@@ -126,9 +155,20 @@ def pin(*, upgrade: bool) -> None:
             resolved.write_text(target.read_text() if target.exists() else "")
             unresolved = f"{source.name} could not be resolved (uv's own words are above); it keeps the pins it has"
             run([*command, "--output-file", str(resolved)], unresolved)
-            pins = [line for line in resolved.read_text().splitlines() if not CUDA_LIBRARIES.match(line)]
-        target.write_text("\n".join(pins) + "\n")
-        say(f"{target.relative_to(REPOSITORY)}: {len(pins)} packages")
+            kept = [pin for pin in pins(resolved) if belongs(pin, name)]
+        target.write_text("".join(kept))
+        say(f"{target.relative_to(REPOSITORY)}: {len(kept)} packages")
+
+
+def pins(file: Path) -> list[str]:
+    """Return the requirements of a file, each with its hashes."""
+    return PIN.findall(file.read_text())
+
+
+def belongs(pin: str, name: str) -> bool:
+    """Say whether a requirement belongs into the file of this name: PyTorch's are apart from all others."""
+    apart = "torchvision" if pin.startswith("torchvision==") else "torch" if TORCH.match(pin) else None
+    return apart == (name if name in ("torch", "torchvision") else None)
 
 
 def supported_python() -> str:
@@ -158,12 +198,6 @@ def check_free_disk(folder: Path, gibibytes: int) -> None:
     free = shutil.disk_usage(folder).free / 2**30
     if free < gibibytes:
         fail(f"{free:.1f} GiB are free on the disk of {folder} and {gibibytes} GiB are needed: free some space")
-
-
-def pinned_uv() -> str:
-    """Return uv's own pin, such as `uv==0.13.9`."""
-    pins = (REQUIREMENTS / "dev.txt").read_text().splitlines()
-    return next(pin for pin in pins if pin.startswith("uv=="))
 
 
 def environment() -> dict[str, str]:

@@ -9,15 +9,10 @@ from tests import makefile
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
-REQUIREMENTS = sorted((REPOSITORY / "requirements").glob("*.txt"))
 
 
 def page_name(page: Path) -> str:
     return page.name
-
-
-def pins(requirements: Path) -> set[str]:
-    return {line.partition(" ;")[0] for line in requirements.read_text().splitlines()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
@@ -50,35 +45,6 @@ def test_make_help_lists_every_target() -> None:
     shown = subprocess.run(["make", "help"], cwd=REPOSITORY, check=True, capture_output=True, text=True).stdout
     for target in makefile.targets():
         assert f"make {target} " in shown
-
-
-@pytest.mark.parametrize("requirements", REQUIREMENTS, ids=page_name)
-def test_every_requirement_is_pinned_and_no_address_is_named(requirements: Path) -> None:
-    for line in requirements.read_text().splitlines():
-        assert re.fullmatch(r"[a-z0-9._-]+(\[[a-z0-9,._-]+\])?==[^\s;]+( ; .+)?", line), line
-
-
-@pytest.mark.parametrize("requirements", [file for file in REQUIREMENTS if file.name != "mlflow.txt"], ids=page_name)
-def test_the_environments_that_share_code_share_versions(requirements: Path) -> None:
-    assert pins(requirements) <= pins(REPOSITORY / "requirements" / "dev.txt")
-
-
-def test_the_mlflow_client_has_the_version_of_its_server() -> None:
-    def version(name: str, file: str) -> str:
-        found = re.search(rf"^{name}==(\S+)", (REPOSITORY / "requirements" / file).read_text(), re.MULTILINE)
-        assert found, f"{name} in {file}"
-        return found[1]
-
-    assert version("mlflow-skinny", "ml.txt") == version("mlflow", "mlflow.txt")
-
-
-def test_an_environment_is_refused_by_a_python_that_is_too_old(tmp_path: Path) -> None:
-    program = (REPOSITORY / "infra" / "environments.py").read_text().replace("(3, 11), (3, 14)", "(3, 98), (3, 99)")
-    (tmp_path / "environments.py").write_text(program)
-    command = [sys.executable, str(tmp_path / "environments.py"), "create", "main"]
-    refused = subprocess.run(command, check=False, capture_output=True, text=True)
-    assert refused.returncode == 1
-    assert refused.stderr.startswith("error: Python 3.98 to 3.99 is needed and python3 is 3.")
 
 
 def test_no_module_of_the_program_hides_one_of_the_standard_library() -> None:

@@ -37,7 +37,11 @@ VALUES = {
     "matrix.stack": ("dev", "prod"),
     "secrets.GITHUB_TOKEN": ("token", "token"),
 }
-PREREQUISITES = ("requirements/dev.txt", "requirements/mlflow.txt", "pyproject.toml", "infra/environments.py")
+PREREQUISITES = (
+    *(f"requirements/{file.name}" for file in REPOSITORY.glob("requirements/*.txt")),
+    "pyproject.toml",
+    "infra/environments.py",
+)
 RECORDER = """#!{python}
 import json, os, sys
 with open(os.environ["CALLS"], "a") as file:
