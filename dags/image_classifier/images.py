@@ -1,44 +1,129 @@
-"""From the bytes of an image file, of whatever kind, to a tensor; the same for training and for serving."""
+"""From the bytes of an image file, of whatever kind, to a tensor; the same for training and for serving.
+
+A picture is decoded within a fixed amount of memory, `MAX_DECODING_BYTES`, however many threads decode: a file that
+needs more is refused from its header, and a file that must wait for the memory of others waits.
+"""
 
 import io
+import math
+import struct
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from PIL import Image, ImageOps
-from torch import Tensor
+from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+if TYPE_CHECKING:  # the model server decodes in a process that has no memory for torch
+    from torch import Tensor
 
 MAX_BYTES = 20 * 1024 * 1024
 MAX_PIXELS = 50_000_000
 
+# With the model server's own memory this fits its pod (ml_common/serving_manifests.py): 50 megapixels in most formats,
+# 20 in WebP. `make bench-serving` measures it.
+MAX_DECODING_BYTES = 320 * 1024 * 1024
+
 # Formats that hold one photograph or drawing. Pillow also opens some by starting other programs (EPS): not here.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
-# Pillow's own limit only warns up to twice its value; MAX_PIXELS is checked from the header before decoding instead.
-Image.MAX_IMAGE_PIXELS = None
+# A decoded picture has sides of at least this and below twice this, unless the file's are smaller: twice what the DAG's
+# parameter `image_size` allows, so that the final resize still averages over several pixels.
+LEAST_SIDE = 1024
+
+# Of one copy of a part of the picture, while it is converted to RGB.
+TILE_PIXELS = 1 << 20
+
+# Pillow refuses twice this value as soon as it knows a size, before it allocates anything, and warns from the value on.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+# All text of one PNG. A file with more is read without its text: see _without_metadata.
+PngImagePlugin.MAX_TEXT_MEMORY = PngImagePlugin.MAX_TEXT_CHUNK
 
 EMPTY = "the file is empty"
 TOO_MANY_BYTES = f"the file is larger than {MAX_BYTES // 1024**2} MB"
 TOO_MANY_PIXELS = f"the image has more than {MAX_PIXELS // 1_000_000} megapixels"
+TOO_MUCH_MEMORY = f"the image needs more than {MAX_DECODING_BYTES // 1024**2} MB of memory in its format"
 NOT_AN_IMAGE = "the file is not an image in a known format"
 DAMAGED = "the file is truncated or damaged"
 UNKNOWN_RANGE = "the image's pixel values have no known range (32-bit or floating point)"
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_METADATA = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+JPEG_SIGNATURE = b"\xff\xd8"
+JPEG_FIRST_MARKER = 0xFF01
+JPEG_SCAN = 0xFFDA
+JPEG_APP1 = 0xFFE1
+# All application segments and comments; except APP0 and APP14, which say what the colours are.
+JPEG_METADATA = {*range(JPEG_APP1, 0xFFF0), 0xFFFE} - {0xFFEE}
+EXIF_SIGNATURE = b"Exif\0\0"
+
+# https://www.media.mit.edu/pia/Research/deepview/exif.html
+ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class UnreadableImageError(Exception):
     """The bytes cannot become a tensor; the message is one of the reasons above."""
 
 
-def to_tensor(data: bytes, image_size: int) -> Tensor:
+class MemoryBudget:
+    """Bytes that threads share; who asks first is served first, so that a large request is not overtaken for ever."""
+
+    def __init__(self, size: int) -> None:
+        self._free = size
+        self._turn = threading.Lock()
+        self._returned = threading.Condition()
+
+    @contextmanager
+    def reserved(self, size: int) -> Iterator[None]:
+        """Wait until `size` bytes are free and hold them."""
+        with self._turn, self._returned:
+            self._returned.wait_for(lambda: self._free >= size)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._returned:
+                self._free += size
+                self._returned.notify()
+
+
+_memory = MemoryBudget(MAX_DECODING_BYTES)
+
+
+def to_tensor(data: bytes, image_size: int) -> "Tensor":
     """Image file to uint8 [3, image_size, image_size] in RGB; the aspect ratio is not kept.
 
     Raises UnreadableImageError.
     """
-    image = decode(data).resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    import torch
+
+    return torch.from_numpy(to_array(data, image_size)).permute(2, 0, 1).contiguous()
+
+
+def to_array(data: bytes, image_size: int) -> np.ndarray:
+    """Image file to uint8 [image_size, image_size, 3] in RGB; the aspect ratio is not kept.
+
+    Raises UnreadableImageError.
+    """
+    return np.array(decode(data).resize((image_size, image_size), Image.Resampling.BILINEAR))
 
 
 def decode(data: bytes) -> Image.Image:
-    """Image file to an upright 8-bit RGB picture; of an animation the first frame.
+    """Image file to an upright 8-bit RGB picture, reduced to sides below twice LEAST_SIDE; of an animation the first
+    frame.
 
     Raises UnreadableImageError.
     """
@@ -47,18 +132,12 @@ def decode(data: bytes) -> Image.Image:
     if len(data) > MAX_BYTES:
         raise UnreadableImageError(TOO_MANY_BYTES)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Exception as error:  # on damaged data Pillow's parsers raise nearly anything
-        raise UnreadableImageError(NOT_AN_IMAGE) from error
-    if image.width * image.height > MAX_PIXELS:
-        raise UnreadableImageError(TOO_MANY_PIXELS)
-    try:
-        image.load()
-        return to_rgb(ImageOps.exif_transpose(image))
+        return _decode(data)
     except UnreadableImageError:
-        raise
-    except Exception as error:
-        raise UnreadableImageError(DAMAGED) from error
+        bare = _without_metadata(data)
+        if bare == data:
+            raise
+        return _decode(bare)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -81,3 +160,130 @@ def _scaled_to_8_bit(image: Image.Image) -> Image.Image:
     if values.dtype.kind == "f" or values.min() < 0 or values.max() > 65535:
         raise UnreadableImageError(UNKNOWN_RANGE)
     return Image.fromarray((values / 257 + 0.5).astype(np.uint8))
+
+
+def _decode(data: bytes) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise UnreadableImageError(TOO_MANY_PIXELS) from error
+    except Exception as error:  # on damaged data Pillow's parsers raise nearly anything
+        raise UnreadableImageError(NOT_AN_IMAGE) from error
+    try:
+        needed = _decoding_bytes(image)
+        if needed > MAX_DECODING_BYTES:
+            raise UnreadableImageError(TOO_MUCH_MEMORY)
+        with _memory.reserved(needed):
+            image.load()
+            orientation = _orientation(image)
+            picture = _reduced_to_rgb(image)
+    except UnreadableImageError:
+        raise
+    except MemoryError as error:
+        raise UnreadableImageError(TOO_MUCH_MEMORY) from error
+    except Exception as error:
+        raise UnreadableImageError(DAMAGED) from error
+    return picture.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else picture
+
+
+def _decoding_bytes(image: Image.Image) -> int:
+    """Most memory that `image.load()` holds, from the header; Pillow's pixels take up to 4 bytes each.
+
+    A JPEG is first set to be decoded at an eighth to the whole of its size. The factors are those that
+    `make bench-serving` measures.
+    """
+    pixels = image.width * image.height
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        # libjpeg holds the 16-bit coefficients of all scans of a progressive image, at full size.
+        coefficients = 2 * image.layers * pixels if "progressive" in image.info else 0
+        image.draft(None, (LEAST_SIDE, LEAST_SIDE))
+        return coefficients + 4 * image.width * image.height
+    if isinstance(image, WebPImagePlugin.WebPImageFile):
+        return 16 * pixels  # two canvases of libwebp's, the frame's bytes and Pillow's
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        turned = _orientation(image) in UPRIGHT  # Pillow turns it at full size
+        return 4 * pixels * (2 if turned else 1) + _segment_bytes(image)
+    return 4 * pixels
+
+
+def _segment_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
+    """Size of a decompressed strip or tile, which libtiff decodes at once."""
+    tags = image.tag_v2
+    width = tags.get(TiffImagePlugin.TILEWIDTH, image.width)
+    length = tags.get(TiffImagePlugin.TILELENGTH) or min(
+        tags.get(TiffImagePlugin.ROWSPERSTRIP, image.height), max(image.size)
+    )
+    bits = max(sum(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))), 32)
+    return int(width * length * bits // 8)
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """The EXIF tag; None where there is no legible one. A picture is not damaged by what stands next to it."""
+    with suppress(Exception):  # as Image.open
+        value = image.getexif().get(ORIENTATION)
+        return value if isinstance(value, int) else None
+    return None
+
+
+def _reduced_to_rgb(image: Image.Image) -> Image.Image:
+    """`image` in RGB, each side divided by the whole number that leaves at least LEAST_SIDE.
+
+    The conversion makes several copies: they are made of one part of the picture at a time.
+    """
+    across, down = (max(1, side // LEAST_SIDE) for side in image.size)
+    reduced = Image.new("RGB", (math.ceil(image.width / across), math.ceil(image.height / down)))
+    side = max(1, math.isqrt(TILE_PIXELS // (across * down)))
+    for top in range(0, reduced.height, side):
+        for left in range(0, reduced.width, side):
+            right, bottom = min((left + side) * across, image.width), min((top + side) * down, image.height)
+            tile = to_rgb(image.crop((left * across, top * down, right, bottom)))
+            reduced.paste(tile.reduce((across, down)), (left, top))
+    return reduced
+
+
+def _without_metadata(data: bytes) -> bytes:
+    """A PNG or JPEG with nothing but its pixels and its orientation; any other file as it is.
+
+    For files that Pillow refuses because of what stands next to the picture: text or a colour profile that is large, as
+    image generators write it, or EXIF with a value of the wrong type.
+    """
+    if data.startswith(PNG_SIGNATURE):
+        return _bare_png(data)
+    if data.startswith(JPEG_SIGNATURE):
+        return _bare_jpeg(data)
+    return data
+
+
+def _bare_png(data: bytes) -> bytes:
+    kept, start = [PNG_SIGNATURE], len(PNG_SIGNATURE)
+    while start + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, start)
+        end = start + 12 + length  # length, kind, data, checksum
+        if kind not in PNG_METADATA:
+            kept.append(data[start:end])
+        start = end
+    return b"".join(kept)
+
+
+def _bare_jpeg(data: bytes) -> bytes:
+    kept, start = [JPEG_SIGNATURE], len(JPEG_SIGNATURE)
+    while start + 4 <= len(data):
+        marker, length = struct.unpack_from(">HH", data, start)
+        if marker == JPEG_SCAN or marker < JPEG_FIRST_MARKER:
+            break
+        segment = data[start : start + 2 + length]
+        if marker not in JPEG_METADATA:
+            kept.append(segment)
+        elif segment[4:10] == EXIF_SIGNATURE:
+            kept.append(_orientation_alone(segment[4:]))
+        start += len(segment)
+    return b"".join(kept) + data[start:]
+
+
+def _orientation_alone(exif: bytes) -> bytes:
+    read, kept = Image.Exif(), Image.Exif()
+    with suppress(Exception):  # as Image.open
+        read.load(exif)
+        kept[ORIENTATION] = int(read[ORIENTATION])
+    content = kept.tobytes()
+    return struct.pack(">HH", JPEG_APP1, len(content) + 2) + content

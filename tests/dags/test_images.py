@@ -1,14 +1,24 @@
 import io
+import os
 import struct
+import subprocess
+import sys
+import time
+import tracemalloc
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps, PngImagePlugin
 
 from image_classifier import images
 from image_classifier.images import UnreadableImageError, decode, to_tensor
+
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "dags")}
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
@@ -70,6 +80,177 @@ def test_a_photograph_is_turned_upright() -> None:
     exif = Image.Exif()
     exif[274] = 6  # the camera was turned by 90 degrees
     assert decode(saved(Image.new("RGB", (8, 4)), "JPEG", exif=exif)).size == (4, 8)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_a_picture_is_upright_as_pillow_turns_it(kind: str, orientation: int) -> None:
+    corner = Image.new("RGB", (64, 32), "blue")
+    corner.paste("red", (0, 0, 32, 16))
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = saved(corner, kind, exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    assert np.array_equal(np.array(decode(data)), np.array(expected))
+
+
+def exif_of(*entries: tuple[int, int, int, bytes]) -> bytes:
+    """EXIF of tags given as number, type, count and four bytes of value or offset, however wrong."""
+    tags = b"".join(struct.pack("<HHI", *tag) + value.ljust(4, b"\0") for *tag, value in entries)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, len(entries)) + tags + bytes(4)
+
+
+TURNED = (274, 3, 1, b"\x06\0")  # by 90 degrees
+ODD_EXIF = {
+    "resolution as text": exif_of(TURNED, (282, 5, 1, b"\x08"), (283, 2, 4, b"72")),
+    "resolution of no value": exif_of(TURNED, (282, 5, 0, b""), (296, 3, 1, b"\x02")),
+    "resolution of one number": exif_of(TURNED, (282, 3, 1, b"\x48"), (283, 3, 1, b"\x48")),
+    "count beyond the file": exif_of(TURNED, (283, 5, 2**31, b"\xff\xff")),
+    "unknown type": exif_of(TURNED, (283, 99, 1, b"\x01")),
+    "GPS as text": exif_of(TURNED, (34853, 2, 4, b"abc")),
+    "a loop of directories": exif_of(TURNED, (34665, 4, 1, b"\x08")),
+}
+
+
+@pytest.mark.parametrize("jfif", [True, False], ids=["with JFIF", "without JFIF"])
+@pytest.mark.parametrize("odd", ODD_EXIF)
+def test_odd_exif_does_not_keep_a_photograph_from_being_turned_upright(odd: str, jfif: bool) -> None:
+    data = saved(Image.new("RGB", (8, 4), "red"), "JPEG", exif=ODD_EXIF[odd])
+    if not jfif:  # Pillow then takes the resolution from EXIF, already when it opens the file
+        header = data.index(b"\xff\xe0")
+        data = data[:header] + data[header + 2 + struct.unpack_from(">H", data, header + 2)[0] :]
+    assert decode(data).size == (4, 8)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize("odd", ODD_EXIF)
+def test_odd_exif_of_other_formats_neither(odd: str, kind: str) -> None:
+    assert decode(saved(Image.new("RGB", (8, 4), "red"), kind, exif=ODD_EXIF[odd])).size == (4, 8)
+
+
+def test_exif_that_is_no_exif_leaves_the_picture_as_it_is() -> None:
+    assert decode(saved(Image.new("RGB", (8, 4)), "JPEG", exif=b"Exif\0\0garbage")).size == (8, 4)
+    assert decode(saved(Image.new("RGB", (8, 4)), "JPEG", exif=exif_of((274, 2, 2, b"6")))).size == (8, 4)
+
+
+def metadata(kind: str, size: int) -> dict[str, Any]:
+    text = PngImagePlugin.PngInfo()
+    if kind == "iCCP":
+        return {"icc_profile": bytes(size)}
+    if kind == "iTXt":
+        text.add_itxt("workflow", "ä" * (size // 2), zip=True)
+    elif kind == "many":
+        for number in range(size // 10_000):
+            text.add_text(f"prompt {number}", "x" * 10_000)
+    else:
+        text.add_text("workflow", "x" * size, zip=kind == "zTXt")
+    return {"pnginfo": text}
+
+
+@pytest.mark.parametrize("kind", ["tEXt", "zTXt", "iTXt", "iCCP", "many"])
+def test_a_png_with_large_metadata_is_read_like_any_other(kind: str) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    data = saved(Image.new("RGB", (40, 20), "red"), exif=exif, **metadata(kind, 2_000_000))
+    picture = decode(data)
+    assert picture.size == (20, 40)
+    assert picture.getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_compressed_text_is_no_decompression_bomb() -> None:
+    text = PngImagePlugin.PngInfo()
+    for number in range(20):
+        text.add_text(f"bomb {number}", "x" * 30_000_000, zip=True)
+    data = saved(Image.new("RGB", (40, 20)), pnginfo=text)
+    tracemalloc.start()
+    decode(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * 2**20
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_a_large_picture_is_reduced_to_what_it_looks_like(mode: str) -> None:
+    colours = Image.fromarray(np.random.default_rng(0).integers(0, 255, (5, 7, 3), dtype=np.uint8))
+    small = colours.convert("L").convert("I;16").point(lambda value: value * 257) if mode == "I;16" else colours
+    large = small.convert(mode).resize((7 * 450, 5 * 450), Image.Resampling.NEAREST)
+    picture = decode(saved(large, "TIFF", compression="tiff_deflate"))
+    assert picture.size == (1050, 1125)
+    expected = images.to_rgb(large).resize(picture.size, Image.Resampling.BOX)
+    assert np.abs(np.array(picture, dtype=int) - np.array(expected, dtype=int)).mean() < 2
+
+
+def test_a_very_long_picture_is_reduced_in_its_length_alone() -> None:
+    assert decode(saved(Image.new("L", (40_000, 3)))).size == (1026, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "options"),
+    [
+        ("WEBP", (5000, 5000), {}),
+        ("JPEG", (50_000, 1000), {"progressive": True}),
+        ("TIFF", (7000, 7000), {"compression": "tiff_deflate", "strip_size": 2**30}),
+    ],
+)
+def test_a_picture_whose_decoder_needs_too_much_memory_is_refused(
+    kind: str, size: tuple[int, int], options: dict[str, Any]
+) -> None:
+    with pytest.raises(UnreadableImageError, match=images.TOO_MUCH_MEMORY):
+        decode(saved(Image.new("RGB", size), kind, **options))
+
+
+PHOTOGRAPH = (8000, 6000)  # 48 megapixels
+PHOTOGRAPHS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "JPEG": ("RGB", "JPEG", {}),
+    "progressive JPEG": ("RGB", "JPEG", {"progressive": True, "subsampling": 0}),
+    "PNG": ("RGBA", "PNG", {"compress_level": 1}),
+    "16-bit PNG": ("I;16", "PNG", {"compress_level": 1}),
+    "palette with transparency": ("P", "PNG", {"transparency": 0}),
+    "GIF": ("P", "GIF", {}),
+    "TIFF": ("RGBA", "TIFF", {"compression": "tiff_deflate"}),
+    "CMYK": ("CMYK", "JPEG", {}),
+}
+DECODE_AND_PRINT_PEAK = """
+import sys
+from pathlib import Path
+from image_classifier.images import decode
+
+def peak():
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+
+data = sys.stdin.buffer.read()
+before = peak()
+assert max(decode(data).size) < 2048
+print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("photograph", PHOTOGRAPHS)
+def test_a_photograph_of_48_megapixels_is_decoded_in_the_memory_that_is_promised(photograph: str) -> None:
+    mode, kind, options = PHOTOGRAPHS[photograph]
+    data = saved(Image.new(mode, PHOTOGRAPH), kind, **options)
+    done = subprocess.run(
+        [sys.executable, "-c", DECODE_AND_PRINT_PEAK], input=data, env=ENVIRONMENT, capture_output=True, check=True
+    )
+    assert int(done.stdout) < images.MAX_DECODING_BYTES + 32 * 2**20
+
+
+def test_threads_decode_no_more_at_once_than_fits() -> None:
+    budget = images.MemoryBudget(10)
+    held: list[int] = []
+    peaks: list[int] = []
+
+    def hold(size: int) -> None:
+        with budget.reserved(size):
+            held.append(size)
+            peaks.append(sum(held))
+            time.sleep(0.01)
+            held.remove(size)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(hold, [4, 10, 3, 3, 6, 10, 1, 9, 5, 5]))
+    assert max(peaks) <= 10
+    assert len(peaks) == 10
 
 
 def test_an_animation_counts_by_its_first_frame() -> None:
