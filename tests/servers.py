@@ -42,13 +42,13 @@ def image_registry(folder: Path) -> Iterator[str]:
             server.terminate()
 
 
-def wait_for(url: str) -> None:
+def wait_for(url: str, seconds: float = START_SECONDS) -> None:
     """Wait until a server that was started answers."""
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + seconds
     while True:
         try:
             httpx.get(url, trust_env=False).raise_for_status()
             return
         except httpx.HTTPError:
-            assert time.monotonic() < deadline, f"{url} does not answer after {START_SECONDS} s"
+            assert time.monotonic() < deadline, f"{url} does not answer after {seconds:.0f} s"
             time.sleep(0.05)

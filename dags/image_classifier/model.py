@@ -7,12 +7,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from image_classifier.images import to_tensor
+from image_classifier.images import to_array
 from image_classifier.resnet import ResNet18
 from ml_common.device import Device
 from ml_common.errors import PermanentError
@@ -58,7 +59,11 @@ class Classifier:
 
     def classify(self, file: bytes) -> dict[str, float]:
         """Image file to the probability of each class. Raises UnreadableImageError."""
-        image = to_tensor(file, self.image_size)
+        return self.classify_pixels(to_array(file, self.image_size))
+
+    def classify_pixels(self, pixels: np.ndarray) -> dict[str, float]:
+        """What `to_array` made of an image file to the probability of each class."""
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
         return dict(zip(self.classes, self.probabilities(image[None])[0].tolist(), strict=True))
 
     def to_bytes(self) -> bytes:

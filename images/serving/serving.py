@@ -10,46 +10,55 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import uvicorn
-from fastapi import FastAPI, HTTPException, Request, Response, UploadFile
-from fastapi.exceptions import RequestValidationError
+from anyio import to_thread
+from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 
+import image_decoder
 from image_classifier import registry
-from image_classifier.images import MAX_BYTES, TOO_MANY_BYTES, UnreadableImageError
+from image_classifier.images import TOO_MANY_BYTES, TOO_MANY_PIXELS, TOO_MUCH_MEMORY, UnreadableImageError
 from image_classifier.model import Classifier
 from ml_common.device import cpu
 from ml_common.errors import PermanentError, ServiceUnavailableError
+from request_limits import (
+    BUSY,
+    HEADER_SECONDS,
+    MULTIPART_OVERHEAD_BYTES,
+    RETRY,
+    TimedConnection,
+    Turns,
+    UploadLimits,
+    sentence,
+)
 
-# One image gains nothing from more threads, and requests already run side by side.
+# One image gains nothing from more threads.
 TORCH_THREADS = 1
-MULTIPART_OVERHEAD_BYTES = 4096
 SHUTDOWN_SECONDS = 20
 
+# Short form fields next to the image.
+MAX_FIELDS = 8
 
-class BodyLimit:
-    """Answers 413 as soon as a request's body is longer than an image may be, before it fills the disk."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with its body counted."""
-        received = 0
-
-        async def limited() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BYTES + MULTIPART_OVERHEAD_BYTES:
-                raise HTTPException(413, _sentence(TOO_MANY_BYTES))
-            return message
-
-        await self.app(scope, limited, send)
+TOO_LARGE = {TOO_MANY_BYTES, TOO_MANY_PIXELS, TOO_MUCH_MEMORY}
+NO_IMAGE = "Send the image file as the multipart field `image`."
+NOT_FOUND = "Send an image to /predict by POST, or read /healthz or /metrics by GET."
+FAILED = "The server failed; its log says why."
+FORM = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["image"],
+            "properties": {"image": {"type": "string", "format": "binary"}},
+        }
+    }
+}
 
 
 class Metrics:
@@ -68,30 +77,42 @@ class Metrics:
 def create_app(classifier: Classifier, version: str) -> FastAPI:
     """The service for `classifier`, which is `version` of the registered model."""
     metrics = Metrics(version)
-    app = FastAPI(title=registry.MODEL_NAME, version=version)
-    app.add_middleware(BodyLimit)
+    turns = Turns()
+    app = FastAPI(title=registry.MODEL_NAME, version=version, lifespan=_lifespan)
+    app.add_middleware(UploadLimits)
 
     @app.middleware("http")
     async def measure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         started = time.perf_counter()
         response = await call_next(request)
-        route = request.scope.get("route")
-        path = route.path if route else "unknown"  # an unbounded label would grow without end
+        path = request.url.path if request.url.path in paths else "unknown"  # an unbounded label would grow without end
         metrics.requests.labels(path, str(response.status_code)).inc()
         metrics.seconds.labels(path).observe(time.perf_counter() - started)
         return response
 
-    @app.exception_handler(RequestValidationError)
-    async def explain(_request: Request, _error: RequestValidationError) -> JSONResponse:
-        return JSONResponse({"detail": "Send the image file as the multipart field `image`."}, 422)
+    @app.exception_handler(StarletteHTTPException)
+    async def explain(_request: Request, error: StarletteHTTPException) -> JSONResponse:
+        detail = NOT_FOUND if error.status_code in (404, 405) else error.detail
+        return JSONResponse({"detail": detail}, error.status_code, error.headers)
 
-    @app.post("/predict")
-    def predict(image: UploadFile) -> dict[str, object]:
-        try:
-            probabilities = classifier.classify(image.file.read())
-        except UnreadableImageError as error:
-            status = 413 if str(error) == TOO_MANY_BYTES else 422
-            raise HTTPException(status, _sentence(str(error))) from error
+    @app.exception_handler(ClientDisconnect)
+    async def ignore(_request: Request, _error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # for the metrics: the client is gone
+
+    @app.exception_handler(Exception)
+    async def admit(_request: Request, _error: Exception) -> JSONResponse:
+        return JSONResponse({"detail": FAILED}, 500)
+
+    @app.post("/predict", openapi_extra={"requestBody": {"content": FORM}})
+    async def predict(request: Request) -> dict[str, object]:
+        async with _image_of(request) as image, turns.turn():
+            try:
+                pixels = await image_decoder.decode(await image.read(), classifier.image_size)
+            except UnreadableImageError as error:
+                raise HTTPException(413 if str(error) in TOO_LARGE else 422, sentence(str(error))) from error
+            except image_decoder.DecoderStoppedError as error:
+                raise HTTPException(503, BUSY, RETRY) from error
+            probabilities = await to_thread.run_sync(classifier.classify_pixels, pixels)
         best = max(probabilities, key=lambda name: probabilities[name])
         return {
             "class": best,
@@ -100,15 +121,39 @@ def create_app(classifier: Classifier, version: str) -> FastAPI:
             "model_version": version,
         }
 
+    # These take no thread, so that they answer however many images are waiting.
     @app.get("/healthz")
-    def healthz() -> dict[str, str]:
+    async def healthz() -> dict[str, str]:
         return {"status": "ok", "model": registry.MODEL_NAME, "version": version}
 
     @app.get("/metrics")
-    def prometheus() -> Response:
+    async def prometheus() -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
+    paths = {"/predict", "/healthz", "/metrics"}
     return app
+
+
+@asynccontextmanager
+async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    await image_decoder.start()
+    yield
+
+
+@asynccontextmanager
+async def _image_of(request: Request) -> AsyncIterator[UploadFile]:
+    """The file of the form's field `image`; the form may have a few short fields as well."""
+    try:
+        form = await request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=MULTIPART_OVERHEAD_BYTES)
+    except StarletteHTTPException as error:
+        raise HTTPException(422, NO_IMAGE) if error.status_code == 400 else error from error
+    try:
+        image = form.get("image")
+        if not isinstance(image, UploadFile):
+            raise HTTPException(422, NO_IMAGE)
+        yield image
+    finally:
+        await form.close()
 
 
 def load(version: str) -> tuple[Classifier, str]:
@@ -143,10 +188,22 @@ def main() -> None:
         sys.exit(str(error))
     host, port = listener.getsockname()[:2]
     print(f"Serving {registry.MODEL_NAME} version {version} at http://{host}:{port}", flush=True)  # noqa: T201
+    # anyio would have the decoding process import this file, and torch with it.
+    sys.modules["__main__"].__dict__.pop("__file__", None)
+    server(create_app(classifier, version)).run(sockets=[listener])
+
+
+def server(app: FastAPI) -> uvicorn.Server:
+    """uvicorn with this service's limits for clients."""
     config = uvicorn.Config(
-        create_app(classifier, version), access_log=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS
+        app,
+        http=TimedConnection,
+        ws="none",
+        access_log=False,
+        timeout_keep_alive=2 * HEADER_SECONDS,  # TimedConnection ends a connection before
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(config)
 
 
 def _arguments() -> argparse.Namespace:
@@ -155,10 +212,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=os.environ.get("SERVING_PORT", "8080"), help="0 takes a free one")
     parser.add_argument("--version", default=os.environ.get("MODEL_VERSION", registry.CHAMPION))
     return parser.parse_args()
-
-
-def _sentence(reason: str) -> str:
-    return f"{reason[0].upper()}{reason[1:]}; send a smaller or another image file."
 
 
 if __name__ == "__main__":

@@ -4,13 +4,18 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
+import image_decoder
 from image_classifier.images import MAX_BYTES
 from image_classifier.model import Classifier
 from image_classifier.resnet import ResNet18
@@ -27,8 +32,9 @@ def classifier() -> Classifier:
 
 
 @pytest.fixture
-def http(classifier: Classifier) -> TestClient:
-    return TestClient(create_app(classifier, "3"))
+def http(classifier: Classifier) -> Iterator[TestClient]:
+    with TestClient(create_app(classifier, "3")) as client:
+        yield client
 
 
 def picture(mode: str = "RGB", kind: str = "PNG", side: int = 20) -> bytes:
@@ -58,14 +64,107 @@ def test_an_image_is_classified_as_the_model_does(
         (b"", "The file is empty"),
         (b"hello", "The file is not an image"),
         (picture("RGB", "BMP")[:300], "The file is truncated or damaged"),
-        (picture("1", side=10_000), "The image has more than 50 megapixels"),
     ],
-    ids=["empty", "text", "truncated", "decompression bomb"],
+    ids=["empty", "text", "truncated"],
 )
 def test_a_bad_file_is_answered_with_422_and_one_sentence(content: bytes, reason: str, http: TestClient) -> None:
     answer = http.post("/predict", files={"image": ("x.png", content)})
     assert answer.status_code == 422
     assert answer.json()["detail"].startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (picture("1", side=10_000), "The image has more than 50 megapixels"),
+        (picture("RGB", "WEBP", side=5_000), "The image needs more than 320 MB of memory in its format"),
+    ],
+    ids=["decompression bomb", "large WebP"],
+)
+def test_an_image_that_needs_too_much_memory_is_answered_with_413(
+    content: bytes, reason: str, http: TestClient
+) -> None:
+    answer = http.post("/predict", files={"image": ("x.png", content)})
+    assert answer.status_code == 413
+    assert answer.json()["detail"].startswith(reason)
+
+
+def test_an_image_that_takes_too_long_is_given_up_and_the_next_one_is_answered(
+    http: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_decoder, "DECODING_SECONDS", 0.1)
+    answer = http.post("/predict", files={"image": ("x.png", picture("LA", side=7_000))})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("The image takes longer than")
+    monkeypatch.undo()
+    assert http.post("/predict", files={"image": ("x.png", picture())}).status_code == 200
+
+
+def test_a_decoding_process_that_is_killed_is_started_again(http: TestClient) -> None:
+    (decoder,) = psutil.Process().children()
+    decoder.suspend()
+    killer = threading.Timer(1, decoder.kill)
+    killer.start()
+    answer = http.post("/predict", files={"image": ("x.png", picture())})
+    killer.join()
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert http.post("/predict", files={"image": ("x.png", picture())}).status_code == 200
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux alone counts memory in this way")
+def test_the_decoding_process_gets_no_more_memory_than_an_image_within_the_limits_needs() -> None:
+    program = (
+        "import sys, image_decoder; assert 'torch' not in sys.modules; image_decoder._prepare(); "
+        "bytearray(image_decoder.MAX_DECODING_BYTES); bytearray(2 * image_decoder.MAX_DECODING_BYTES)"
+    )
+    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'dags'}:{REPOSITORY / 'images' / 'serving'}"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "MemoryError"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"files": [("image", ("x.png", b"\0"))] * 2},
+        {"files": {"image": ("x.png", b"\0")}, "data": {f"field {number}": "x" for number in range(9)}},
+        {"files": {"image": ("x.png", b"\0")}, "data": {"field": "x" * 100_000}},
+        {"files": {"image": ("x.png", b"\0", "image/png", {"X-Long": "x" * 100_000})}},
+        {"data": {"image": "x"}},
+        {"data": {f"field {number}": "x" for number in range(2_000)}},
+        {"content": b"no boundary", "headers": {"Content-Type": "multipart/form-data"}},
+        {"content": b"--x\r\nnonsense", "headers": {"Content-Type": "multipart/form-data; boundary=x"}},
+        {"json": {"image": "x"}},
+        {},
+    ],
+    ids=["two files", "fields", "long field", "long header", "text", "url", "no boundary", "nonsense", "JSON", "none"],
+)
+def test_a_form_of_another_kind_is_told_what_to_send(form: dict[str, Any], http: TestClient) -> None:
+    answer = http.post("/predict", **form)
+    assert answer.status_code == 422
+    assert answer.json() == {"detail": "Send the image file as the multipart field `image`."}
+
+
+def test_an_image_may_have_a_few_short_fields_next_to_it(http: TestClient) -> None:
+    answer = http.post("/predict", files={"image": ("x.png", picture())}, data={"note": "x", "user": "y"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/", 404), ("GET", "/predict", 405)])
+def test_another_path_or_method_is_told_what_there_is(method: str, path: str, status: int, http: TestClient) -> None:
+    answer = http.request(method, path)
+    assert answer.status_code == status
+    assert answer.json()["detail"] == "Send an image to /predict by POST, or read /healthz or /metrics by GET."
+
+
+def test_a_failure_of_the_server_is_told_in_one_sentence(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_decoder, "decode", lambda *_: 1 / 0)
+    client = TestClient(create_app(classifier, "3"), raise_server_exceptions=False)
+    answer = client.post("/predict", files={"image": ("x.png", picture())})
+    assert answer.status_code == 500
+    assert answer.json() == {"detail": "The server failed; its log says why."}
 
 
 def test_a_request_without_an_image_is_told_what_to_send(http: TestClient) -> None:

@@ -1,0 +1,60 @@
+"""Image files are decoded in a process by themselves: an image that takes too long is given up by killing that process,
+and one that needs more memory than its header says gets none, so the model server goes on.
+"""
+
+import resource
+import signal
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from anyio import BrokenWorkerProcess, fail_after, to_process
+
+from image_classifier.images import MAX_BYTES, MAX_DECODING_BYTES, UnreadableImageError, to_array
+
+# The slowest image within the limits takes about 3 s on one core.
+DECODING_SECONDS = 10
+START_SECONDS = 30
+
+# Next to the picture: two copies of its file, and a part of it that is being converted.
+WORKING_BYTES = 2 * MAX_BYTES + 56 * 1024 * 1024
+
+TOO_SLOW = f"the image takes longer than {DECODING_SECONDS} s to decode"
+
+
+class DecoderStoppedError(Exception):
+    """The decoding process ended; the next image starts another."""
+
+
+async def start() -> None:
+    """Start the decoding process before the first image comes."""
+    with fail_after(START_SECONDS):
+        await to_process.run_sync(_prepare)
+
+
+async def decode(file: bytes, image_size: int) -> np.ndarray:
+    """Image file to uint8 [image_size, image_size, 3]. Raises UnreadableImageError and DecoderStoppedError."""
+    try:
+        with fail_after(DECODING_SECONDS):
+            return await to_process.run_sync(_decode, file, image_size, cancellable=True)
+    except TimeoutError as error:
+        raise UnreadableImageError(TOO_SLOW) from error
+    except BrokenWorkerProcess as error:
+        raise DecoderStoppedError from error
+
+
+def _decode(file: bytes, image_size: int) -> np.ndarray:
+    _prepare()
+    return to_array(file, image_size)
+
+
+@cache
+def _prepare() -> None:
+    """Limit this process' memory, and leave signals for the whole group to the server, which finishes its requests."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    statistics = Path("/proc/self/statm")  # https://man7.org/linux/man-pages/man5/proc_pid_statm.5.html
+    if statistics.exists():  # on Linux alone is memory that was not yet written to left uncounted by its size
+        held = int(statistics.read_text().split()[5]) * resource.getpagesize()
+        limit = held + MAX_DECODING_BYTES + WORKING_BYTES
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

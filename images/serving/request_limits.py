@@ -1,0 +1,176 @@
+"""How long and how often clients may keep the model server waiting. uvicorn itself has no limit for slow requests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+import h11
+from fastapi import HTTPException
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from image_classifier.images import MAX_BYTES, TOO_MANY_BYTES
+
+MULTIPART_OVERHEAD_BYTES = 4096
+
+# From the start of a connection, or the last answer on it, to the end of a request's headers.
+HEADER_SECONDS = 10
+
+# From the end of the headers to the end of the body.
+BODY_SECONDS = 30
+
+# From the end of the headers to the end of the answer: above the body's time, the wait for the decoder and its work.
+REQUEST_SECONDS = 90
+
+# An image is decoded and classified on its own, for the pod has memory for one; none waits longer for its turn.
+TURN_SECONDS = 10
+
+# Below the 1,024 files that a process may open on many machines.
+MAX_CONNECTIONS = 256
+
+# Uploads that are received or wait for the decoder: each holds 1 MiB of memory and up to MAX_BYTES of the volume /tmp.
+MAX_UPLOADS = 16
+
+BUSY = "The server is busy with other images; send this one again in a second."
+RETRY = {"Retry-After": "1"}
+TOO_SLOW = "The request did not arrive in time; send it again over a faster connection."
+INVALID = "This is not a valid HTTP/1.1 request, or its headers are larger than 16 kB."
+
+
+class Turns:
+    """One request at a time; 503 for one that waits too long for its turn."""
+
+    def __init__(self) -> None:
+        self._free = asyncio.Semaphore(1)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Wait for this request's turn."""
+        try:
+            await asyncio.wait_for(self._free.acquire(), TURN_SECONDS)
+        except TimeoutError as error:
+            raise HTTPException(503, BUSY, RETRY) from error
+        try:
+            yield
+        finally:
+            self._free.release()
+
+
+class UploadLimits:
+    """Answers 503 to more uploads than fit, 413 to a body that is longer than an image, and 408 to a slow one."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.uploads = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its body counted and timed."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+        elif self.uploads >= MAX_UPLOADS:
+            await JSONResponse({"detail": BUSY}, 503, RETRY)(scope, receive, send)
+        else:
+            self.uploads += 1
+            try:
+                await self.app(scope, _limited(receive), send)
+            finally:
+                self.uploads -= 1
+
+
+def _limited(receive: Receive) -> Receive:
+    deadline: float | None = asyncio.get_running_loop().time() + BODY_SECONDS
+    received = 0
+
+    async def limited() -> Message:
+        nonlocal received, deadline
+        try:
+            async with asyncio.timeout_at(deadline):
+                message = await receive()
+        except TimeoutError as error:
+            raise HTTPException(408, TOO_SLOW) from error
+        received += len(message.get("body", b""))
+        if received > MAX_BYTES + MULTIPART_OVERHEAD_BYTES:
+            raise HTTPException(413, sentence(TOO_MANY_BYTES))
+        if not message.get("more_body"):
+            deadline = None  # what follows is the end of the connection
+        return message
+
+    return limited
+
+
+class TimedConnection(H11Protocol):
+    """A connection that ends when a request or its answer takes too long.
+
+    When there are more than MAX_CONNECTIONS, the one that has waited longest for a request ends, so that a new client,
+    such as a probe, always gets in.
+    """
+
+    timer: asyncio.TimerHandle | None = None
+    timed_request: object = None
+
+    @property
+    def waits_for_request(self) -> bool:
+        """Whether no request is being answered."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
+        """Start the time for the first request."""
+        super().connection_made(transport)
+        self._start_timer()
+        if len(self.connections) > MAX_CONNECTIONS:
+            waiting = [one for one in self.connections if isinstance(one, TimedConnection) and one.waits_for_request]
+            min(waiting, key=lambda one: one.deadline).transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Start the time for the answer when a request begins."""
+        super().data_received(data)
+        if self.cycle is not self.timed_request:
+            self._start_timer()
+
+    def on_response_complete(self) -> None:
+        """Start the time for the next request."""
+        super().on_response_complete()
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the time."""
+        super().connection_lost(exc)
+        if self.timer:
+            self.timer.cancel()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
+        """Answer in JSON, as everywhere."""
+        self._refuse(HTTPStatus.BAD_REQUEST, INVALID)
+
+    @property
+    def deadline(self) -> float:
+        """When this connection ends, in the event loop's time."""
+        return self.timer.when() if self.timer else 0
+
+    def _start_timer(self) -> None:
+        if self.timer:
+            self.timer.cancel()
+        self.timed_request = self.cycle
+        self.timer = self.loop.call_later(HEADER_SECONDS if self.waits_for_request else REQUEST_SECONDS, self._expire)
+
+    def _expire(self) -> None:
+        begun = self.conn.our_state is h11.IDLE and self.conn.trailing_data[0]
+        if begun and not self.transport.is_closing():
+            self._refuse(HTTPStatus.REQUEST_TIMEOUT, TOO_SLOW)
+        else:
+            self.transport.abort()
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        body = JSONResponse({"detail": reason}).body
+        headers = [("content-type", "application/json"), ("content-length", str(len(body))), ("connection", "close")]
+        response = h11.Response(status_code=status, headers=headers, reason=status.phrase)
+        for event in (response, h11.Data(data=bytes(body)), h11.EndOfMessage()):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+def sentence(reason: str) -> str:
+    """What a client is told about its file."""
+    return f"{reason[0].upper()}{reason[1:]}; send a smaller or another image file."
