@@ -11,12 +11,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 import boto3
+from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from s3transfer.exceptions import RetriesExceededError
 
 from ml_common.errors import PermanentError, ServiceUnavailableError
 
@@ -26,6 +29,14 @@ CLIENT_CONFIG = Config(
     connect_timeout=5,
     read_timeout=60,
     max_pool_connections=MAX_CONNECTIONS,
+)
+# A file is transferred in parts of 16 MiB, 4 at once; what was received and not yet written takes at most 25 MiB.
+TRANSFER_CONFIG = TransferConfig(
+    multipart_threshold=32 * 1024**2,
+    multipart_chunksize=16 * 1024**2,
+    max_concurrency=4,
+    max_io_queue=100,
+    preferred_transfer_client="classic",
 )
 PERMANENT_STATUS = range(400, 429)
 MANIFEST = "manifest.json"
@@ -66,6 +77,11 @@ class Bucket:
         """Whether there is an object of exactly this key."""
         return self._head(key) is not None
 
+    def size(self, key: str) -> int:
+        """The object's size in bytes."""
+        with self._clear_errors(f"read {self.uri(key)}"):
+            return int(self._client.head_object(Bucket=self.name, Key=self.prefix + key)["ContentLength"])
+
     def metadata(self, key: str) -> dict[str, str]:
         """The object's own metadata, none when there is no such object."""
         head = self._head(key) or {}
@@ -85,6 +101,16 @@ class Bucket:
         """Write or overwrite one object, all of it or nothing."""
         with self._clear_errors(f"write {self.uri(key)}"):
             self._client.put_object(Bucket=self.name, Key=self.prefix + key, Body=data)
+
+    def upload(self, path: Path, key: str) -> None:
+        """Write or overwrite one object, all of it or nothing, without reading the file into memory."""
+        with self._clear_errors(f"write {self.uri(key)}"), self._transfers() as transfers:
+            transfers.upload(str(path), self.name, self.prefix + key).result()
+
+    def download(self, key: str, path: Path) -> None:
+        """Write the object to a file without holding it in memory; the file appears when it is complete."""
+        with self._clear_errors(f"read {self.uri(key)}"), self._transfers() as transfers:
+            transfers.download(self.name, self.prefix + key, str(path)).result()
 
     def put_json(self, key: str, value: Any) -> None:
         """Equal values give equal bytes."""
@@ -129,6 +155,10 @@ class Bucket:
     def _client(self) -> Any:
         return boto3.client("s3", config=CLIENT_CONFIG)
 
+    def _transfers(self) -> Any:
+        # boto3's own `upload_file` hides the status of a refusal in a message.
+        return create_transfer_manager(self._client, TRANSFER_CONFIG)
+
     @contextmanager
     def _clear_errors(self, action: str) -> Iterator[None]:
         try:
@@ -143,7 +173,7 @@ class Bucket:
             reason = error.response["Error"].get("Message") or error.response["Error"]["Code"]
             kind = PermanentError if status in PERMANENT_STATUS else ServiceUnavailableError
             raise kind(f"Could not {action}: the object store answered {status}, {reason.rstrip('.')}.") from error
-        except BotoCoreError as error:
+        except (BotoCoreError, RetriesExceededError) as error:
             raise ServiceUnavailableError(
                 f"Could not {action}: the object store at {self._client.meta.endpoint_url} does not answer; "
                 f"check that it is running and reachable ({type(error).__name__})."

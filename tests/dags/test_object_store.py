@@ -1,4 +1,6 @@
+import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import boto3
 import pytest
@@ -55,6 +57,54 @@ def test_an_output_whose_writing_breaks_off_does_not_look_complete(
     s3.start()
     assert artifacts.published("out/") is None
     assert artifacts.get("out/one") == b"1"
+
+
+@pytest.mark.parametrize("megabytes", [1, 40], ids=["in one part", "in several parts"])
+def test_a_file_comes_back_as_it_was_uploaded(megabytes: int, data: Bucket, tmp_path: Path) -> None:
+    sent, received = tmp_path / "sent", tmp_path / "received"
+    sent.write_bytes(os.urandom(1024**2) * megabytes)
+    data.upload(sent, "a/ü b")
+    data.download("a/ü b", received)
+    assert received.read_bytes() == sent.read_bytes()
+    assert data.size("a/ü b") == megabytes * 1024**2
+
+
+def test_a_file_whose_upload_breaks_off_is_not_there(
+    data: Bucket, s3: ThreadedMotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(40 * 1024**2))
+    monkeypatch.setattr(data._client, "complete_multipart_upload", lambda **_: s3.stop() or data._client.list_buckets())
+    with pytest.raises(ServiceUnavailableError, match=r"Could not write .* does not answer"):
+        data.upload(path, "half")
+    s3.start()
+    assert list(data.list("")) == []
+
+
+def test_a_file_that_is_missing_or_has_no_bucket_is_named(data: Bucket, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    with pytest.raises(PermanentError, match=rf"Could not read s3://{data.name}/gone: .* 404"):
+        data.download("gone", path)
+    assert not path.exists()
+    with pytest.raises(PermanentError, match=rf"Could not read s3://{data.name}/gone: .* 404"):
+        data.size("gone")
+    path.write_bytes(b"x")
+    with pytest.raises(PermanentError, match="Could not write s3://nowhere/key: the object store answered 404"):
+        Bucket("nowhere").upload(path, "key")
+
+
+def test_files_cannot_be_transferred_while_the_object_store_is_down(
+    data: Bucket, s3: ThreadedMotoServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    s3.stop()
+    with pytest.raises(ServiceUnavailableError, match="does not answer"):
+        data.upload(path, "key")
+    with pytest.raises(ServiceUnavailableError, match="does not answer"):
+        data.download("key", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    s3.start()
 
 
 @pytest.fixture
