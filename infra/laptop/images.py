@@ -77,28 +77,28 @@ def prefix_of(path: Path) -> str:
 def store(s3: Any, bucket: str, prefix: str, images: Iterator[Image]) -> int:
     """Make the prefix hold exactly `images`; return how many had to be uploaded.
 
-    What is there already is left alone, and so is a file that a run has put into quarantine unchanged.
+    What is there already is left alone, and so is a file that a run has put into quarantine unchanged. The copy in
+    quarantine of a file that changed or was removed is deleted.
     """
     present = _etags(s3, bucket, prefix)
     quarantined = _etags(s3, bucket, f"quarantine/{prefix}")
-    wanted: set[str] = set()
+    digests: dict[str, str] = {}
 
     def upload(image: Image) -> bool:
         body = image.read()
-        digest = hashlib.md5(body, usedforsecurity=False).hexdigest()
+        digest = digests[image.name] = hashlib.md5(body, usedforsecurity=False).hexdigest()
         if digest in (present.get(image.name), quarantined.get(image.name)):
             return False
         s3.put_object(Bucket=bucket, Key=f"{prefix}{image.name}", Body=body)
         return True
 
-    def remember(image: Image) -> Image:
-        wanted.add(image.name)
-        return image
-
     with ThreadPoolExecutor(UPLOADS) as pool:
-        uploaded = sum(pool.map(upload, map(remember, images)))
-    for name in present.keys() - wanted:
+        uploaded = sum(pool.map(upload, images))
+    for name in present.keys() - digests.keys():
         s3.delete_object(Bucket=bucket, Key=f"{prefix}{name}")
+    for name, digest in quarantined.items():
+        if digests.get(name) != digest:
+            s3.delete_object(Bucket=bucket, Key=f"quarantine/{prefix}{name}")
     return uploaded
 
 

@@ -73,7 +73,16 @@ def test_other_prefixes_are_left_alone(s3: Any) -> None:
 def test_a_quarantined_file_is_not_brought_back_unless_it_changed(s3: Any) -> None:
     s3.put_object(Bucket="data", Key=f"quarantine/{PREFIX}cat/bad.png", Body=b"cat/bad.png")
     assert images.store(s3, "data", PREFIX, pets("cat/bad.png")) == 0
-    assert images.store(s3, "data", PREFIX, iter([Image("cat/bad.png", lambda: b"mended")])) == 1
+    assert keys(s3) == {f"quarantine/{PREFIX}cat/bad.png"}
+    assert images.store(s3, "data", PREFIX, iter([Image("cat/bad.png", lambda: b"repaired")])) == 1
+    assert keys(s3) == {f"{PREFIX}cat/bad.png"}
+
+
+def test_a_file_that_is_removed_is_removed_from_quarantine_and_no_other(s3: Any) -> None:
+    for key in (f"quarantine/{PREFIX}cat/bad.png", "quarantine/images/cars/bus/1.png"):
+        s3.put_object(Bucket="data", Key=key, Body=b"")
+    images.store(s3, "data", PREFIX, pets("cat/1.png"))
+    assert keys(s3) == {"quarantine/images/cars/bus/1.png", f"{PREFIX}cat/1.png"}
 
 
 def make_folder(root: Path, *files: str) -> Path:
