@@ -26,6 +26,8 @@ BATCH_SIZE = 64
 LEARNING_RATE = 1e-3
 CLASSIFIER_HEAD = "fc."
 WEIGHTS = "model.safetensors"
+# A ResNet-18 has 45 MB; this leaves room for double precision and a large head.
+MAX_BYTES = 256 * 1024**2
 
 
 def trained_here(bucket: Bucket) -> str:
@@ -61,6 +63,17 @@ def _train() -> tuple[ResNet18, list[training.Epoch]]:
     )
     log.info("The base checkpoint took %.1f s on %s.", time.perf_counter() - started, device.description)
     return network, history
+
+
+def read(bucket: Bucket, key: str) -> bytes:
+    """The checkpoint's file. Raises PermanentError when it is too large to be a ResNet-18."""
+    size = bucket.size(key)
+    if size > MAX_BYTES:
+        raise PermanentError(
+            f"The checkpoint {key} has {size // 1024**2} MB, more than the {MAX_BYTES // 1024**2} MB that a ResNet-18 "
+            "can have: set the Param `base_checkpoint` to another one, or to null to use the default."
+        )
+    return bucket.get(key)
 
 
 def network_from(checkpoint: bytes, name: str, class_count: int) -> ResNet18:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -67,11 +67,11 @@ def fingerprint(images: Iterable[LabelledImage]) -> str:
 
 
 def manifest_of(images: Sequence[LabelledImage]) -> dict[str, object]:
-    """The dataset as JSON: fingerprint, classes in order, and every image."""
+    """The dataset as JSON: fingerprint, number of images in each class, and every image."""
     ordered = sorted(images, key=lambda image: image.key)
     return {
         "fingerprint": fingerprint(images),
-        "classes": sorted({image.label for image in images}),
+        "classes": dict(Counter(image.label for image in images)),
         "images": [asdict(image) for image in ordered],
     }
 

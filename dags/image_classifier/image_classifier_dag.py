@@ -21,11 +21,14 @@ two classes with five different images each. Any mode (RGBA, 16-bit, CMYK, ...) 
 | deploy | serves the champion; the old one serves until the new one does | the log names the error |
 | smoke_test | asks the endpoint about held-out images, writes the report | restart or rebuild serving |
 
-**Quarantine.** A file's reason is its object's metadata `reason`. Repair the file, upload it to its old place, and
-delete it from `quarantine/`.
+**Quarantine.** A file's reason is its object's metadata `reason`. Upload a repaired file to its old place, or delete
+the file from `quarantine/`: from the next run on it is no longer reported.
 
 **Again.** Same images, Params and code: every step finds its output and reuses it, so clearing any task is safe.
 A failed connection to the object store or MLflow is retried with growing delay; what is wrong for good fails at once.
+
+**Memory.** Images become tensors in shards of 256 MiB, of which a task holds two at most: what a task needs does not
+grow with the number of images or of classes.
 
 **Go back.** Set the alias `champion` in MLflow to an older version and clear `deploy`.
 """
@@ -84,28 +87,27 @@ def image_classifier() -> None:
 
     @task
     def validate(params: Any = None) -> Any:
-        from image_classifier import steps
+        from image_classifier import parameters, steps
 
-        return steps.validate(params["prefix"])
+        return steps.validate(parameters.read(params).prefix)
 
     @task
     def preprocess(dataset: Any, params: Any = None) -> str:
-        from image_classifier import steps
+        from image_classifier import parameters, steps
 
-        return steps.preprocess(dataset["fingerprint"], params["image_size"])
+        return steps.preprocess(dataset["fingerprint"], parameters.read(params).image_size)
 
     @task
     def base_checkpoint(params: Any = None) -> str:
-        from image_classifier import steps
+        from image_classifier import parameters, steps
 
-        return steps.base_checkpoint(params["base_checkpoint"])
+        return steps.base_checkpoint(parameters.read(params).base_checkpoint)
 
     @task(executor_config=pods.on_gpu())
     def train(dataset: Any, tensors: Any, checkpoint: Any, params: Any = None) -> Any:
-        from image_classifier import steps
+        from image_classifier import parameters, steps
 
-        chosen = {name: params[name] for name in ("image_size", "epochs", "learning_rate", "batch_size", "seed")}
-        return steps.train(dataset["fingerprint"], tensors, checkpoint, **chosen)
+        return steps.train(dataset["fingerprint"], tensors, checkpoint, parameters.read(params))
 
     @task
     def evaluate(trained: Any) -> Any:
@@ -115,9 +117,9 @@ def image_classifier() -> None:
 
     @task
     def gate(evaluated: Any, params: Any = None) -> Any:
-        from image_classifier import steps
+        from image_classifier import parameters, steps
 
-        return steps.judge(evaluated, params["minimum_accuracy"])
+        return steps.judge(evaluated, parameters.read(params).minimum_accuracy)
 
     @task
     def register(trained: Any, evaluated: Any, verdict: Any) -> Any:
@@ -142,9 +144,10 @@ def image_classifier() -> None:
         params: Any = None,
         run_id: Any = None,
     ) -> str:
-        from image_classifier import steps
+        from image_classifier import parameters, steps
 
-        return steps.smoke_test(run_id, params["prefix"], dataset, tensors, trained, evaluated, registered, deployed)
+        prefix = parameters.read(params).prefix
+        return steps.smoke_test(run_id, prefix, dataset, tensors, trained, evaluated, registered, deployed)
 
     dataset = validate()
     tensors = preprocess(dataset)

@@ -23,7 +23,8 @@ from ml_common.errors import PermanentError
 CHANNEL_MEAN = (0.485, 0.456, 0.406)
 CHANNEL_DEVIATION = (0.229, 0.224, 0.225)
 
-EVALUATION_BATCH_SIZE = 256
+# 150 MiB for the first layer's output.
+EVALUATION_PIXELS = 2**20
 METADATA = "classifier"
 
 
@@ -53,7 +54,7 @@ class Classifier:
         device = next(self.network.parameters()).device
         batches = [
             self.network(normalise(batch.to(device).float() / 255)).softmax(1).cpu()
-            for batch in torch.split(images, EVALUATION_BATCH_SIZE)
+            for batch in torch.split(images, max(1, EVALUATION_PIXELS // self.image_size**2))
         ]
         return torch.cat(batches)
 

@@ -28,6 +28,7 @@ from mlflow.protos.databricks_pb2 import (
     RESOURCE_DOES_NOT_EXIST,
     ErrorCode,
 )
+from mlflow.utils.yaml_utils import write_yaml
 
 from image_classifier.model import Classifier
 from ml_common.errors import PermanentError, ServiceUnavailableError
@@ -36,6 +37,8 @@ MODEL_NAME = "image_classifier"
 CHAMPION = "champion"
 TRAINING_KEY = "training_key"
 WEIGHTS = "model.safetensors"
+# MLflow takes at most 1,000 metrics and 1 MB in one request: https://mlflow.org/docs/latest/api_reference/rest-api.html
+METRICS_PER_REQUEST = 400
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,9 @@ def _log_run(client: MlflowClient, run_id: str, model: TrainedModel) -> None:
             Metric(f"epoch_{name}", float(epoch[name]), int(epoch["finished_at_ms"]), int(epoch["number"]))
             for name in ("loss", "accuracy", "seconds")
         ]
-    client.log_batch(run_id, metrics, [Param(name, str(value)) for name, value in model.params.items()])
+    client.log_batch(run_id, params=[Param(name, str(value)) for name, value in model.params.items()])
+    for start in range(0, len(metrics), METRICS_PER_REQUEST):
+        client.log_batch(run_id, metrics[start : start + METRICS_PER_REQUEST])
     with tempfile.TemporaryDirectory() as folder:
         for name, picture in model.pictures.items():
             Path(folder, name).write_bytes(picture)
@@ -135,8 +140,9 @@ def _log_run(client: MlflowClient, run_id: str, model: TrainedModel) -> None:
 
 def _write_model_files(folder: Path, model: TrainedModel, run_id: str, model_id: str) -> None:
     (folder / WEIGHTS).write_bytes(model.weights)
-    # JSON is YAML; MLflow's own writer of this file needs pandas. Format: https://mlflow.org/docs/latest/ml/model/
-    (folder / "MLmodel").write_text(json.dumps(_description(model, run_id, model_id), indent=1))
+    # The writer of mlflow.models needs pandas. Format: https://mlflow.org/docs/latest/ml/model/
+    description = _description(model, run_id, model_id)
+    write_yaml(folder, "MLmodel", description, sort_keys=False, ensure_yaml_extension=False)
 
 
 def _description(model: TrainedModel, run_id: str, model_id: str) -> dict[str, Any]:

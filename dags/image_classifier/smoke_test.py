@@ -1,7 +1,7 @@
 """A served model must answer as the model itself does."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import httpx
 
@@ -16,8 +16,8 @@ REQUIRED_AGREEMENT = 0.95
 TIMEOUT_SECONDS = 10.0
 
 
-def check_endpoint(endpoint: str, version: str, model: Classifier, files: Mapping[str, bytes]) -> float:
-    """Share of `files`, image files by key, for which the endpoint names the class that `model` does.
+def check_endpoint(endpoint: str, version: str, model: Classifier, files: Iterable[bytes]) -> float:
+    """Share of `files`, image files read one at a time, for which the endpoint names the class that `model` does.
 
     Raises PermanentError when the endpoint serves another version or disagrees, ServiceUnavailableError when it does
     not answer.
@@ -30,14 +30,13 @@ def check_endpoint(endpoint: str, version: str, model: Classifier, files: Mappin
                     f"The endpoint {endpoint} serves version {served} instead of {version}: look for another process "
                     "or Service behind that address."
                 )
-            answers = [_served_class(client, file) for file in files.values()]
+            agreements = [_served_class(client, file) == _own_class(model, file) for file in files]
     except httpx.HTTPError as error:
         raise ServiceUnavailableError(f"The endpoint {endpoint} does not answer as it should: {error}.") from error
-    expected = [_own_class(model, file) for file in files.values()]
-    agreement = sum(map(str.__eq__, answers, expected)) / len(expected)
+    agreement = sum(agreements) / len(agreements)
     if agreement < REQUIRED_AGREEMENT:
         raise PermanentError(
-            f"The endpoint {endpoint} agrees with version {version} on {agreement:.0%} of {len(expected)} held-out "
+            f"The endpoint {endpoint} agrees with version {version} on {agreement:.0%} of {len(agreements)} held-out "
             f"images instead of at least {REQUIRED_AGREEMENT:.0%}: its code differs from this run's; rebuild and "
             "restart serving."
         )

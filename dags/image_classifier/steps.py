@@ -6,8 +6,6 @@ its inputs and is complete when its manifest is there, so that a step which find
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
@@ -16,9 +14,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypedDict
 
 import torch
-from safetensors.torch import load, save
 
-from image_classifier import checkpoints, evaluation, gate, keys, registry, training
+from image_classifier import checkpoints, evaluation, gate, keys, pictures, registry, shards, training
 from image_classifier.dataset import (
     LabelledImage,
     label_of,
@@ -27,21 +24,23 @@ from image_classifier.dataset import (
     require_enough_images,
     split,
 )
-from image_classifier.images import MAX_BYTES, TOO_MANY_BYTES, UnreadableImageError, decode, to_tensor
+from image_classifier.images import MAX_BYTES, TOO_MANY_BYTES, UnreadableImageError, decode
+from image_classifier.metric_names import metric_name
 from image_classifier.model import Classifier
+from image_classifier.parameters import Parameters
 from image_classifier.smoke_test import check_endpoint
 from ml_common import deployment
 from ml_common.device import best_device
 from ml_common.errors import PermanentError
 from ml_common.object_store import MANIFEST, Bucket, StoredObject, artifacts_bucket, data_bucket
+from ml_common.parallel import parallel_map
 
 log = logging.getLogger(__name__)
 
-TRANSFER_THREADS = 8
 QUARANTINE = "quarantine/"
 REASON = "reason"
-TRAINING_TENSORS = "train.safetensors"
-HELD_OUT_TENSORS = "held_out.safetensors"
+TRAINING = "train"
+HELD_OUT = "held_out"
 WEIGHTS = registry.WEIGHTS
 CONFUSION_MATRIX = "confusion_matrix.png"
 PREDICTIONS = "predictions.png"
@@ -49,10 +48,9 @@ SMOKE_TEST_IMAGES = 40
 
 
 class Dataset(TypedDict):
-    """Output of `validate`; `quarantined` counts the files now in quarantine by reason."""
+    """Output of `validate`; `quarantined` counts the files in quarantine that were not replaced, by reason."""
 
     fingerprint: str
-    classes: dict[str, int]
     quarantined: dict[str, int]
 
 
@@ -71,7 +69,6 @@ class Evaluation(TypedDict):
     """Output of `evaluate`; the champion's accuracy is on the same held-out images."""
 
     accuracy: float
-    per_class: dict[str, dict[str, float]]
     confusion_matrix: str
     predictions: str
     champion_version: str | None
@@ -101,21 +98,16 @@ def validate(prefix: str) -> Dataset:
     bucket = data_bucket()
     objects = [found for found in bucket.list(prefix) if not found.key.endswith("/")]
     require_class_folders((found.key for found in objects), prefix, bucket.uri(prefix))
-    with ThreadPoolExecutor(TRANSFER_THREADS) as pool:
-        checked = list(pool.map(partial(_check, bucket, prefix), objects))
-        images = [image for image in checked if image is not None]
-        quarantined = _quarantined(bucket, prefix, pool)
+    checked = parallel_map(partial(_check, bucket, prefix), objects)
+    images = [image for image in checked if image is not None]
+    quarantined = _quarantined(bucket, prefix, {image.key for image in images})
     for reason, count in quarantined.items():
         log.warning("%d files are in quarantine under %s: %s.", count, bucket.uri(QUARANTINE + prefix), reason)
     require_enough_images(images, {str(label_of(found.key, prefix)) for found in objects})
     manifest = manifest_of(images)
     fingerprint = str(manifest["fingerprint"])
     artifacts_bucket().put_json(keys.dataset_folder(fingerprint) + MANIFEST, manifest)
-    return Dataset(
-        fingerprint=fingerprint,
-        classes=dict(sorted(Counter(image.label for image in images).items())),
-        quarantined=quarantined,
-    )
+    return Dataset(fingerprint=fingerprint, quarantined=quarantined)
 
 
 def _check(bucket: Bucket, prefix: str, found: StoredObject) -> LabelledImage | None:
@@ -131,17 +123,18 @@ def _check(bucket: Bucket, prefix: str, found: StoredObject) -> LabelledImage | 
     return LabelledImage(found.key, sha256(data).hexdigest(), str(label_of(found.key, prefix)))
 
 
-def _quarantined(bucket: Bucket, prefix: str, pool: ThreadPoolExecutor) -> dict[str, int]:
+def _quarantined(bucket: Bucket, prefix: str, readable: set[str]) -> dict[str, int]:
+    """A file that was repaired is back in its old place; its copy in quarantine no longer counts."""
     stored = [found.key for found in bucket.list(QUARANTINE + prefix)]
-    reasons = pool.map(lambda key: bucket.metadata(key).get(REASON, "unknown"), stored)
+    waiting = [key for key in stored if key.removeprefix(QUARANTINE) not in readable]
+    reasons = parallel_map(lambda key: bucket.metadata(key).get(REASON, "unknown"), waiting)
     return dict(sorted(Counter(reasons).items()))
 
 
 def preprocess(fingerprint: str, image_size: int) -> str:
-    """Folder with the dataset's images as tensors, split into training and held-out ones.
+    """Folder with the dataset's images as shards of tensors, split into training and held-out ones.
 
-    Each file holds `images`, uint8 [N, 3, image_size, image_size], and `labels`, int64 [N]; the manifest the classes
-    and the held-out keys.
+    The manifest has the number of images in each class and in each shard, and the held-out images.
     """
     bucket = artifacts_bucket()
     folder = keys.tensors_folder(fingerprint, image_size)
@@ -149,29 +142,28 @@ def preprocess(fingerprint: str, image_size: int) -> str:
         log.info("The tensors are already at %s: reused.", bucket.uri(folder))
         return folder
     manifest = bucket.get_json(keys.dataset_folder(fingerprint) + MANIFEST)
-    classes = manifest["classes"]
-    train_images, held_out_images = split([LabelledImage(**image) for image in manifest["images"]])
+    training_images, held_out_images = split([LabelledImage(**image) for image in manifest["images"]])
+    classes = sorted(manifest["classes"])
+
+    def write(name: str, images: list[LabelledImage]) -> list[int]:
+        return shards.write(data_bucket(), images, classes, image_size, bucket, folder, name)
+
     bucket.publish(
         folder,
+        {},
         {
-            TRAINING_TENSORS: _tensors(train_images, classes, image_size),
-            HELD_OUT_TENSORS: _tensors(held_out_images, classes, image_size),
-        },
-        {
-            "classes": classes,
-            "training_images": len(train_images),
+            "classes": manifest["classes"],
+            "shards": {TRAINING: write(TRAINING, training_images), HELD_OUT: write(HELD_OUT, held_out_images)},
             "held_out": [asdict(image) for image in held_out_images],
         },
     )
     return folder
 
 
-def _tensors(images: Sequence[LabelledImage], classes: list[str], image_size: int) -> bytes:
-    bucket = data_bucket()
-    with ThreadPoolExecutor(TRANSFER_THREADS) as pool:
-        pixels = list(pool.map(lambda image: to_tensor(bucket.get(image.key), image_size), images))
-    labels = torch.tensor([classes.index(image.label) for image in images])
-    return save({"images": torch.stack(pixels), "labels": labels})
+def _shards(bucket: Bucket, tensors: str, name: str) -> tuple[shards.Shards, tuple[str, ...]]:
+    """The shards of this name, and the names of their labels."""
+    manifest = bucket.get_json(tensors + MANIFEST)
+    return shards.stored(bucket, tensors, name, manifest["shards"][name]), tuple(sorted(manifest["classes"]))
 
 
 def base_checkpoint(chosen_key: str | None) -> str:
@@ -179,28 +171,18 @@ def base_checkpoint(chosen_key: str | None) -> str:
     return chosen_key or checkpoints.trained_here(artifacts_bucket())
 
 
-def train(
-    fingerprint: str,
-    tensors: str,
-    checkpoint: str,
-    *,
-    image_size: int,
-    epochs: int,
-    learning_rate: float,
-    batch_size: int,
-    seed: int,
-) -> Training:
+def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameters) -> Training:
     """Fine-tune the checkpoint on the training images of the folder `tensors`; the same inputs are trained on once."""
     bucket = artifacts_bucket()
-    checkpoint_bytes = bucket.get(checkpoint)
+    checkpoint_bytes = checkpoints.read(bucket, checkpoint)
     inputs = {
         "dataset": fingerprint,
         "base_checkpoint": sha256(checkpoint_bytes).hexdigest(),
-        "image_size": image_size,
-        "epochs": epochs,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "seed": seed,
+        "image_size": parameters.image_size,
+        "epochs": parameters.epochs,
+        "learning_rate": parameters.learning_rate,
+        "batch_size": parameters.batch_size,
+        "seed": parameters.seed,
         "code_version": keys.code_version(),
         "torch": torch.__version__,
     }
@@ -212,18 +194,16 @@ def train(
         return _training(manifest, reused=True)
 
     device = best_device()
-    torch.manual_seed(seed)
-    classes = tuple(bucket.get_json(tensors + MANIFEST)["classes"])
+    torch.manual_seed(parameters.seed)
+    images, classes = _shards(bucket, tensors, TRAINING)
     network = checkpoints.network_from(checkpoint_bytes, checkpoint, len(classes))
-    images = load(bucket.get(tensors + TRAINING_TENSORS))
     history = training.fine_tune(
         network,
-        images["images"],
-        images["labels"],
-        epochs=epochs,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        seed=seed,
+        images,
+        epochs=parameters.epochs,
+        learning_rate=parameters.learning_rate,
+        batch_size=parameters.batch_size,
+        seed=parameters.seed,
         device=device,
     )
     manifest = {
@@ -235,7 +215,7 @@ def train(
         "seconds": sum(epoch.seconds for epoch in history),
         "device": device.description,
     }
-    bucket.publish(folder, {WEIGHTS: Classifier(network, classes, image_size).to_bytes()}, manifest)
+    bucket.publish(folder, {WEIGHTS: Classifier(network, classes, parameters.image_size).to_bytes()}, manifest)
     return _training(manifest, reused=False)
 
 
@@ -259,12 +239,11 @@ def evaluate(trained: Training) -> Evaluation:
     champion_accuracy = None
     if champion_version is not None:
         champion = registry.load(champion_version).to(best_device())
-        held_out = _held_out(bucket, preprocess(trained["fingerprint"], champion.image_size))
-        champion_accuracy = evaluation.accuracy(champion, held_out)
+        tensors = preprocess(trained["fingerprint"], champion.image_size)
+        champion_accuracy = evaluation.accuracy(champion, *_shards(bucket, tensors, HELD_OUT))
     log.info("Accuracy on held-out images: %.4f; champion: %s.", metrics["accuracy"], champion_accuracy)
     return Evaluation(
         accuracy=metrics["accuracy"],
-        per_class=metrics["per_class"],
         confusion_matrix=folder + CONFUSION_MATRIX,
         predictions=folder + PREDICTIONS,
         champion_version=champion_version,
@@ -274,28 +253,22 @@ def evaluate(trained: Training) -> Evaluation:
 
 def _measure(bucket: Bucket, trained: Training, folder: str) -> dict[str, Any]:
     classifier = _classifier(bucket, trained["training_key"]).to(best_device())
-    held_out = _held_out(bucket, preprocess(trained["fingerprint"], trained["image_size"]))
-    predicted = evaluation.predict(classifier, held_out)
-    metrics = evaluation.metrics(held_out.labels, predicted, classifier.classes)
-    pictures = {
-        CONFUSION_MATRIX: evaluation.confusion_picture(held_out.labels, predicted, classifier.classes),
-        PREDICTIONS: evaluation.predictions_picture(held_out, predicted),
+    tensors = preprocess(trained["fingerprint"], trained["image_size"])
+    predictions = evaluation.predict(classifier, *_shards(bucket, tensors, HELD_OUT))
+    metrics = evaluation.metrics(predictions.truths, predictions.predicted, classifier.classes)
+    files = {
+        CONFUSION_MATRIX: pictures.confusion_picture(predictions.truths, predictions.predicted, classifier.classes),
+        PREDICTIONS: pictures.predictions_picture(predictions.examples),
     }
-    bucket.publish(folder, pictures, metrics)
+    bucket.publish(folder, files, metrics)
     return metrics
 
 
 def _classifier(bucket: Bucket, training_key: str) -> Classifier:
     with TemporaryDirectory() as folder:
         path = Path(folder, WEIGHTS)
-        path.write_bytes(bucket.get(keys.model_folder(training_key) + WEIGHTS))
+        bucket.download(keys.model_folder(training_key) + WEIGHTS, path)
         return Classifier.from_file(path)
-
-
-def _held_out(bucket: Bucket, tensors: str) -> evaluation.HeldOut:
-    held_out = bucket.get_json(tensors + MANIFEST)["held_out"]
-    images = load(bucket.get(tensors + HELD_OUT_TENSORS))["images"]
-    return evaluation.HeldOut(images, [image["label"] for image in held_out])
 
 
 def _evaluation_folder(training_key: str) -> str:
@@ -316,7 +289,7 @@ def register(trained: Training, evaluated: Evaluation, verdict: dict[str, Any]) 
     bucket = artifacts_bucket()
     folder = keys.model_folder(trained["training_key"])
     manifest = bucket.get_json(folder + MANIFEST)
-    per_class_f1 = {f"f1_{name}": scores["f1"] for name, scores in evaluated["per_class"].items()}
+    per_class = _per_class(bucket, trained)
     version = registry.register(
         registry.TrainedModel(
             training_key=trained["training_key"],
@@ -324,7 +297,11 @@ def register(trained: Training, evaluated: Evaluation, verdict: dict[str, Any]) 
             classes=manifest["classes"],
             image_size=trained["image_size"],
             params=manifest["inputs"],
-            metrics={"accuracy": evaluated["accuracy"], "training_seconds": trained["seconds"], **per_class_f1},
+            metrics={
+                "accuracy": evaluated["accuracy"],
+                "training_seconds": trained["seconds"],
+                **{metric_name(f"f1_{name}"): scores["f1"] for name, scores in per_class.items()},
+            },
             history=manifest["history"],
             pictures={
                 CONFUSION_MATRIX: bucket.get(evaluated["confusion_matrix"]),
@@ -335,6 +312,11 @@ def register(trained: Training, evaluated: Evaluation, verdict: dict[str, Any]) 
     if verdict["promote"]:
         registry.promote(version)
     return Registration(version=version, promoted=verdict["promote"], reason=verdict["reason"])
+
+
+def _per_class(bucket: Bucket, trained: Training) -> dict[str, dict[str, float]]:
+    metrics = bucket.get_json(_evaluation_folder(trained["training_key"]) + MANIFEST)
+    return dict(metrics["per_class"])
 
 
 def deploy() -> Deployment:
@@ -363,26 +345,25 @@ def smoke_test(
     deployed: Deployment,
 ) -> str:
     """Ask the endpoint about held-out images; then write the run's report and return its key."""
-    held_out = artifacts_bucket().get_json(tensors + MANIFEST)["held_out"]
-    sample = sorted(held_out, key=lambda image: str(image["sha256"]))[:SMOKE_TEST_IMAGES]
-    images = data_bucket()
+    bucket, images = artifacts_bucket(), data_bucket()
+    manifest = bucket.get_json(tensors + MANIFEST)
+    sample = sorted(manifest["held_out"], key=lambda image: str(image["sha256"]))[:SMOKE_TEST_IMAGES]
     agreement = check_endpoint(
         deployed["endpoint"],
         deployed["version"],
         registry.load(deployed["version"]),
-        {image["key"]: images.get(image["key"]) for image in sample},
+        (images.get(image["key"]) for image in sample),
     )
-    bucket = artifacts_bucket()
     report = {
         "run_id": run_id,
         "prefix": prefix,
-        "classes": dataset["classes"],
+        "classes": manifest["classes"],
         "quarantined": dataset["quarantined"],
         "training_seconds": trained["seconds"],
         "training_reused": trained["reused"],
         "device": trained["device"],
         "accuracy": evaluated["accuracy"],
-        "per_class": evaluated["per_class"],
+        "per_class": _per_class(bucket, trained),
         "confusion_matrix": evaluated["confusion_matrix"],
         "predictions": evaluated["predictions"],
         "model_uri": bucket.uri(keys.model_folder(trained["training_key"]) + WEIGHTS),

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional
 from image_classifier.augmentation import Geometry
 from image_classifier.model import normalise
 from image_classifier.resnet import ResNet18
+from image_classifier.shards import Shards, Tensors
 from ml_common.device import Device
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def fit(
     network: ResNet18,
     batches: Callable[[], Iterator[Batch]],
     *,
+    prepare: Callable[[Tensor], Tensor] = lambda images: images,
     steps_per_epoch: int,
     epochs: int,
     learning_rate: float,
@@ -53,7 +55,9 @@ def fit(
 ) -> list[Epoch]:
     """Train `network` in place by AdamW under a one-cycle schedule that peaks at `learning_rate`.
 
-    `batches()` yields one epoch of (float images in 0..1 [N, 3, S, S], int64 labels [N]) on `device`.
+    `batches()` yields one epoch of (images [N, 3, S, S], int64 labels [N]) on `device`; `prepare` makes any number of
+    these images floats in 0..1. A batch goes through the network in as many passes as the device's memory needs, and
+    the gradients of all are one step; batch normalisation sees one pass at a time.
     """
     network.to(device.torch_device, memory_format=device.memory_format)  # type: ignore[call-overload]
     network.train()
@@ -67,15 +71,18 @@ def fit(
         started = time.perf_counter()
         loss_sum, correct, count = 0.0, 0, 0
         for images, labels in batches():
-            with device.autocast():
-                logits = network(normalise(images).contiguous(memory_format=device.memory_format))
-                loss = functional.cross_entropy(logits, labels, label_smoothing=LABEL_SMOOTHING)
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            passes = device.passes(images)
+            for part, truth in zip(images.tensor_split(passes), labels.tensor_split(passes), strict=True):
+                pixels = normalise(prepare(part)).contiguous(memory_format=device.memory_format)
+                with device.autocast():
+                    logits = network(pixels)
+                    loss = functional.cross_entropy(logits, truth, label_smoothing=LABEL_SMOOTHING)
+                (loss * (len(truth) / len(labels))).backward()  # type: ignore[no-untyped-call]
+                loss_sum += loss.item() * len(truth)
+                correct += int((logits.argmax(1) == truth).sum())
             optimiser.step()
             schedule.step()
-            loss_sum += loss.item() * len(labels)
-            correct += int((logits.argmax(1) == labels).sum())
             count += len(labels)
         epoch = Epoch(number, loss_sum / count, correct / count, time.perf_counter() - started, int(time.time() * 1000))
         log.info(
@@ -89,8 +96,7 @@ def fit(
 
 def fine_tune(
     network: ResNet18,
-    images: Tensor,
-    labels: Tensor,
+    shards: Shards,
     *,
     epochs: int,
     learning_rate: float,
@@ -100,22 +106,38 @@ def fine_tune(
 ) -> list[Epoch]:
     """Train on uint8 images [N, 3, S, S] and int64 labels [N], shuffled and augmented repeatably by `seed`."""
     generator = Generator().manual_seed(seed)
-    images, labels = images.to(device.torch_device), labels.to(device.torch_device)
-    batch_sizes = _batch_sizes(len(images), batch_size)
+    batch_sizes = _batch_sizes(sum(shards.counts), batch_size)
 
     def batches() -> Iterator[Batch]:
-        shuffled = torch.randperm(len(images), generator=generator).to(device.torch_device)
-        for indices in torch.split(shuffled, batch_sizes):
-            yield FINE_TUNING_GEOMETRY.apply(images[indices].float() / 255, generator), labels[indices]
+        order = torch.randperm(len(shards.counts), generator=generator).tolist()
+        on_device = ((device.receive(images), device.receive(labels)) for images, labels in shards.read(order))
+        return _shuffled(on_device, batch_sizes, generator)
 
     return fit(
         network,
         batches,
+        prepare=lambda images: FINE_TUNING_GEOMETRY.apply(images.float() / 255, generator),
         steps_per_epoch=len(batch_sizes),
         epochs=epochs,
         learning_rate=learning_rate,
         device=device,
     )
+
+
+def _shuffled(shards: Iterable[Tensors], batch_sizes: Iterable[int], generator: Generator) -> Iterator[Batch]:
+    """Cut the shards, each of them shuffled, into batches; what a shard leaves begins the first batch of the next."""
+    sizes = iter(batch_sizes)
+    missing = next(sizes)
+    parts: list[Batch] = []
+    for images, labels in shards:
+        order = torch.randperm(len(images), generator=generator).to(images.device)
+        while missing and len(order):
+            taken, order = order[:missing], order[missing:]
+            parts.append((images[taken], labels[taken]))
+            missing -= len(taken)
+            if not missing:
+                yield torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+                parts, missing = [], next(sizes, 0)
 
 
 def _batch_sizes(image_count: int, batch_size: int) -> list[int]:

@@ -1,12 +1,12 @@
-import io
-
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from image_classifier.evaluation import HeldOut, accuracy, confusion_picture, metrics, predictions_picture
+from image_classifier.evaluation import EXAMPLES, accuracy, metrics, predict
 from image_classifier.model import Classifier
+from image_classifier.shards import Shards
+
+CLASSES = ("bright", "dark", "dim")
 
 
 class BrightnessNetwork(nn.Module):
@@ -21,23 +21,45 @@ class BrightnessNetwork(nn.Module):
         return torch.stack([-brightness, brightness], 1)
 
 
-def held_out(*labels: str) -> HeldOut:
-    pictures = [torch.full((3, 32, 32), 250 if label == "bright" else 5, dtype=torch.uint8) for label in labels]
-    return HeldOut(torch.stack(pictures), labels)
+def held_out(*parts: list[str]) -> Shards:
+    """A shard for each list of class names; the picture of any but `bright` is dark."""
+
+    def load(index: int) -> tuple[Tensor, Tensor]:
+        pictures = [
+            torch.full((3, 32, 32), 250 if label == "bright" else 5, dtype=torch.uint8) for label in parts[index]
+        ]
+        return torch.stack(pictures), torch.tensor([CLASSES.index(label) for label in parts[index]])
+
+    return Shards([len(part) for part in parts], load)
 
 
 def brightness_classifier(*classes: str) -> Classifier:
     return Classifier(BrightnessNetwork(), classes, 32)  # type: ignore[arg-type]
 
 
-def test_accuracy_counts_right_names() -> None:
-    assert accuracy(brightness_classifier("dark", "bright"), held_out("dark", "bright", "dark")) == 1.0
-    assert accuracy(brightness_classifier("bright", "dark"), held_out("dark", "bright", "dark")) == 0.0
+def test_accuracy_counts_right_names_in_all_shards() -> None:
+    images = held_out(["dark", "bright"], ["dark"])
+    assert accuracy(brightness_classifier("dark", "bright"), images, CLASSES) == 1.0
+    assert accuracy(brightness_classifier("bright", "dark"), images, CLASSES) == 0.0
 
 
 def test_a_class_that_the_classifier_does_not_know_counts_as_wrong() -> None:
-    images = held_out("dim", "bright")
-    assert accuracy(brightness_classifier("dark", "bright"), images) == 0.5
+    assert accuracy(brightness_classifier("dark", "bright"), held_out(["dim", "bright"]), CLASSES) == 0.5
+
+
+def test_predictions_keep_their_images_and_show_wrong_ones_first() -> None:
+    images = held_out(["dark", "bright"] * EXAMPLES, ["dim", "bright"])
+    predictions = predict(brightness_classifier("dark", "bright"), images, CLASSES)
+    assert predictions.truths == ["dark", "bright"] * EXAMPLES + ["dim", "bright"]
+    assert predictions.predicted == ["dark", "bright"] * EXAMPLES + ["dark", "bright"]
+    assert len(predictions.examples) == EXAMPLES
+    assert (predictions.examples[0].truth, predictions.examples[0].predicted) == ("dim", "dark")
+    assert all(example.truth == example.predicted for example in predictions.examples[1:])
+
+
+def test_an_example_keeps_no_more_than_its_own_pixels() -> None:
+    [first, *_] = predict(brightness_classifier("dark", "bright"), held_out(["dark"] * 100), CLASSES).examples
+    assert first.image.untyped_storage().nbytes() == 3 * 32 * 32
 
 
 def test_metrics_of_each_class() -> None:
@@ -45,13 +67,3 @@ def test_metrics_of_each_class() -> None:
     assert result["accuracy"] == 0.75
     assert result["per_class"]["a"] == {"precision": 1.0, "recall": 0.5, "f1": pytest.approx(2 / 3), "images": 2}
     assert result["per_class"]["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "images": 0}
-
-
-def test_pictures_are_png_files() -> None:
-    images = held_out(*["dark", "bright"] * 30)
-    for data in (
-        confusion_picture(images.labels, images.labels, ["bright", "dark"]),
-        predictions_picture(images, ["dark"] * 60),
-        predictions_picture(held_out("dark"), ["dark"]),
-    ):
-        assert Image.open(io.BytesIO(data)).size > (400, 400)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from mlflow import MlflowClient
 
 from image_classifier import registry, resnet, steps
 from image_classifier.model import Classifier
+from image_classifier.parameters import Parameters
 from image_classifier.smoke_test import check_endpoint
 from ml_common import deployment
 from ml_common.errors import PermanentError, ServiceUnavailableError
@@ -77,16 +79,17 @@ def serving_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServingProces
 def run(run_id: str, *, seed: int = 0, minimum_accuracy: float = 0.5) -> str:
     dataset = steps.validate(PREFIX)
     tensors = steps.preprocess(dataset["fingerprint"], 32)
-    trained = steps.train(
-        dataset["fingerprint"],
-        tensors,
-        steps.base_checkpoint(None),
+    chosen = Parameters(
+        prefix=PREFIX,
         image_size=32,
         epochs=10,
         learning_rate=0.02,
         batch_size=8,
+        minimum_accuracy=minimum_accuracy,
         seed=seed,
+        base_checkpoint=None,
     )
+    trained = steps.train(dataset["fingerprint"], tensors, steps.base_checkpoint(None), chosen)
     evaluated = steps.evaluate(trained)
     registered = steps.register(trained, evaluated, steps.judge(evaluated, minimum_accuracy))
     deployed = steps.deploy()
@@ -114,6 +117,25 @@ def test_a_run_ends_with_a_report_of_a_served_champion_and_a_second_run_adds_not
     again = artifacts.get_json(run("manual__2026-01-01T00:00:00+00:00"))
     assert {found.key for found in artifacts.list("")} == keys_before
     assert (again["version"], again["training_reused"]) == ("1", True)
+
+
+def test_class_names_of_any_kind_are_shown_as_they_are(
+    upload_images: Callable[..., None], data: Bucket, artifacts: Bucket, serving_processes: ServingProcesses
+) -> None:
+    upload_images()
+    names = {"red": "cat (adult)", "green": "dog & wolf", "blue": "$x^ 🐈 [ml]\n" + "long " * 20}
+    for found in list(data.list(PREFIX)):
+        colour = found.key.split("/")[1]
+        data.move(found.key, found.key.replace(colour, names[colour]), {})
+    report = artifacts.get_json(run("manual__2026-01-01T00:00:00+00:00"))
+    assert report["classes"] == dict.fromkeys(sorted(names.values()), 8)
+    assert set(report["per_class"]) == set(names.values())
+    [trained] = MlflowClient().search_runs([MlflowClient().get_experiment_by_name(registry.MODEL_NAME).experiment_id])
+    assert "f1_cat :28:adult:29:" in trained.data.metrics
+    assert len([name for name in trained.data.metrics if name.startswith("f1_")]) == 3
+    png = next(data.get(found.key) for found in data.list(f"{PREFIX}cat (adult)/"))
+    answer = httpx.post(f"{report['endpoint']}/predict", files={"image": png}, trust_env=False).json()
+    assert set(answer["probabilities"]) == set(names.values())
 
 
 def artifacts_held_out(artifacts: Bucket) -> list[object]:
@@ -172,8 +194,9 @@ def test_the_smoke_test_refuses_another_version_and_wrong_answers(
     run("first")
     endpoint = f"http://127.0.0.1:{serving_processes.port}"
     model = registry.load("1")
-    files = {found.key: data.get(found.key) for found in data.list(PREFIX)}
+    files = [data.get(found.key) for found in data.list(PREFIX)]
     assert check_endpoint(endpoint, "1", model, files) == 1.0
+    assert check_endpoint(endpoint, "1", model, iter(files)) == 1.0  # files may be read as they are sent
     with pytest.raises(PermanentError, match="serves version 1 instead of 2"):
         check_endpoint(endpoint, "2", model, files)
     renamed = Classifier(model.network, model.classes[::-1], model.image_size)

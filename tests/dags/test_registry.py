@@ -5,12 +5,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import boto3
+import mlflow
 import pytest
 import torch
+import yaml
 from mlflow import MlflowClient
 from moto.server import ThreadedMotoServer
 
 from image_classifier import registry
+from image_classifier.metric_names import metric_name
 from image_classifier.model import Classifier
 from image_classifier.resnet import ResNet18
 from ml_common.errors import PermanentError, ServiceUnavailableError
@@ -67,6 +70,16 @@ def test_parameters_metrics_epochs_and_pictures_are_in_the_run(model: registry.T
     assert run.data.metrics["accuracy"] == 0.98  # type: ignore[attr-defined]
     assert [(one.step, one.value) for one in client.get_metric_history(run_id, "epoch_loss")] == [(1, 1.0), (2, 0.5)]
     assert [file.path for file in client.list_artifacts(run_id)] == ["confusion_matrix.png"]
+
+
+def test_a_model_of_a_thousand_classes_of_any_name_is_registered(model: registry.TrainedModel) -> None:
+    classes = [f"class ({number}) 🐈 \x85" + "x" * 240 for number in range(1000)]
+    metrics = {metric_name(f"f1_{name}"): 0.5 for name in classes}
+    version = registry.register(replace(model, classes=classes, metrics=metrics))
+    [run] = runs()
+    assert metrics.items() <= run.data.metrics.items()  # type: ignore[attr-defined]
+    path = mlflow.artifacts.download_artifacts(f"models:/{registry.MODEL_NAME}/{version}/MLmodel")
+    assert yaml.safe_load(Path(path).read_bytes())["metadata"]["classes"] == classes
 
 
 def test_mlflow_itself_reads_the_signature(model: registry.TrainedModel, mlflow_server: str) -> None:

@@ -1,21 +1,35 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from moto.server import ThreadedMotoServer
 from safetensors.torch import load
 
-from image_classifier import checkpoints, evaluation, keys, registry, steps, training
+from image_classifier import checkpoints, evaluation, keys, registry, shards, steps, training
 from image_classifier.dataset import LabelledImage
 from image_classifier.model import Classifier
+from image_classifier.parameters import Parameters
 from image_classifier.resnet import ResNet18
+from image_classifier.shards import Shards
 from ml_common.device import cpu
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import MANIFEST, Bucket
 
 PREFIX = "images/"
-CHOSEN = {"image_size": 32, "epochs": 1, "learning_rate": 0.001, "batch_size": 8, "seed": 0}
+CHOSEN = Parameters(
+    prefix=PREFIX,
+    image_size=32,
+    epochs=1,
+    learning_rate=0.001,
+    batch_size=8,
+    minimum_accuracy=0.5,
+    seed=0,
+    base_checkpoint=None,
+)
 
 pytestmark = pytest.mark.usefixtures("small_network", "prepared")
 
@@ -30,27 +44,28 @@ def prepare() -> tuple[str, str]:
     return fingerprint, steps.preprocess(fingerprint, 32)
 
 
-def train(**changes: float) -> steps.Training:
+def train(**changes: Any) -> steps.Training:
     fingerprint, tensors = prepare()
-    return steps.train(fingerprint, tensors, steps.base_checkpoint(None), **{**CHOSEN, **changes})  # type: ignore[arg-type]
+    return steps.train(fingerprint, tensors, steps.base_checkpoint(None), replace(CHOSEN, **changes))
 
 
 def test_tensors_hold_every_image_once_with_its_class(artifacts: Bucket) -> None:
     _, folder = prepare()
     manifest = artifacts.get_json(folder + MANIFEST)
     train_tensors, held_out = (
-        load(artifacts.get(folder + name)) for name in ("train.safetensors", "held_out.safetensors")
+        load(artifacts.get(folder + name)) for name in ("train-00000.safetensors", "held_out-00000.safetensors")
     )
-    assert manifest["classes"] == ["blue", "green", "red"]
+    assert manifest["classes"] == {"blue": 8, "green": 8, "red": 8}
+    classes = sorted(manifest["classes"])
     assert len(train_tensors["images"]) + len(held_out["images"]) == 24
     assert train_tensors["images"].dtype == torch.uint8
     assert train_tensors["images"].shape[1:] == (3, 32, 32)
     for image, label in zip(held_out["images"], held_out["labels"], strict=True):
         brightest_channel = int(image.float().mean((1, 2)).argmax())
-        assert manifest["classes"][int(label)] == ("red", "green", "blue")[brightest_channel]
-    assert [LabelledImage(**image).label for image in manifest["held_out"]] == [
-        manifest["classes"][int(label)] for label in held_out["labels"]
-    ]
+        assert classes[int(label)] == ("red", "green", "blue")[brightest_channel]
+    assert sorted(LabelledImage(**image).label for image in manifest["held_out"]) == sorted(
+        classes[int(label)] for label in held_out["labels"]
+    )
 
 
 def test_tensors_are_made_once(artifacts: Bucket, data: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,14 +83,14 @@ def test_tensors_half_written_are_made_again(
     artifacts: Bucket, s3: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fingerprint = steps.validate(PREFIX)["fingerprint"]
-    put = Bucket.put
+    upload = Bucket.upload
 
-    def put_once(self: Bucket, key: str, content: bytes) -> None:
-        put(self, key, content)
+    def upload_once(self: Bucket, path: Path, key: str) -> None:
+        upload(self, path, key)
         s3.stop()
 
     with monkeypatch.context() as patch:
-        patch.setattr(Bucket, "put", put_once)
+        patch.setattr(Bucket, "upload", upload_once)
         with pytest.raises(ServiceUnavailableError, match="does not answer"):
             steps.preprocess(fingerprint, 32)
     s3.start()
@@ -101,7 +116,7 @@ def test_a_chosen_checkpoint_is_not_trained_here(monkeypatch: pytest.MonkeyPatch
 def test_a_chosen_checkpoint_that_is_missing_is_named() -> None:
     fingerprint, tensors = prepare()
     with pytest.raises(PermanentError, match=r"checkpoints/gone\.pth"):
-        steps.train(fingerprint, tensors, "checkpoints/gone.pth", **CHOSEN)  # type: ignore[arg-type]
+        steps.train(fingerprint, tensors, "checkpoints/gone.pth", CHOSEN)
 
 
 def test_the_same_inputs_are_trained_on_once(artifacts: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,12 +132,11 @@ def test_each_param_and_the_code_make_another_model(monkeypatch: pytest.MonkeyPa
     fingerprint, tensors = prepare()
     checkpoint = steps.base_checkpoint(None)
 
-    def training_key(**changes: float) -> str:
-        chosen = {**CHOSEN, **changes}
-        return steps.train(fingerprint, tensors, checkpoint, **chosen)["training_key"]  # type: ignore[arg-type]
+    def training_key(**changes: Any) -> str:
+        return steps.train(fingerprint, tensors, checkpoint, replace(CHOSEN, **changes))["training_key"]
 
-    made = [training_key(**change) for change in ({}, {"epochs": 2}, {"seed": 1}, {"learning_rate": 0.1})]
-    made.append(training_key(batch_size=9))
+    changes: list[dict[str, Any]] = [{}, {"epochs": 2}, {"seed": 1}, {"learning_rate": 0.1}, {"batch_size": 9}]
+    made = [training_key(**change) for change in changes]
     monkeypatch.setattr(keys, "code_version", lambda: "changed")
     made.append(training_key())
     assert len(set(made)) == 6
@@ -148,9 +162,9 @@ def test_a_model_whose_upload_breaks_off_is_trained_again(
     with monkeypatch.context() as patch:
         patch.setattr(Bucket, "put_json", lambda *arguments: (s3.stop(), put_json(*arguments)))
         with pytest.raises(ServiceUnavailableError):
-            steps.train(fingerprint, tensors, checkpoint, **CHOSEN)  # type: ignore[arg-type]
+            steps.train(fingerprint, tensors, checkpoint, CHOSEN)
     s3.start()
-    assert not steps.train(fingerprint, tensors, checkpoint, **CHOSEN)["reused"]  # type: ignore[arg-type]
+    assert not steps.train(fingerprint, tensors, checkpoint, CHOSEN)["reused"]
 
 
 def test_evaluation_measures_the_held_out_images_and_draws_two_pictures(
@@ -159,7 +173,6 @@ def test_evaluation_measures_the_held_out_images_and_draws_two_pictures(
     monkeypatch.setattr(registry, "champion_version", lambda: None)
     evaluated = steps.evaluate(train(epochs=20, learning_rate=0.02))
     assert evaluated["accuracy"] == 1.0
-    assert set(evaluated["per_class"]) == {"blue", "green", "red"}
     assert evaluated["champion_accuracy"] is None
     for key in (evaluated["confusion_matrix"], evaluated["predictions"]):
         assert artifacts.get(key).startswith(b"\x89PNG")
@@ -197,6 +210,81 @@ def test_steps_return_small_json_values() -> None:
     assert len(json.dumps(train())) < 1000
 
 
+@pytest.mark.parametrize("classes", [1, 1000])
+def test_what_evaluation_hands_on_does_not_grow_with_the_classes(
+    classes: int, artifacts: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "champion_version", lambda: None)
+    scores = {f"class {number}": {"f1": 1.0} for number in range(classes)}
+    trained = train()
+    artifacts.put_json(
+        keys.model_folder(trained["training_key"]) + "evaluation/" + MANIFEST, {"accuracy": 1.0, "per_class": scores}
+    )
+    assert len(json.dumps(steps.evaluate(trained))) < 1000
+
+
+def test_a_checkpoint_too_large_for_this_network_is_refused_before_it_is_read(
+    artifacts: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprint, tensors = prepare()
+    artifacts.put("huge.pth", bytes(1000))
+    monkeypatch.setattr(checkpoints, "MAX_BYTES", 999)
+    with pytest.raises(PermanentError, match=r"The checkpoint huge\.pth has .* set the Param `base_checkpoint`"):
+        steps.train(fingerprint, tensors, "huge.pth", CHOSEN)
+
+
+@pytest.fixture
+def several_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD_BYTES", 5 * 3 * 32**2)
+
+
+@pytest.mark.usefixtures("several_shards")
+def test_training_on_several_shards_repeats_bit_for_bit_on_a_cpu(artifacts: Bucket) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a GPU does not repeat bit for bit")
+    trained = train(epochs=3)
+    folder = keys.model_folder(trained["training_key"])
+    assert len(artifacts.get_json(prepare()[1] + MANIFEST)["shards"]["train"]) > 2
+    weights = artifacts.get(folder + steps.WEIGHTS)
+    artifacts.move(folder + MANIFEST, folder + "old", {})
+    assert not train(epochs=3)["reused"]
+    assert artifacts.get(folder + steps.WEIGHTS) == weights
+
+
+@pytest.mark.usefixtures("several_shards")
+def test_several_shards_are_learned_and_measured_as_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "champion_version", lambda: None)
+    assert steps.evaluate(train(epochs=20, learning_rate=0.02))["accuracy"] == 1.0
+
+
+def test_a_batch_in_several_passes_takes_the_step_that_it_takes_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(8, 3, 32, 32, generator=generator)
+    labels = torch.arange(8) % 2
+
+    def trained(pass_pixels: int) -> tuple[torch.Tensor, list[int]]:
+        torch.manual_seed(0)
+        network, sizes = ResNet18(2), []
+        network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):  # the one layer that sees a pass instead of a batch
+                module.forward = lambda x: x  # type: ignore[assignment,method-assign]
+        training.fit(
+            network,
+            lambda: iter([(images, labels)]),
+            steps_per_epoch=1,
+            epochs=1,
+            learning_rate=1e-4,
+            device=replace(cpu(threads=1), pass_pixels=pass_pixels),
+        )
+        return network.fc.weight.detach(), sizes
+
+    whole, [size] = trained(8 * 32**2)
+    parts, sizes = trained(3 * 32**2)
+    assert (size, sizes) == (8, [3, 3, 2])
+    assert torch.allclose(whole, parts, atol=1e-5)
+
+
 def test_few_images_come_in_smaller_batches_and_many_in_full_ones() -> None:
     assert training._batch_sizes(63, 64) == [8] * 7 + [7]
     assert training._batch_sizes(1427, 64) == [64] * 22 + [19]
@@ -209,7 +297,8 @@ def test_any_small_number_of_steps_can_be_trained(image_count: int) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (image_count, 3, 32, 32), dtype=torch.uint8, generator=generator)
     labels = torch.arange(image_count) % 2
+    shard = Shards([image_count], lambda _: (images, labels))
     history = training.fine_tune(
-        ResNet18(2), images, labels, epochs=1, learning_rate=0.001, batch_size=8, seed=0, device=cpu(threads=1)
+        ResNet18(2), shard, epochs=1, learning_rate=0.001, batch_size=8, seed=0, device=cpu(threads=1)
     )
     assert 0 < history[0].loss < 10

@@ -1,12 +1,16 @@
 import io
 import json
+import threading
+import time
 from collections.abc import Callable
 
+import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from image_classifier import images, steps
+from ml_common import parallel
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import Bucket
 
@@ -21,6 +25,11 @@ def manifest_of(artifacts: Bucket, dataset: steps.Dataset) -> dict[str, object]:
     return manifest
 
 
+def classes_of(artifacts: Bucket, dataset: steps.Dataset) -> dict[str, int]:
+    classes: dict[str, int] = manifest_of(artifacts, dataset)["classes"]  # type: ignore[assignment]
+    return classes
+
+
 def picture(mode: str, kind: str = "PNG", side: int = 16) -> bytes:
     file = io.BytesIO()
     Image.new(mode, (side, side)).save(file, kind)
@@ -33,10 +42,9 @@ def test_classes_are_counted_and_a_manifest_is_written(
     upload_images()
     data.put("images/red/", b"")  # the S3 console makes such a marker for a new folder
     dataset = steps.validate(PREFIX)
-    assert dataset["classes"] == {"blue": 8, "green": 8, "red": 8}
     assert dataset["quarantined"] == {}
     manifest = manifest_of(artifacts, dataset)
-    assert manifest["classes"] == ["blue", "green", "red"]
+    assert manifest["classes"] == {"blue": 8, "green": 8, "red": 8}
     assert len(manifest["images"]) == 24  # type: ignore[arg-type]
 
 
@@ -59,7 +67,7 @@ def test_an_unreadable_file_goes_to_quarantine_with_its_reason_and_does_not_stop
     data.put(f"images/red/{name}", content)
     dataset = steps.validate(PREFIX)
     assert dataset["quarantined"] == {reason: 1}
-    assert dataset["classes"]["red"] == 8
+    assert classes_of(artifacts, dataset)["red"] == 8
     assert not data.exists(f"images/red/{name}")
     assert data.get(f"quarantine/images/red/{name}") == content
     assert data.metadata(f"quarantine/images/red/{name}") == {"reason": reason}
@@ -73,6 +81,60 @@ def test_a_retry_reports_what_the_first_try_quarantined(
     assert steps.validate(PREFIX) == steps.validate(PREFIX)
 
 
+def test_a_repaired_file_is_no_longer_reported(upload_images: Uploader, data: Bucket, artifacts: Bucket) -> None:
+    upload_images()
+    for name in ("repaired.png", "other.png"):
+        data.put(f"images/red/{name}", b"")
+    assert steps.validate(PREFIX)["quarantined"] == {images.EMPTY: 2}
+    data.put("images/red/repaired.png", picture("RGB"))
+    assert steps.validate(PREFIX)["quarantined"] == {images.EMPTY: 1}
+
+
+def test_a_file_deleted_from_quarantine_is_no_longer_reported(
+    upload_images: Uploader, data: Bucket, artifacts: Bucket
+) -> None:
+    upload_images()
+    data.put("images/red/empty.png", b"")
+    steps.validate(PREFIX)
+    boto3.client("s3").delete_object(Bucket=data.name, Key="quarantine/images/red/empty.png")
+    assert steps.validate(PREFIX)["quarantined"] == {}
+
+
+def test_a_repaired_file_that_is_damaged_in_another_way_is_reported_with_the_new_reason(
+    upload_images: Uploader, data: Bucket, artifacts: Bucket
+) -> None:
+    upload_images()
+    data.put("images/red/bad.png", b"")
+    steps.validate(PREFIX)
+    data.put("images/red/bad.png", b"not an image")
+    assert steps.validate(PREFIX)["quarantined"] == {images.NOT_AN_IMAGE: 1}
+
+
+def test_few_files_are_held_at_once(
+    upload_images: Uploader, data: Bucket, artifacts: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload_images(count=100)
+    decoded, started = threading.Semaphore(0), []
+    get = Bucket.get
+
+    def counted(self: Bucket, key: str) -> bytes:
+        started.append(key)
+        return get(self, key)
+
+    def blocked(content: bytes) -> None:
+        assert decoded.acquire(timeout=60)
+
+    monkeypatch.setattr(Bucket, "get", counted)
+    monkeypatch.setattr(steps, "decode", blocked)
+    run = threading.Thread(target=steps.validate, args=[PREFIX])
+    run.start()
+    time.sleep(1)
+    held = len(started)
+    decoded.release(300)
+    run.join()
+    assert held == parallel.THREADS
+
+
 @pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("I;16", "PNG"), ("CMYK", "JPEG"), ("P", "GIF")])
 def test_images_of_other_modes_are_kept(
     mode: str, kind: str, upload_images: Uploader, data: Bucket, artifacts: Bucket
@@ -80,7 +142,7 @@ def test_images_of_other_modes_are_kept(
     upload_images()
     data.put("images/red/other", picture(mode, kind))
     dataset = steps.validate(PREFIX)
-    assert dataset["classes"]["red"] == 9
+    assert classes_of(artifacts, dataset)["red"] == 9
     assert dataset["quarantined"] == {}
 
 
@@ -90,7 +152,7 @@ def test_names_with_spaces_and_unicode_are_kept(upload_images: Uploader, data: B
     for number in range(1, 5):
         data.put(f"images/grüne Äpfel/{number}.png", data.get(f"images/green/{number}.png"))
     dataset = steps.validate(PREFIX)
-    assert dataset["classes"]["grüne Äpfel"] == 5
+    assert classes_of(artifacts, dataset)["grüne Äpfel"] == 5
     assert "日本 1+2&3.png" in str(manifest_of(artifacts, dataset))
 
 

@@ -1,0 +1,133 @@
+"""The two pictures of an evaluation, as PNG files. Their cost does not depend on the number of classes."""
+
+import io
+from collections.abc import Sequence
+from functools import cache
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix
+
+from image_classifier.evaluation import Example
+
+DOTS_PER_INCH = 110
+GRID_COLUMNS = 8
+GRID_ROWS = 5
+# With more classes than this, counts and names in a matrix are too small to read.
+READABLE_CLASSES = 40
+LISTED_CONFUSIONS = 25
+NAMED_ROWS = 20
+NAME_LENGTH = 24
+GRID_NAME_LENGTH = 16
+
+# Pictures look the same on every machine, and a class name with "$" in it is no formula.
+matplotlib.rcdefaults()
+matplotlib.rcParams["text.parse_math"] = False
+
+
+def confusion_picture(truths: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> bytes:
+    """Confusion matrix: rows are true classes, columns predictions, colours the share of a row.
+
+    Up to READABLE_CLASSES classes it has names and counts; of more classes it is an overview beside the most frequent
+    mistakes.
+    """
+    counts: NDArray[np.int64] = confusion_matrix(truths, predicted, labels=list(classes))
+    if len(classes) <= READABLE_CLASSES:
+        side = max(5.0, 0.45 * len(classes) + 2)
+        figure = Figure(figsize=(side, side), dpi=DOTS_PER_INCH, layout="constrained")
+        _draw_matrix(figure.subplots(), counts, classes)
+    else:
+        figure = Figure(figsize=(18, 10), dpi=DOTS_PER_INCH, layout="constrained")
+        overview, mistakes = figure.subplots(1, 2, width_ratios=(5, 4))
+        _draw_overview(overview, counts, classes)
+        _draw_mistakes(mistakes, counts, classes)
+    figure.suptitle(f"{counts.sum()} held-out images, {np.trace(counts)} right")
+    return _png(figure)
+
+
+def predictions_picture(examples: Sequence[Example]) -> bytes:
+    """Grid of held-out images with their predictions."""
+    figure = Figure(figsize=(GRID_COLUMNS * 1.4, GRID_ROWS * 1.75), dpi=DOTS_PER_INCH, layout="constrained")
+    figure.suptitle("Held-out images with predictions; wrong ones first and in red")
+    figure.subplots(GRID_ROWS, GRID_COLUMNS, subplot_kw={"xticks": [], "yticks": [], "frame_on": False})
+    for axes, example in zip(figure.axes, examples, strict=False):
+        axes.imshow(example.image.permute(1, 2, 0).numpy())
+        title, colour = caption(example.predicted, GRID_NAME_LENGTH), "black"
+        if example.predicted != example.truth:
+            title, colour = f"{title}\nnot {caption(example.truth, GRID_NAME_LENGTH)}", "red"
+        axes.set_title(title, color=colour, fontsize=8)
+    return _png(figure)
+
+
+def caption(name: str, length: int) -> str:
+    """`name` with Unicode escapes for what the font cannot draw, cut in the middle to `length` characters."""
+    drawn = "".join(
+        character
+        if character.isprintable() and ord(character) in _characters_of_the_font()
+        else character.encode("unicode_escape").decode()
+        for character in name
+    )
+    if len(drawn) <= length:
+        return drawn
+    end = length // 3
+    return f"{drawn[: length - end - 1]}…{drawn[-end:]}"
+
+
+@cache
+def _characters_of_the_font() -> frozenset[int]:
+    return frozenset(get_font(findfont(FontProperties())).get_charmap())
+
+
+def _draw_matrix(axes: Axes, counts: NDArray[np.int64], classes: Sequence[str]) -> None:
+    names = [caption(name, NAME_LENGTH) for name in classes]
+    shares = _draw_shares(axes, counts)
+    axes.set_xticks(range(len(names)), names, rotation="vertical")
+    axes.set_yticks(range(len(names)), names)
+    for row, column in np.argwhere(counts):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        text = axes.text(column, row, str(counts[row, column]), color=colour, ha="center", va="center")
+        text.set_in_layout(False)  # measuring each of them takes longer than drawing
+
+
+def _draw_overview(axes: Axes, counts: NDArray[np.int64], classes: Sequence[str]) -> None:
+    _draw_shares(axes, counts)
+    named = range(0, len(classes), -(-len(classes) // NAMED_ROWS))
+    names = [caption(classes[index], NAME_LENGTH) for index in named]
+    axes.set_xticks(named, names, rotation="vertical")
+    axes.set_yticks(named, names)
+    axes.set_title(f"all {len(classes)} classes, some of them named")
+
+
+def _draw_shares(axes: Axes, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    shares: NDArray[np.float64] = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    return shares
+
+
+def _draw_mistakes(axes: Axes, counts: NDArray[np.int64], classes: Sequence[str]) -> None:
+    mistakes = counts.copy()
+    np.fill_diagonal(mistakes, 0)
+    most_frequent = np.argsort(-mistakes, axis=None, kind="stable")[:LISTED_CONFUSIONS]
+    rows, columns = np.unravel_index(most_frequent[mistakes.flat[most_frequent] > 0], mistakes.shape)
+    labels = [
+        f"{caption(classes[row], NAME_LENGTH)}, taken for {caption(classes[column], NAME_LENGTH)}"
+        for row, column in zip(rows, columns, strict=True)
+    ]
+    bars = axes.barh(range(len(labels)), mistakes[rows, columns])
+    axes.bar_label(bars, padding=3)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.set_xticks([])
+    axes.set_title("most frequent mistakes" if labels else "no mistakes")
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()

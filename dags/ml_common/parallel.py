@@ -1,0 +1,39 @@
+"""Threads that wait for the object store, with a bound on what they hold in memory."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+THREADS = 8
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield `function` of each item in order; only a few items per thread are in progress or waiting to be taken."""
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > 2 * THREADS:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def ahead(load: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield `load` of each item in order; the next one is loaded while the caller works with the current one."""
+    current: Future[Result] | None = None
+    with ThreadPoolExecutor(1) as pool:
+        for item in items:
+            upcoming = pool.submit(load, item)
+            if current is not None:
+                yield current.result()
+            current = upcoming
+        if current is not None:
+            yield current.result()
