@@ -1,7 +1,5 @@
 import io
 import json
-import threading
-import time
 from collections.abc import Callable
 
 import boto3
@@ -10,7 +8,6 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from image_classifier import images, steps
-from ml_common import parallel
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import Bucket
 
@@ -108,31 +105,6 @@ def test_a_repaired_file_that_is_damaged_in_another_way_is_reported_with_the_new
     steps.validate(PREFIX)
     data.put("images/red/bad.png", b"not an image")
     assert steps.validate(PREFIX)["quarantined"] == {images.NOT_AN_IMAGE: 1}
-
-
-def test_few_files_are_held_at_once(
-    upload_images: Uploader, data: Bucket, artifacts: Bucket, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upload_images(count=100)
-    decoded, started = threading.Semaphore(0), []
-    get = Bucket.get
-
-    def counted(self: Bucket, key: str) -> bytes:
-        started.append(key)
-        return get(self, key)
-
-    def blocked(content: bytes) -> None:
-        assert decoded.acquire(timeout=60)
-
-    monkeypatch.setattr(Bucket, "get", counted)
-    monkeypatch.setattr(steps, "decode", blocked)
-    run = threading.Thread(target=steps.validate, args=[PREFIX])
-    run.start()
-    time.sleep(1)
-    held = len(started)
-    decoded.release(300)
-    run.join()
-    assert held == parallel.THREADS
 
 
 @pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("I;16", "PNG"), ("CMYK", "JPEG"), ("P", "GIF")])
