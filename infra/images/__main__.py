@@ -11,9 +11,8 @@ These variables adapt it to a machine and its network:
 
 import argparse
 
-from rich.console import Console
-
 from infra.command_line import ending_in_a_sentence, subcommands
+from infra.console import new_console
 from infra.errors import OperationError
 from infra.existing_cluster.context import checked_context
 from infra.images.build import build, full_names
@@ -24,7 +23,7 @@ from infra.images.registries import built_images, registry_of
 from infra.images.signing import sign_all
 from infra.settings import ExistingClusterSettings, StackSettings, load
 
-console = Console(highlight=False, soft_wrap=True, emoji=False)
+console = new_console(soft_wrap=True)
 
 
 def main() -> None:
@@ -94,7 +93,7 @@ def destination_of(stack: str, settings: StackSettings) -> Destination:
 
 def say(line: str) -> None:
     """Print a line of progress."""
-    console.print(line, markup=False)
+    console.print(line)
 
 
 if __name__ == "__main__":

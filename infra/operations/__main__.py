@@ -7,9 +7,8 @@ import sys
 import threading
 from pathlib import Path
 
-from rich.console import Console
-
 from infra.command_line import ending_in_a_sentence, subcommands
+from infra.console import new_console
 from infra.errors import OperationError
 from infra.operations import (
     airflow,
@@ -43,7 +42,7 @@ from infra.settings.loading import REPOSITORY
 UI_PORT = 8080
 DRIFTED = 2  # the exit code; that of a failure is 1
 
-console = Console(highlight=False, soft_wrap=True, emoji=False)
+console = new_console(soft_wrap=True)
 
 
 def main() -> None:
@@ -238,7 +237,7 @@ def ask(stack: str, *, unless: bool) -> str | None:
 
 def say(line: str) -> None:
     """Print a line of progress."""
-    console.print(line, markup=False)
+    console.print(line)
 
 
 if __name__ == "__main__":

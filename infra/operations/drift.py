@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from infra.plan.difference import ABSENT, Change, leaves
 from infra.plan.resources import SECRET
@@ -61,12 +62,13 @@ def show(console: Console, stack: str, found: tuple[Drifted, ...]) -> None:
             for line in lines(change):
                 console.out(f"    {line}")
     if not found:
-        console.print(f"{stack} is as Pulumi left it")
+        console.out(f"{stack} is as Pulumi left it")
         return
     deleted = sum(resource.deleted for resource in found)
     console.print(
-        f"[bold]{stack} drifted: {len(found) - deleted} changed, {deleted} deleted.[/] "
-        f"`make deploy STACK={stack} REFRESH=1` brings back what the program says"
+        Text(f"{stack} drifted: {len(found) - deleted} changed, {deleted} deleted. ", style="bold"),
+        Text(f"`make deploy STACK={stack} REFRESH=1` brings back what the program says"),
+        sep="",
     )
 
 

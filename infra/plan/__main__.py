@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from infra.command_line import ending_in_a_sentence
+from infra.console import new_console
 from infra.errors import OperationError
 from infra.plan.against import recording_of
 from infra.plan.page import page
@@ -17,7 +16,6 @@ from infra.plan.recording import REPOSITORY, record, stacks
 from infra.plan.terminal import show
 
 FOLDER = REPOSITORY / ".plan"
-WIDTH = 160  # of what is written to a file or a pipe
 
 
 def main() -> None:
@@ -63,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     file = arguments.html or FOLDER / f"{arguments.stack}.html"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(page(plan, beside))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    console = new_console()
     show(console, plan, beside)
     console.print(f"page       {file}", soft_wrap=True)
 

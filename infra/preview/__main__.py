@@ -3,9 +3,8 @@
 import argparse
 from datetime import UTC, datetime
 
-from rich.console import Console
-
 from infra.command_line import ending_in_a_sentence, subcommands
+from infra.console import new_console
 from infra.preview.base import Base
 from infra.preview.collection import collect, list_environments, moment
 from infra.preview.environment import bring_up
@@ -14,7 +13,7 @@ from infra.preview.removal import remove
 
 HOURS = 72
 
-console = Console(highlight=False, soft_wrap=True, emoji=False)
+console = new_console(soft_wrap=True)
 
 
 def main() -> None:
@@ -80,7 +79,7 @@ def take_down(base: Base, branch: str) -> None:
 
 def say(line: str) -> None:
     """Print a line of progress."""
-    console.print(line, markup=False)
+    console.print(line)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import get_args
 
-from rich.console import Console
-
 from infra.command_line import ending_in_a_sentence, subcommands
+from infra.console import new_console
 from infra.errors import OperationError
 from infra.releases import passing, promotion, recording, rollback, terminal
 from infra.releases.chain import previous
@@ -19,9 +18,7 @@ from infra.releases.ledger import Ledger
 from infra.releases.transition import Transition
 from infra.settings import load
 
-WIDTH = 160  # of what is written to a file or a pipe
-
-console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+console = new_console()
 
 
 def main() -> None:
@@ -148,7 +145,7 @@ def asked() -> bool:
 
 def say(line: str) -> None:
     """Print a line of progress."""
-    console.print(line, markup=False, soft_wrap=True)
+    console.print(line, soft_wrap=True)
 
 
 if __name__ == "__main__":
