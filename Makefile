@@ -39,6 +39,10 @@ clean: .venv/ready ## Stop what `make up` started and delete its data
 status: .venv/ready ## Show the processes here, or a stack's pods, DAGs and problems (STACK=local)
 	@$(if $(STACK),$(OPERATIONS) status "$(STACK)",$(LAPTOP) status)
 
+.PHONY: login
+login: .venv/ready ## Show the addresses and passwords of Airflow and MLflow on this machine
+	@$(LAPTOP) login
+
 .PHONY: logs
 logs: .venv/ready ## Follow the log of one process (S=scheduler)
 	@$(LAPTOP) logs $(S)

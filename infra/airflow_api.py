@@ -54,6 +54,10 @@ class AirflowApi:
         """Say whether runs of the DAG stay in the queue."""
         return bool(self._get(f"/api/v2/dags/{dag}")["is_paused"])
 
+    def unpause(self, dag: str) -> None:
+        """Let runs of the DAG start."""
+        self._client.patch(f"/api/v2/dags/{dag}", json={"is_paused": False}).raise_for_status()
+
     def import_errors(self) -> list[str]:
         """Return what kept DAG files from being imported, one text for each file."""
         errors = self._get("/api/v2/importErrors")["import_errors"]

@@ -38,37 +38,11 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
+from image_classifier.params import SCHEMAS
 from ml_common import pods
 from ml_common.defaults import DEFAULT_ARGS
 
-PARAMS = {
-    "prefix": Param(
-        "images/digits/",
-        type="string",
-        pattern="^[^/]+(/[^/]+)*/$",
-        description='Folder of the class folders in the data bucket; ends in "/", does not begin with one.',
-    ),
-    "image_size": Param(32, type="integer", minimum=32, maximum=512, description="Side of the images in pixels."),
-    "epochs": Param(6, type="integer", minimum=1, maximum=200, description="Passes over the training images."),
-    "learning_rate": Param(0.001, type="number", exclusiveMinimum=0, maximum=1, description="Peak learning rate."),
-    "batch_size": Param(
-        64,
-        type="integer",
-        minimum=2,
-        maximum=1024,
-        description="Images per step of training; few images come in smaller batches.",
-    ),
-    "minimum_accuracy": Param(
-        0.97, type="number", minimum=0, maximum=1, description="Held-out accuracy below which the run fails."
-    ),
-    "seed": Param(0, type="integer", minimum=0, maximum=2**31 - 1, description="Repeats a training exactly on a CPU."),
-    "base_checkpoint": Param(
-        None,
-        type=["null", "string"],
-        pattern=r"^[^/].*\.(pth|safetensors)$",
-        description="Key of a torchvision ResNet-18 in the artifacts bucket; empty: one is trained here.",
-    ),
-}
+PARAMS = {name: Param(**schema) for name, schema in SCHEMAS.items()}
 
 
 @dag(

@@ -1,26 +1,29 @@
-"""The commands behind `make up`, `down`, `clean`, `status` and `logs`."""
+"""The commands behind `make up`, `down`, `clean`, `status`, `login` and `logs`."""
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+import httpx
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.table import Table
+from rich.text import Text
 
 from infra.airflow_api import AirflowApiError
+from infra.console import new_console
 from infra.errors import OperationError
 from infra.laptop import images, laptop, object_store, processes, serving
 from infra.laptop.home import DEFAULT_HOME, Home
 from infra.laptop.laptop import DAG, Laptop
+from infra.laptop.params import parameters
 from infra.laptop.progress import follow
-from infra.laptop.report import Stages, failure, show
+from infra.laptop.report import Stages, failure, show, show_services
 from infra.loopback import LOOPBACK
+from infra.paths import user_path
 
-# Where nobody looks, in a file or a pipe, a table is not squeezed into 80 columns.
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+console = new_console(soft_wrap=True)
 
 
 def main() -> None:
@@ -28,50 +31,64 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m infra.laptop", description=__doc__)
     parser.add_argument(
         "--home",
-        type=Path,
-        default=Path(os.environ.get("LAPTOP_HOME", DEFAULT_HOME)),
+        type=user_path,
+        default=user_path(os.environ.get("LAPTOP_HOME") or str(DEFAULT_HOME)),
         help="the folder that holds data, logs and passwords (default: $LAPTOP_HOME, else %(default)s)",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     up_parser = commands.add_parser("up", help="start everything, run the DAG and show its results")
-    up_parser.add_argument("--images", type=Path, help="a folder with a sub-folder of images for each class")
+    up_parser.add_argument("--images", type=user_path, help="a folder with a sub-folder of images for each class")
     up_parser.add_argument("--params", default="", help='Params of the DAG, such as "epochs=3 minimum_accuracy=0.9"')
     up_parser.add_argument("--no-run", action="store_true", help="start the services only")
     commands.add_parser("down", help="stop everything; data is kept")
     commands.add_parser("clean", help="stop everything and delete the data")
     commands.add_parser("status", help="show each process; the exit code is 1 unless all are healthy")
+    commands.add_parser("login", help="show the addresses of the user interfaces and the passwords")
     logs_parser = commands.add_parser("logs", help="follow the log of one process")
     logs_parser.add_argument("service", nargs="?")
     roll_out_parser = commands.add_parser("roll-out", help="serve a version of the model; the DAG's task calls it")
     roll_out_parser.add_argument("version")
     arguments = parser.parse_args()
     os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("no_proxy"), LOOPBACK]))
-    home = Home(arguments.home.resolve())
+    home = Home(Path(os.path.realpath(arguments.home)))
+    # Everything that is created here is this user's alone, whatever the user's umask.
+    os.umask(0o077)
     try:
-        match arguments.command:
-            case "up":
-                up(home, arguments.images, parameters(arguments.params), run=not arguments.no_run)
-            case "down":
-                down(home)
-            case "clean":
-                clean(home)
-            case "status":
-                status(home)
-            case "logs":
-                logs(home, arguments.service)
-            case "roll-out":
-                roll_out(home, arguments.version)
+        with home.writing():
+            run_command(home, arguments)
     except (OperationError, AirflowApiError) as error:
         sys.exit(f"error: {error}")
+    except (httpx.HTTPError, BotoCoreError, ClientError) as error:
+        sys.exit(f"error: a service failed ({error}): `make status` shows which, `make up` starts what does not run")
     except KeyboardInterrupt:
         sys.exit("interrupted: what was started goes on; `make up` continues, `make down` stops it")
 
 
-def up(home: Home, folder: Path | None, params: dict[str, Any], *, run: bool) -> None:
+def run_command(home: Home, arguments: argparse.Namespace) -> None:
+    """Run one command."""
+    home.check()
+    match arguments.command:
+        case "up":
+            up(home, arguments.images, parameters(arguments.params), run=not arguments.no_run)
+        case "down":
+            down(home)
+        case "clean":
+            clean(home)
+        case "status":
+            status(home)
+        case "login":
+            show_services(console, Laptop.known(home), passwords=True)
+        case "logs":
+            logs(home, arguments.service)
+        case "roll-out":
+            roll_out(home, arguments.version)
+
+
+def up(home: Home, folder: Path | None, chosen: dict[str, Any], *, run: bool) -> None:
     """Start what is not running, run the DAG and show what came out of it."""
     stages = Stages()
-    prefix = images.prefix_of(folder) if folder else images.DIGITS_PREFIX
     pictures = list(images.folder(folder)) if folder else None
+    prefix = images.prefix_of(folder) if folder else images.DIGITS_PREFIX
 
     def store_images() -> None:
         bucket = object_store.BUCKETS["data"]
@@ -91,7 +108,8 @@ def up(home: Home, folder: Path | None, params: dict[str, Any], *, run: bool) ->
     stages.end("services")
     if not run:
         return
-    conf = {"prefix": prefix, **params}
+    machine.unpause_dag(api, say)
+    conf = {"prefix": prefix, **chosen}
     active = api.active_run(DAG)
     if active and active["conf"] == conf:
         run_id = active["dag_run_id"]
@@ -129,16 +147,16 @@ def status(home: Home) -> None:
         table.add_column(column, justify="right" if column in ("pid", "port", "MiB") else "left", no_wrap=True)
     table.add_column("log", overflow="fold")
     for entry in found:
-        health = (
-            "[green]healthy[/]" if entry.healthy else "[yellow]not answering[/]" if entry.pid else "[red]stopped[/]"
+        state, style = (
+            ("healthy", "green") if entry.healthy else ("not answering", "yellow") if entry.pid else ("stopped", "red")
         )
-        cells = [
+        cells: list[str | Text] = [
             str(entry.pid or ""),
             str(entry.port or ""),
-            health,
+            Text(state, style),
             f"{entry.memory / 2**20:.0f}" if entry.pid else "",
         ]
-        table.add_row(entry.name, *cells, entry.log)
+        table.add_row(entry.name, *cells, Text(entry.log))
     console.print(table)
     console.print(f"memory of all: {sum(entry.memory for entry in found) / 2**20:.0f} MiB")
     sys.exit(0 if all(entry.healthy for entry in found) else 1)
@@ -159,31 +177,9 @@ def roll_out(home: Home, version: str) -> None:
     say(serving.url(machine.ports))
 
 
-def parameters(text: str) -> dict[str, Any]:
-    """Read `name=value` pairs; a value that is JSON is taken as such, any other as text.
-
-    Raises:
-        OperationError: A word is no pair.
-    """
-    pairs = [word.partition("=") for word in text.split()]
-    for name, equals, _ in pairs:
-        if not equals:
-            raise OperationError(
-                f'PARAMS has the word "{name}": write name=value pairs, such as PARAMS="epochs=3 seed=1"'
-            )
-    return {name: _value(value) for name, _, value in pairs}
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
 def say(line: str) -> None:
     """Print a line of progress."""
-    console.print(line, markup=False)
+    console.print(line)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The folder in which the laptop mode keeps everything: data, logs, ports and generated secrets."""
 
 import base64
+import errno
 import fcntl
 import json
 import os
@@ -13,9 +14,12 @@ from functools import cached_property
 from pathlib import Path
 
 from infra.errors import OperationError
+from infra.laptop.ownership import require_own, require_safe_parent
+from infra.paths import printable
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_HOME = REPOSITORY / ".laptop"
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Home:
     """The layout of the home folder.
 
     Attributes:
-        root: The folder itself; created on first use, readable by its owner alone.
+        root: The folder itself, an absolute path; created on first use, closed to other users.
     """
 
     root: Path
@@ -66,36 +70,93 @@ class Home:
             write_atomically(path, json.dumps(Secrets.generate().__dict__), mode=0o600)
         return Secrets(**json.loads(path.read_text()))
 
+    def check(self) -> None:
+        """Refuse a folder that is not a home, and one into which another user may have put files.
+
+        The records of a home decide which processes `make down` ends, and `make clean` deletes all of it.
+
+        Raises:
+            OperationError: What is wrong with the folder, or with one on the way to it.
+        """
+        path = printable(self.root)
+        if path != str(self.root):
+            raise OperationError(f"LAPTOP_HOME={path} is not plain UTF-8: name another folder")
+        if os.path.expandvars(path) != path:
+            raise OperationError(f"LAPTOP_HOME={path} has a variable that Airflow would expand: name another folder")
+        with self.writing():
+            for folder in (self.root, self.records):
+                if folder.exists():
+                    require_own(folder)
+            for folder in self.root.parents:
+                if folder in (REPOSITORY, *REPOSITORY.parents):
+                    break  # A user who may replace these may replace this program too.
+                if folder.exists():
+                    require_safe_parent(folder)
+            found = {path.name for path in self.root.iterdir()} - {"lock"} if self.root.exists() else set()
+            if found and self.records.name not in found:
+                raise OperationError(
+                    f"LAPTOP_HOME={self.root} has files that `make up` did not create: name a new or an empty folder"
+                )
+
     def create(self) -> None:
         """Make the folders.
 
         Raises:
             OperationError: The folder cannot be written.
         """
-        try:
-            # Searchable by others, because PostgreSQL runs as a user of its own where this runs as root.
-            self.root.mkdir(parents=True, exist_ok=True)
-            for folder in (self.logs, self.records, self.objects, self.airflow, self.results):
+        with self.writing():
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # The first of them makes the folder a home.
+            for folder in (self.records, self.logs, self.objects, self.airflow, self.results):
                 folder.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise OperationError(
-                f"{self.root} cannot be written ({error.strerror}): choose another folder with HOME_DIR"
-            ) from error
+
+    def close(self, passing_group: int | None) -> None:
+        """Keep other users out; the members of a group may pass on to what is open to them, but list nothing."""
+        if passing_group is not None:
+            os.chown(self.root, -1, passing_group)
+        self.root.chmod(0o700 if passing_group is None else 0o710)
 
     def delete(self) -> None:
-        """Delete the folder with all that is in it."""
-        shutil.rmtree(self.root, ignore_errors=False)
+        """Delete the folder with all that is in it, so that it stays a home until everything else is gone."""
+        for path in self.root.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                if path != self.records:
+                    shutil.rmtree(path)
+            else:
+                path.unlink()
+        shutil.rmtree(self.root)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Say in one sentence why nothing can be written here, such as a full disk.
+
+        Raises:
+            OperationError: That sentence; an error that has nothing to do with this folder is passed on.
+        """
+        try:
+            yield
+        except OSError as error:
+            path = Path(str(error.filename))
+            here = path.is_relative_to(self.root) or path in self.root.parents
+            if not here and error.errno not in DISK_ERRORS:
+                raise
+            raise OperationError(
+                f"{self.root} cannot be written ({os.strerror(error.errno or 0)}): free its disk or its path, or name "
+                "another folder with LAPTOP_HOME"
+            ) from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the home for one command at a time.
 
         Raises:
-            OperationError: Another command holds it.
+            OperationError: Another command holds it, or it cannot be written.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
         path = self.root / "lock"
-        with path.open("w") as file:
+        with self.writing():
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            opened = path.open("w")
+        with opened as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:

@@ -124,6 +124,12 @@ class Laptop:
                 raise OperationError(f"Airflow did not list the DAG {DAG} within {START_SECONDS:.0f} s: see {log}")
             time.sleep(0.5)
 
+    def unpause_dag(self, api: AirflowApi, say: Callable[[str], None]) -> None:
+        """Unpause the DAG where somebody paused it: its runs would stay in the queue."""
+        if api.is_paused(DAG):
+            api.unpause(DAG)
+            say(f"{DAG} was paused: unpaused it, so that it runs")
+
     def status(self) -> list["Status"]:
         """Return the state of everything that was started or would be."""
         known = {service.name: service for service in self.services}
@@ -150,7 +156,8 @@ class Laptop:
         free = shutil.disk_usage(self.home.root).free / 2**30
         if free < FREE_GIBIBYTES:
             raise OperationError(
-                f"{free:.1f} GiB are free on the disk of {self.home.root} and {FREE_GIBIBYTES} are needed: free some"
+                f"{free:.1f} GiB are free on the disk of {self.home.root} and {FREE_GIBIBYTES} are needed: free "
+                "some, or name a folder on another disk with LAPTOP_HOME"
             )
 
 

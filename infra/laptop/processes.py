@@ -2,8 +2,10 @@
 
 Each service is the leader of a session of its own, so that what it forked is found even when the leader has died. A
 record on disk (process id, start time, fingerprint of command and settings) tells a later command what is running.
+A record alone does not make a process ours: it must run as this user, or as the one that stands in for root.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -24,11 +26,17 @@ from infra.laptop.home import Home, write_atomically
 from infra.loopback import port_is_free
 
 STOP_SECONDS = 20.0
+POLL_SECONDS = 0.2
 ANSWER_SECONDS = 5.0  # a server that is busy on few cores still answers within them
+BUSY_SECONDS = 30.0  # how long a process that was started may be too busy to answer before it is replaced
 LOG_LINES_IN_ERROR = 15
 LOG_BYTES = 20 * 2**20  # a larger log is put aside when its service starts
 # torch's waiting threads sleep instead of spinning, which on few cores takes the time of those that work.
 THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
+UNPRIVILEGED_USER = "pgserver"  # runs, in place of root, what refuses to run as root
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+START_TIME_FIELD = 22  # of /proc/<pid>/stat, see proc_pid_stat(5)
+WALL_CLOCK_TOLERANCE_SECONDS = 5.0
 FOREIGN_SETTINGS = ("AIRFLOW_", "AWS_", "MLFLOW_", "PG", "PYTHON", "S3_")
 
 
@@ -67,14 +75,16 @@ class Record:
 
     Attributes:
         pid: The process id, which is the session's id too.
-        created: The process' start time in seconds since 1970, which tells it from a later one of the same id.
+        boot: The boot of the machine in which it was started.
+        started: Its start time by a clock that nobody sets, which tells it from a later process of the same id.
         fingerprint: The service's fingerprint when it was started.
         stop_signal: The number of the signal that ends it in order.
     """
 
     name: str
     pid: int
-    created: float
+    boot: str
+    started: float
     fingerprint: str
     stop_signal: int
 
@@ -82,17 +92,21 @@ class Record:
         """Return the process, or None when it has ended."""
         try:
             process = psutil.Process(self.pid)
-            alive = process.create_time() == self.created and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
+            same = self.boot == current_boot() and start_time(self.pid) == self.started
+            alive = same and _is_ours(process) and process.status() != psutil.STATUS_ZOMBIE
+        except (OSError, psutil.Error):
             return None
         return process if alive else None
 
     def members(self) -> list[psutil.Process]:
         """Return the living processes of the session, the leader and what it forked."""
+        if self.boot != current_boot():
+            return []
         found = []
         for process in psutil.process_iter():
             try:
-                if os.getsid(process.pid) == self.pid and process.create_time() >= self.created:
+                in_session = os.getsid(process.pid) == self.pid and start_time(process.pid) >= self.started
+                if in_session and _is_ours(process):
                     found.append(process)
             except (OSError, psutil.Error):  # it ended meanwhile
                 continue
@@ -108,17 +122,72 @@ class Record:
         return any(each.laddr.port == port and each.status == psutil.CONN_LISTEN for each in sockets)
 
 
+def current_boot() -> str:
+    """Return what tells this boot of the machine from others; macOS' start times need no such thing."""
+    return BOOT_ID.read_text().strip() if BOOT_ID.exists() else ""
+
+
+def start_time(pid: int) -> float:
+    """Return when a process started, in seconds on a clock that is never stepped.
+
+    Linux counts from the boot. macOS keeps what the wall clock said at the start.
+
+    Raises:
+        OSError, psutil.Error: There is no such process.
+    """
+    if psutil.LINUX:
+        # The second field, the program's name in parentheses, may hold anything.
+        fields = Path("/proc", str(pid), "stat").read_bytes().rpartition(b")")[2].split()
+        return int(fields[START_TIME_FIELD - 3]) / os.sysconf("SC_CLK_TCK")
+    return psutil.Process(pid).create_time()
+
+
 def records(home: Home) -> dict[str, Record]:
-    """Return what was started in this home and not yet stopped, by name."""
-    found = [Record(**json.loads(path.read_text())) for path in sorted(home.records.glob("*.json"))]
-    return {record.name: record for record in found}
+    """Return what was started in this home and not yet stopped, by name; a damaged record names nothing."""
+    found = {}
+    for path in sorted(home.records.glob("*.json")):
+        try:
+            fields = json.loads(path.read_text())
+            found[path.stem] = Record(**(_of_earlier_version(fields) if "created" in fields else fields))
+        except (KeyError, TypeError, ValueError):
+            path.unlink()
+    return found
+
+
+def _of_earlier_version(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return a record that has the wall clock's time at the start, `created`, with the time that is kept now."""
+    created = fields.pop("created")
+    started = created - psutil.boot_time() if psutil.LINUX else created
+    with contextlib.suppress(OSError, psutil.Error):
+        exact = start_time(fields["pid"])
+        # The clock may have been stepped since.
+        if abs(exact - started) <= WALL_CLOCK_TOLERANCE_SECONDS:
+            started = exact
+    return {**fields, "boot": current_boot(), "started": started}
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    """Say whether the process runs as this user, or as the one that stands in for root."""
+    user, me = process.uids().effective, os.geteuid()
+    return user == me or (me == 0 and process.username() == UNPRIVILEGED_USER)
 
 
 def is_running(home: Home, service: Service) -> bool:
-    """Say whether the service's process lives, was started with the same settings and does its work."""
+    """Say whether the service's process lives, was started with the same settings and does its work.
+
+    A process that is too busy to answer is given time: to replace it would cost what it is busy with.
+    """
     record = records(home).get(service.name)
-    same = record is not None and record.leader() is not None and record.fingerprint == service.fingerprint
-    return same and service.healthy()
+    if record is None or record.fingerprint != service.fingerprint:
+        return False
+    deadline = time.monotonic() + BUSY_SECONDS
+    while record.leader() is not None:
+        if service.healthy():
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return False
 
 
 def _path(home: Home, name: str) -> Path:
@@ -155,7 +224,8 @@ def spawn(home: Home, service: Service, record_as: str | None = None) -> Record:
     record = Record(
         name=record_as or service.name,
         pid=process.pid,
-        created=psutil.Process(process.pid).create_time(),
+        boot=current_boot(),
+        started=start_time(process.pid),
         fingerprint=service.fingerprint,
         stop_signal=int(service.stop_signal),
     )
@@ -199,7 +269,7 @@ def wait_for(home: Home, service: Service, record: Record, seconds: float) -> No
             raise OperationError(
                 f"{service.name} did not answer within {seconds:.0f} s\n{log_tail(home, service.name)}"
             )
-        time.sleep(0.2)
+        time.sleep(POLL_SECONDS)
 
 
 def stop(home: Home, name: str) -> bool:

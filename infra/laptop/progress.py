@@ -7,10 +7,13 @@ import httpx
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from infra.airflow_api import ACTIVE, AirflowApi, Task
+from infra.errors import OperationError
 
 POLL_SECONDS = 1.0
+SILENCE_SECONDS = 120.0  # how long Airflow may not answer before there is no point in asking on
 ENDED = ("success", "failed", "skipped", "upstream_failed")
 STYLES = {
     "success": "green",
@@ -25,16 +28,26 @@ def follow(api: AirflowApi, dag: str, run: str, console: Console) -> tuple[str, 
     """Show the run's tasks until it has ended; return its state and its tasks.
 
     A server that does not answer for a moment is asked again.
+
+    Raises:
+        OperationError: Airflow does not answer any more, or somebody paused the DAG, so that the run cannot go on.
     """
     shown: dict[str, str] = {}  # by task, in the order in which they were first listed
     began: dict[str, float] = {}
+    answered = time.monotonic()
     with Live(console=console, auto_refresh=False, transient=True, screen=False) as live:
         while True:
             try:
-                state, tasks = api.run_state(dag, run), api.tasks(dag, run)
-            except httpx.TransportError:
+                state, tasks, paused = api.run_state(dag, run), api.tasks(dag, run), api.is_paused(dag)
+            except httpx.TransportError as error:
+                if time.monotonic() - answered > SILENCE_SECONDS:
+                    raise OperationError(
+                        f"Airflow has not answered for {SILENCE_SECONDS:.0f} s: `make status` shows what runs, "
+                        "`make up` continues the run"
+                    ) from error
                 time.sleep(POLL_SECONDS)
                 continue
+            answered = time.monotonic()
             changed = _changed(tasks, shown)
             tasks.sort(key=lambda task: list(shown).index(task.name))
             for task in changed:
@@ -45,6 +58,10 @@ def follow(api: AirflowApi, dag: str, run: str, console: Console) -> tuple[str, 
                 live.update(_table(tasks, began), refresh=True)
             if state not in ACTIVE:
                 break
+            if paused:
+                raise OperationError(
+                    f"{dag} was paused in Airflow, so its run {run} does not go on: `make up` unpauses it and continues"
+                )
             time.sleep(POLL_SECONDS)
     if console.is_terminal:
         console.print(_table(tasks, began))
@@ -73,5 +90,5 @@ def _table(tasks: Iterable[Task], began: dict[str, float]) -> Table:
         running = time.monotonic() - since if task.state == "running" and since else None
         seconds = task.seconds if task.state in ENDED else running
         style = STYLES.get(task.state, "dim")
-        table.add_row(task.name, f"[{style}]{task.state}[/]", f"{seconds:.1f}" if seconds is not None else "")
+        table.add_row(Text(task.name), Text(task.state, style), f"{seconds:.1f}" if seconds is not None else "")
     return table

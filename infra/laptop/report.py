@@ -1,23 +1,27 @@
 """Say how a run went: its results, or which task failed and why."""
 
 import json
+import sys
 import time
+from pathlib import PurePosixPath
 from shlex import quote as quote_for_shell
 from typing import Any
 from urllib.parse import quote
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from infra.airflow_api import AirflowApi, Task
 from infra.errors import OperationError
 from infra.laptop import airflow, model_registry, object_store, serving
-from infra.laptop.home import write_atomically
+from infra.laptop.home import DEFAULT_HOME, write_atomically
 from infra.laptop.laptop import DAG, Laptop
 
 PICTURES = {"confusion_matrix": "confusions", "predictions": "predictions"}
 REPORTING_TASK = "smoke_test"
 LOG_LINES = 8
+SUFFIX_CHARACTERS = 16  # of the example's file name, which has its own limit
 
 
 class Stages:
@@ -40,26 +44,38 @@ def show(console: Console, machine: Laptop, api: AirflowApi, run_id: str, tasks:
     report = _fetch(machine, api.result(DAG, run_id, REPORTING_TASK))
     example = _example_image(machine, report)
     console.print(_scores(report))
-    console.print(f"\n[bold]accuracy {report['accuracy']:.4f}[/] on held-out images, on {report['device']}")
+    console.print(
+        Text.assemble((f"\naccuracy {report['accuracy']:.4f}", "bold"), f" on held-out images, on {report['device']}")
+    )
     if report["quarantined"]:
-        console.print(
-            "[yellow]in quarantine:[/] " + ", ".join(f"{count} {why}" for why, count in report["quarantined"].items())
-        )
+        reasons = ", ".join(f"{count} {why}" for why, count in report["quarantined"].items())
+        console.print(Text.assemble(("in quarantine:", "yellow"), f" {reasons}"))
     alias = "alias champion" if report["promoted"] else f"not promoted: {report['reason']}"
     console.print(f"\nmodel        {report['model_uri']}")
-    console.print(f"MLflow       {report['model_name']} version {report['version']} ({alias})", markup=False)
+    console.print(f"MLflow       {report['model_name']} version {report['version']} ({alias})")
     for picture, label in PICTURES.items():
         console.print(f"{label:<12} {machine.home.results / f'{picture}.png'}")
     console.print(f"\nendpoint     {report['endpoint']}/predict")
     console.print(f"health       {report['endpoint']}/healthz says version {report['champion_version']}")
-    field = quote_for_shell(f"image=@{example}")
-    console.print(f"             curl -F {field} {report['endpoint']}/predict", markup=False)
-    console.print(f"Airflow      {_run_url(machine, run_id)}")
-    console.print(f"             user {airflow.ADMIN}, password {machine.home.secrets.admin}", markup=False)
-    console.print(f"MLflow       {model_registry.url(machine.ports)}")
+    console.print(f"             curl -F {quote_for_shell(f'image=@{example}')} {report['endpoint']}/predict")
+    console.print(f"run          {_run_url(machine, run_id)}")
+    # What is written to a file or a pipe is often kept where others read it, such as a CI system.
+    show_services(console, machine, passwords=sys.stdout.isatty())
     spent = [(name, seconds) for name, seconds in stages.seconds.items()]
     spent += [(f"  {task.name}", task.seconds) for task in tasks if task.seconds is not None]
     console.print("\nseconds      " + ", ".join(f"{name.strip()} {seconds:.1f}" for name, seconds in spent))
+
+
+def show_services(console: Console, machine: Laptop, *, passwords: bool) -> None:
+    """Print the addresses of the user interfaces, with the passwords or with the command that shows them."""
+    console.print(f"Airflow      {airflow.url(machine.ports)}")
+    if passwords:
+        console.print(f"             user {airflow.ADMIN}, password {machine.home.secrets.admin}")
+    console.print(f"MLflow       {model_registry.url(machine.ports)}")
+    if not passwords:
+        root = machine.home.root
+        home = f"LAPTOP_HOME={quote_for_shell(str(root))} " if root != DEFAULT_HOME else ""
+        console.print(f"passwords    {home}make login")
 
 
 def failure(api: AirflowApi, run_id: str, tasks: list[Task], machine: Laptop) -> OperationError:
@@ -97,7 +113,7 @@ def _example_image(machine: Laptop, report: dict[str, Any]) -> str:
     """Put one of the run's images beside the results, for the `curl` line."""
     bucket = object_store.BUCKETS["data"]
     key = machine.s3.list_objects_v2(Bucket=bucket, Prefix=report["prefix"], MaxKeys=1)["Contents"][0]["Key"]
-    path = machine.home.results / f"example{key[key.rfind('.') :] if '.' in key else ''}"
+    path = machine.home.results / f"example{PurePosixPath(key).suffix[:SUFFIX_CHARACTERS]}"
     path.write_bytes(machine.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
     return str(path)
 
@@ -109,7 +125,7 @@ def _scores(report: dict[str, Any]) -> Table:
         table.add_column(column, justify="right")
     for name, scores in report["per_class"].items():
         figures = [f"{scores[score]:.3f}" for score in ("precision", "recall", "f1")]
-        table.add_row(name, *figures, str(scores["images"]))
+        table.add_row(Text(name), *figures, str(scores["images"]))
     return table
 
 

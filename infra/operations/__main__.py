@@ -32,6 +32,7 @@ from infra.operations.existing_cluster_deployment import ExistingClusterDeployme
 from infra.operations.installation import installation_of, on_aws, on_existing_cluster
 from infra.operations.stack_images import check_images
 from infra.operations.watch import Watch
+from infra.paths import user_path
 from infra.preview.guard import check_none_left
 from infra.releases import guard
 from infra.releases.clone import Clone
@@ -75,8 +76,8 @@ def main() -> None:
     parsers["drift"].add_argument("--issue", action="store_true", help="keep an issue on GitHub as long as it drifts")
     destroy_parser.add_argument("--confirm", metavar="STACK", help="the stack's name once more, instead of typing it")
     default = kubeconfig.kubeconfig_file()
-    parsers["kubeconfig"].add_argument("--file", type=Path, default=default, help="default: %(default)s")
-    key_parser.add_argument("--file", type=Path, help="the file of the SSH key or the token")
+    parsers["kubeconfig"].add_argument("--file", type=user_path, default=default, help="default: %(default)s")
+    key_parser.add_argument("--file", type=user_path, help="the file of the SSH key or the token")
     key_parser.add_argument("--user", default=dags.ANY_USER, help="the token's user (default: %(default)s)")
     with ending_in_a_sentence():
         run(parser.parse_args())

@@ -9,6 +9,7 @@ from typing import Any
 from infra.command_line import ending_in_a_sentence
 from infra.console import new_console
 from infra.errors import OperationError
+from infra.paths import user_path
 from infra.plan.against import recording_of
 from infra.plan.page import page
 from infra.plan.plan import Bill, Comparison, Plan, comparison, plan_of
@@ -27,7 +28,9 @@ def main() -> None:
     parser.add_argument(
         "--against", metavar="STACK|REF", help="show what differs from another stack, or from a git ref"
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="where the page goes (default: .plan/<stack>.html)")
+    parser.add_argument(
+        "--html", type=user_path, metavar="FILE", help="where the page goes (default: .plan/<stack>.html)"
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print a summary as JSON instead, for a comment in CI")
     output.add_argument("--recording", action="store_true", help="print every resource as JSON instead")

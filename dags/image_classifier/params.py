@@ -1,0 +1,60 @@
+"""The DAG's Params as JSON schemas, in which Airflow and `make up PARAMS=...` check the same values."""
+
+from typing import Any
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "prefix": {
+        "default": "images/digits/",
+        "type": "string",
+        "pattern": "^[^/]+(/[^/]+)*/$",
+        "description": 'Folder of the class folders in the data bucket; ends in "/", does not begin with one.',
+    },
+    "image_size": {
+        "default": 32,
+        "type": "integer",
+        "minimum": 32,
+        "maximum": 512,
+        "description": "Side of the images in pixels.",
+    },
+    "epochs": {
+        "default": 6,
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 200,
+        "description": "Passes over the training images.",
+    },
+    "learning_rate": {
+        "default": 0.001,
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "maximum": 1,
+        "description": "Peak learning rate.",
+    },
+    "batch_size": {
+        "default": 64,
+        "type": "integer",
+        "minimum": 2,
+        "maximum": 1024,
+        "description": "Images per step of training; few images come in smaller batches.",
+    },
+    "minimum_accuracy": {
+        "default": 0.97,
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1,
+        "description": "Held-out accuracy below which the run fails.",
+    },
+    "seed": {
+        "default": 0,
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 2**31 - 1,
+        "description": "Repeats a training exactly on a CPU.",
+    },
+    "base_checkpoint": {
+        "default": None,
+        "type": ["null", "string"],
+        "pattern": r"^[^/].*\.(pth|safetensors)$",
+        "description": "Key of a torchvision ResNet-18 in the artifacts bucket; empty: one is trained here.",
+    },
+}
