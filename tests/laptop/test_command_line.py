@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.errors import OperationError
-from infra.laptop.__main__ import parameters
+from infra.laptop.home import DEFAULT_HOME
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -13,22 +12,15 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
-def test_params_are_read_as_json_where_they_are_json_and_as_text_else() -> None:
-    assert parameters("epochs=3 learning_rate=1e-3 prefix=images/x/ base_checkpoint=null") == {
-        "epochs": 3,
-        "learning_rate": 0.001,
-        "prefix": "images/x/",
-        "base_checkpoint": None,
-    }
-    assert parameters("") == {}
+def sentence(result: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence with which a command refused."""
+    assert result.returncode == 1, result.stdout
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert result.stderr.startswith("error: ")
+    return result.stderr
 
 
-def test_a_param_without_a_value_is_refused() -> None:
-    with pytest.raises(OperationError, match='PARAMS has the word "epochs"'):
-        parameters("epochs 3")
-
-
-@pytest.mark.parametrize("command", ["up", "down", "clean", "status", "logs", "roll-out"])
+@pytest.mark.parametrize("command", ["up", "down", "clean", "status", "login", "logs", "roll-out"])
 def test_every_command_explains_itself(command: str) -> None:
     result = run(command, "--help")
     assert result.returncode == 0
@@ -36,13 +28,42 @@ def test_every_command_explains_itself(command: str) -> None:
 
 
 def test_status_and_logs_before_the_first_start_say_what_to_do(tmp_path: Path) -> None:
-    for arguments in (("status",), ("logs", "scheduler")):
-        result = run("--home", str(tmp_path), *arguments)
-        assert result.returncode == 1
-        assert result.stderr.startswith("error: ")
-        assert "Traceback" not in result.stderr
+    for arguments in (("status",), ("login",), ("logs", "scheduler")):
+        sentence(run("--home", str(tmp_path), *arguments))
 
 
 def test_down_before_the_first_start_stops_nothing_and_succeeds(tmp_path: Path) -> None:
     result = run("--home", str(tmp_path / "home"), "down")
     assert (result.returncode, result.stdout) == (0, "nothing was running\n")
+
+
+@pytest.mark.parametrize("command", ["up", "down", "clean"])
+def test_a_home_that_cannot_be_written_is_refused_by_a_sentence_that_names_the_variable(
+    tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "f").write_text("")
+    for place in ("f", "f/x", "f/x/y", "x" * 300):
+        assert "LAPTOP_HOME" in sentence(run("--home", str(tmp_path / place), command))
+
+
+def test_a_wrong_param_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    assert "epoch" in sentence(run("--home", str(tmp_path / "home"), "up", "--params", "epoch=9"))
+    assert not (tmp_path / "home").exists()
+
+
+def test_an_empty_variable_is_the_same_as_none(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "infra.laptop", "--help"]
+    shown = [
+        subprocess.run(command, env={"LAPTOP_HOME": home}, check=True, capture_output=True, text=True).stdout
+        for home in ("", str(DEFAULT_HOME))
+    ]
+    assert shown[0] == shown[1]
+
+
+def test_a_tilde_that_the_shell_left_is_the_home_folder(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "LAPTOP_HOME": "~/laptop"}
+    command = [sys.executable, "-m", "infra.laptop", "up", "--images", "~/pictures"]
+    result = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert f"IMAGES={tmp_path}/pictures is not a folder" in sentence(result)
+    result = subprocess.run([*command[:3], "status"], env=environment, check=False, capture_output=True, text=True)
+    assert f"nothing was ever started in {tmp_path}/laptop" in sentence(result)

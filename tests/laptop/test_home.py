@@ -1,10 +1,15 @@
+import errno
+import grp
 import os
+import pwd
+import shutil
 import stat
 from pathlib import Path
 
 import pytest
 
 from infra.errors import OperationError
+from infra.laptop import ownership
 from infra.laptop.home import Home, write_atomically
 
 
@@ -29,8 +34,28 @@ def test_a_second_command_on_the_same_home_is_told_to_wait(home: Home) -> None:
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OperationError, match="file/home cannot be written"):
-        Home(tmp_path / "file" / "home").create()
+    home = Home(tmp_path / "file" / "home")
+    with pytest.raises(OperationError, match=r"file/home cannot be written .* LAPTOP_HOME"):
+        home.create()
+    with pytest.raises(OperationError, match=r"file/home cannot be written .* LAPTOP_HOME"), home.lock():
+        pass
+
+
+def test_a_full_disk_is_told_by_a_sentence_that_names_the_variable(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with (
+        pytest.raises(OperationError, match=r"No space left on device.* LAPTOP_HOME"),
+        home.writing(),
+    ):
+        write_atomically(home.root / "ports.json", "{}")
+
+
+def test_an_error_that_has_nothing_to_do_with_the_home_is_passed_on(home: Home, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), home.writing():
+        (tmp_path / "elsewhere" / "file").read_text()
 
 
 def test_an_interrupted_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +69,94 @@ def test_an_interrupted_write_leaves_the_old_content(tmp_path: Path, monkeypatch
     with pytest.raises(OSError, match="No space left"):
         write_atomically(path, "new")
     assert path.read_text() == "old"
+
+
+def test_a_home_is_closed_to_other_users_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        home = Home(tmp_path / "home")
+        home.create()
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (home.root, *home.root.iterdir())} == {0o700}
+
+
+def test_a_home_of_an_earlier_version_is_closed_to_other_users(home: Home) -> None:
+    home.root.chmod(0o755)
+    home.check()
+    home.close(passing_group=None)
+    assert stat.S_IMODE(home.root.stat().st_mode) == 0o700
+
+
+def test_one_group_may_pass_through_a_home_but_not_list_it(home: Home) -> None:
+    home.close(passing_group=os.getgid())
+    assert (stat.S_IMODE(home.root.stat().st_mode), home.root.stat().st_gid) == (0o710, os.getgid())
+
+
+def test_a_home_of_another_user_is_refused(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = pwd.getpwuid(os.geteuid()).pw_name
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    with pytest.raises(OperationError, match=f"{home.root} belongs to the user {owner}"):
+        home.check()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o707, 0o1777])
+def test_a_home_that_others_may_write_is_refused(home: Home, mode: int) -> None:
+    for folder in (home.root, home.records):
+        folder.chmod(mode)
+        with pytest.raises(OperationError, match=f"other users may write to {folder}.* LAPTOP_HOME"):
+            home.check()
+        folder.chmod(0o700)
+    home.check()
+
+
+def test_a_group_that_has_other_members_counts_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    me = pwd.getpwuid(os.geteuid()).pw_name
+    groups = {
+        "of one user": grp.struct_group((me, "x", 5000, [])),
+        "of a team": grp.struct_group(("team", "x", 5000, [])),
+        "of two users": grp.struct_group((me, "x", 5000, ["another"])),
+    }
+    status = os.stat_result((0o40770, 0, 0, 0, os.geteuid(), 5000, 0, 0, 0, 0))
+    refused = {}
+    for name, group in groups.items():
+        monkeypatch.setattr(grp, "getgrgid", lambda _, group=group: group)
+        refused[name] = ownership.others_may_write(status)
+    assert refused == {"of one user": False, "of a team": True, "of two users": True}
+
+
+@pytest.mark.parametrize(("mode", "safe"), [(0o777, False), (0o1777, True), (0o755, True)])
+def test_a_folder_in_which_others_may_replace_the_home_is_refused(tmp_path: Path, mode: int, safe: bool) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(mode)
+    home = Home(tmp_path / "shared" / "mine" / "home")
+    if safe:
+        home.check()
+    else:
+        with pytest.raises(OperationError, match=r"other users may write to .*shared, and so replace the home"):
+            home.check()
+
+
+def test_a_folder_with_other_files_is_no_home_and_is_never_deleted(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("")
+    with pytest.raises(OperationError, match="has files that `make up` did not create"):
+        Home(tmp_path).check()
+
+
+def test_a_home_stays_one_until_everything_else_is_deleted(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            home.delete()
+    home.check()
+    home.delete()
+    assert not home.root.exists()
+
+
+@pytest.mark.parametrize("name", ["caf\udce9", "line\nbreak", "$HOME", "${HOME}/x"])
+def test_a_name_that_a_service_cannot_take_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OperationError, match=r"LAPTOP_HOME=.*: name another folder"):
+        Home(tmp_path / name).check()

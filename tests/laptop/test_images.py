@@ -1,4 +1,5 @@
 import io
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,62 @@ def test_a_folder_gives_the_files_in_its_class_folders_and_no_hidden_ones(tmp_pa
         tmp_path, "cat/1.png", "cat/old/2.png", "dog/ü 1.png", "dog/.DS_Store", ".git/config", "notes.txt"
     )
     assert [image.name for image in images.folder(root)] == ["cat/1.png", "cat/old/2.png", "dog/ü 1.png"]
+
+
+def names(root: Path) -> list[str]:
+    return [image.name for image in images.folder(root)]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "shown"),
+    [
+        (b"cat/caf\xe9.png", "the name is not UTF-8", r"cat/caf\xe9.png"),
+        (b"caf\xe9/1.png", "the name is not UTF-8", r"caf\xe9/1.png"),
+        (b"cat/\x1b[31m.png", "the name has control characters", r"cat/\x1b[31m.png"),
+        (b"cat/two\nlines.png", "the name has control characters", r"cat/two\nlines.png"),
+        (b"/".join([b"cat", *[b"x" * 250] * 4, b"1.png"]), "the path is too long", "cat/xxx"),
+    ],
+)
+def test_a_name_that_no_key_can_have_is_left_out_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: bytes, reason: str, shown: str
+) -> None:
+    root = make_folder(tmp_path, "cat/1.png", "dog/1.png")
+    odd = os.path.join(os.fsencode(root), name)  # noqa: PTH118 - paths of bytes
+    os.makedirs(os.path.dirname(odd), exist_ok=True)  # noqa: PTH103, PTH120
+    with open(odd, "wb"):  # noqa: PTH123
+        pass
+    assert names(root) == ["cat/1.png", "dog/1.png"]
+    warning = capsys.readouterr().err
+    assert warning.startswith(f"warning: left out because {reason}")
+    assert shown in warning
+    assert len(warning.splitlines()) == 1
+
+
+def test_of_many_names_that_are_left_out_a_few_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_folder(tmp_path, "cat/1.png", "dog/1.png", *(f"cat/{number}\t.png" for number in range(9)))
+    assert names(root) == ["cat/1.png", "dog/1.png"]
+    assert capsys.readouterr().err.endswith(r"cat/0\t.png, cat/1\t.png, cat/2\t.png and 6 more" + "\n")
+
+
+def test_what_cannot_be_read_is_left_out_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_folder(tmp_path, "cat/1.png", "dog/1.png")
+    (root / "cat" / "gone.png").symlink_to(root / "nowhere.png")
+    os.mkfifo(root / "dog" / "pipe.png")
+    assert names(root) == ["cat/1.png", "dog/1.png"]
+    assert "cat/gone.png, dog/pipe.png" in capsys.readouterr().err
+
+
+def test_a_file_that_is_gone_when_it_is_to_be_stored_is_named(tmp_path: Path) -> None:
+    found = list(images.folder(make_folder(tmp_path, "cat/1.png", "dog/1.png")))
+    (tmp_path / "cat" / "1.png").unlink()
+    with pytest.raises(OperationError, match=r"cat/1.png cannot be read .* run the same command again"):
+        found[0].read()
+
+
+def test_the_folder_itself_may_have_any_name(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "caf\udce9 [ml]", "cat/1.png", "dog/1.png")
+    assert names(root) == ["cat/1.png", "dog/1.png"]
+    assert images.prefix_of(root).isascii()
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
+import json
 import os
 import signal
 import socket
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 
 import psutil
 import pytest
@@ -32,6 +34,27 @@ def service(home: Home, command: tuple[str, ...] = SLEEPER, **environment: str) 
 def _nothing_is_left_running(home: Home) -> Iterator[None]:
     yield
     processes.stop(home, "sleeper")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The wall clock, on which psutil bases the start times of processes on Linux."""
+
+    monkeypatch: pytest.MonkeyPatch
+
+    def step(self, seconds: float) -> None:
+        """Move the clock, and with it the boot time that the kernel reports."""
+        before, boot = psutil.Process().create_time(), psutil.boot_time()
+        self.monkeypatch.setattr(psutil, "boot_time", lambda: boot + seconds)
+        self.monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot + seconds)
+        assert psutil.Process().create_time() == pytest.approx(before + seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    if not psutil.LINUX:
+        pytest.skip("the start times that other kernels report do not move with the clock")
+    return Clock(monkeypatch)
 
 
 def start(home: Home, wanted: Service) -> processes.Record:
@@ -76,10 +99,76 @@ def test_what_a_killed_service_forked_is_stopped(home: Home) -> None:
 
 def test_a_process_that_only_has_the_recorded_id_is_left_alone(home: Home) -> None:
     record = start(home, service(home))
-    stranger = processes.Record("sleeper", record.pid, record.created + 1, "", int(signal.SIGTERM))
+    stranger = replace(record, started=record.started + 1)
     assert stranger.leader() is None
     assert not processes.end(stranger)
     assert psutil.pid_exists(record.pid)
+
+
+@pytest.mark.parametrize("step", [2, -2])
+def test_a_step_of_the_wall_clock_hides_no_process(home: Home, clock: Clock, step: float) -> None:
+    wanted = service(home)
+    pid = start(home, wanted).pid
+    clock.step(step)
+    assert processes.records(home)["sleeper"].leader() == psutil.Process(pid)
+    assert processes.is_running(home, wanted)
+    assert processes.stop(home, "sleeper")
+    assert not psutil.pid_exists(pid)
+
+
+@pytest.mark.parametrize("step", [0, 2, -2])
+def test_a_record_of_an_earlier_version_is_understood(home: Home, clock: Clock, step: float) -> None:
+    record = start(home, service(home))
+    write_earlier_record(home, record, created=psutil.Process(record.pid).create_time())
+    clock.step(step)
+    assert processes.is_running(home, service(home))
+    assert processes.stop(home, "sleeper")
+    assert not psutil.pid_exists(record.pid)
+
+
+def test_a_process_that_only_has_the_id_in_a_record_of_an_earlier_version_is_left_alone(home: Home) -> None:
+    record = start(home, service(home))
+    write_earlier_record(home, record, created=psutil.Process(record.pid).create_time() + 60)
+    assert not processes.stop(home, "sleeper")
+    assert psutil.pid_exists(record.pid)
+    assert processes.end(record)
+
+
+def write_earlier_record(home: Home, record: processes.Record, created: float) -> None:
+    fields = {key: value for key, value in asdict(record).items() if key not in ("boot", "started")}
+    (home.records / "sleeper.json").write_text(json.dumps({**fields, "created": created}))
+
+
+def test_a_record_of_another_boot_of_the_machine_names_no_process(home: Home) -> None:
+    record = start(home, service(home))
+    before = replace(record, boot="another")
+    assert (before.leader(), before.members()) == (None, [])
+
+
+def test_the_process_of_another_user_is_never_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = start(home, service(home))
+    with monkeypatch.context() as other:
+        other.setattr(os, "geteuid", lambda: 12345)
+        assert not processes.end(record)
+    assert psutil.pid_exists(record.pid)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
+def test_a_damaged_record_names_no_process(home: Home, text: str) -> None:
+    (home.records / "sleeper.json").write_text(text)
+    assert processes.records(home) == {}
+
+
+def test_a_process_that_is_busy_for_a_while_is_not_replaced(home: Home) -> None:
+    answers = iter([False, False, True])
+    start(home, service(home))
+    assert processes.is_running(home, replace(service(home), healthy=lambda: next(answers)))
+
+
+def test_a_process_that_does_not_answer_for_long_counts_as_broken(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "BUSY_SECONDS", 0.3)
+    start(home, service(home))
+    assert not processes.is_running(home, replace(service(home), healthy=lambda: False))
 
 
 def test_a_service_that_ends_at_once_is_reported_with_the_end_of_its_log(home: Home) -> None:

@@ -1,0 +1,18 @@
+import io
+
+import pytest
+from rich.table import Table
+
+from infra.console import new_console
+
+
+@pytest.mark.parametrize("text", ["[ml]", "[/]", "[bold]x[/bold]", ":smile:", r"\[x]", "[link=file:///x]y[/link]"])
+def test_a_console_shows_text_as_it_is(text: str) -> None:
+    console = new_console(soft_wrap=True)
+    console.file = output = io.StringIO()
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_row(text)
+    console.print(text)
+    console.print(table)
+    console.print(f"{text}", style="bold")
+    assert [line.rstrip() for line in output.getvalue().splitlines()] == [text] * 3

@@ -1,0 +1,127 @@
+"""PostgreSQL after a loss of power, and where its programs are closed to its user."""
+
+import os
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import mkdtemp
+
+import psutil
+import pytest
+
+from infra.errors import OperationError
+from infra.laptop import postgres, processes
+from infra.laptop.home import Home
+from infra.laptop.processes import Service, as_user
+from tests.servers import free_port
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Home]:
+    home = Home(Path(mkdtemp(prefix="postgres-")) / "home")  # not pytest's, which it closes to other users
+    home.create()
+    postgres.prepare(home)
+    yield home
+    processes.stop(home, "postgres")
+    home.delete()
+    home.root.parent.rmdir()
+
+
+@pytest.fixture
+def server(home: Home) -> Service:
+    """A server that runs, on a port of its own."""
+    service = postgres.service(home, free_port())
+    start(home, service)
+    return service
+
+
+def start(home: Home, service: Service) -> None:
+    postgres.prepare(home)
+    processes.start(home, service)
+    processes.wait_until_healthy(home, service, 30)
+
+
+def lock(home: Home) -> Path:
+    return home.database / "postmaster.pid"
+
+
+def kill(home: Home) -> None:
+    """Kill the server as a loss of power does, so that its lock stays, and lose its record."""
+    leader = processes.records(home)["postgres"].leader()
+    assert leader
+    family = [leader, *leader.children(recursive=True)]
+    for process in family:
+        process.kill()
+    psutil.wait_procs(family, timeout=10)
+    (home.records / "postgres.json").unlink()
+    assert lock(home).exists()
+
+
+def test_a_server_whose_process_id_is_by_now_anothers_starts_again(home: Home, server: Service) -> None:
+    kill(home)
+    with subprocess.Popen(["sleep", "300"], **as_user(server.user)) as other:
+        try:
+            rest = lock(home).read_text().partition("\n")[2]
+            lock(home).write_text(f"{other.pid}\n{rest}")
+            start(home, server)
+        finally:
+            other.kill()
+    assert processes.is_running(home, server)
+
+
+@pytest.mark.parametrize("content", ["", "\0" * 64, "no number\n", "-5\n"])
+def test_a_server_whose_lock_was_lost_on_the_disk_starts_again(home: Home, server: Service, content: str) -> None:
+    kill(home)
+    lock(home).write_text(content)
+    start(home, server)
+    assert processes.is_running(home, server)
+
+
+def test_the_lock_of_a_server_that_runs_is_never_removed(
+    home: Home, server: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "LEAVE_SECONDS", 0.5)
+    record = home.records / "postgres.json"
+    kept, locked = record.read_text(), lock(home).read_text()
+    record.unlink()
+    with pytest.raises(OperationError, match=r"PostgreSQL runs on .*: stop it by `kill -INT \d+`"):
+        postgres.prepare(home)
+    assert lock(home).read_text() == locked
+    record.write_text(kept)
+    assert processes.is_running(home, server)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as another user for root alone")
+def test_its_user_alone_may_pass_through_the_home(home: Home, server: Service) -> None:
+    status = home.root.stat()
+    assert stat.S_IMODE(status.st_mode) == 0o710
+    assert status.st_gid == psutil.Process(processes.records(home)["postgres"].pid).gids().effective
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as another user for root alone")
+@pytest.mark.parametrize("umask", [0o077, 0o027, 0o007])
+def test_its_programs_are_opened_to_its_user_whatever_the_umask_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int
+) -> None:
+    folder = Path(mkdtemp(prefix="postgres-"))
+    before = os.umask(umask)
+    try:
+        programs, libraries = folder / "package" / "install" / "bin", folder / "package.libs"
+        programs.mkdir(parents=True)
+        libraries.mkdir()
+        (libraries / "libpq").write_text("a library")
+        (programs / "postgres").write_text(f"#!/bin/sh\ncat {libraries}/libpq")
+        (programs / "postgres").chmod(0o777 & ~umask)
+    finally:
+        os.umask(before)
+    monkeypatch.setattr(postgres, "PROGRAMS", programs)
+    monkeypatch.setattr(postgres, "LIBRARIES", libraries)
+    home = Home(folder / "home")
+    home.create()
+    home.database.mkdir()
+    (home.database / "PG_VERSION").write_text("18")
+    postgres.prepare(home)
+    ran = subprocess.run([programs / "postgres"], **as_user("pgserver"), check=True, capture_output=True, text=True)
+    assert ran.stdout == "a library"
+    assert not (libraries / "libpq").stat().st_mode & stat.S_IWOTH

@@ -1,0 +1,57 @@
+"""Following a run that does not end by itself."""
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from infra.airflow_api import AirflowApi, Task
+from infra.console import new_console
+from infra.errors import OperationError
+from infra.laptop import progress
+from infra.laptop.laptop import DAG, Laptop
+
+RUNNING = Task("train", "running", 1, None)
+
+
+def follow(*, states: Iterator[str], paused: bool = False) -> tuple[str, list[Task]]:
+    def state(*_: Any) -> str:
+        found = next(states)
+        if found == "silent":
+            raise httpx.ConnectError("refused")
+        return found
+
+    api = SimpleNamespace(run_state=state, tasks=lambda *_: [RUNNING], is_paused=lambda _: paused)
+    return progress.follow(cast(AirflowApi, api), DAG, "run", new_console())
+
+
+@pytest.fixture(autouse=True)
+def _polls_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
+
+
+def test_a_run_is_followed_to_its_end_over_a_moment_of_silence() -> None:
+    assert follow(states=iter(["queued", "silent", "running", "success"])) == ("success", [RUNNING])
+
+
+def test_a_run_of_a_dag_that_is_paused_meanwhile_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OperationError, match=r"image_classifier was paused .* `make up` unpauses it"):
+        follow(states=iter(["queued"] * 9), paused=True)
+
+
+def test_an_airflow_that_does_not_answer_any_more_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "SILENCE_SECONDS", 0.05)
+    with pytest.raises(OperationError, match="Airflow has not answered for"):
+        follow(states=iter(["running", *["silent"] * 99]))
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_paused_dag_is_unpaused_and_said_to_be(paused: bool) -> None:
+    said: list[str] = []
+    unpaused: list[str] = []
+    api = SimpleNamespace(is_paused=lambda _: paused, unpause=unpaused.append)
+    Laptop.unpause_dag(cast(Laptop, None), cast(AirflowApi, api), said.append)
+    assert unpaused == ([DAG] if paused else [])
+    assert len(said) == len(unpaused)
