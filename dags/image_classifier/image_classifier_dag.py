@@ -38,7 +38,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from image_classifier.params import SCHEMAS
+from image_classifier.param_schemas import SCHEMAS
 from ml_common import pods
 from ml_common.defaults import DEFAULT_ARGS
 

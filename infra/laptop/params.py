@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from infra.errors import OperationError
 from infra.laptop.home import REPOSITORY
 
-SCHEMAS = REPOSITORY / "dags" / "image_classifier" / "params.py"
+SCHEMAS = REPOSITORY / "dags" / "image_classifier" / "param_schemas.py"
 EXAMPLE = 'PARAMS="epochs=3 seed=1"'
 SHOWN_CHARACTERS = 60
 

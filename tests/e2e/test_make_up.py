@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -78,7 +79,7 @@ class Machine:
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     folder = Path(tempfile.mkdtemp(prefix="laptop-"))  # not pytest's, which it closes to other users
-    home = Home(folder / "home with space")
+    home = Home(folder / "home with space [ml]")
     home.create()
     own = dict(zip(ports.PREFERRED, free_ports(len(ports.PREFERRED)), strict=True))
     write_atomically(home.root / "ports.json", json.dumps(own))
@@ -137,6 +138,16 @@ def test_the_endpoint_knows_the_digits(machine: Machine, first: Up) -> None:
     sample = list(digits())[::60]
     right = sum(machine.predict(digit.read()) == digit.name.split("/")[0] for digit in sample)
     assert right / len(sample) >= 0.9
+
+
+def test_no_password_is_printed_into_a_pipe_and_login_shows_them(machine: Machine, first: Up) -> None:
+    assert not [secret for secret in machine.home.secrets.__dict__.values() if secret in first.output + first.error]
+    assert f"LAPTOP_HOME='{machine.home.root}' make login" in first.output
+    assert f"user admin, password {machine.home.secrets.admin}" in machine.run("login").output
+
+
+def test_the_home_is_closed_to_other_users(machine: Machine, first: Up) -> None:
+    assert stat.S_IMODE(machine.home.root.stat().st_mode) == (0o700 if os.geteuid() else 0o710)
 
 
 def test_every_printed_address_answers(machine: Machine, first: Up) -> None:
@@ -208,12 +219,24 @@ def test_up_again_keeps_the_services_seeds_nothing_and_makes_no_duplicate(machin
     assert machine.report()["training_reused"]
 
 
+def test_a_dag_that_was_paused_is_unpaused_and_run(machine: Machine, first: Up) -> None:
+    pause = httpx.Client(base_url=f"http://127.0.0.1:{machine.laptop.ports['api-server']}", timeout=30)
+    login = {"username": "admin", "password": machine.home.secrets.admin}
+    token = pause.post("/auth/token", json=login).json()["access_token"]
+    headers = {"Authorization": f"Bearer {token}"}
+    pause.patch("/api/v2/dags/image_classifier", json={"is_paused": True}, headers=headers).raise_for_status()
+    up = machine.run("up")
+    assert up.code == 0, up.error
+    assert "image_classifier was paused: unpaused it" in up.output
+
+
 def test_a_refused_parameter_is_named_and_no_run_is_started(machine: Machine, first: Up) -> None:
+    runs = machine.laptop.api().active_run("image_classifier")
     refused = machine.run("up", "--params", "epochs=many")
     assert refused.code == 1
-    assert "error: Airflow refused the parameters" in refused.error
-    assert "epochs" in refused.error
+    assert "error: PARAMS has a wrong value for epochs" in refused.error
     assert len(refused.error.splitlines()) == 1
+    assert machine.laptop.api().active_run("image_classifier") == runs is None
 
 
 def test_a_model_below_the_minimum_does_not_replace_the_champion(machine: Machine, first: Up, tmp_path: Path) -> None:
@@ -239,17 +262,19 @@ def test_a_model_below_the_minimum_does_not_replace_the_champion(machine: Machin
 
 def test_a_folder_of_the_users_own_becomes_the_champion(machine: Machine, first: Up, tmp_path: Path) -> None:
     for name, shape in (("ring", "ellipse"), ("box", "rectangle")):
-        (tmp_path / "shapes" / name).mkdir(parents=True)
+        (tmp_path / "shapes.v2" / name).mkdir(parents=True)
         for index in range(40):
             picture = Image.new("RGBA", (64, 64), (255, 255, 255, 255))
             corner = (4 + index % 8, 4 + index // 8, 40 + index % 16, 40 + index // 4)
             getattr(ImageDraw.Draw(picture), shape)(corner, outline=(index, 0, 90, 255), width=5)
-            picture.save(tmp_path / "shapes" / name / f"{index}.png")
-    done = machine.run("up", "--images", str(tmp_path / "shapes"), "--params", "minimum_accuracy=0.8 epochs=8")
+            picture.save(tmp_path / "shapes.v2" / name / str(index), "PNG")
+    (tmp_path / "shapes.v2" / "ring" / "caf\udce9").write_bytes(b"")
+    done = machine.run("up", "--images", str(tmp_path / "shapes.v2"), "--params", "minimum_accuracy=0.8 epochs=8.0")
     assert done.code == 0, done.error
+    assert r"the name is not UTF-8: ring/caf\xe9" in done.error
     assert machine.report()["promoted"]
-    assert machine.predict((tmp_path / "shapes/ring/3.png").read_bytes()) == "ring"
-    assert machine.predict((tmp_path / "shapes/box/3.png").read_bytes()) == "box"
+    assert machine.predict((tmp_path / "shapes.v2/ring/3").read_bytes()) == "ring"
+    assert machine.predict((tmp_path / "shapes.v2/box/3").read_bytes()) == "box"
 
 
 def test_after_kill_9_of_one_process_and_then_of_all_up_recovers_with_nothing_lost(machine: Machine, first: Up) -> None:
