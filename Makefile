@@ -1,204 +1,209 @@
 # Every operation of the bundle. `make help` lists them.
-SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-PYTHON ?= python3
-VENV := .venv/bin
-LAPTOP := $(VENV)/python -m infra.laptop
-OPERATIONS := $(VENV)/python -m infra.operations
-RELEASES := $(VENV)/python -m infra.releases
-PREVIEWS := $(VENV)/python -m infra.preview
-previewed_stack = "$(or $(STACK),dev)"
-named_branch = $(if $(value BRANCH),"$$BRANCH",$(error name the branch: make $@ BRANCH=feature/x))
-ifdef BRANCH # A branch's name may hold what make and the shell take for commands: they are given it as it is.
-override export BRANCH := $(value BRANCH)
-endif
-named_stack = "$(or $(STACK),$(error name the stack: make $@ STACK=dev))"
-READY := .venv/ready .venv-mlflow/ready
+# What a user gives, by `make up IMAGES=...` or `IMAGES=... make up`, reaches the programs byte for byte: make hands it
+# down in their environment without expanding it, and a recipe takes it from there as one word.
+override is_given = $(findstring command line,$(origin $(1)))
+override as_it_is = $(eval override $(1) := $$(value $(1)))$(eval export $(1))
+override option = $(if $(value $(1)),"$(2)=$$$(1)")
+override flag = $(if $(value $(1)),$(2))
+override needed = $(if $(value $(1)),"$$$(1)",$(error $(2)))
+override named_stack = $(call needed,STACK,name the stack: make $@ STACK=dev)
+override named_branch = $(call needed,BRANCH,name the branch: make $@ BRANCH=feature/x)
+override previewed_stack = "$${STACK:-dev}"
+
+# Python's own variables, such as PYTHONHOME, are not read; infra/process_environment.py decides about all others.
+override isolated := -E -s
+override run := .venv/bin/python $(isolated) -m
+override first_python := "$${PYTHON:-python3}" $(isolated)
+override ready := .venv/ready .venv-mlflow/ready
+
+$(foreach name,$(.VARIABLES),$(if $(call is_given,$(name)),$(call as_it_is,$(name))))
 
 .PHONY: help
 help: ## List the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-		/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+		/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
 ##@ On this machine, with nothing but Python
 
 .PHONY: up
-up: $(READY) ## Start Airflow, train the image classifier and serve it (IMAGES=<folder>, PARAMS="epochs=3")
-	@$(LAPTOP) up $(if $(IMAGES),--images "$(IMAGES)") $(if $(PARAMS),--params "$(PARAMS)")
+up: $(ready) ## Start Airflow, train the image classifier and serve it (IMAGES=<folder>, PARAMS="epochs=3")
+	@$(run) infra.laptop up $(call option,IMAGES,--images) $(call option,PARAMS,--params)
 
 .PHONY: down
 down: .venv/ready ## Stop what `make up` started; data is kept
-	@$(LAPTOP) down
+	@$(run) infra.laptop down
 
 .PHONY: clean
 clean: .venv/ready ## Stop what `make up` started and delete its data
-	@$(LAPTOP) clean
+	@$(run) infra.laptop clean
 
 .PHONY: status
 status: .venv/ready ## Show the processes here, or a stack's pods, DAGs and problems (STACK=local)
-	@$(if $(STACK),$(OPERATIONS) status "$(STACK)",$(LAPTOP) status)
+	@$(run) $(if $(value STACK),infra.operations status -- "$$STACK",infra.laptop status)
 
 .PHONY: login
 login: .venv/ready ## Show the addresses and passwords of Airflow and MLflow on this machine
-	@$(LAPTOP) login
+	@$(run) infra.laptop login
 
 .PHONY: logs
 logs: .venv/ready ## Follow the log of one process (S=scheduler)
-	@$(LAPTOP) logs $(S)
+	@$(run) infra.laptop logs $(if $(value S),-- "$$S")
 
 .PHONY: bench-local
 bench-local: ## Measure `make up` from a fresh clone: stages, restart, memory, DAG parse times
-	@$(PYTHON) tests/bench_local.py
+	@$(first_python) tests/bench_local.py
 
 ##@ On Kubernetes: any cluster (STACK=local), or one that Pulumi builds on AWS (STACK=dev)
 
 .PHONY: plan
 plan: .venv/ready ## Show offline what a stack creates, costs and allows (STACK=dev, AGAINST=staging or a git ref)
-	@$(VENV)/python -m infra.plan $(named_stack) $(if $(AGAINST),--against "$(AGAINST)")
+	@$(run) infra.plan $(call option,AGAINST,--against) -- $(named_stack)
 
 .PHONY: images
 images: .venv/ready ## Build the images that a stack's cluster lacks and bring them there (STACK=local)
-	@$(VENV)/python -m infra.images build $(named_stack)
+	@$(run) infra.images build -- $(named_stack)
 
 .PHONY: preview
 preview: .venv/ready ## Ask the cluster or AWS what a deployment would change (STACK=dev)
-	@$(OPERATIONS) preview $(named_stack)
+	@$(run) infra.operations preview -- $(named_stack)
 
 .PHONY: deploy
 deploy: .venv/ready ## Bring the cluster or the account to what the program says (STACK=dev, YES=1: do not ask, REFRESH=1: undo drift, FORCE="why": past the checks)
-	@$(OPERATIONS) deploy $(named_stack) $(if $(YES),--yes) $(if $(REFRESH),--refresh) $(if $(FORCE),--force "$(FORCE)")
+	@$(run) infra.operations deploy $(call flag,YES,--yes) $(call flag,REFRESH,--refresh) \
+		$(call option,FORCE,--force) -- $(named_stack)
 
 .PHONY: smoke
 smoke: .venv/ready ## See that a deployed stack works: health, commit, DAG files, the pod of a task (STACK=dev)
-	@$(OPERATIONS) smoke $(named_stack)
+	@$(run) infra.operations smoke -- $(named_stack)
 
 .PHONY: ui
 ui: .venv/ready ## Open a way to a stack's Airflow and show the login (STACK=local)
-	@$(OPERATIONS) ui $(named_stack)
+	@$(run) infra.operations ui -- $(named_stack)
 
 .PHONY: destroy
 destroy: .venv/ready ## Delete a stack and prove that nothing is left (STACK=dev, YES=1 or CONFIRM=<stack>: do not ask)
-	@$(OPERATIONS) destroy $(named_stack) $(if $(YES),--yes) $(if $(CONFIRM),--confirm "$(CONFIRM)")
+	@$(run) infra.operations destroy $(call flag,YES,--yes) $(call option,CONFIRM,--confirm) -- $(named_stack)
 
 .PHONY: sync
 sync: .venv/ready ## Push this clone's HEAD to the Git server of a stack on an existing cluster (STACK=local)
-	@$(OPERATIONS) sync $(named_stack)
+	@$(run) infra.operations sync -- $(named_stack)
 
 ##@ Releases, from branch to branch
 
 .PHONY: promote
 promote: .venv/ready ## Bring the release of a stack into the next (FROM=dev TO=staging, DRY_RUN=1: only show, CONFIRM=migration)
-	@$(RELEASES) promote "$(or $(FROM),$(error name the stacks: make promote FROM=dev TO=staging))" \
-		"$(or $(TO),$(error name the stacks: make promote FROM=dev TO=staging))" \
-		$(if $(DRY_RUN),--dry-run) $(if $(CONFIRM),--confirm "$(CONFIRM)")
+	@$(run) infra.releases promote $(call flag,DRY_RUN,--dry-run) $(call option,CONFIRM,--confirm) -- \
+		$(call needed,FROM,name the stacks: make $@ FROM=dev TO=staging) \
+		$(call needed,TO,name the stacks: make $@ FROM=dev TO=staging)
 
 .PHONY: rollback
 rollback: .venv/ready ## Bring a stack back to an earlier release (STACK=prod, TO=<commit>, DRY_RUN=1: only show, CONFIRM=database)
-	@$(RELEASES) rollback $(named_stack) $(if $(TO),--to "$(TO)") \
-		$(if $(DRY_RUN),--dry-run) $(if $(CONFIRM),--confirm "$(CONFIRM)")
+	@$(run) infra.releases rollback $(call option,TO,--to) $(call flag,DRY_RUN,--dry-run) \
+		$(call option,CONFIRM,--confirm) -- $(named_stack)
 
 .PHONY: sign
 sign: .venv/ready ## Sign the images of this commit in a stack's registry, in a workflow of GitHub's (STACK=dev)
-	@$(VENV)/python -m infra.images sign $(named_stack)
+	@$(run) infra.images sign -- $(named_stack)
 
 .PHONY: release
 release: .venv/ready ## Record what a stack runs, after `make deploy` and `make smoke` (STACK=dev)
-	@$(RELEASES) release $(named_stack)
+	@$(run) infra.releases release -- $(named_stack)
 
 .PHONY: releases
 releases: .venv/ready ## List the releases of a stack, the newest first (STACK=prod)
-	@$(RELEASES) history $(named_stack)
+	@$(run) infra.releases history -- $(named_stack)
 
 .PHONY: gates
 gates: .venv/ready ## Show what a release has passed and what it must pass before it comes into a stack (STACK=staging)
-	@$(RELEASES) gates $(named_stack)
+	@$(run) infra.releases gates -- $(named_stack)
 
 .PHONY: gate
 gate: .venv/ready ## Pass one gate and record it (GATE=tests, or GATE=plan|rehearsal STACK=staging, YES=1)
-	@$(RELEASES) gate "$(or $(GATE),$(error name the gate: make gate GATE=tests))" \
-		$(if $(STACK),--stack "$(STACK)") $(if $(YES),--yes)
+	@$(run) infra.releases gate $(call option,STACK,--stack) $(call flag,YES,--yes) -- \
+		$(call needed,GATE,name the gate: make $@ GATE=tests)
 
 .PHONY: drift
 drift: .venv/ready ## Show what was changed behind Pulumi's back, and fail if something was (STACK=prod, ISSUE=1: keep an issue on GitHub)
-	@$(OPERATIONS) drift $(named_stack) $(if $(ISSUE),--issue)
+	@$(run) infra.operations drift $(call flag,ISSUE,--issue) -- $(named_stack)
 
 .PHONY: plan-comment
 plan-comment: .venv/ready ## Write what a change does to each stack and its cost (AGAINST=origin/dev, PULL_REQUEST=12: as a comment there)
-	@$(VENV)/python -m infra.plan.comment "$(or $(AGAINST),$(error name a git ref: make plan-comment AGAINST=origin/dev))" \
-		$(if $(PULL_REQUEST),--pull-request "$(PULL_REQUEST)")
+	@$(run) infra.plan.comment $(call option,PULL_REQUEST,--pull-request) -- \
+		$(call needed,AGAINST,name a git ref: make $@ AGAINST=origin/dev)
 
 ##@ Preview environments of branches
 
 .PHONY: preview-env
 preview-env: .venv/ready ## Give a branch an Airflow of its own in a stack's cluster (BRANCH=feature/x, STACK=dev, HOURS=72)
-	@$(PREVIEWS) up $(previewed_stack) $(named_branch) $(if $(HOURS),--hours "$(HOURS)")
+	@$(run) infra.preview up $(call option,HOURS,--hours) -- $(previewed_stack) $(named_branch)
 
 .PHONY: preview-envs
 preview-envs: .venv/ready ## List the preview environments of a stack (STACK=dev)
-	@$(PREVIEWS) list $(previewed_stack)
+	@$(run) infra.preview list -- $(previewed_stack)
 
 .PHONY: preview-env-down
 preview-env-down: .venv/ready ## Remove the preview environment of a branch (BRANCH=feature/x, STACK=dev)
-	@$(PREVIEWS) down $(previewed_stack) $(named_branch)
+	@$(run) infra.preview down -- $(previewed_stack) $(named_branch)
 
 .PHONY: preview-env-gc
 preview-env-gc: .venv/ready ## Remove the preview environments whose time is over (STACK=dev)
-	@$(PREVIEWS) gc $(previewed_stack)
+	@$(run) infra.preview gc -- $(previewed_stack)
 
 ##@ On AWS alone
 
 .PHONY: stack
 stack: .venv/ready ## Write the settings of a new stack (NAME=qa, LIKE=staging)
-	@$(OPERATIONS) stack "$(or $(NAME),$(error name the new stack: make stack NAME=qa))" $(if $(LIKE),--like "$(LIKE)")
+	@$(run) infra.operations stack $(call option,LIKE,--like) -- $(call needed,NAME,name the new stack: make $@ NAME=qa)
 
 .PHONY: bootstrap
 bootstrap: .venv/ready ## Make the bucket of Pulumi's state and the key of its secrets (STACK=dev)
-	@$(OPERATIONS) bootstrap $(named_stack)
+	@$(run) infra.operations bootstrap -- $(named_stack)
 
 .PHONY: dags-key
 dags-key: .venv/ready ## Keep the key of the DAGs' repository in the cluster (STACK=dev, KEY=<file> or standard input, USER_NAME=<token's user>)
-	@$(OPERATIONS) dags-key $(named_stack) $(if $(KEY),--file "$(KEY)") $(if $(USER_NAME),--user "$(USER_NAME)")
+	@$(run) infra.operations dags-key $(call option,KEY,--file) $(call option,USER_NAME,--user) -- $(named_stack)
 
 .PHONY: kubeconfig
 kubeconfig: .venv/ready ## Put the cluster's access into the kubeconfig file (STACK=dev)
-	@$(OPERATIONS) kubeconfig $(named_stack)
+	@$(run) infra.operations kubeconfig -- $(named_stack)
 
 ##@ Development
 
 .PHONY: setup
-setup: $(READY) ## Create the virtual environments .venv and .venv-mlflow
+setup: $(ready) ## Create the virtual environments .venv and .venv-mlflow
 
 .PHONY: test
-test: $(READY) ## Run the whole offline test suite
-	@$(VENV)/python -m pytest --ignore tests/cluster
+test: $(ready) ## Run the whole offline test suite
+	@$(run) pytest --ignore tests/cluster
 
 .PHONY: e2e
 e2e: .venv/ready ## Prove the stack `local` on the cluster that KUBECONFIG names, after `make images STACK=local`
-	@$(VENV)/python -m pytest tests/cluster
+	@$(run) pytest tests/cluster
 
 .PHONY: bench-cluster
 bench-cluster: .venv/ready ## Measure the stack `local` and the chart's defaults on that cluster, turn by turn
-	@$(VENV)/python -m tests.bench_cluster
+	@$(run) tests.bench_cluster
 
 .PHONY: lint
 lint: .venv/ready ## Check style and types of everything
-	@$(VENV)/ruff check .
-	@$(VENV)/ruff format --check .
-	@$(VENV)/mypy
+	@$(run) ruff check .
+	@$(run) ruff format --check .
+	@$(run) mypy
 
 .PHONY: format
 format: .venv/ready ## Rewrite the sources in the project's style
-	@$(VENV)/ruff check --fix-only .
-	@$(VENV)/ruff format .
+	@$(run) ruff check --fix-only .
+	@$(run) ruff format .
 
 .PHONY: requirements
 requirements: ## Pin requirements/*.txt anew from requirements/*.in (UPGRADE=1: newest versions)
-	@.venv/bin/python infra/environments.py pin $(if $(UPGRADE),--upgrade)
+	@$(run) infra.environments pin $(call flag,UPGRADE,--upgrade)
 
 .venv/ready: requirements/dev.txt requirements/torch.txt requirements/torchvision.txt requirements/uv.txt pyproject.toml \
 		infra/environments.py
-	@$(PYTHON) infra/environments.py create main
+	@$(first_python) -m infra.environments create main
 
 .venv-mlflow/ready: requirements/mlflow.txt requirements/uv.txt infra/environments.py
-	@$(PYTHON) infra/environments.py create mlflow
+	@$(first_python) -m infra.environments create mlflow

@@ -23,6 +23,8 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from infra.process_environment import PACKAGES, enter
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
 SUPPORTED = ((3, 11), (3, 14))  # the versions for which every pinned package has wheels
@@ -47,6 +49,7 @@ def main() -> None:
     pin_parser = commands.add_parser("pin", help="write requirements/*.txt anew")
     pin_parser.add_argument("--upgrade", action="store_true", help="take the newest versions")
     arguments = parser.parse_args()
+    enter(PACKAGES)
     if arguments.command == "create":
         create(arguments.name)
     else:

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.airflow.chart import ChartUnreachableError, archive
+from infra.process_environment import TESTS, enter
+
+enter(TESTS)  # before a library reads a variable of the user's
+
+from infra.airflow.chart import ChartUnreachableError, archive  # noqa: E402
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,30 +1,110 @@
-"""What the Makefile takes: its targets, and the variables of each."""
+"""What the Makefile takes: its targets, and the variables of each; and the programs that it starts."""
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+from tests.programs import write_program
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 TARGET = re.compile(r"^([a-z0-9-]+):.*## .*\n((?:\t.*\n)*)", re.MULTILINE)
-# Parts of recipes, such as `named_stack`; and what the Makefile sets for itself.
-PART = re.compile(r"^([a-z_]+) = (.*)$", re.MULTILINE)
-OWN = re.compile(r"^([A-Z]+) :=", re.MULTILINE)
+# Parts of recipes, such as `named_stack`.
+PART = re.compile(r"^override ([a-z_]+) :?= (.*)$", re.MULTILINE)
+READ = re.compile(r"(?:\$\$\{?|call [a-z]+,|value )([A-Z_]+)\b")
 # In a page or a workflow: the target, and the variables after it.
 COMMAND = re.compile(r"""\bmake ([a-z][a-z0-9-]+)\b((?: [A-Z_]+=(?:"[^"]*"|[^\s`;,)]*))*)""")
 VARIABLE = re.compile(r"([A-Z_]+)=")
+PREREQUISITES = (
+    *(f"requirements/{file.name}" for file in REPOSITORY.glob("requirements/*.txt")),
+    "pyproject.toml",
+    "infra/environments.py",
+)
+RECORDER = """#!{python}
+import json, os, sys
+with open({calls!r}, "a") as file:
+    file.write(json.dumps([[os.path.basename(sys.argv[0]), *sys.argv[1:]], dict(os.environ)]) + "\\n")
+"""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A program that was started: its name and its arguments, and its environment."""
+
+    words: list[str]
+    environment: dict[str, str]
+
+    @property
+    def module(self) -> str:
+        """The module that Python runs."""
+        return self.words[self.words.index("-m") + 1]
+
+    @property
+    def arguments(self) -> list[str]:
+        """The arguments of the module."""
+        return self.words[self.words.index("-m") + 2 :]
+
+
+class Sandbox:
+    """The Makefile, with a Python that only writes down how it was called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._calls = folder / "calls"
+        shutil.copy(REPOSITORY / "Makefile", folder)
+        for name in PREREQUISITES:
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).touch()
+        self.python = write_program(
+            folder / ".venv/bin/python", RECORDER.format(python=sys.executable, calls=str(self._calls))
+        )
+        (folder / ".venv-mlflow").mkdir()
+        for name in (".venv/ready", ".venv-mlflow/ready"):
+            (folder / name).touch()
+
+    def make(self, *arguments: str, **environment: str) -> "Made":
+        """Run make."""
+        return self.run(["make", *arguments], **environment)
+
+    def run(self, command: list[str], **environment: str) -> "Made":
+        """Run a command, without the variables of the tests' own make."""
+        self._calls.write_text("")
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env={"PATH": os.environ["PATH"], **environment},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        calls = [Call(*json.loads(line)) for line in self._calls.read_text().splitlines()]
+        return Made(done.returncode, done.stderr, calls)
+
+
+@dataclass(frozen=True)
+class Made:
+    """How a command ended, what it wrote to standard error, and the programs that it started."""
+
+    code: int
+    error: str
+    calls: list[Call]
 
 
 def targets() -> Mapping[str, frozenset[str]]:
     """Return each target with the variables that its commands read."""
     text = (REPOSITORY / "Makefile").read_text()
-    own = set(OWN.findall(text))
     found = {}
     for name, recipe in TARGET.findall(text):
         whole = recipe
         for part, content in PART.findall(text):
             whole = whole.replace(f"$({part})", content)
-        found[name] = frozenset(re.findall(r"\$\$?[({]?([A-Z_]+)\b", whole)) - own
+        found[name] = frozenset(READ.findall(whole))
     return found
 
 

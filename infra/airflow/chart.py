@@ -53,7 +53,7 @@ def archive() -> Path:
 def _download() -> bytes:
     try:
         response = httpx.get(URL, follow_redirects=True, timeout=TIMEOUT_SECONDS).raise_for_status()
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, ValueError, ImportError) as error:  # the last ones of a proxy that httpx cannot use
         reason = str(error).partition("\n")[0]
         raise ChartUnreachableError(
             f"the chart cannot be downloaded from {URL} ({reason}): check the network, or put the file there by hand "

@@ -6,7 +6,8 @@ These variables adapt it to a machine and its network:
                       out of reach, `--build-arg TORCH_BACKEND=` takes PyPI's build of PyTorch, with its CUDA libraries
   BASE_IMAGE_<NAME>   another base of the image <NAME>, such as a mirror's
   IMAGE_LOAD          the command that brings an image onto the nodes of an existing cluster, where that is neither
-                      kind, k3d nor minikube; it gets the image's name here and the name that it is to have there
+                      kind, k3d nor minikube; it gets the image's name here and the name that it is to have there.
+                      A variable that the command needs goes into it: `env NAME=value command`
 """
 
 import argparse

@@ -20,7 +20,6 @@ from infra.laptop.laptop import DAG, Laptop
 from infra.laptop.params import parameters
 from infra.laptop.progress import follow
 from infra.laptop.report import Stages, failure, show, show_services
-from infra.loopback import LOOPBACK
 from infra.paths import user_path
 
 console = new_console(soft_wrap=True)
@@ -49,7 +48,6 @@ def main() -> None:
     roll_out_parser = commands.add_parser("roll-out", help="serve a version of the model; the DAG's task calls it")
     roll_out_parser.add_argument("version")
     arguments = parser.parse_args()
-    os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("no_proxy"), LOOPBACK]))
     home = Home(Path(os.path.realpath(arguments.home)))
     # Everything that is created here is this user's alone, whatever the user's umask.
     os.umask(0o077)

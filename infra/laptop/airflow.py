@@ -15,8 +15,9 @@ from infra.helm_values import airflow_settings
 from infra.laptop import model_registry
 from infra.laptop.home import REPOSITORY, Home, write_atomically
 from infra.laptop.object_store import BUCKETS, client_environment
-from infra.laptop.processes import THREADS, Service, answers, inherited_environment
+from infra.laptop.processes import THREADS, Service, answers
 from infra.loopback import LOOPBACK
+from infra.process_environment import SYSTEM, allowed
 
 ADMIN = "admin"
 PROGRAM = (sys.executable, "-m", "airflow")
@@ -121,7 +122,7 @@ def prepare_database(home: Home, ports: dict[str, int]) -> None:
         return
     result = subprocess.run(
         [sys.executable, PREPARE_DATABASE],
-        env=inherited_environment()
+        env=allowed(SYSTEM)
         | environment(home, ports)
         | {"AIRFLOW_ADMIN_USERNAME": ADMIN, "AIRFLOW_ADMIN_PASSWORD": home.secrets.admin},
         check=False,
@@ -140,7 +141,7 @@ def prepare_database(home: Home, ports: dict[str, int]) -> None:
 
 def _reports_healthy(ports: dict[str, int], component: str) -> bool:
     try:
-        health = httpx.get(f"{url(ports)}/api/v2/monitor/health", timeout=5).json()
+        health = httpx.get(f"{url(ports)}/api/v2/monitor/health", timeout=5, trust_env=False).json()
     except (httpx.TransportError, ValueError):
         return False
     return bool(health.get(component.replace("-", "_"), {}).get("status") == "healthy")

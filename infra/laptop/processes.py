@@ -24,6 +24,7 @@ import psutil
 from infra.errors import OperationError
 from infra.laptop.home import Home, write_atomically
 from infra.loopback import port_is_free
+from infra.process_environment import SYSTEM, allowed
 
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.2
@@ -37,7 +38,6 @@ UNPRIVILEGED_USER = "pgserver"  # runs, in place of root, what refuses to run as
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 START_TIME_FIELD = 22  # of /proc/<pid>/stat, see proc_pid_stat(5)
 WALL_CLOCK_TOLERANCE_SECONDS = 5.0
-FOREIGN_SETTINGS = ("AIRFLOW_", "AWS_", "MLFLOW_", "PG", "PYTHON", "S3_")
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Service:
     Attributes:
         name: What `make logs S=<name>` takes.
         command: The program and its arguments; nothing secret, for every user of the machine can read them.
-        environment: The settings and secrets, on top of the caller's environment.
+        environment: The settings and secrets, on top of what every program finds.
         port: The loopback port that it listens on, or None.
         healthy: Whether it does its work; asked while its process lives.
         user: The user to run as, where this runs as root and the program refuses to.
@@ -213,7 +213,7 @@ def spawn(home: Home, service: Service, record_as: str | None = None) -> Record:
     with path.open("ab") as log:
         process = subprocess.Popen(
             service.command,
-            env=inherited_environment() | dict(service.environment),
+            env=allowed(SYSTEM) | dict(service.environment),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -236,11 +236,6 @@ def spawn(home: Home, service: Service, record_as: str | None = None) -> Record:
 def as_user(name: str | None) -> dict[str, Any]:
     """Return the arguments with which subprocess starts a program as the user `name`, without this one's groups."""
     return {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []} if name else {}
-
-
-def inherited_environment() -> dict[str, str]:
-    """Return this process' environment without the user's own settings for the programs that run here."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN_SETTINGS)}
 
 
 def rename(home: Home, record: Record, name: str) -> None:
@@ -322,6 +317,6 @@ def log_tail(home: Home, name: str) -> str:
 def answers(address: str) -> bool:
     """Say whether a web server answers at this address, and with success."""
     try:
-        return httpx.get(address, timeout=ANSWER_SECONDS).status_code == 200
+        return httpx.get(address, timeout=ANSWER_SECONDS, trust_env=False).status_code == 200
     except httpx.TransportError:
         return False

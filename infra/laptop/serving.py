@@ -73,6 +73,7 @@ def champion(ports: dict[str, int]) -> str | None:
         f"{model_registry.url(ports)}/api/2.0/mlflow/registered-models/alias",
         params={"name": MODEL, "alias": "champion"},
         timeout=10,
+        trust_env=False,
     )
     return str(answer.json()["model_version"]["version"]) if answer.status_code == 200 else None
 
@@ -80,6 +81,8 @@ def champion(ports: dict[str, int]) -> str | None:
 def served_version(ports: dict[str, int]) -> str | None:
     """Return the version that answers, or None when nothing does."""
     try:
-        return str(httpx.get(f"{url(ports)}/healthz", timeout=processes.ANSWER_SECONDS).json()["version"])
+        return str(
+            httpx.get(f"{url(ports)}/healthz", timeout=processes.ANSWER_SECONDS, trust_env=False).json()["version"]
+        )
     except (httpx.TransportError, ValueError, KeyError):
         return None

@@ -1,7 +1,6 @@
 """Record what a plan is compared with: another stack, or the same stack as a git ref has it."""
 
 import io
-import os
 import subprocess
 import sys
 import tarfile
@@ -11,6 +10,7 @@ from pathlib import Path
 from infra.errors import OperationError
 from infra.plan.recording import REPOSITORY, record, stacks
 from infra.plan.resources import Recording
+from infra.process_environment import PLAN, allowed
 
 
 def recording_of(name: str, stack: str, root: Path = REPOSITORY) -> Recording:
@@ -42,7 +42,7 @@ def _record_in(folder: Path, ref: str, stack: str) -> Recording:
     result = subprocess.run(
         [sys.executable, "-m", "infra.plan", stack, "--recording"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder)},
+        env={**allowed(PLAN), "PYTHONPATH": str(folder)},
         check=False,
         capture_output=True,
         text=True,

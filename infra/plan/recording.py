@@ -21,13 +21,11 @@ from infra.plan.cloud import ACCOUNT
 from infra.plan.recorder import Recorder
 from infra.plan.resources import SECRET, Recording, Resource
 from infra.preview.names import is_preview
+from infra.process_environment import PLAN, within
 
 __all__ = ["Recording", "Resource", "record"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-# Settings of the user's shell that would leak into a program that must read none of them.
-FOREIGN = ("AWS_", "PULUMI_", "KUBECONFIG", "KUBE_", RELEASE_FILE)
 
 
 def stacks(root: Path = REPOSITORY) -> list[str]:
@@ -82,7 +80,7 @@ def record(
         pulumi.runtime.configure(settings)
         pulumi.runtime.set_all_config(config, secret_keys)
         environment = {RELEASE_FILE: str(release_file)} if release_file else {}
-        with _fresh_event_loop() as loop, _own_settings(environment), _invented_cluster(contexts):
+        with _fresh_event_loop() as loop, within(PLAN, **environment), _invented_cluster(contexts):
             loop.run_until_complete(pulumi.runtime.run_in_stack(program))
 
     def program() -> None:
@@ -123,19 +121,6 @@ def _fresh_event_loop() -> Iterator[asyncio.AbstractEventLoop]:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
-
-
-@contextmanager
-def _own_settings(environment: Mapping[str, str]) -> Iterator[None]:
-    """Hide the user's settings, and show the program these."""
-    hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(FOREIGN)}
-    os.environ.update(environment)
-    try:
-        yield
-    finally:
-        for name in environment:
-            del os.environ[name]
-        os.environ.update(hidden)
 
 
 @contextmanager

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 
 from infra.errors import OperationError
 from infra.operations.deployment import Say
+from infra.process_environment import TESTS, allowed
 from infra.releases.clone import Clone
 from infra.releases.evidence import Evidence, Subject
 from infra.releases.ledger import Ledger
 from infra.releases.release import Release
 from infra.releases.standing import uncommitted
 from infra.releases.transition import Transition
-
-# What `make` hands down to the programs that it starts, which is for none of them here.
-OF_MAKE = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES")
 
 
 def run_tests(clone: Clone, say: Say) -> None:
@@ -30,8 +27,8 @@ def run_tests(clone: Clone, say: Say) -> None:
         raise OperationError(sentence)
     commit, ledger = clone.head(), Ledger(clone)
     clone.identity()
-    environment = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
-    passed = subprocess.run(["make", "test"], cwd=clone.folder, env=environment, check=False).returncode == 0
+    # Without what `make` hands down to this command: its options and variables are not those of the tests.
+    passed = subprocess.run(["make", "test"], cwd=clone.folder, env=allowed(TESTS), check=False).returncode == 0
     if clone.head() != commit or uncommitted(clone):
         raise OperationError(
             f"files changed while the tests of {commit[:12]} ran, so nothing was recorded: run them again"

@@ -54,6 +54,13 @@ def test_a_chart_that_cannot_be_reached_is_one_sentence_with_a_way_out(
         chart.archive()
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "nope://127.0.0.1:1"])
+def test_a_proxy_that_cannot_be_used_is_one_sentence(cache: Path, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ChartError, match=r"cannot be downloaded .* \(.*(socks|proxy).*\): check the network"):
+        chart.archive()
+
+
 def test_a_file_that_was_changed_in_the_cache_is_refused(cache: Path) -> None:
     cache.parent.mkdir(parents=True)
     cache.write_bytes(b"changed")

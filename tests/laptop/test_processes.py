@@ -186,17 +186,6 @@ def test_a_service_that_never_answers_is_reported_after_the_time_it_was_given(ho
         processes.wait_until_healthy(home, wanted, 0.3)
 
 
-def test_the_settings_of_a_user_for_the_same_programs_do_not_reach_a_service(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("AIRFLOW__CORE__EXECUTOR", "AWS_PROFILE", "MLFLOW_TRACKING_URI", "PGHOST", "PYTHONPATH"):
-        monkeypatch.setenv(name, "the user's own")
-    monkeypatch.setenv("LANG", "C.UTF-8")
-    inherited = processes.inherited_environment()
-    assert "the user's own" not in inherited.values()
-    assert inherited["LANG"] == "C.UTF-8"
-
-
 def test_a_large_log_is_put_aside_when_its_service_starts(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "LOG_BYTES", 10)
     log = processes.log_file(home, "sleeper")

@@ -1,20 +1,14 @@
 """Every step of every workflow, as its shell runs it: the commands that come out are ones that the programs take."""
 
 import argparse
-import json
-import os
 import re
 import runpy
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.makefile import REPOSITORY
-from tests.programs import write_program
+from tests.makefile import Sandbox
 
 from .parsed import Job, jobs
 
@@ -37,16 +31,6 @@ VALUES = {
     "matrix.stack": ("dev", "prod"),
     "secrets.GITHUB_TOKEN": ("token", "token"),
 }
-PREREQUISITES = (
-    *(f"requirements/{file.name}" for file in REPOSITORY.glob("requirements/*.txt")),
-    "pyproject.toml",
-    "infra/environments.py",
-)
-RECORDER = """#!{python}
-import json, os, sys
-with open(os.environ["CALLS"], "a") as file:
-    file.write(json.dumps([os.path.basename(sys.argv[0]), *sys.argv[1:]]) + "\\n")
-"""
 
 
 def name_of(value: object) -> str:
@@ -58,19 +42,8 @@ class ParsedError(Exception):
 
 
 @pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Makefile, with programs that only write down how they were called."""
-    folder = tmp_path_factory.mktemp("sandbox")
-    shutil.copy(REPOSITORY / "Makefile", folder)
-    for name in PREREQUISITES:
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).touch()
-    for name in (".venv/bin/python", ".venv/bin/ruff", ".venv/bin/mypy"):
-        write_program(folder / name, RECORDER.format(python=sys.executable))
-    (folder / ".venv-mlflow").mkdir()
-    for name in (".venv/ready", ".venv-mlflow/ready"):
-        (folder / name).touch()
-    return folder
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    return Sandbox(tmp_path_factory.mktemp("sandbox"))
 
 
 def filled(value: str, job: Job, index: int) -> str:
@@ -82,18 +55,9 @@ def filled(value: str, job: Job, index: int) -> str:
     return re.sub(r"\$\{\{ (.*?) \}\}", example, value)
 
 
-def started(sandbox: Path, command: str, environment: dict[str, str]) -> list[list[str]]:
+def started(sandbox: Sandbox, command: str, environment: dict[str, str]) -> list[list[str]]:
     """Run a command in the sandbox; return the programs that it starts, with their arguments."""
-    calls = sandbox / "calls"
-    calls.write_text("")
-    subprocess.run(
-        ["bash", "-e", "-c", command],
-        cwd=sandbox,
-        env={"PATH": os.environ["PATH"], "CALLS": str(calls), **environment},
-        check=False,
-        capture_output=True,
-    )
-    return [json.loads(line) for line in calls.read_text().splitlines()]
+    return [call.words for call in sandbox.run(["bash", "-e", "-c", command], **environment).calls]
 
 
 def environment_of(job: Job, step: dict[str, Any], index: int) -> dict[str, str]:
@@ -103,17 +67,17 @@ def environment_of(job: Job, step: dict[str, Any], index: int) -> dict[str, str]
 @pytest.mark.parametrize("index", [0, 1], ids=["little", "much"])
 @pytest.mark.parametrize(("job", "step"), STEPS, ids=name_of)
 def test_a_step_starts_programs_with_arguments_that_they_take(
-    sandbox: Path, monkeypatch: pytest.MonkeyPatch, job: Job, step: dict[str, Any], index: int
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, job: Job, step: dict[str, Any], index: int
 ) -> None:
-    programs = started(sandbox, step["run"], environment_of(job, step, index))
-    assert programs
-    for program, *arguments in programs:
-        if program == "python" and arguments[1].startswith("infra."):
-            check(monkeypatch, arguments[1], arguments[2:])
+    calls = sandbox.run(["bash", "-e", "-c", step["run"]], **environment_of(job, step, index)).calls
+    assert calls
+    for call in calls:
+        if call.module.startswith("infra."):
+            check(monkeypatch, call.module, call.arguments)
 
 
 @pytest.mark.parametrize(("job", "step"), STEPS, ids=name_of)
-def test_every_variable_of_a_step_makes_a_difference(sandbox: Path, job: Job, step: dict[str, Any]) -> None:
+def test_every_variable_of_a_step_makes_a_difference(sandbox: Sandbox, job: Job, step: dict[str, Any]) -> None:
     environment = environment_of(job, step, index=1)
     whole = started(sandbox, step["run"], environment)
     # Make takes what is in the environment for its variables, too.
