@@ -4,10 +4,10 @@ import os
 import sys
 from typing import Any
 
-import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from infra import own_s3
 from infra.laptop.home import Home
 from infra.laptop.processes import Service, answers
 from infra.loopback import LOOPBACK
@@ -65,13 +65,12 @@ def client_environment(home: Home, port: int) -> dict[str, str]:
 
 def client(home: Home, port: int) -> Any:
     """Return a boto3 S3 client for this server."""
-    return boto3.client(
-        "s3",
-        endpoint_url=f"http://{LOOPBACK}:{port}",
-        aws_access_key_id=home.secrets.s3_access_key,
-        aws_secret_access_key=home.secrets.s3_secret_key,
-        region_name=REGION,
-        config=Config(max_pool_connections=32, retries={"mode": "standard", "total_max_attempts": 5}),
+    return own_s3.client(
+        f"http://{LOOPBACK}:{port}",
+        REGION,
+        home.secrets.s3_access_key,
+        home.secrets.s3_secret_key,
+        Config(max_pool_connections=32, retries={"mode": "standard", "total_max_attempts": 5}),
     )
 
 

@@ -1,11 +1,13 @@
 """The AWS account at hand, and proof that it is the one that the settings name."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import boto3
+from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.errors import OperationError
@@ -38,8 +40,13 @@ class Account:
     session: Any
 
     def client(self, service: str) -> Any:
-        """Return a client of a service in the account's region."""
-        return self.session.client(service)
+        """Return a client of a service in the account's region.
+
+        Raises:
+            OperationError: The user's AWS settings are wrong.
+        """
+        with aws_errors():
+            return self.session.client(service)
 
 
 def account_of(stack: str, settings: Settings) -> Account:
@@ -71,11 +78,8 @@ def aws_errors() -> Iterator[None]:
         yield
     except ClientError as error:
         raise OperationError(_refusal(error)) from error
-    except BotoCoreError as error:
-        raise OperationError(
-            f"AWS cannot be asked ({str(error).strip('. ')}): check the network, and that "
-            "`aws sts get-caller-identity` works"
-        ) from error
+    except (BotoCoreError, OSError, ValueError) as error:  # boto3 lets some mistakes in a profile through as they are
+        raise OperationError(_failure(error)) from error
 
 
 def error_code(error: ClientError) -> str:
@@ -88,3 +92,15 @@ def _refusal(error: ClientError) -> str:
     if error_code(error) in UNUSABLE:
         return f"AWS does not accept the credentials ({message}): log in again"
     return f"AWS refused {error.operation_name} ({error_code(error)}: {message}): see that the credentials allow it"
+
+
+def _failure(error: Exception) -> str:
+    reason = " ".join(str(error).split()).strip(". ")
+    if isinstance(error, (exceptions.SSOError, exceptions.TokenRetrievalError, exceptions.LoginError)):
+        return f"AWS cannot be asked ({reason}): the login is missing or has expired, so run `aws sso login`"
+    if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
+        subject = "the network"
+    else:
+        profile = os.environ.get("AWS_PROFILE")
+        subject = (f"the profile {profile} of AWS_PROFILE" if profile else "the variables AWS_*") + " and ~/.aws"
+    return f"AWS cannot be asked ({reason}): check {subject}, and that `aws sts get-caller-identity` works"

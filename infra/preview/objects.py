@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import boto3
-
+from infra import own_s3
 from infra.errors import OperationError
 from infra.existing_cluster import object_store
 from infra.loopback import LOOPBACK
@@ -63,10 +62,9 @@ def _client(base: Base) -> Iterator[Any]:
     servers, keys = base.setup_namespace, base.outputs["object_store_credentials"]
     target = f"service/{object_store.SERVER}"
     with forwarded(base.installation.cluster, servers, target, object_store.PORT) as port:
-        yield boto3.client(
-            "s3",
-            endpoint_url=f"http://{LOOPBACK}:{port}",
-            region_name=object_store.REGION,
-            aws_access_key_id=keys["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=keys["AWS_SECRET_ACCESS_KEY"],
+        yield own_s3.client(
+            f"http://{LOOPBACK}:{port}",
+            object_store.REGION,
+            keys["AWS_ACCESS_KEY_ID"],
+            keys["AWS_SECRET_ACCESS_KEY"],
         )

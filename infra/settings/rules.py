@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network
 from urllib.parse import urlsplit
 
-from botocore.session import get_session
+from botocore.loaders import Loader
+from botocore.regions import EndpointResolver
 
 from infra.settings.instance_families import CPU_FAMILIES, GPU_FAMILIES, Families
 from infra.settings.models import (
@@ -64,7 +65,8 @@ def mistakes_on_existing_cluster(
 
 
 def _region(settings: Settings) -> Iterator[Mistake]:
-    regions = get_session().get_available_regions("eks")
+    # Without a session, which would read the user's profile.
+    regions = EndpointResolver(Loader().load_data("endpoints")).get_available_endpoints("eks")
     if settings.region not in regions:
         yield "aws:region", f"{settings.region} is no region with EKS: choose one of {', '.join(sorted(regions))}"
         return

@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 
+from infra import own_s3
 from infra.errors import OperationError
 from infra.operations.account import Account, account_of, aws_errors
-from infra.settings import Settings
+from infra.settings import Settings, load_aws
 
 
 def test_the_account_is_that_of_the_credentials(account: Account) -> None:
@@ -46,3 +49,106 @@ def test_what_aws_refuses_becomes_a_sentence(code: str, sentence: str) -> None:
 
     with pytest.raises(OperationError, match=sentence), aws_errors():
         raise ClientError({"Error": {"Code": code, "Message": "too late."}}, "ListRoles")
+
+
+# A profile of each kind that cannot be used, in the AWS configuration file of a user.
+PROFILES = """
+[profile sso]
+sso_session = company
+sso_account_id = 123456789012
+sso_role_name = reader
+[sso-session company]
+sso_region = us-east-1
+sso_start_url = https://company.awsapps.com/start
+[profile partial]
+aws_access_key_id = AKIAEXAMPLE
+[profile process]
+credential_process = /bin/false
+[profile no-json]
+credential_process = echo no JSON
+[profile no-program]
+credential_process = /nowhere/program
+[profile no-token]
+role_arn = arn:aws:iam::123456789012:role/reader
+web_identity_token_file = /nowhere/token
+[profile no-source]
+role_arn = arn:aws:iam::123456789012:role/reader
+source_profile = gone
+[profile no-number]
+max_attempts = many
+aws_access_key_id = AKIAEXAMPLE
+aws_secret_access_key = secret
+"""
+
+
+@pytest.mark.parametrize(
+    ("profile", "reason"),
+    [
+        ("nope", "The config profile (nope) could not be found"),
+        ("sso", "run `aws sso login`"),
+        ("partial", "missing: aws_secret_access_key"),
+        ("process", "custom-process"),
+        ("no-json", "Expecting value"),
+        ("no-program", "/nowhere/program"),
+        ("no-token", "/nowhere/token"),
+        ("no-source", 'source_profile "gone"'),
+        ("no-number", "'many'"),
+    ],
+)
+def test_a_profile_that_cannot_be_used_is_one_sentence(
+    aws: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, profile: str, reason: str
+) -> None:
+    (tmp_path / "config").write_text(PROFILES)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", profile)
+    with pytest.raises(OperationError) as caught:
+        account_of("dev", settings)
+    told = str(caught.value)
+    assert told.startswith("AWS cannot be asked (")
+    assert reason in told
+    assert profile == "sso" or f"check the profile {profile} of AWS_PROFILE" in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("content", [b"[profile\n", b"[profile caf\xe9]\nregion = us-east-1\n"])
+def test_a_broken_configuration_file_is_one_sentence(
+    aws: str, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "config"
+    file.write_bytes(content)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
+    with pytest.raises(OperationError, match=rf"^AWS cannot be asked \(Unable to parse config file: {file}\): check "):
+        account_of("dev", settings)
+
+
+def test_a_variable_that_is_no_number_or_address_is_one_sentence(
+    account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "nope")
+    with pytest.raises(OperationError, match=r"^AWS cannot be asked \(Invalid endpoint: nope\): check the variables"):
+        account.client("s3")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "many")
+    with pytest.raises(OperationError, match=r"^AWS cannot be asked \(.*'many'\): check the variables AWS_\*"):
+        account_of("dev", settings)
+
+
+def test_the_name_of_a_region_is_checked_without_a_profile(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("[profile\n")
+    monkeypatch.setenv("AWS_PROFILE", "nope")
+    assert load_aws("dev").region == "us-east-1"
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    assert load_aws("dev").region == "us-east-1"
+
+
+def test_a_server_of_the_bundles_own_is_reached_without_a_profile(
+    aws: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config").write_text("[profile\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name in ("AWS_PROFILE", "AWS_MAX_ATTEMPTS", "AWS_ENDPOINT_URL", "AWS_RETRY_MODE"):
+        monkeypatch.setenv(name, "nope")
+    client = own_s3.client(aws, "us-east-1", "test", "test")
+    client.create_bucket(Bucket="data")
+    assert [bucket["Name"] for bucket in client.list_buckets()["Buckets"]] == ["data"]
