@@ -4,11 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pydantic import BaseModel
+
+from infra.documents import read_text, read_yaml
 
 FOLDER = Path(__file__).resolve().parent.parent / "helm-values"
 SHARED = "airflow.yaml"
 POD_TEMPLATE = "pod-template.yaml"
+
+
+class _Shared(BaseModel):
+    """The part of the shared values that Airflow reads."""
+
+    config: dict[str, dict[str, Any]]
 
 
 def stack_file(stack: str) -> str:
@@ -19,7 +27,7 @@ def stack_file(stack: str) -> str:
 def read(file: str, folder: Path = FOLDER) -> dict[str, Any]:
     """Return the content of a values file; nothing where there is no such file or nothing in it."""
     path = folder / file
-    return (yaml.safe_load(path.read_text()) or {}) if path.exists() else {}
+    return read_yaml(path, dict[str, Any], empty={}) if path.exists() else {}
 
 
 def stack_values(*stacks: str, folder: Path = FOLDER) -> dict[str, Any]:
@@ -32,7 +40,7 @@ def stack_values(*stacks: str, folder: Path = FOLDER) -> dict[str, Any]:
 
 def pod_template(folder: Path = FOLDER) -> str:
     """Return the pod of a task, as the chart's templating language has it."""
-    return (folder / POD_TEMPLATE).read_text()
+    return read_text(folder / POD_TEMPLATE)
 
 
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,5 +57,5 @@ def airflow_settings() -> dict[str, dict[str, str]]:
     """Return the chart's `config` section as `{section: {option: value}}`, values as airflow.cfg holds them."""
     return {
         section: {option: str(value) for option, value in options.items()}
-        for section, options in read(SHARED)["config"].items()
+        for section, options in read_yaml(FOLDER / SHARED, _Shared).config.items()
     }

@@ -9,8 +9,9 @@ from infra import helm_values
 from infra.airflow import secrets
 from infra.airflow.chart import schema
 from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
-from infra.airflow.validation import check
+from infra.airflow.validation import ValuesError, check
 from infra.airflow_platform import LOGS_PREFIX, Component, DagSource, Platform
+from infra.documents import DocumentError
 from infra.settings import TaskSettings
 
 # What `make dags-key` makes where the repository is private.
@@ -27,11 +28,14 @@ def checked_values(*stacks: str) -> Values:
     """Return the values of helm-values/ for a stack; where several are named, the later change the earlier.
 
     Raises:
-        ValuesError: A file holds what the chart does not know.
+        ValuesError: A file cannot be read, or holds what the chart does not know.
     """
-    for file in (helm_values.SHARED, *map(helm_values.stack_file, stacks)):
-        check(file, helm_values.read(file), schema())
-    return helm_values.stack_values(*stacks)
+    try:
+        for file in (helm_values.SHARED, *map(helm_values.stack_file, stacks)):
+            check(file, helm_values.read(file), schema())
+        return helm_values.stack_values(*stacks)
+    except DocumentError as error:
+        raise ValuesError(str(error)) from None
 
 
 def with_platform(values: Values, platform: Platform, tasks: TaskSettings) -> Values:

@@ -6,7 +6,31 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pulumi
-import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from infra.documents import DocumentError, read_yaml
+
+
+class Named(BaseModel):
+    """An entry of a kubeconfig."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+
+class Kubeconfig(BaseModel):
+    """The file by which `kubectl` finds clusters.
+
+    https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    current_context: str | None = Field(default=None, alias="current-context")
+    clusters: list[Named] | None = None
+    users: list[Named] | None = None
+    contexts: list[Named] | None = None
 
 
 class ContextError(pulumi.RunError):
@@ -17,11 +41,11 @@ def current_context() -> str:
     """Return the context that `kubectl` uses: the first that a file in $KUBECONFIG names, else ~/.kube/config.
 
     Raises:
-        ContextError: There is none.
+        ContextError: There is none, or a file cannot be read.
     """
     files = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    for file in files.split(os.pathsep):
-        if context := _context_in(Path(file)):
+    for file in filter(None, files.split(os.pathsep)):
+        if Path(file).exists() and (context := _context_in(Path(file))):
             return context
     raise ContextError(
         f"no cluster is at hand ({files} names none): start one, such as `kind create cluster`, or name its file in "
@@ -31,10 +55,9 @@ def current_context() -> str:
 
 def _context_in(file: Path) -> str | None:
     try:
-        content = yaml.safe_load(file.read_text())
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    return content.get("current-context") if isinstance(content, dict) else None
+        return read_yaml(file, Kubeconfig, empty=Kubeconfig()).current_context
+    except DocumentError as error:
+        raise ContextError(f"{error}; correct the file, or name another in KUBECONFIG") from None
 
 
 def check_context(stack: str, context: str, allowed: Sequence[str]) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kubernetes import client, config
+from kubernetes import client
 from urllib3.exceptions import HTTPError
 
 from infra.images.content import ON_NODES
 from infra.images.errors import ImageError
 from infra.images.tools import Tool
+from infra.operations.cluster import client_of
 
 # Contexts of clusters that run what Docker has built.
 SHARED_WITH_DOCKER = ("docker-desktop", "orbstack", "rancher-desktop", "colima")
@@ -65,7 +66,7 @@ class ClusterNodes:
                 _run(command)
 
     def _core(self) -> client.CoreV1Api:
-        return client.CoreV1Api(config.new_client_from_config(context=self._context))
+        return client.CoreV1Api(client_of(self._context))
 
 
 def load_command(context: str, archive: Path) -> list[str]:

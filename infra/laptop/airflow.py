@@ -118,7 +118,7 @@ def prepare_database(home: Home, ports: dict[str, int]) -> None:
     marker = home.airflow / "database.json"
     done = {name: version(name) for name in ("apache-airflow", "apache-airflow-providers-fab")}
     done["admin"] = hashlib.sha256(home.secrets.admin.encode()).hexdigest()
-    if marker.exists() and json.loads(marker.read_text()) == done:
+    if marker.is_file() and marker.read_bytes() == json.dumps(done).encode():
         return
     result = subprocess.run(
         [sys.executable, PREPARE_DATABASE],

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from infra.documents import read_json
 from infra.errors import OperationError
 from infra.laptop.ownership import require_own, require_safe_parent
 from infra.paths import printable
@@ -68,7 +69,7 @@ class Home:
         path = self.root / "secrets.json"
         if not path.exists():
             write_atomically(path, json.dumps(Secrets.generate().__dict__), mode=0o600)
-        return Secrets(**json.loads(path.read_text()))
+        return read_json(path, Secrets)
 
     def check(self) -> None:
         """Refuse a folder that is not a home, and one into which another user may have put files.

@@ -2,10 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
+
+from infra.documents import read_json
 from infra.errors import OperationError
 from infra.laptop import processes
 from infra.laptop.home import Home, write_atomically
+
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 PREFERRED = {
     "postgres": 5442,
@@ -19,7 +25,7 @@ PREFERRED = {
 
 def choose(home: Home) -> dict[str, int]:
     """Return a port for each service: the one it listens on, else the one it had, else the next that is free."""
-    before = json.loads(_path(home).read_text()) if _path(home).exists() else {}
+    before = _read(home) if _path(home).exists() else {}
     running = {name for name, record in processes.records(home).items() if record.leader() is not None}
     chosen: dict[str, int] = {}
     for name, preferred in PREFERRED.items():
@@ -40,7 +46,14 @@ def kept(home: Home) -> dict[str, int]:
     """
     if not _path(home).exists():
         raise OperationError(f"nothing was ever started in {home.root}: run `make up`")
-    return dict(json.loads(_path(home).read_text()))
+    found = _read(home)
+    if missing := PREFERRED.keys() - found.keys():
+        raise OperationError(f"{_path(home)} names no port of {', '.join(sorted(missing))}: run `make up`")
+    return found
+
+
+def _read(home: Home) -> dict[str, int]:
+    return read_json(_path(home), dict[str, Port])
 
 
 def _path(home: Home) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from infra.command_line import ending_in_a_sentence, subcommands
 from infra.console import new_console
+from infra.documents import read_text
 from infra.errors import OperationError
 from infra.operations import (
     airflow,
@@ -220,13 +221,18 @@ def put_dags_key(stack: str, file: Path | None, user: str) -> None:
     source = load(stack).dags
     if source is None:
         raise OperationError(f"{stack} has a Git server of its own, which needs no key: see `make sync STACK={stack}`")
-    key = file.read_text() if file else read_secret("the key: ")
+    key = read_text(file) if file else read_secret("the key: ")
     dags.put_key(installation_of(stack, say), source, key, user, say)
 
 
 def read_secret(prompt: str) -> str:
     """Read a secret that somebody types, or that a program or a file gives."""
-    return getpass.getpass(prompt) if sys.stdin.isatty() else sys.stdin.read()
+    if sys.stdin.isatty():
+        return getpass.getpass(prompt)
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise OperationError("standard input is not text: give the file that holds the key") from error
 
 
 def ask(stack: str, *, unless: bool) -> str | None:

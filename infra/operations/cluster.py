@@ -23,6 +23,21 @@ LOG_LINES = 40
 NO_LOG = "unable to retrieve container logs"
 
 
+def client_of(context: str) -> Any:
+    """Return a client of a context of the user's kubeconfig.
+
+    Raises:
+        OperationError: The kubeconfig gives no access to it.
+    """
+    try:
+        return kubernetes.config.new_client_from_config(context=context)
+    except (kubernetes.config.ConfigException, OSError, ValueError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise OperationError(
+            f"the kubeconfig gives no access to {context} ({reason}): see that `kubectl get nodes` works"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A cluster, by the credentials of a kubeconfig.
@@ -39,8 +54,12 @@ class Cluster:
 
     @classmethod
     def of_context(cls, context: str) -> Cluster:
-        """Return the cluster of a context of the user's kubeconfig."""
-        return cls(context, kubernetes.config.new_client_from_config(context=context))
+        """Return the cluster of a context of the user's kubeconfig.
+
+        Raises:
+            OperationError: The kubeconfig gives no access to it.
+        """
+        return cls(context, client_of(context))
 
     @classmethod
     def of_access(cls, access: Mapping[str, Any]) -> Cluster:

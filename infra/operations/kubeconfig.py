@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
+from infra.documents import DocumentError, read_yaml
 from infra.errors import OperationError
+from infra.existing_cluster.context import Kubeconfig
 
 SECTIONS = ("clusters", "users", "contexts")
 EMPTY: Mapping[str, Any] = {"apiVersion": "v1", "kind": "Config", "clusters": [], "users": [], "contexts": []}
@@ -25,11 +27,14 @@ def write(file: Path, access: Mapping[str, Any]) -> None:
     Raises:
         OperationError: The file is no kubeconfig.
     """
-    try:
-        existing = yaml.safe_load(file.read_text()) if file.exists() else EMPTY
-    except yaml.YAMLError as error:
-        raise OperationError(f"{file} is no YAML, so nothing was added to it: repair it or move it away") from error
-    text = yaml.safe_dump(merged(existing or EMPTY, access), sort_keys=False)
+    existing = EMPTY
+    if file.exists():
+        try:
+            read_yaml(file, Kubeconfig, empty=Kubeconfig())
+            existing = read_yaml(file, dict[str, Any], empty=dict(EMPTY))
+        except DocumentError as error:
+            raise OperationError(f"{error}; nothing was added to it: correct it or move it away") from error
+    text = yaml.safe_dump(merged(existing, access), sort_keys=False)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = file.with_name(f"{file.name}.{os.getpid()}")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as target:

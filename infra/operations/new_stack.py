@@ -4,6 +4,7 @@ import re
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from infra.documents import read_text
 from infra.errors import OperationError
 from infra.settings import SettingsError, load
 from infra.settings.loading import REPOSITORY
@@ -35,8 +36,8 @@ def write_stack(name: str, like: str, folder: Path = REPOSITORY) -> Path:
         raise OperationError(f"there is no stack {like} to copy: choose one of {', '.join(existing)} with LIKE=")
     file = folder / f"Pulumi.{name}.yaml"
     source = folder / f"Pulumi.{like}.yaml"
-    used = [network for path in folder.glob("Pulumi.*.yaml") if (network := _network(path.read_text()))]
-    file.write_text(text_like(source.read_text(), name, like, free_network(used)))
+    used = [network for path in folder.glob("Pulumi.*.yaml") if (network := _network(read_text(path)))]
+    file.write_text(text_like(read_text(source), name, like, free_network(used)))
     try:
         load(name, folder)
     except SettingsError as error:
@@ -65,4 +66,7 @@ def free_network(used: list[IPv4Network]) -> IPv4Network:
 
 def _network(text: str) -> IPv4Network | None:
     found = CIDR.search(text)
-    return IPv4Network(found[2]) if found else None
+    try:
+        return IPv4Network(found[2]) if found else None
+    except ValueError:  # a mistake in that stack's file, which is told where it is loaded
+        return None

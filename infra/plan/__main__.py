@@ -8,12 +8,11 @@ from typing import Any
 
 from infra.command_line import ending_in_a_sentence
 from infra.console import new_console
-from infra.errors import OperationError
 from infra.paths import user_path
 from infra.plan.against import recording_of
 from infra.plan.page import page
 from infra.plan.plan import Bill, Comparison, Plan, comparison, plan_of
-from infra.plan.recording import REPOSITORY, record, stacks
+from infra.plan.recording import REPOSITORY, record
 from infra.plan.terminal import show
 
 FOLDER = REPOSITORY / ".plan"
@@ -46,11 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         OperationError: There is no such stack, or nothing to compare it with.
         RunError: Its settings are wrong.
     """
-    try:
-        recording = record(arguments.stack)
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name
-        raise OperationError(f"{missing} does not exist: choose one of the stacks {', '.join(stacks())}") from error
+    recording = record(arguments.stack)
     if arguments.recording:
         sys.stdout.write(recording.to_json())
         return

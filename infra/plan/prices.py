@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from datetime import date
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
+from infra.documents import read_yaml
 from infra.errors import OperationError
 
 FILE = Path(__file__).with_name("prices.yaml")
@@ -142,10 +142,9 @@ class Prices(Table):
 
 def prices_of(region: str, file: Path = FILE) -> Prices | None:
     """Return the prices of a region; None where the table has none, for a price is never guessed."""
-    regions = yaml.safe_load(file.read_text())
-    return Prices.model_validate(regions[region]) if region in regions else None
+    return read_yaml(file, dict[str, Prices]).get(region)
 
 
 def priced_regions(file: Path = FILE) -> list[str]:
     """Return the regions that the table has prices for."""
-    return sorted(yaml.safe_load(file.read_text()))
+    return sorted(read_yaml(file, dict[str, Prices]))

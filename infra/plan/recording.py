@@ -15,7 +15,10 @@ from typing import Any
 import pulumi
 import yaml
 from pulumi.runtime import mocks
+from pydantic import BaseModel
 
+from infra.documents import read_yaml
+from infra.errors import OperationError
 from infra.images.pinned import RELEASE_FILE
 from infra.plan.cloud import ACCOUNT
 from infra.plan.recorder import Recorder
@@ -26,6 +29,19 @@ from infra.process_environment import PLAN, within
 __all__ = ["Recording", "Resource", "record"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Project(BaseModel):
+    """What is read of Pulumi.yaml: the project's name, and the folder of its program."""
+
+    name: str
+    main: str = "."
+
+
+class StackFile(BaseModel):
+    """What is read of a stack file."""
+
+    config: dict[str, Any] | None = None
 
 
 def stacks(root: Path = REPOSITORY) -> list[str]:
@@ -50,26 +66,26 @@ def record(
     it is not given.
 
     Raises:
-        FileNotFoundError: There is no such stack, or no program.
+        OperationError: There is no such stack, or a file of the project cannot be read.
         Exception: Whatever the program itself raises, such as a mistake in the settings.
     """
-    project = yaml.safe_load((root / "Pulumi.yaml").read_text())
-    config, secret_keys = engine_config(project["name"], _config(root, stack))
+    project = read_yaml(root / "Pulumi.yaml", Project)
+    config, secret_keys = engine_config(project.name, _config(root, stack))
     place, stacks = config, {}
     # A preview environment is where its base is, and refers to it.
-    if base_stack := config.get(f"{project['name']}:base"):
-        place, _ = engine_config(project["name"], _config(root, base_stack))
+    if base_stack := config.get(f"{project.name}:base"):
+        place, _ = engine_config(project.name, _config(root, base_stack))
         stacks = {base_stack: (base or record(base_stack, root)).exports}
     region = place.get("aws:region", "")
-    contexts = json.loads(place.get(f"{project['name']}:contexts", "[]"))
-    account = place.get(f"{project['name']}:account_id", ACCOUNT)
+    contexts = json.loads(place.get(f"{project.name}:contexts", "[]"))
+    account = place.get(f"{project.name}:account_id", ACCOUNT)
     recorder = Recorder(account, region, reveal=reveal, stacks=stacks)
 
     def run() -> None:
         settings = mocks.MockSettings(  # type: ignore[no-untyped-call]
             monitor=recorder,
             engine=mocks.MockEngine(logging.getLogger(__name__)),
-            project=project["name"],
+            project=project.name,
             stack=stack,
             dry_run=False,
             organization="organization",
@@ -84,16 +100,19 @@ def record(
             loop.run_until_complete(pulumi.runtime.run_in_stack(program))
 
     def program() -> None:
-        runpy.run_path(str(root / project.get("main", ".") / "__main__.py"), run_name="__main__")
+        runpy.run_path(str(root / project.main / "__main__.py"), run_name="__main__")
 
     # A context of its own: Pulumi keeps its settings, its configuration and the stack in context variables.
     contextvars.Context().run(run)
-    return Recording(project["name"], stack, region, recorder.resources_by_urn(), recorder.exports)
+    return Recording(project.name, stack, region, recorder.resources_by_urn(), recorder.exports)
 
 
 def _config(root: Path, stack: str) -> Mapping[str, Any]:
-    file = yaml.safe_load((root / f"Pulumi.{stack}.yaml").read_text()) or {}
-    return file.get("config") or {}
+    file = root / f"Pulumi.{stack}.yaml"
+    if not file.exists():
+        known = ", ".join(stacks(root))
+        raise OperationError(f"{file.name} does not exist: choose one of the stacks {known}")
+    return read_yaml(file, StackFile, empty=StackFile()).config or {}
 
 
 def engine_config(project: str, settings: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict
+
+from infra.documents import read_yaml
 
 FILE = Path(__file__).with_name("usage.yaml")
 
@@ -73,5 +74,9 @@ class Usage(Stated):
 
 
 def stated_usage(file: Path = FILE) -> Usage:
-    """Read the file."""
-    return Usage.model_validate(yaml.safe_load(file.read_text()))
+    """Read the file.
+
+    Raises:
+        DocumentError: It cannot be read, or something in it is wrong.
+    """
+    return read_yaml(file, Usage)

@@ -7,6 +7,7 @@ import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from infra.documents import read_text
 from infra.errors import OperationError
 from infra.operations import dags
 from infra.operations.deployment import Say, Watcher
@@ -66,7 +67,7 @@ def keep_record(base: Base, branch: str, hours: float, now: datetime) -> Record:
         owner=before.owner if before else _whoever_works_here(),
         expires_at=expiry(now, hours, before.expires_at if before else None),
     )
-    return records.save(replace(found, text=text_of(settings, file_of(base.stack).read_text())))
+    return records.save(replace(found, text=text_of(settings, read_text(file_of(base.stack)))))
 
 
 def _readable(record: Record) -> PreviewSettings | None:
@@ -87,7 +88,7 @@ def write_file(record: Record) -> None:
 
 def _keep_key(base: Base, record: Record) -> None:
     """Keep with the record what Pulumi wrote into the file, where the base's file did not name its key."""
-    text = file_of(record.stack).read_text()
+    text = read_text(file_of(record.stack))
     if text != record.text:
         base.records.save(replace(record, text=text))
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import yaml
 from pydantic import AwareDatetime, Field, ValidationError
 
+from infra.documents import DocumentError, read_text
 from infra.preview.names import bucket_prefix, stack_name
 from infra.settings import PROJECT, SettingsError, StackSettings, TaskSettings
 from infra.settings.loading import REPOSITORY
@@ -62,7 +63,10 @@ def load_preview(stack: str, folder: Path = REPOSITORY) -> PreviewSettings:
     file = file_of(stack, folder)
     if not file.is_file():
         raise SettingsError(f"{file.name} is not here: `make preview-envs` writes it, if the environment exists")
-    return parse(stack, file.read_text())
+    try:
+        return parse(stack, read_text(file))
+    except DocumentError as error:
+        raise SettingsError(str(error)) from None
 
 
 def parse(stack: str, text: str) -> PreviewSettings:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pulumi
-import yaml
 
 from infra import helm_values
+from infra.documents import read_yaml
 from infra.errors import OperationError
 from infra.plan.against import recording_of
 from infra.plan.difference import Change, changes
 from infra.plan.plan import Comparison, Plan, comparison, plan_of
+from infra.plan.recording import StackFile
 from infra.releases.clone import Clone
 from infra.releases.dags import DagDifference, Dags, dag_difference
 from infra.releases.release import Release
@@ -92,7 +93,7 @@ def dag_changes(before: Dags | None, after: Dags) -> DagDifference:
 
 def _config(stack: str, tree: Path) -> Mapping[str, Any]:
     file = tree / f"Pulumi.{stack}.yaml"
-    return dict(yaml.safe_load(file.read_text())["config"]) if file.is_file() else {}
+    return dict(read_yaml(file, StackFile).config or {}) if file.is_file() else {}
 
 
 def _values(stack: str, tree: Path) -> Mapping[str, Any]:

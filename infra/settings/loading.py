@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pulumi
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from infra.documents import DocumentError, read_yaml
 from infra.preview.names import is_preview
 from infra.settings.models import ExistingClusterSettings, Settings
 from infra.settings.neighbours import Neighbour, Neighbours, Source
@@ -114,15 +114,12 @@ def _stack_files(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def _config(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        place = getattr(error, "problem_mark", None)
-        where = f" at line {place.line + 1}" if place else ""
-        raise SettingsError(f"{path.name} is no YAML{where}: {getattr(error, 'problem', error)}") from None
-    config = content.get("config") if isinstance(content, dict) else None
+        config = read_yaml(path, dict[str, Any], empty={}).get("config")
+    except DocumentError as error:
+        raise SettingsError(str(error)) from None
     if not isinstance(config, dict):
         raise SettingsError(f"{path.name}: config is missing: it holds the settings, as in Pulumi.dev.yaml")
-    return config
+    return {str(key): value for key, value in config.items()}
 
 
 def _neighbour(path: Path) -> Neighbour:
