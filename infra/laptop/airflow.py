@@ -10,6 +10,7 @@ from importlib.metadata import version
 
 import httpx
 
+from infra import mlflow_users
 from infra.errors import OperationError
 from infra.helm_values import airflow_settings
 from infra.laptop import model_registry
@@ -80,6 +81,7 @@ def environment(home: Home, ports: dict[str, int]) -> dict[str, str]:
         "DATA_BUCKET": BUCKETS["data"],
         "ARTIFACTS_BUCKET": BUCKETS["artifacts"],
         "MLFLOW_TRACKING_URI": model_registry.url(ports),
+        **model_registry.login(home, mlflow_users.TASKS),
         "SERVING_ROLLOUT_COMMAND": shlex.join([*LAPTOP, "--home", str(home.root), "roll-out"]),
     }
 

@@ -67,8 +67,11 @@ class Home:
     def secrets(self) -> "Secrets":
         """The generated secrets, made on first use and kept."""
         path = self.root / "secrets.json"
-        if not path.exists():
-            write_atomically(path, json.dumps(Secrets.generate().__dict__), mode=0o600)
+        kept = read_json(path, dict[str, str]) if path.exists() else {}
+        # A home may be older than some of them.
+        wanted = Secrets.generate().__dict__ | kept
+        if wanted != kept:
+            write_atomically(path, json.dumps(wanted), mode=0o600)
         return read_json(path, Secrets)
 
     def check(self) -> None:
@@ -172,6 +175,9 @@ class Secrets:
     postgres: str
     airflow_database: str
     mlflow_database: str
+    mlflow_admin: str
+    mlflow_tasks: str
+    mlflow_serving: str
     s3_access_key: str
     s3_secret_key: str
     admin: str
@@ -186,6 +192,9 @@ class Secrets:
             postgres=secrets.token_urlsafe(24),
             airflow_database=secrets.token_urlsafe(24),
             mlflow_database=secrets.token_urlsafe(24),
+            mlflow_admin=secrets.token_urlsafe(12),
+            mlflow_tasks=secrets.token_urlsafe(24),
+            mlflow_serving=secrets.token_urlsafe(24),
             s3_access_key="AKIA" + secrets.token_hex(8).upper(),
             s3_secret_key=secrets.token_hex(20),
             admin=secrets.token_urlsafe(12),

@@ -93,7 +93,7 @@ class Laptop:
             for service in (registry, *components):
                 processes.wait_until_healthy(self.home, service, START_SECONDS)
             stored.result()
-        version = serving.champion(self.ports)
+        version = serving.champion(self.home, self.ports)
         if version:
             self._serve(version, say)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from infra import mlflow_users
 from infra.airflow_api import AirflowApi, Task
 from infra.errors import OperationError
 from infra.laptop import airflow, model_registry, object_store, serving
@@ -72,7 +73,9 @@ def show_services(console: Console, machine: Laptop, *, passwords: bool) -> None
     if passwords:
         console.print(f"             user {airflow.ADMIN}, password {machine.home.secrets.admin}")
     console.print(f"MLflow       {model_registry.url(machine.ports)}")
-    if not passwords:
+    if passwords:
+        console.print(f"             user {mlflow_users.ADMIN}, password {machine.home.secrets.mlflow_admin}")
+    else:
         root = machine.home.root
         home = f"LAPTOP_HOME={quote_for_shell(str(root))} " if root != DEFAULT_HOME else ""
         console.print(f"passwords    {home}make login")

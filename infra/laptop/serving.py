@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import httpx
 
+from infra import mlflow_users
+from infra.errors import OperationError
 from infra.laptop import model_registry, processes
 from infra.laptop.home import REPOSITORY, Home
 from infra.laptop.object_store import BUCKETS, client_environment
@@ -15,6 +17,8 @@ MODEL = "image_classifier"
 PROGRAM = REPOSITORY / "images" / "serving" / "serving.py"
 NEXT = "serving-next"
 START_SECONDS = 90.0
+# MLflow's answers where there is no such model, and where it has no such alias.
+NO_CHAMPION = (404, 400)
 
 
 def url(ports: dict[str, int]) -> str:
@@ -32,6 +36,7 @@ def service(home: Home, ports: dict[str, int], version: str) -> Service:
             **client_environment(home, ports["s3"]),
             **THREADS,
             "MLFLOW_TRACKING_URI": model_registry.url(ports),
+            **model_registry.login(home, mlflow_users.SERVING),
             "ARTIFACTS_BUCKET": BUCKETS["artifacts"],
             "MODEL_VERSION": version,
             "PYTHONPATH": str(REPOSITORY / "dags"),
@@ -67,15 +72,24 @@ def roll_out(home: Home, ports: dict[str, int], version: str) -> None:
         processes.end(predecessor)
 
 
-def champion(ports: dict[str, int]) -> str | None:
-    """Return the version that the alias `champion` names in the model registry, or None before there is one."""
+def champion(home: Home, ports: dict[str, int]) -> str | None:
+    """Return the version that the alias `champion` names in the model registry, or None before there is one.
+
+    Raises:
+        OperationError: The registry refuses to tell.
+    """
     answer = httpx.get(
         f"{model_registry.url(ports)}/api/2.0/mlflow/registered-models/alias",
         params={"name": MODEL, "alias": "champion"},
+        auth=(mlflow_users.SERVING, home.secrets.mlflow_serving),
         timeout=10,
         trust_env=False,
     )
-    return str(answer.json()["model_version"]["version"]) if answer.status_code == 200 else None
+    if answer.status_code in NO_CHAMPION:
+        return None
+    if answer.status_code != 200:
+        raise OperationError(f"MLflow answered {answer.status_code} when asked for the champion: {answer.text}")
+    return str(answer.json()["model_version"]["version"])
 
 
 def served_version(ports: dict[str, int]) -> str | None:

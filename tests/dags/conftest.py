@@ -3,11 +3,7 @@
 import io
 import logging
 import os
-import subprocess
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import boto3
@@ -18,13 +14,14 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from image_classifier import checkpoints, registry, resnet
+from infra import mlflow_users
+from infra.mlflow_users import TASKS
 from ml_common import device, object_store
 from ml_common.object_store import Bucket
+from tests import mlflow_server as mlflow_server_process
 from tests.servers import free_port
 
-REPOSITORY = Path(__file__).parents[2]
 MLFLOW_BUCKET = "mlflow"
-START_SECONDS = 90
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 
 Uploader = Callable[..., None]
@@ -112,38 +109,18 @@ def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    program = Path(os.environ.get("MLFLOW_VENV", REPOSITORY / ".venv-mlflow"), "bin", "mlflow")
-    if not program.exists():
-        pytest.fail(f"{program} is missing: these tests need an MLflow server; run `make test`, which installs one.")
-    folder = tmp_path_factory.mktemp("mlflow")
-    address = f"http://127.0.0.1:{(port := free_port())}"
-    command = [str(program), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    command += ["--no-serve-artifacts", "--default-artifact-root", f"s3://{MLFLOW_BUCKET}/"]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, start_new_session=True)
-    deadline = time.monotonic() + START_SECONDS
-    while not answers(f"{address}/health"):
-        if time.monotonic() > deadline or server.poll() is not None:
-            pytest.fail(f"The MLflow server did not start:\n{(folder / 'log').read_text()[-2000:]}")
-        time.sleep(0.2)
-    yield address
-    os.killpg(server.pid, 15)
-    server.wait(30)
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return bool(response.status == 200)
-    except OSError:
-        return False
+    with mlflow_server_process.running(
+        tmp_path_factory.mktemp("mlflow"), f"s3://{MLFLOW_BUCKET}/", os.environ
+    ) as server:
+        yield server.url
 
 
 @pytest.fixture
 def mlflow_registry(s3: ThreadedMotoServer, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """A registered model of the test's own; returns its name."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    for name, value in mlflow_users.client_environment(TASKS, mlflow_server_process.PASSWORDS[TASKS]).items():
+        monkeypatch.setenv(name, value)
     make_bucket(MLFLOW_BUCKET)
     name = f"image_classifier_{uuid4().hex}"
     monkeypatch.setattr(registry, "MODEL_NAME", name)

@@ -20,8 +20,9 @@ import psutil
 import pytest
 from PIL import Image, ImageDraw
 
+from infra import mlflow_users
 from infra.airflow_api import ACTIVE
-from infra.laptop import object_store, ports, processes, serving
+from infra.laptop import model_registry, object_store, ports, processes, serving
 from infra.laptop.home import Home, write_atomically
 from infra.laptop.images import DIGITS_PREFIX, digits
 from infra.laptop.laptop import Laptop
@@ -69,6 +70,7 @@ class Machine:
             f"http://127.0.0.1:{self.laptop.ports['mlflow']}/api/2.0/mlflow/model-versions/search",
             params={"filter": "name = 'image_classifier'"},
             trust_env=False,
+            auth=(mlflow_users.ADMIN, self.home.secrets.mlflow_admin),
         )
         return [version["version"] for version in answer.json().get("model_versions", [])]
 
@@ -127,7 +129,7 @@ def test_up_trains_registers_and_serves_a_model_of_real_images(machine: Machine,
     for picture in ("confusion_matrix.png", "predictions.png"):
         assert Image.open(machine.home.results / picture).width > 300
     assert report["model_uri"].startswith("s3://airflow-artifacts/")
-    assert machine.versions() == [report["version"]] == [serving.champion(machine.laptop.ports)]
+    assert machine.versions() == [report["version"]] == [serving.champion(machine.home, machine.laptop.ports)]
 
 
 def test_the_printed_curl_line_classifies_an_image(first: Up) -> None:
@@ -244,7 +246,7 @@ def test_a_refused_parameter_is_named_and_no_run_is_started(machine: Machine, fi
 
 def test_a_model_below_the_minimum_does_not_replace_the_champion(machine: Machine, first: Up, tmp_path: Path) -> None:
     """Noise cannot be learned; with it come a truncated file, an empty one and one of another mode."""
-    champion = serving.champion(machine.laptop.ports)
+    champion = serving.champion(machine.home, machine.laptop.ports)
     for name in ("left", "right"):
         (tmp_path / "noise" / name).mkdir(parents=True)
         for index in range(20):
@@ -258,7 +260,9 @@ def test_a_model_below_the_minimum_does_not_replace_the_champion(machine: Machin
     assert failed.code == 1
     assert "failed in gate" in failed.error
     assert "keeps serving version" in failed.error
-    assert serving.champion(machine.laptop.ports) == champion == serving.served_version(machine.laptop.ports)
+    assert (
+        serving.champion(machine.home, machine.laptop.ports) == champion == serving.served_version(machine.laptop.ports)
+    )
     quarantined = {key for key in machine.keys("data") if key.startswith("quarantine/")}
     assert {key.rsplit("/", 1)[1] for key in quarantined} == {"empty.png", "truncated.png"}
 
@@ -282,7 +286,7 @@ def test_a_folder_of_the_users_own_becomes_the_champion(machine: Machine, first:
 
 def test_after_kill_9_of_one_process_and_then_of_all_up_recovers_with_nothing_lost(machine: Machine, first: Up) -> None:
     before = machine.keys("data") | machine.keys("artifacts")
-    versions, champion = machine.versions(), serving.champion(machine.laptop.ports)
+    versions, champion = machine.versions(), serving.champion(machine.home, machine.laptop.ports)
     os.kill(machine.pids()["scheduler"], signal.SIGKILL)
     assert machine.run("up", "--no-run").code == 0
     for member in members(machine):
@@ -295,6 +299,16 @@ def test_after_kill_9_of_one_process_and_then_of_all_up_recovers_with_nothing_lo
     assert machine.keys("data") | machine.keys("artifacts") == before
     assert machine.versions() == versions
     assert serving.served_version(machine.laptop.ports) == champion
+
+
+def test_mlflow_gives_no_file_of_its_owner_away(machine: Machine, first: Up) -> None:
+    url, password = model_registry.url(machine.laptop.ports), machine.home.secrets.mlflow_admin
+    experiment = {"name": "outside", "artifact_location": machine.home.root.as_uri()}
+    assert httpx.get(url).status_code == 401
+    for login, status in ((None, 401), ((mlflow_users.ADMIN, "wrong"), 401), ((mlflow_users.ADMIN, password), 400)):
+        answer = httpx.post(f"{url}/api/2.0/mlflow/experiments/create", json=experiment, auth=login)
+        assert answer.status_code == status
+    assert not [words for words in each(members(machine), lambda member: member.cmdline()) if password in str(words)]
 
 
 def test_a_port_that_something_else_took_meanwhile_is_replaced(machine: Machine, first: Up) -> None:

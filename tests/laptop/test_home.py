@@ -1,5 +1,6 @@
 import errno
 import grp
+import json
 import os
 import pwd
 import shutil
@@ -160,3 +161,16 @@ def test_a_home_stays_one_until_everything_else_is_deleted(home: Home, monkeypat
 def test_a_name_that_a_service_cannot_take_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(OperationError, match=r"LAPTOP_HOME=.*: name another folder"):
         Home(tmp_path / name).check()
+
+
+def test_a_home_from_before_a_secret_gets_it_and_keeps_the_others(home: Home) -> None:
+    kept = home.secrets.__dict__
+    file = home.root / "secrets.json"
+    file.write_text(json.dumps({name: value for name, value in kept.items() if not name.startswith("mlflow_")}))
+    later = Home(home.root).secrets
+    assert {name: value for name, value in later.__dict__.items() if not name.startswith("mlflow_")} == {
+        name: value for name, value in kept.items() if not name.startswith("mlflow_")
+    }
+    assert later.mlflow_admin != kept["mlflow_admin"]
+    assert Home(home.root).secrets == later
+    assert file.stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,83 @@
+"""The model registry on a laptop: who has which login."""
+
+import threading
+from base64 import b64encode
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from infra.errors import OperationError
+from infra.laptop import airflow, model_registry, ports, serving
+from infra.laptop.home import Home
+
+PASSWORDS = ("MLFLOW_ADMIN_PASSWORD", "MLFLOW_TASKS_PASSWORD", "MLFLOW_SERVING_PASSWORD")
+
+
+def test_the_server_is_given_every_password_by_its_environment_alone(home: Home) -> None:
+    secrets, service = home.secrets, model_registry.service(home, ports.choose(home))
+    passwords = [secrets.mlflow_admin, secrets.mlflow_tasks, secrets.mlflow_serving]
+    assert [service.environment[name] for name in PASSWORDS] == passwords
+    assert not any(password in " ".join(service.command) for password in passwords)
+
+
+def test_it_answers_by_its_own_address_and_port_only(home: Home) -> None:
+    chosen = ports.choose(home)
+    hosts = model_registry.service(home, chosen).environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    assert hosts == [f"127.0.0.1:{chosen['mlflow']}", f"localhost:{chosen['mlflow']}"]
+
+
+def test_tasks_and_the_model_server_have_their_own_login_and_no_other(home: Home) -> None:
+    chosen, secrets = ports.choose(home), home.secrets
+    environments = {
+        ("tasks", secrets.mlflow_tasks): airflow.environment(home, chosen),
+        ("serving", secrets.mlflow_serving): serving.service(home, chosen, "1").environment,
+    }
+    everything = {secrets.mlflow_admin, secrets.mlflow_tasks, secrets.mlflow_serving}
+    for (user, password), variables in environments.items():
+        assert (variables["MLFLOW_TRACKING_USERNAME"], variables["MLFLOW_TRACKING_PASSWORD"]) == (user, password)
+        assert set(variables.values()) & everything == {password}
+
+
+@pytest.fixture
+def registry(home: Home) -> Iterator[dict[str, int]]:
+    """A server that tells the champion, version 7, to the one who serves it."""
+    login = b64encode(f"serving:{home.secrets.mlflow_serving}".encode()).decode()
+    answers = {"image_classifier": (200, b'{"model_version": {"version": "7"}}'), "none": (404, b"{}")}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.headers["Authorization"] == f"Basic {login}"
+            model = "image_classifier" if "name=image_classifier&" in self.path else "none"
+            code, body = answers[model] if known else (401, b"log in")
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield {"mlflow": server.server_port}
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_champion_is_looked_up_with_the_login_of_serving(home: Home, registry: dict[str, int]) -> None:
+    assert serving.champion(home, registry) == "7"
+
+
+def test_a_registry_without_the_model_has_no_champion(
+    home: Home, registry: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "MODEL", "another")
+    assert serving.champion(home, registry) is None
+
+
+def test_a_registry_that_refuses_the_login_is_told_and_not_taken_for_an_empty_one(
+    home: Home, tmp_path_factory: pytest.TempPathFactory, registry: dict[str, int]
+) -> None:
+    another = Home(tmp_path_factory.mktemp("another"))
+    with pytest.raises(OperationError, match=r"^MLflow answered 401 when asked for the champion: log in$"):
+        serving.champion(another, registry)
