@@ -79,7 +79,7 @@ smoke: .venv/ready ## See that a deployed stack works: health, commit, DAG files
 	@$(run) infra.operations smoke -- $(named_stack)
 
 .PHONY: ui
-ui: .venv/ready ## Open a way to a stack's Airflow and show the login (STACK=local)
+ui: .venv/ready ## Forward a stack's Airflow and MLflow and show the logins (STACK=local)
 	@$(run) infra.operations ui -- $(named_stack)
 
 .PHONY: destroy

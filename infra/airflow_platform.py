@@ -119,6 +119,7 @@ class Platform:
         environment: Variables by which AWS clients in pods find the object store.
         credentials_secret: The Secret with the object store's keys, as variables; None where a pod's service account
             is its identity.
+        object_store_keys: The content of that Secret; nothing where there is none.
         images: The full name of each image under `images/`, with its tag, and with its digest where a release is given.
         storage_class: The class of volumes that are made on demand; None for the cluster's own default.
         dags: Where the DAGs come from.
@@ -133,6 +134,7 @@ class Platform:
     buckets: Buckets
     environment: Mapping[str, pulumi.Input[str]]
     credentials_secret: pulumi.Output[str] | None
+    object_store_keys: pulumi.Input[Mapping[str, pulumi.Input[str]]]
     images: Mapping[str, pulumi.Output[str]]
     storage_class: pulumi.Output[str] | None
     dags: DagSource

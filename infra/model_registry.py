@@ -1,21 +1,31 @@
 """The MLflow server: experiment tracking and the model registry, on every platform."""
 
+from collections.abc import Mapping, Sequence
+
 import pulumi
 import pulumi_kubernetes as kubernetes
+import pulumi_random as random
 from pulumi_kubernetes.apps.v1 import DeploymentSpecArgsDict
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, ProbeArgsDict
 
-from infra import restricted_pods
-from infra.airflow_platform import MLFLOW_PREFIX, Component, DatabaseAccess, Platform
+from infra import mlflow_users, restricted_pods
+from infra.airflow_platform import MLFLOW_PREFIX, Component, Platform
 
 NAME = "mlflow"
 PORT = 5000
 USER_ID = 10001  # of the user in images/mlflow
 LABELS = {"app.kubernetes.io/name": NAME}
 
-# What browsers and clients may call it: its Service, and the end of a port-forward. MLflow refuses every other name,
-# against DNS rebinding: https://mlflow.org/docs/latest/self-hosting/security/network/
-HOSTS = (NAME, f"{NAME}:*", f"{NAME}.*", "localhost:*", "127.0.0.1:*")
+# What a port-forward is called; its port is the user's choice.
+FORWARDED_HOSTS = ("localhost:*", "127.0.0.1:*")
+
+PROGRAM = "/app/mlflow_server.py"
+PASSWORD_LENGTH = 32
+ADMIN_SECRET = "mlflow-admin"  # noqa: S105 - names, here and below
+USERS_SECRET = "mlflow-users"  # noqa: S105
+TASKS_SECRET = "mlflow-tasks"  # noqa: S105
+# As dags/ml_common/serving_manifests.py names it.
+SERVING_SECRET = "image-classifier-serving"  # noqa: S105
 
 # The server refuses a schema that is not its own version's; making and migrating one are the same function.
 PREPARE_DATABASE = """
@@ -27,7 +37,7 @@ utils._initialize_tables(utils.create_sqlalchemy_engine_with_retry(os.environ["M
 
 
 class ModelRegistry(pulumi.ComponentResource):
-    """The server, its Service `mlflow:5000` and its identity.
+    """The server, its Service `mlflow:5000`, its identity and its users.
 
     Attributes:
         url: Its address in the cluster.
@@ -41,20 +51,50 @@ class ModelRegistry(pulumi.ComponentResource):
         self._child_opts = pulumi.ResourceOptions(parent=self, provider=platform.provider)
         self._platform = platform
 
-        secret = self._create_secret(platform.mlflow_database)
+        database = self._create_secret(
+            # With the driver of requirements/mlflow.in; SQLAlchemy's own choice is another.
+            "mlflow-database",
+            {"MLFLOW_BACKEND_STORE_URI": platform.mlflow_database.url.apply(with_driver)},
+        )
+        users = self._create_users()
         service_account = self._create_service_account()
-        self._create_deployment(secret, service_account)
+        self._create_deployment([database, users], service_account)
         self.url = self._create_service()
 
         self.register_outputs({"url": self.url})
 
-    def _create_secret(self, database: DatabaseAccess) -> pulumi.Output[str]:
+    def _create_users(self) -> pulumi.Output[str]:
+        """Make a password for each user, and a Secret for each who logs in; return the server's own."""
+        passwords = {user: self._create_password(user) for user in mlflow_users.USERS}
+        self._create_secret(ADMIN_SECRET, {"username": mlflow_users.ADMIN, "password": passwords[mlflow_users.ADMIN]})
+        self._create_secret(
+            TASKS_SECRET, mlflow_users.client_environment(mlflow_users.TASKS, passwords[mlflow_users.TASKS])
+        )
+        login = mlflow_users.client_environment(mlflow_users.SERVING, passwords[mlflow_users.SERVING])
+        self._create_secret(
+            SERVING_SECRET,
+            pulumi.Output.all(self._platform.object_store_keys, login).apply(lambda parts: {**parts[0], **parts[1]}),
+            # It has no parent, as in stacks from before it held a login: a new one would delete it from the cluster.
+            pulumi.ResourceOptions(provider=self._platform.provider),
+        )
+        return self._create_secret(USERS_SECRET, mlflow_users.server_environment(passwords))
+
+    def _create_password(self, user: str) -> pulumi.Output[str]:
+        return random.RandomPassword(
+            f"mlflow-{user}-password", length=PASSWORD_LENGTH, special=False, opts=self._child_opts
+        ).result
+
+    def _create_secret(
+        self,
+        name: str,
+        content: pulumi.Input[Mapping[str, pulumi.Input[str]]],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> pulumi.Output[str]:
         secret = kubernetes.core.v1.Secret(
-            "mlflow-database",
-            metadata={"name": "mlflow-database", "namespace": self._platform.namespace},
-            # With the driver of requirements/mlflow.in; SQLAlchemy's own choice is another.
-            string_data={"MLFLOW_BACKEND_STORE_URI": database.url.apply(with_driver)},
-            opts=self._child_opts,
+            name,
+            metadata={"name": name, "namespace": self._platform.namespace},
+            string_data=pulumi.Output.secret(content),
+            opts=opts or self._child_opts,
         )
         return secret.metadata.name.apply(str)
 
@@ -67,11 +107,11 @@ class ModelRegistry(pulumi.ComponentResource):
         )
         return account.metadata.name.apply(str)
 
-    def _create_deployment(self, secret: pulumi.Output[str], service_account: pulumi.Output[str]) -> None:
+    def _create_deployment(self, secrets: Sequence[pulumi.Output[str]], service_account: pulumi.Output[str]) -> None:
         kubernetes.apps.v1.Deployment(
             NAME,
             metadata={"name": NAME, "namespace": self._platform.namespace, "labels": LABELS},
-            spec=deployment_spec(self._platform, secret, service_account),
+            spec=deployment_spec(self._platform, secrets, service_account),
             opts=self._child_opts,
         )
 
@@ -86,7 +126,7 @@ class ModelRegistry(pulumi.ComponentResource):
 
 
 def deployment_spec(
-    platform: Platform, secret: pulumi.Input[str], service_account: pulumi.Input[str]
+    platform: Platform, secrets: Sequence[pulumi.Input[str]], service_account: pulumi.Input[str]
 ) -> DeploymentSpecArgsDict:
     """Return the server; its clients read and write artifacts in the object store themselves."""
     common: ContainerArgsDict = {
@@ -94,12 +134,11 @@ def deployment_spec(
         "image": platform.images[NAME],
         "env": environment(platform),
         "env_from": [
-            {"secret_ref": {"name": name}} for name in (secret, platform.credentials_secret) if name is not None
+            {"secret_ref": {"name": name}} for name in (*secrets, platform.credentials_secret) if name is not None
         ],
         "volume_mounts": [{"name": "tmp", "mount_path": "/tmp"}],  # noqa: S108
         "security_context": restricted_pods.CONTAINER,
     }
-    command = ["mlflow", "server", "--host", "0.0.0.0", "--port", str(PORT), "--workers", "1", "--no-serve-artifacts"]  # noqa: S104
     return {
         "replicas": 1,
         "selector": {"match_labels": LABELS},
@@ -121,7 +160,7 @@ def deployment_spec(
                 "containers": [
                     {
                         **common,
-                        "command": command,
+                        "command": ["python", PROGRAM],
                         "ports": [{"name": "http", "container_port": PORT, "protocol": "TCP"}],
                         "startup_probe": _probe(period_seconds=5, failure_threshold=60),
                         "readiness_probe": _probe(period_seconds=10, failure_threshold=3),
@@ -135,19 +174,26 @@ def deployment_spec(
     }
 
 
+def hosts(namespace: str) -> tuple[str, ...]:
+    """Return all names by which clients and browsers may call the server, against DNS rebinding."""
+    names = (NAME, f"{NAME}.{namespace}", f"{NAME}.{namespace}.svc", f"{NAME}.{namespace}.svc.cluster.local")
+    return (*(f"{name}:{PORT}" for name in names), *FORWARDED_HOSTS)
+
+
 def with_driver(url: str) -> str:
     """Return a database's address that names the driver."""
     return url.replace("postgresql://", "postgresql+psycopg2://", 1)
 
 
 def environment(platform: Platform) -> list[EnvVarArgsDict]:
-    """Return the server's variables but its database's address."""
+    """Return the server's variables but its secrets."""
     variables: dict[str, pulumi.Input[str]] = {
         **platform.environment,
         "HOME": "/tmp",  # noqa: S108
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": platform.buckets.folder(platform.buckets.artifacts, MLFLOW_PREFIX),
-        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join(HOSTS),
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # ten worker processes for jobs that nobody sends
+        "MLFLOW_HOST": "0.0.0.0",  # noqa: S104
+        "MLFLOW_PORT": str(PORT),
+        "MLFLOW_SERVER_ALLOWED_HOSTS": platform.namespace.apply(lambda namespace: ",".join(hosts(namespace))),
         "DO_NOT_TRACK": "true",
     }
     return [{"name": name, "value": value} for name, value in variables.items()]

@@ -2,6 +2,8 @@
 
 import os
 import urllib.request
+from base64 import b64encode
+from http import HTTPStatus
 from urllib.error import HTTPError
 
 from ml_common.errors import PermanentError, ServiceUnavailableError
@@ -9,6 +11,7 @@ from ml_common.object_store import artifacts_bucket
 
 # A folder that every task may list.
 FOLDER = "mlflow/"
+MODELS = "/api/2.0/mlflow/registered-models/search?max_results=1"
 TIMEOUT_SECONDS = 10
 
 
@@ -23,19 +26,28 @@ def reach_object_store() -> None:
 
 
 def reach_model_registry() -> None:
-    """Ask MLflow whether it is well.
+    """Ask MLflow for a model, with the task's own login.
 
     Raises:
-        PermanentError: Nobody has said where it is.
-        ServiceUnavailableError: It does not answer, or is not well.
+        PermanentError: MLFLOW_TRACKING_URI is not set, or MLflow refuses the login.
+        ServiceUnavailableError: It does not answer, or fails.
     """
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
         raise PermanentError("The environment variable MLFLOW_TRACKING_URI is not set: it names the MLflow server.")
+    login = ":".join(os.environ.get(name, "") for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"))
+    request = urllib.request.Request(  # noqa: S310 - the address is the platform's
+        f"{address}{MODELS}", headers={"Authorization": f"Basic {b64encode(login.encode()).decode()}"}
+    )
     try:
-        urllib.request.urlopen(f"{address}/health", timeout=TIMEOUT_SECONDS).close()  # noqa: S310 - of the platform
+        urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS).close()  # noqa: S310
     except HTTPError as error:
-        raise ServiceUnavailableError(f"MLflow at {address} answered {error.code} when asked how it is.") from error
+        if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise PermanentError(
+                f"MLflow at {address} refuses this task's login ({error.code}): check MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD."
+            ) from error
+        raise ServiceUnavailableError(f"MLflow at {address} answered {error.code} when asked for a model.") from error
     except OSError as error:
         raise ServiceUnavailableError(
             f"MLflow at {address} does not answer; check that it is running and reachable ({error})."

@@ -117,7 +117,10 @@ def policies(*, pooled: bool) -> Mapping[str, Policy]:
                 out(*KUBERNETES_PORTS),
             ],
         ),
-        "mlflow": Policy(MLFLOW, incoming=[into(MLFLOW_PORT)]),
+        # A forwarded port and the kubelet's probes come from the pod's own node, which no policy judges.
+        "mlflow": Policy(
+            MLFLOW, incoming=[into(MLFLOW_PORT, pods=components("worker")), into(MLFLOW_PORT, pods=SERVING)]
+        ),
         "mlflow-to-database-and-object-store": Policy(
             MLFLOW, outgoing=[out(POSTGRES_PORT), out(*OBJECT_STORE_PORTS), IDENTITY]
         ),

@@ -1,17 +1,18 @@
 """The chart's values: those of helm-values/, and on top of them the names of what the program makes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pulumi
 
-from infra import helm_values
+from infra import helm_values, mlflow_users
 from infra.airflow import secrets
 from infra.airflow.chart import schema
 from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
 from infra.airflow.validation import ValuesError, check
 from infra.airflow_platform import LOGS_PREFIX, Component, DagSource, Platform
 from infra.documents import DocumentError
+from infra.model_registry import TASKS_SECRET
 from infra.settings import TaskSettings
 
 # What `make dags-key` makes where the repository is private.
@@ -96,7 +97,7 @@ def priorities(namespace: pulumi.Output[str]) -> Values:
 
 
 def environment(platform: Platform) -> Values:
-    """Tell every component where things are; only those that use the object store get its keys."""
+    """Tell every component where things are; only those that use the object store or MLflow get keys to them."""
     variables: Mapping[str, pulumi.Input[str]] = {
         **platform.environment,
         "DATA_BUCKET": platform.buckets.data,
@@ -110,22 +111,26 @@ def environment(platform: Platform) -> Values:
         # torch's threads must not spin while they wait for each other on a busy node.
         "OMP_WAIT_POLICY": "PASSIVE",
     }
-    keys = {"env": object_store_keys(platform.credentials_secret)}
+    keys = object_store_keys(platform.credentials_secret)
+    login = from_secret(TASKS_SECRET, (mlflow_users.USERNAME_VARIABLE, mlflow_users.PASSWORD_VARIABLE))
     log_folder = platform.buckets.folder(platform.buckets.logs, LOGS_PREFIX)
     return {
         "env": [{"name": name, "value": value} for name, value in variables.items()],
         "config": {"logging": {"remote_base_log_folder": log_folder}},
-        "apiServer": keys,
-        "triggerer": keys,
-        "workers": keys,
+        "apiServer": {"env": keys},
+        "triggerer": {"env": keys},
+        "workers": {"env": [*keys, *login]},
     }
 
 
 def object_store_keys(secret: pulumi.Output[str] | None) -> list[Values]:
     """Return the variables of the object store's keys; none where a pod's service account is its identity."""
-    if secret is None:
-        return []
-    return [{"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}} for key in OBJECT_STORE_KEYS]
+    return [] if secret is None else from_secret(secret, OBJECT_STORE_KEYS)
+
+
+def from_secret(secret: pulumi.Input[str], keys: Sequence[str]) -> list[Values]:
+    """Return the variables that a Secret holds."""
+    return [{"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}} for key in keys]
 
 
 def git_sync(dags: DagSource) -> Values:

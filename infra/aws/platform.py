@@ -75,6 +75,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         buckets=Buckets(storage.data.name, storage.artifacts.name, storage.logs.name),
         environment={"AWS_REGION": settings.region},
         credentials_secret=None,
+        object_store_keys={},
         images=registry.images,
         storage_class=node_pools.storage_class,
         dags=DagSource(**settings.dags.model_dump()),

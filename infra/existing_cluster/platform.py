@@ -19,8 +19,6 @@ from infra.images import content, pinned
 from infra.settings import ExistingClusterSettings
 
 CREDENTIALS_SECRET = "object-store"  # noqa: S105 - its name
-# As dags/ml_common/serving_manifests.py names it.
-SERVING_SECRET = "image-classifier-serving"  # noqa: S105 - its name
 
 
 def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Mapping[str, Any]]:
@@ -51,7 +49,6 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
         dags = git.dags
     airflow = airflow_namespace.create(namespace, pulumi.ResourceOptions(provider=provider, depends_on=servers))
     credentials = create_credentials(CREDENTIALS_SECRET, airflow, store.credentials, in_cluster)
-    create_credentials(SERVING_SECRET, airflow, store.credentials, in_cluster)
 
     platform = Platform(
         provider=provider,
@@ -61,6 +58,7 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
         buckets=store.buckets,
         environment=store.environment,
         credentials_secret=credentials,
+        object_store_keys=store.credentials,
         images={name: pulumi.Output.from_input(image) for name, image in images.items()},
         storage_class=pulumi.Output.from_input(storage_class) if storage_class else None,
         dags=dags,

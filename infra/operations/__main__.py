@@ -5,6 +5,7 @@ import getpass
 import json
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 from infra.command_line import ending_in_a_sentence, subcommands
@@ -19,11 +20,13 @@ from infra.operations import (
     drift_issue,
     existing_cluster_destroy,
     kubeconfig,
+    model_registry,
     new_stack,
     smoke,
     status,
 )
 from infra.operations.account import account_of
+from infra.operations.airflow import Login
 from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.backend import backend_of
 from infra.operations.bootstrap import bootstrap
@@ -41,7 +44,7 @@ from infra.releases.images import REGISTRIES
 from infra.settings import ExistingClusterSettings, load, load_aws
 from infra.settings.loading import REPOSITORY
 
-UI_PORT = 8080
+UI_PORT, MLFLOW_UI_PORT = 8080, 5000
 DRIFTED = 2  # the exit code; that of a failure is 1
 
 console = new_console(soft_wrap=True)
@@ -61,7 +64,7 @@ def main() -> None:
         "kubeconfig": "put the cluster's access into the kubeconfig file",
         "status": "show the pods, what ails them, and the commit of the DAGs that runs",
         "smoke": "see that the stack works: its health, the commit that runs, its DAG files, the pod of a task",
-        "ui": "open a way to Airflow's user interface, and show the login",
+        "ui": "forward the user interfaces of Airflow and MLflow, and show the logins",
         "sync": "push this clone's HEAD to the stack's Git server",
         "dags-key": "keep the key of the DAGs' repository in the cluster, from standard input or a file",
     }
@@ -207,13 +210,24 @@ def write_kubeconfig(stack: str, file: Path) -> None:
 
 
 def show_ui(stack: str) -> None:
-    """Keep a way to the user interface open until somebody presses Ctrl-C."""
-    with airflow.reached(installation_of(stack, say), UI_PORT) as login:
-        say(f"Airflow    {login.url}\nuser       {login.user}\npassword   {login.password}\nuntil Ctrl-C")
+    """Keep the user interfaces of Airflow and MLflow open until Ctrl-C."""
+    installation = installation_of(stack, say)
+    with ExitStack() as ways:
+        show_login("Airflow", ways.enter_context(airflow.reached(installation, UI_PORT)))
+        try:
+            show_login("MLflow", ways.enter_context(model_registry.reached(installation, MLFLOW_UI_PORT)))
+        except OperationError as error:
+            say(str(error))
+        say("until Ctrl-C")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
             say("closed")
+
+
+def show_login(name: str, login: Login) -> None:
+    """Print where a user interface is, and its administrator's login."""
+    say(f"{name:<11}{login.url}\nuser       {login.user}\npassword   {login.password}")
 
 
 def put_dags_key(stack: str, file: Path | None, user: str) -> None:

@@ -56,6 +56,7 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
         buckets=buckets,
         environment={"AWS_REGION": base.region},
         credentials_secret=None,
+        object_store_keys={},
         images={
             name: pulumi.Output.format("{0}:{1}", outputs("image_repositories")[name], tag)
             for name, tag in images.tags(settings.base).items()

@@ -10,7 +10,7 @@ from infra.airflow_platform import MAINTENANCE_DATABASE, DagSource, DatabaseAcce
 from infra.existing_cluster import database, git_server, object_store
 from infra.existing_cluster.context import checked_context
 from infra.existing_cluster.names import GIT_SERVER, platform_namespace
-from infra.existing_cluster.platform import CREDENTIALS_SECRET, SERVING_SECRET, create_credentials
+from infra.existing_cluster.platform import CREDENTIALS_SECRET, create_credentials
 from infra.existing_cluster.server import admission
 from infra.images.content import ON_NODES
 from infra.preview import dags_key, images
@@ -49,7 +49,6 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
     )
     keys = outputs("object_store_credentials")
     credentials = create_credentials(CREDENTIALS_SECRET, namespace, keys, opts)
-    create_credentials(SERVING_SECRET, namespace, keys, opts)
     if base.dags:
         dags_key.copy(base.dags, base.namespace, namespace, opts)
 
@@ -61,6 +60,7 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
         buckets=buckets_of(outputs, settings.prefix),
         environment=object_store.environment(f"{object_store.SERVER}.{servers}.svc"),
         credentials_secret=credentials,
+        object_store_keys=keys,
         images={
             name: pulumi.Output.from_input(f"{base.registry or ON_NODES}/{name}:{tag}")
             for name, tag in images.tags(settings.base).items()

@@ -1,12 +1,15 @@
 """Airflow on the cluster, used as people use it."""
 
 import json
+from base64 import b64decode
 from pathlib import Path
 
 import httpx
 import pytest
 
 from infra.airflow.network_policies import METRICS_PORT
+from infra.model_registry import ADMIN_SECRET
+from infra.model_registry import NAME as MLFLOW
 from ml_common.serving_manifests import NAME as SERVING
 
 from .airflow_client import Airflow, ForwardedPort
@@ -91,6 +94,16 @@ with ThreadPoolExecutor(8) as pool:
 def test_the_model_that_was_deployed_answers_over_its_service(airflow: Airflow) -> None:
     with ForwardedPort(SERVING, 80) as url:
         assert httpx.get(f"{url}/healthz", timeout=30).status_code == 200
+
+
+def test_the_model_registry_takes_a_login_and_its_own_name_through_a_forwarded_port(airflow: Airflow) -> None:
+    secret = get("secret", ADMIN_SECRET)["data"]
+    login = (b64decode(secret["username"]).decode(), b64decode(secret["password"]).decode())
+    with ForwardedPort(MLFLOW, 5000) as url:
+        assert httpx.get(f"{url}/health", timeout=30).status_code == 200
+        assert httpx.get(url).status_code == 401
+        assert httpx.get(url, auth=login).status_code == 200
+        assert httpx.get(url, auth=login, headers={"Host": "mlflow.attacker.example"}).status_code == 403
 
 
 def test_the_log_of_a_task_whose_pod_is_gone_is_shown(airflow: Airflow) -> None:

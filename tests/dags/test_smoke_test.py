@@ -1,6 +1,7 @@
 """What the smoke test asks of the platform."""
 
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,7 +21,7 @@ def health(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            answer["path"] = self.path
+            answer.update(path=self.path, authorization=self.headers["Authorization"])
             self.send_response(answer["code"])
             self.end_headers()
 
@@ -55,14 +56,26 @@ def test_an_object_store_that_is_down_is_told(artifacts: Bucket, s3: ThreadedMot
         s3.start()
 
 
-def test_an_mlflow_that_is_well_is_asked_for_its_health(health: dict[str, Any]) -> None:
+def test_mlflow_is_asked_for_a_model_with_the_tasks_login(
+    health: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "tasks")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "geheim ü")
     steps.reach_model_registry()
-    assert health["path"] == "/health"
+    assert health["path"].startswith("/api/2.0/mlflow/registered-models/search")
+    assert b64decode(health["authorization"].removeprefix("Basic ")).decode() == "tasks:geheim ü"
+
+
+@pytest.mark.parametrize("code", [401, 403])
+def test_an_mlflow_that_refuses_the_login_is_told_and_not_asked_again(health: dict[str, Any], code: int) -> None:
+    health["code"] = code
+    with pytest.raises(PermanentError, match=rf"refuses this task's login \({code}\): check MLFLOW_TRACKING_USERNAME"):
+        steps.reach_model_registry()
 
 
 def test_an_mlflow_that_is_not_well_is_told(health: dict[str, Any]) -> None:
     health["code"] = 503
-    with pytest.raises(ServiceUnavailableError, match=r"answered 503 when asked how it is\.$"):
+    with pytest.raises(ServiceUnavailableError, match=r"answered 503 when asked for a model\.$"):
         steps.reach_model_registry()
 
 

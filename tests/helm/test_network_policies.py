@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from infra.plan.manifests import Object
+from ml_common import serving_manifests
 
 from .conftest import of_kind
 
@@ -83,3 +84,20 @@ def test_a_task_reaches_the_execution_api_the_registry_and_the_model_server(obje
 @pytest.mark.parametrize("component", ["scheduler", "worker"])
 def test_nobody_may_call_those_who_serve_nothing(objects: Objects, component: str) -> None:
     assert judged(objects, "airflow", airflow(component), "Ingress") == []
+
+
+def test_only_tasks_and_the_model_server_may_call_the_model_registry(objects: Objects) -> None:
+    labels = of_kind(objects, "Deployment")["mlflow"]["spec"]["template"]["metadata"]["labels"]
+    rules = judged(objects, "airflow", labels, "Ingress")
+    assert {port["port"] for rule in rules for port in rule["ports"]} == {5000}
+    peers = [peer for rule in rules for peer in rule["from"]]
+    assert not any("namespaceSelector" in peer or "ipBlock" in peer for peer in peers)
+
+    def admitted(pod: dict[str, str]) -> bool:
+        return any(matches(peer["podSelector"], pod) for peer in peers)
+
+    assert admitted(airflow("worker"))
+    assert admitted(dict(serving_manifests.LABELS))
+    assert not any(admitted(airflow(each)) for each in ("scheduler", "api-server", "dag-processor", "triggerer"))
+    assert not admitted({"app": "unknown"})
+    assert not admitted({})

@@ -56,3 +56,9 @@ def test_a_task_knows_where_its_data_and_its_images_are(stack: str, template: An
 def test_a_task_writes_only_where_there_is_a_volume(template: Any) -> None:
     mounts = {mount["mountPath"] for mount in template["spec"]["containers"][0]["volumeMounts"]}
     assert mounts >= {"/tmp", "/opt/airflow/logs", "/opt/airflow/dags", "/opt/airflow/airflow.cfg"}
+
+
+def test_a_task_logs_in_to_the_model_registry_as_what_it_is(template: Any) -> None:
+    variables = {variable["name"]: variable for variable in template["spec"]["containers"][0]["env"]}
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        assert variables[name]["valueFrom"] == {"secretKeyRef": {"name": "mlflow-tasks", "key": name}}

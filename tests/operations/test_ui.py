@@ -1,0 +1,63 @@
+import threading
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from infra.operations import __main__ as operations
+from infra.operations import airflow, model_registry
+
+SECRETS = {
+    name: {"username": b64encode(b"admin").decode(), "password": b64encode(f"of {name}".encode()).decode()}
+    for name in ("airflow-admin", "mlflow-admin")
+}
+
+
+@contextmanager
+def forwarded(_cluster: Any, _namespace: str, target: str, port: int, wanted: int) -> Iterator[int]:
+    assert (target, port, wanted) in (("service/airflow-api-server", 8080, 8080), ("service/mlflow", 5000, 5000))
+    yield wanted
+
+
+def shown(secrets: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `make ui` says until someone presses Ctrl-C."""
+    cluster = SimpleNamespace(
+        context="kind-x",
+        services=lambda *_: ["airflow-api-server"],
+        secret=lambda _, name: secrets.get(name),
+    )
+    installation = SimpleNamespace(cluster=cluster, namespace="airflow", stack="local")
+    monkeypatch.setattr(operations, "installation_of", lambda *_: installation)
+    for module in (airflow, model_registry):
+        monkeypatch.setattr(module, "forwarded", forwarded)
+
+    def interrupted(_event: threading.Event) -> None:
+        raise KeyboardInterrupt
+
+    said: list[str] = []
+    monkeypatch.setattr(threading.Event, "wait", interrupted)
+    monkeypatch.setattr(operations, "say", said.append)
+    operations.show_ui("local")
+    return "\n".join(said)
+
+
+def test_the_logins_of_airflow_and_mlflow_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(SECRETS, monkeypatch).splitlines() == [
+        "Airflow    http://127.0.0.1:8080",
+        "user       admin",
+        "password   of airflow-admin",
+        "MLflow     http://127.0.0.1:5000",
+        "user       admin",
+        "password   of mlflow-admin",
+        "until Ctrl-C",
+        "closed",
+    ]
+
+
+def test_an_mlflow_from_before_it_had_a_login_does_not_keep_one_from_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = shown({"airflow-admin": SECRETS["airflow-admin"]}, monkeypatch)
+    assert "password   of airflow-admin" in text
+    assert "MLflow has no login yet: run `make deploy STACK=local`" in text
