@@ -16,6 +16,8 @@ override previewed_stack = "$${STACK:-dev}"
 override isolated := -E -s
 override run := .venv/bin/python $(isolated) -m
 override first_python := "$${PYTHON:-python3}" $(isolated)
+# Standard library only: it runs where a key is, and nothing else may.
+override handover := "$${PYTHON:-python3}" -I infra/releases/handover.py
 override ready := .venv/ready .venv-mlflow/ready
 
 $(foreach name,$(.VARIABLES),$(if $(call is_given,$(name)),$(call as_it_is,$(name))))
@@ -62,8 +64,8 @@ plan: .venv/ready ## Show offline what a stack creates, costs and allows (STACK=
 	@$(run) infra.plan $(call option,AGAINST,--against) -- $(named_stack)
 
 .PHONY: images
-images: .venv/ready ## Build the images that a stack's cluster lacks and bring them there (STACK=local)
-	@$(run) infra.images build -- $(named_stack)
+images: .venv/ready ## Build the images that a stack's cluster lacks and bring them there (STACK=local, BUILT=<file>: write down what was built, PREVIEW=1: for preview environments)
+	@$(run) infra.images build $(call option,BUILT,--built) $(call flag,PREVIEW,--preview) -- $(named_stack)
 
 .PHONY: preview
 preview: .venv/ready ## Ask the cluster or AWS what a deployment would change (STACK=dev)
@@ -93,23 +95,34 @@ sync: .venv/ready ## Push this clone's HEAD to the Git server of a stack on an e
 ##@ Releases, from branch to branch
 
 .PHONY: promote
-promote: .venv/ready ## Bring the release of a stack into the next (FROM=dev TO=staging, DRY_RUN=1: only show, CONFIRM=migration)
-	@$(run) infra.releases promote $(call flag,DRY_RUN,--dry-run) $(call option,CONFIRM,--confirm) -- \
+promote: .venv/ready ## Bring the release of a stack into the next (FROM=dev TO=staging, DRY_RUN=1: only show, CONFIRM=migration, CHANGE=<file>: for `make publish`)
+	@$(run) infra.releases promote $(call flag,DRY_RUN,--dry-run) $(call option,CONFIRM,--confirm) \
+		$(call option,CHANGE,--change) -- \
 		$(call needed,FROM,name the stacks: make $@ FROM=dev TO=staging) \
 		$(call needed,TO,name the stacks: make $@ FROM=dev TO=staging)
 
 .PHONY: rollback
-rollback: .venv/ready ## Bring a stack back to an earlier release (STACK=prod, TO=<commit>, DRY_RUN=1: only show, CONFIRM=database)
+rollback: .venv/ready ## Bring a stack back to an earlier release (STACK=prod, TO=<commit>, DRY_RUN=1: only show, CONFIRM=database, CHANGE=<file>: for `make publish`)
 	@$(run) infra.releases rollback $(call option,TO,--to) $(call flag,DRY_RUN,--dry-run) \
-		$(call option,CONFIRM,--confirm) -- $(named_stack)
+		$(call option,CONFIRM,--confirm) $(call option,CHANGE,--change) -- $(named_stack)
+
+.PHONY: publish
+publish: ## Push what another command wrote into a file (OPERATION=promote STACK=staging CHANGE=<file>, COMMIT=<tested commit>)
+	@$(handover) publish $(call option,STACK,--stack) $(call option,COMMIT,--commit) -- \
+		$(call needed,OPERATION,name the operation: make $@ OPERATION=release CHANGE=change) \
+		$(call needed,CHANGE,name the file: make $@ OPERATION=release CHANGE=change)
+
+.PHONY: check-out
+check-out: ## Check out the commit of a stack's release (STACK=dev, CHANGE=<file>: after that is published)
+	@$(handover) check-out $(call option,CHANGE,--change) -- $(named_stack)
 
 .PHONY: sign
-sign: .venv/ready ## Sign the images of this commit in a stack's registry, in a workflow of GitHub's (STACK=dev)
-	@$(run) infra.images sign -- $(named_stack)
+sign: .venv/ready ## Sign the images that `make images` built with BUILT, in a workflow of GitHub's (STACK=dev BUILT=<file>)
+	@$(run) infra.images sign $(call option,BUILT,--built) -- $(named_stack)
 
 .PHONY: release
-release: .venv/ready ## Record what a stack runs, after `make deploy` and `make smoke` (STACK=dev)
-	@$(run) infra.releases release -- $(named_stack)
+release: .venv/ready ## Record what a stack runs, after `make deploy` and `make smoke` (STACK=dev, CHANGE=<file>: for `make publish`)
+	@$(run) infra.releases release $(call option,CHANGE,--change) -- $(named_stack)
 
 .PHONY: releases
 releases: .venv/ready ## List the releases of a stack, the newest first (STACK=prod)
@@ -120,8 +133,8 @@ gates: .venv/ready ## Show what a release has passed and what it must pass befor
 	@$(run) infra.releases gates -- $(named_stack)
 
 .PHONY: gate
-gate: .venv/ready ## Pass one gate and record it (GATE=tests, or GATE=plan|rehearsal STACK=staging, YES=1)
-	@$(run) infra.releases gate $(call option,STACK,--stack) $(call flag,YES,--yes) -- \
+gate: .venv/ready ## Pass one gate and record it (GATE=tests, or GATE=plan|rehearsal STACK=staging, YES=1, CHANGE=<file>: for `make publish`)
+	@$(run) infra.releases gate $(call option,STACK,--stack) $(call flag,YES,--yes) $(call option,CHANGE,--change) -- \
 		$(call needed,GATE,name the gate: make $@ GATE=tests)
 
 .PHONY: drift
@@ -191,6 +204,7 @@ lint: .venv/ready ## Check style and types of everything
 	@$(run) ruff check .
 	@$(run) ruff format --check .
 	@$(run) mypy
+	@.venv/bin/zizmor --quiet --offline --no-config --pedantic .github/workflows
 
 .PHONY: format
 format: .venv/ready ## Rewrite the sources in the project's style

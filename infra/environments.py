@@ -4,8 +4,8 @@
 server, which does not resolve together with Airflow), `pin` writes `requirements/*.txt` anew from `requirements/*.in`.
 
 Every package is a wheel with a hash that the requirements pin: what an index serves later under the same version is
-refused, and no build of a package runs. Exempt is only PyTorch where it is not PyPI's, with the CUDA libraries that such
-a build names: the wheels of PyTorch's own index, and those in a folder that the user names, have other hashes.
+refused, and no build of a package runs. Exempt is only PyTorch where it is not PyPI's, with the CUDA libraries that
+such a build names: the wheels of PyTorch's own index, and those in a folder that the user names, have other hashes.
 
 An environment is complete when its file `ready` is there; it is written last, so an interrupted install is repeated.
 """

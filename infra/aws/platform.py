@@ -18,6 +18,7 @@ from infra.aws.node_pools import NodePools
 from infra.aws.registry import Registry
 from infra.aws.storage import Storage
 from infra.images import pinned
+from infra.preview.rules import why_no_previews
 from infra.settings import Settings
 
 
@@ -32,7 +33,8 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
     in_account = pulumi.ResourceOptions(provider=account.provider)
 
     encryption = Encryption("encryption", account, opts=in_account)
-    registry = Registry("registry", account, versions, opts=in_account)
+    has_previews = why_no_previews(stack, settings) is None
+    registry = Registry("registry", account, versions, opts=in_account, has_previews=has_previews)
     storage = Storage("storage", settings.storage, account, encryption.data_key_arn, opts=in_account)
     network = Network("network", settings.network, account, encryption.cluster_key_arn, opts=in_account)
     cluster = Cluster(
@@ -98,6 +100,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         "database_secret_arns": database.secret_arns,
         "data_key_arn": encryption.data_key_arn,
         "image_repositories": registry.urls,
+        "preview_image_repositories": registry.preview_urls,
         "role_arns": {component.value: arn for component, arn in identities.role_arns.items()},
     }
     return platform, outputs

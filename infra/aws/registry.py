@@ -1,4 +1,4 @@
-"""The image registry: a repository for each folder of `images/`."""
+"""The image registry: for each folder of `images/` a repository, and where branches are tried one more for theirs."""
 
 import json
 from collections.abc import Mapping
@@ -13,6 +13,8 @@ from infra.images import content
 UNTAGGED_DAYS = 7
 # Those of fifty releases: each image comes with a signature and a provenance, which ECR counts as images.
 KEPT_IMAGES = 150
+# Those of preview environments, which nobody signs and no release names.
+KEPT_PREVIEW_IMAGES = 30
 
 
 class Registry(pulumi.ComponentResource):
@@ -20,10 +22,12 @@ class Registry(pulumi.ComponentResource):
 
     Attributes:
         urls: The address, without a tag, of each image.
+        preview_urls: The same of the images of preview environments; nothing where there are none.
         images: The full name of each image, with its tag, and with its digest where a release is given.
     """
 
     urls: Mapping[str, pulumi.Output[str]]
+    preview_urls: Mapping[str, pulumi.Output[str]]
     images: Mapping[str, pulumi.Output[str]]
 
     def __init__(
@@ -32,21 +36,36 @@ class Registry(pulumi.ComponentResource):
         account: Account,
         versions: Mapping[str, str],
         opts: pulumi.ResourceOptions | None = None,
+        *,
+        has_previews: bool = False,
     ) -> None:
-        """Make the repositories; `versions` are what follows the address of each image."""
+        """Make the repositories.
+
+        Args:
+            name: The component's name.
+            account: The account.
+            versions: What follows the address of each image.
+            opts: Options of the component.
+            has_previews: Whether preview environments may be beside the stack.
+        """
         super().__init__("airflow:aws:Registry", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._account = account
 
-        self.urls = {image: self._create_repository(image) for image in content.names()}
+        self.urls = {image: self._create_repository(image, image, KEPT_IMAGES) for image in content.names()}
+        self.preview_urls = {
+            image: self._create_repository(f"preview-{image}", content.in_previews(image), KEPT_PREVIEW_IMAGES)
+            for image in content.names()
+            if has_previews
+        }
         self.images = {image: pulumi.Output.format("{0}:{1}", url, versions[image]) for image, url in self.urls.items()}
 
         self.register_outputs({"urls": self.urls})
 
-    def _create_repository(self, image: str) -> pulumi.Output[str]:
+    def _create_repository(self, name: str, path: str, kept: int) -> pulumi.Output[str]:
         repository = aws.ecr.Repository(
-            f"{image}-repository",
-            name=self._account.names.path(image, Limit.REPOSITORY),
+            f"{name}-repository",
+            name=self._account.names.path(path, Limit.REPOSITORY),
             image_tag_mutability="IMMUTABLE",
             image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
             encryption_configurations=[aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="AES256")],
@@ -54,13 +73,13 @@ class Registry(pulumi.ComponentResource):
             opts=self._child_opts,
         )
         aws.ecr.LifecyclePolicy(
-            f"{image}-lifecycle", repository=repository.name, policy=lifecycle(), opts=self._child_opts
+            f"{name}-lifecycle", repository=repository.name, policy=lifecycle(kept), opts=self._child_opts
         )
         return repository.repository_url
 
 
-def lifecycle() -> str:
-    """Return the rules by which images go: soon where no tag names them, else when there are too many newer ones.
+def lifecycle(kept: int) -> str:
+    """Return the rules by which images go: soon where no tag names them, else when so many are newer.
 
     https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html
     """
@@ -70,7 +89,7 @@ def lifecycle() -> str:
         "countUnit": "days",
         "countNumber": UNTAGGED_DAYS,
     }
-    too_many = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": KEPT_IMAGES}
+    too_many = {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": kept}
     rules = [
         {"rulePriority": priority, "selection": selection, "action": {"type": "expire"}}
         for priority, selection in enumerate((untagged, too_many), 1)

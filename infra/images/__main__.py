@@ -11,17 +11,22 @@ These variables adapt it to a machine and its network:
 """
 
 import argparse
+from pathlib import Path
 
 from infra.command_line import ending_in_a_sentence, subcommands
 from infra.console import new_console
 from infra.errors import OperationError
 from infra.existing_cluster.context import checked_context
 from infra.images.build import build, full_names
+from infra.images.built import read_built
 from infra.images.cluster import ClusterNodes
-from infra.images.destinations import Destination
+from infra.images.ecr import Ecr
+from infra.images.errors import ImageError
 from infra.images.nodes import nodes_of
-from infra.images.registries import built_images, registry_of
-from infra.images.signing import sign_all
+from infra.images.oci import OciRegistry
+from infra.images.registries import built_images, copy_unchanged, preview_registry_of, registry_of
+from infra.images.signing import sign_built
+from infra.preview.rules import check_base
 from infra.settings import ExistingClusterSettings, StackSettings, load
 
 console = new_console(soft_wrap=True)
@@ -37,14 +42,21 @@ def main() -> None:
         "names": "print the full name of each image",
         "sign": "sign the images of this commit in the stack's registry, in a workflow of GitHub's",
     }
-    for command in subcommands(parser, helps).values():
+    parsers = subcommands(parser, helps)
+    for command in parsers.values():
         command.add_argument("stack", help="the stack, such as dev")
+    text = "the file of what is built in this run, and so may be signed in it"
+    for name in ("build", "sign"):
+        parsers[name].add_argument("--built", type=Path, metavar="FILE", help=text)
+    parsers["build"].add_argument(
+        "--preview", action="store_true", help="for the preview environments beside the stack"
+    )
     arguments = parser.parse_args()
     with ending_in_a_sentence():
-        run(arguments.command, arguments.stack)
+        run(arguments)
 
 
-def run(command: str, stack: str) -> None:
+def run(arguments: argparse.Namespace) -> None:
     """Run one command.
 
     Raises:
@@ -53,18 +65,28 @@ def run(command: str, stack: str) -> None:
         OperationError: The images are another stack's, or AWS refuses a request, or cannot be asked.
         SettingsError: The stack's settings are wrong.
     """
+    stack = arguments.stack
     settings, nodes = load(stack), nodes_of(stack)
-    if command != "names":
+    if arguments.command != "names":
         check_first(stack, settings)
-    match command:
+    match arguments.command:
         case "build":
-            build(destination_of(stack, settings), nodes, say)
+            if arguments.preview:
+                check_base(stack, settings)
+            destination = destination_of(stack, settings, preview=arguments.preview)
+            if arguments.preview and not isinstance(destination, ClusterNodes):
+                copy_unchanged(registry_of(stack, settings), destination, nodes, say)
+            build(destination, nodes, say, arguments.built)
         case "names":
             for name in full_names(destination_of(stack, settings), nodes).values():
                 say(name)
         case "sign":
+            if arguments.built is None:
+                raise ImageError(
+                    "only what this run has built is signed: name the file that `make images BUILT=<file>` wrote"
+                )
             registry = registry_of(stack, settings)
-            sign_all(registry, built_images(registry, nodes), say)
+            sign_built(registry, read_built(arguments.built), lambda: built_images(registry, nodes), say)
 
 
 def check_first(stack: str, settings: StackSettings) -> None:
@@ -80,8 +102,8 @@ def check_first(stack: str, settings: StackSettings) -> None:
         )
 
 
-def destination_of(stack: str, settings: StackSettings) -> Destination:
-    """Return where a stack's cluster finds its images.
+def destination_of(stack: str, settings: StackSettings, *, preview: bool = False) -> ClusterNodes | Ecr | OciRegistry:
+    """Return where a stack's cluster finds its images, or those of the preview environments in it.
 
     Raises:
         ContextError: No cluster is at hand, or one that the stack does not go into.
@@ -89,7 +111,7 @@ def destination_of(stack: str, settings: StackSettings) -> Destination:
     """
     if isinstance(settings, ExistingClusterSettings) and settings.registry is None:
         return ClusterNodes(checked_context(stack, settings.contexts))
-    return registry_of(stack, settings)
+    return preview_registry_of(stack, settings) if preview else registry_of(stack, settings)
 
 
 def say(line: str) -> None:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from infra.images import content
+from infra.images.built import write_built
 from infra.images.context import build_context
 from infra.images.destinations import Destination
 from infra.images.errors import ImageError
 from infra.images.nodes import Nodes
 from infra.images.tools import Tool, tool_at_hand
+from infra.releases.release import ReleasedImage
 
 # Free disk in GiB that building an image takes; those with PyTorch take more, most of all with its CUDA libraries.
 NEEDED_GIB = 2
@@ -30,10 +32,16 @@ def full_names(destination: Destination, nodes: Nodes) -> Mapping[str, str]:
     return {name: f"{destination.repository(name)}:{content.tag(name, nodes=nodes)}" for name in content.names()}
 
 
-def build(destination: Destination, nodes: Nodes, say: Say) -> None:
+def build(destination: Destination, nodes: Nodes, say: Say, built: Path | None = None) -> None:
     """Build and deliver each image that is not there yet.
 
     BASE_IMAGE_<NAME> names another base than the Dockerfile of that image does.
+
+    Args:
+        destination: Where the images go.
+        nodes: What they are for.
+        say: Shows a line of progress.
+        built: The file in which each image is noted as soon as it is pushed.
 
     Raises:
         ImageError: An image cannot be built or delivered; those before it are there.
@@ -41,6 +49,9 @@ def build(destination: Destination, nodes: Nodes, say: Say) -> None:
     """
     names = full_names(destination, nodes)
     missing = [name for name, full_name in names.items() if not destination.has(full_name)]
+    pushed: dict[str, ReleasedImage] = {}
+    if built:
+        write_built(built, pushed)
     if not missing:
         say(f"all {len(names)} images are there")
         return
@@ -54,7 +65,10 @@ def build(destination: Destination, nodes: Nodes, say: Say) -> None:
             _build_one(tool, name, names, nodes)
         if name in missing:
             say(f"{name}: on its way to where the cluster finds it")
-            destination.deliver(tool, names[name])
+            if (digest := destination.deliver(tool, names[name])) and built:
+                repository, _, tag = names[name].rpartition(":")
+                pushed[name] = ReleasedImage(repository=repository, tag=tag, digest=digest)
+                write_built(built, pushed)
         say(f"{name}: ready after {time.monotonic() - started:.0f} s")
 
 

@@ -47,7 +47,7 @@ class ClusterNodes:
             ) from None
         return bool(nodes) and all(name in _images(node) for node in nodes)
 
-    def deliver(self, tool: Tool, name: str) -> None:
+    def deliver(self, tool: Tool, name: str) -> str | None:
         """Load an image onto the nodes: by the command in IMAGE_LOAD, else by the one of the kind of cluster.
 
         IMAGE_LOAD gets two more words: the image's name in the tool's store, and the one that it is to have.
@@ -64,6 +64,7 @@ class ClusterNodes:
                 command = load_command(self._context, archive)
                 tool.save(name, archive)
                 _run(command)
+        return None
 
     def _core(self) -> client.CoreV1Api:
         return client.CoreV1Api(client_of(self._context))

@@ -13,6 +13,9 @@ from infra.settings.loading import REPOSITORY
 # Where nodes look for images that are loaded onto them: a name that kubelets pull from no registry.
 ON_NODES = "localhost/airflow-on-kubernetes"
 
+# Of branches: nobody signs what is there, and no stack runs it.
+PREVIEWS = "previews"
+
 DIGITS = 16
 CONTINUED_LINE = re.compile(r"\\\n\s*")
 # `ARG AIRFLOW_IMAGE` in a Dockerfile says that its base is the image of the folder `airflow`.
@@ -25,6 +28,11 @@ def names(root: Path = REPOSITORY) -> list[str]:
     for name in sorted(path.parent.name for path in root.glob("images/*/Dockerfile")):
         found += [one for one in (*bases(name, root).values(), name) if one not in found]
     return found
+
+
+def in_previews(name: str) -> str:
+    """Return the path of an image in the repositories of preview environments."""
+    return f"{PREVIEWS}/{name}"
 
 
 def bases(name: str, root: Path = REPOSITORY) -> Mapping[str, str]:

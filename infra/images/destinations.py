@@ -14,5 +14,5 @@ class Destination(Protocol):
     def has(self, name: str) -> bool:
         """Say whether the image of this full name is there."""
 
-    def deliver(self, tool: Tool, name: str) -> None:
-        """Bring an image there from a tool's store."""
+    def deliver(self, tool: Tool, name: str) -> str | None:
+        """Bring an image there from a tool's store; return its digest where there is a registry."""

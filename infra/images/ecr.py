@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from botocore.exceptions import ClientError
 
 from infra.aws.names import Limit, Names
+from infra.images.content import in_previews
 from infra.images.errors import ImageError
 from infra.images.login import ecr_token
 from infra.images.tools import Tool
@@ -19,13 +20,14 @@ class NoRepositoryError(ImageError):
 
 
 class Ecr:
-    """The ECR repositories that the stack's program makes.
+    """The ECR repositories that the stack's program makes: its own, or those of the preview environments beside it.
 
     Every method raises OperationError when AWS refuses a request, or cannot be asked.
     """
 
-    def __init__(self, stack: str, account: Account) -> None:
+    def __init__(self, stack: str, account: Account, *, previews: bool = False) -> None:
         self._stack = stack
+        self._previews = previews
         self._names = Names(PROJECT, stack)
         self._client: Any = account.client("ecr")
         self._logged_in = False
@@ -65,8 +67,8 @@ class Ecr:
         """
         return self._digest(self._path(image), imageDigest=digest) is not None
 
-    def deliver(self, tool: Tool, name: str) -> None:
-        """Push an image; the password that ECR gives out for it is good for twelve hours.
+    def deliver(self, tool: Tool, name: str) -> str:
+        """Push an image, and return its digest; the password that ECR gives out for it is good for twelve hours.
 
         Raises:
             ImageError: The tool cannot log in, or push.
@@ -76,10 +78,10 @@ class Ecr:
             user, password = self._credentials
             tool.log_in(registry, user, password)
             self._logged_in = True
-        tool.push(name)
+        return tool.push(name)
 
     def _path(self, image: str) -> str:
-        return self._names.path(image, Limit.REPOSITORY)
+        return self._names.path(in_previews(image) if self._previews else image, Limit.REPOSITORY)
 
     def _digest(self, repository: str, **identifier: str) -> str | None:
         with aws_errors():

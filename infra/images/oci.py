@@ -23,9 +23,9 @@ class OciRegistry:
         repository, _, tag = name.rpartition(":")
         return skopeo.digest(repository, f":{tag}") is not None
 
-    def deliver(self, tool: Tool, name: str) -> None:
-        """Push an image, as the user is logged in."""
-        tool.push(name)
+    def deliver(self, tool: Tool, name: str) -> str:
+        """Push an image, as the user is logged in, and return its digest."""
+        return tool.push(name)
 
     def digest(self, image: str, tag: str) -> str | None:
         """Return the digest of an image's tag, None where it is not there."""

@@ -48,6 +48,18 @@ def registry_of(stack: str, settings: StackSettings) -> Ecr | OciRegistry:
     return OciRegistry(settings.registry)
 
 
+def preview_registry_of(stack: str, settings: StackSettings) -> Ecr | OciRegistry:
+    """Return the registry of the preview environments beside a stack, which is apart from the stack's own.
+
+    Raises:
+        OperationError: There is none, or the account of the credentials at hand is not the stack's.
+    """
+    if not isinstance(settings, ExistingClusterSettings):
+        return Ecr(stack, account_of(stack, settings), previews=True)
+    registry_of(stack, settings)  # raises where there is none
+    return OciRegistry(f"{settings.registry}/{content.PREVIEWS}")
+
+
 def built_images(registry: Registry, nodes: Nodes) -> Mapping[str, ReleasedImage]:
     """Return the images of the sources that lie here, by their names, as a registry has them.
 
@@ -62,6 +74,18 @@ def built_images(registry: Registry, nodes: Nodes) -> Mapping[str, ReleasedImage
         name: ReleasedImage(repository=registry.repository(name), tag=tag, digest=str(digests[name]))
         for name, tag in tags.items()
     }
+
+
+def copy_unchanged(source: Registry, target: Registry, nodes: Nodes, say: Say) -> None:
+    """Copy those images of the sources that lie here which another registry has already, so that none is built again.
+
+    Raises:
+        OperationError: A registry fails, or a tag is another image in the target.
+    """
+    for name in content.names():
+        tag = content.tag(name, nodes=nodes)
+        if target.digest(name, tag) is None and (digest := source.digest(name, tag)):
+            copy(source, target, ReleasedImage(repository=source.repository(name), tag=tag, digest=digest), name, say)
 
 
 def signature_tags(digest: str) -> Sequence[str]:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,15 +34,57 @@ ERROR = re.compile(
 )
 
 
+def sign_built(
+    registry: Registry, built: Mapping[str, ReleasedImage], images: Callable[[], Mapping[str, ReleasedImage]], say: Say
+) -> None:
+    """Sign what this run has built; what was in the registry before must bear this workflow's signature already.
+
+    Args:
+        registry: The registry.
+        built: The images that this run has built and pushed, by their names.
+        images: Returns all images of the sources that lie here, as the registry has them.
+        say: Shows a line of progress.
+
+    Raises:
+        ImageError: An image is another one than this run has built, or cannot be signed.
+        OperationError: Images are missing, or the registry cannot be asked.
+    """
+    for name, image in built.items():
+        if image.repository != registry.repository(name):
+            raise ImageError(f"{name} was built for {image.repository}, not for {registry.repository(name)}")
+    sign_all(registry, built, say)
+    identity = f"{os.environ['GITHUB_SERVER_URL']}/{os.environ['GITHUB_WORKFLOW_REF']}"
+    for name, image in images().items():
+        if image == built.get(name):
+            continue
+        if name in built:
+            raise ImageError(
+                f"{image.repository}:{image.tag} is {image.digest} by now, and this run has built "
+                f"{built[name].digest}: find out who pushes there"
+            )
+        try:
+            verify(image, f"^{re.escape(identity)}$")
+        except ImageError as error:
+            raise ImageError(
+                f"{name} was in the registry before this run, which signs only what it has built: {error}; or delete "
+                f"the tag {image.tag} of {image.repository} and run the workflow again"
+            ) from error
+        say(f"{name}: signed by this workflow before")
+
+
 def sign_all(registry: Registry, images: Mapping[str, ReleasedImage], say: Say) -> None:
     """Sign images, and say how they were built, by their names; what is signed already stays as it is.
+
+    The provenance comes first, so that a signature says that both are there.
 
     Raises:
         ImageError: This is no workflow with an identity, cosign is missing, or it fails.
         OperationError: The registry cannot be asked.
     """
+    _check_identity()
     for name, image in images.items():
-        for tag, make in zip(signature_tags(image.digest), (sign, attest), strict=True):
+        signature, provenance_tag = signature_tags(image.digest)
+        for tag, make in ((provenance_tag, attest), (signature, sign)):
             if registry.digest(name, tag) is not None:
                 say(f"{name}: {tag} is there")
                 continue

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from infra.images.errors import ImageError
 from infra.images.login import is_loopback
@@ -96,18 +97,24 @@ class Tool:
                 "reaches it"
             )
 
-    def push(self, image: str) -> None:
-        """Bring an image to its registry; Docker knows by itself that one on this machine speaks HTTP.
+    def push(self, image: str) -> str:
+        """Bring an image to its registry and return its digest there.
+
+        Docker knows by itself that a registry on this machine speaks HTTP.
 
         Raises:
             ImageError: The registry refuses, or does not answer.
         """
-        plain = ["--tls-verify=false"] if is_loopback(image) and self.name != "docker" else []
-        if self._run("push", *plain, image) != 0:
-            raise ImageError(
-                f"{image} could not be pushed ({self.name}'s own words are above): check that this machine reaches the "
-                "registry, then run the same command again"
-            )
+        with TemporaryDirectory(prefix="push-") as folder:
+            file = Path(folder, "digest")
+            options = [] if self.name == "docker" else ["--digestfile", str(file)]
+            options += ["--tls-verify=false"] if is_loopback(image) and self.name != "docker" else []
+            if self._run("push", *options, image) != 0:
+                raise ImageError(
+                    f"{image} could not be pushed (see {self.name}'s output above): check that this machine reaches "
+                    "the registry, then run the same command again"
+                )
+            return file.read_text().strip() if file.exists() else self._pushed_digest(image)
 
     def store(self) -> Path | None:
         """Return the folder of the tool's store, or None where it is on another machine, as Docker Desktop's is."""
@@ -121,6 +128,15 @@ class Tool:
     def works(self) -> bool:
         """Say whether the tool is installed and, if it needs a server, has one."""
         return shutil.which(self.name) is not None and self._asks("info").returncode == 0
+
+    def _pushed_digest(self, image: str) -> str:
+        """Return the digest that Docker notes of an image that it has pushed."""
+        repository = image.rpartition(":")[0]
+        answer = self._asks("inspect", "--format", "{{json .RepoDigests}}", image)
+        for name in json.loads(answer.stdout or "[]"):
+            if name.startswith(f"{repository}@"):
+                return str(name.partition("@")[2])
+        raise ImageError(f"docker notes no digest of {image} after its push: see `docker inspect {image}`")
 
     def _run(self, *arguments: str) -> int:
         return subprocess.run([self.name, *arguments], check=False).returncode

@@ -8,7 +8,7 @@ from infra.images import content
 from infra.images.ecr import NoRepositoryError
 from infra.images.nodes import nodes_of
 from infra.images.pinned import RELEASE_FILE, read_release
-from infra.images.registries import Registry, registry_of
+from infra.images.registries import Registry, preview_registry_of, registry_of
 from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.deployment import Say
 from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
@@ -40,6 +40,22 @@ def check_images(deployment: AwsDeployment | ExistingClusterDeployment, say: Say
         raise OperationError(
             f"the registry of {stack} has no images {whose} {', '.join(missing)}: run {remedy}, then the same command "
             "again"
+        )
+
+
+def check_preview_images(deployment: AwsDeployment | ExistingClusterDeployment) -> None:
+    """Refuse a preview environment beside a stack whose pods would find no image of the sources that lie here.
+
+    Raises:
+        OperationError: Images are missing, or the registry cannot be asked.
+    """
+    stack, settings = deployment.stack, deployment.settings
+    if isinstance(settings, ExistingClusterSettings) and settings.registry is None:
+        return
+    if missing := missing_images(preview_registry_of(stack, settings), stack, None):
+        raise OperationError(
+            f"the registry of the preview environments of {stack} has no images of this commit's {', '.join(missing)}: "
+            f"run `make images STACK={stack} PREVIEW=1`, then the same command again"
         )
 
 

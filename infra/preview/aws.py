@@ -58,7 +58,7 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
         credentials_secret=None,
         object_store_keys={},
         images={
-            name: pulumi.Output.format("{0}:{1}", outputs("image_repositories")[name], tag)
+            name: pulumi.Output.format("{0}:{1}", outputs("preview_image_repositories")[name], tag)
             for name, tag in images.tags(settings.base).items()
         },
         storage_class=None,

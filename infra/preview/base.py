@@ -22,6 +22,7 @@ from infra.settings import ExistingClusterSettings, StackSettings, load
 
 # Outputs that an environment needs; a base that was deployed before there were any lacks them.
 NEEDED = ("database_host", "database_admin_password")
+NEEDED_ON_AWS = (*NEEDED, "preview_image_repositories")
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ class Base:
 
 def _outputs_of(deployment: AwsDeployment | ExistingClusterDeployment) -> dict[str, Any]:
     outputs = deployment.outputs()
-    if missing := [name for name in NEEDED if name not in outputs]:
+    needed = NEEDED_ON_AWS if isinstance(deployment, AwsDeployment) else NEEDED
+    if missing := [name for name in needed if name not in outputs]:
         why = "was deployed before it could have preview environments" if outputs else "is not deployed"
         raise OperationError(
             f"{deployment.stack} {why} (its outputs have no {missing[0]}): run `make deploy STACK={deployment.stack}`"

@@ -12,7 +12,7 @@ from infra.errors import OperationError
 from infra.operations import dags
 from infra.operations.deployment import Say, Watcher
 from infra.operations.installation import Installation, of_preview
-from infra.operations.stack_images import check_images
+from infra.operations.stack_images import check_preview_images
 from infra.operations.watch import Watch
 from infra.preview.base import Base
 from infra.preview.branches import check_exists
@@ -38,7 +38,7 @@ def bring_up(base: Base, branch: str, hours: float, say: Say) -> PreviewSettings
     installation = of_preview(settings, base.installation)
     if installation.git_server:
         dags.push(installation, say, f"refs/heads/{branch}")
-    check_images(base.deployment, say)
+    check_preview_images(base.deployment)
     deployment = base.deployment_of(settings.stack)
     _keep_key(base, record)
     deployment.run("up", "--yes", "--skip-preview", watch=_watcher(base, installation))

@@ -12,7 +12,7 @@ from infra.existing_cluster.context import checked_context
 from infra.existing_cluster.names import GIT_SERVER, platform_namespace
 from infra.existing_cluster.platform import CREDENTIALS_SECRET, create_credentials
 from infra.existing_cluster.server import admission
-from infra.images.content import ON_NODES
+from infra.images.content import ON_NODES, PREVIEWS
 from infra.preview import dags_key, images
 from infra.preview.base_outputs import Outputs, buckets_of
 from infra.preview.databases import Databases
@@ -52,6 +52,7 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
     if base.dags:
         dags_key.copy(base.dags, base.namespace, namespace, opts)
 
+    registry = f"{base.registry}/{PREVIEWS}" if base.registry else ON_NODES
     return Platform(
         provider=provider,
         namespace=namespace,
@@ -62,7 +63,7 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
         credentials_secret=credentials,
         object_store_keys=keys,
         images={
-            name: pulumi.Output.from_input(f"{base.registry or ON_NODES}/{name}:{tag}")
+            name: pulumi.Output.from_input(f"{registry}/{name}:{tag}")
             for name, tag in images.tags(settings.base).items()
         },
         storage_class=None,

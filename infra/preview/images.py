@@ -1,4 +1,4 @@
-"""The images of an environment: those that this clone's files make, in the registry of its base."""
+"""The images of an environment: those that this clone's files make, in repositories apart from those of its base."""
 
 from collections.abc import Mapping
 from pathlib import Path

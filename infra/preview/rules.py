@@ -20,13 +20,18 @@ def check_base(stack: str, settings: StackSettings) -> None:
     Raises:
         OperationError: It is one.
     """
+    if reason := why_no_previews(stack, settings):
+        raise OperationError(reason)
+
+
+def why_no_previews(stack: str, settings: StackSettings) -> str | None:
+    """Return why there may be no preview environments beside a stack; None where there may be."""
     protected = not isinstance(settings, ExistingClusterSettings) and settings.protect
     if stack == PROD or protected:
-        raise OperationError(f"{stack} holds what must not be lost, so nothing is tried beside it: give STACK=dev")
+        return f"{stack} holds what must not be lost, so nothing is tried beside it: give STACK=dev"
     if settings.release and (before := settings.release.after):
-        raise OperationError(
-            f"{stack} runs the releases of {before}, so no image of a branch comes into it: give STACK={before}"
-        )
+        return f"{stack} runs the releases of {before}, so no image of a branch comes into it: give STACK={before}"
+    return None
 
 
 def check_branch(branch: str, stacks: Neighbours) -> None:

@@ -4,6 +4,8 @@ import argparse
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
 from infra.command_line import ending_in_a_sentence, subcommands
@@ -40,7 +42,11 @@ def main() -> None:
     for name, confirmed in (("promote", promotion.CONFIRMED), ("rollback", rollback.CONFIRMED)):
         parsers[name].add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
         parsers[name].add_argument("--confirm", choices=[confirmed], help="what does not go back by itself")
-    parsers["rollback"].add_argument("--to", metavar="COMMIT", help="the beginning of the release's commit")
+    text = "write what would be pushed into a file, for `make publish`"
+    for name in ("promote", "rollback", "release", "gate"):
+        parsers[name].add_argument("--change", type=Path, metavar="FILE", help=text)
+    text = "the release's commit, or its first seven digits or more"
+    parsers["rollback"].add_argument("--to", metavar="COMMIT", help=text)
     parsers["gate"].add_argument("gate", choices=get_args(Subject), help="which gate")
     parsers["gate"].add_argument("--stack", help="the stack that the release is to come into; the tests need none")
     parsers["gate"].add_argument("--yes", action="store_true", help="approve without being asked")
@@ -57,6 +63,9 @@ def run(arguments: argparse.Namespace) -> None:
         RunError: Settings or images are wrong.
     """
     clone, stack = Clone(), arguments.stack
+    if change := getattr(arguments, "change", None):
+        change.unlink(missing_ok=True)  # an earlier one
+        clone = replace(clone, change_file=change)
     match arguments.command:
         case "promote":
             with promotion.promotion(clone, arguments.source, stack) as way:
@@ -80,6 +89,8 @@ def run(arguments: argparse.Namespace) -> None:
                 terminal.show_gates(console, promotion.states(way, REGISTRIES))
         case "gate":
             pass_gate(clone, arguments)
+    if change and change.exists():
+        say(f"nothing is pushed yet: `make publish` pushes what is in {change}")
 
 
 def show(way: Transition, refusals: Iterable[str]) -> None:

@@ -41,10 +41,12 @@ class Clone:
     Attributes:
         folder: The clone's top folder.
         remote: The remote's name.
+        change_file: Where a change of the remote is written down, for `make publish`, instead of being pushed.
     """
 
     folder: Path = REPOSITORY
     remote: str = "origin"
+    change_file: Path | None = None
 
     def dirty(self) -> list[str]:
         """Return the files that are not as the commit has them, new ones included."""

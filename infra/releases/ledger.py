@@ -20,10 +20,13 @@ from pydantic import ValidationError
 from infra.errors import OperationError
 from infra.releases.clone import Clone, Move
 from infra.releases.evidence import Evidence, with_latest
+from infra.releases.handover import Change
 from infra.releases.release import Record, Release
 
 BRANCH = "releases"
 HEADER = "# Written by `make release`, `make promote`, `make rollback` and `make gate`, never by hand.\n"
+# No value is broken into lines: handover.py reads them line by line.
+WIDTH = 10_000
 # How often a change is put on top of what others wrote meanwhile.
 ATTEMPTS = 10
 
@@ -98,7 +101,7 @@ class Ledger:
 
         def edit(text: str | None) -> str:
             entries = with_latest(_evidence(commit, text), evidence)
-            return HEADER + yaml.safe_dump([_plain(entry) for entry in entries], sort_keys=False)
+            return HEADER + yaml.safe_dump([_plain(entry) for entry in entries], sort_keys=False, width=WIDTH)
 
         result = "passed" if evidence.passed else "failed"
         target = f" for {evidence.stack}" if evidence.stack else ""
@@ -114,12 +117,22 @@ class Ledger:
             content = edit(self._read(file) if file else None)
             if move and self.heads.get(move.branch) != move.before:
                 raise OperationError(self._moved(move))
+            if self.clone.change_file:
+                self._prepare(self.clone.change_file, file, content, message, move)
+                return
             commit = self._commit(head, file, content, message)
             moves = [Move(BRANCH, head, commit), *([move] if move else [])]
             if self.clone.push(*moves):
                 return
             self.heads = self.clone.fetch(*self._branches)
         raise OperationError(f"others write into {BRANCH} all the time: run the same command again")
+
+    def _prepare(self, target: Path, file: str | None, content: str | None, message: str, move: Move | None) -> None:
+        if file is None or content is None:
+            raise OperationError("a deployment past the checks is recorded at once: leave CHANGE out")
+        self.clone.identity()
+        moved = (move.branch, move.before, move.after) if move else ()
+        Change(file, self._read(file), content, message, *moved).write(target)
 
     def _commit(self, head: str | None, file: str | None, content: str | None, message: str) -> str:
         git = self.clone.git
@@ -180,7 +193,7 @@ def _evidence_file(commit: str) -> str:
 
 
 def _text(release: Release) -> str:
-    return HEADER + yaml.safe_dump(_plain(release), sort_keys=False)
+    return HEADER + yaml.safe_dump(_plain(release), sort_keys=False, width=WIDTH)
 
 
 def _plain(record: Record) -> Any:

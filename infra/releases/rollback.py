@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from infra.releases.transition import Transition, transition
 from infra.settings import load
 
 CONFIRMED = "database"
+# As long as Git writes a commit at least.
+COMMIT = re.compile(r"[0-9a-f]{7,40}", re.IGNORECASE)
 
 
 @contextmanager
@@ -46,6 +49,10 @@ def chosen(stack: str, history: Sequence[Entry], to: str | None) -> Release:
     Raises:
         OperationError: There is none, or several are meant.
     """
+    if to and not COMMIT.fullmatch(to):
+        raise OperationError(
+            f"{to!r} is not a commit: give 7 to 40 hexadecimal digits, as `make releases STACK={stack}` lists them"
+        )
     if not history:
         raise OperationError(f"{stack} has no release, so there is nothing to go back to")
     releases = [entry.release for entry in history]

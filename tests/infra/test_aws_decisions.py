@@ -226,6 +226,6 @@ def test_the_kubeconfig_asks_for_a_token_and_takes_on_the_role_that_deploys() ->
 def test_ecr_applies_the_rule_for_any_image_last() -> None:
     # ECR refuses a policy in which "any" does not have the highest number:
     # https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html
-    rules = json.loads(lifecycle())["rules"]
+    rules = json.loads(lifecycle(150))["rules"]
     assert [rule["selection"]["tagStatus"] for rule in rules] == ["untagged", "any"]
     assert [rule["rulePriority"] for rule in rules] == [1, 2]

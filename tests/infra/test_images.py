@@ -1,7 +1,9 @@
 """What the tag of an image says, how images are built, and how they get to the cluster."""
 
+import argparse
 import base64
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -19,17 +21,22 @@ from infra.images import build as building
 from infra.images import content, tools
 from infra.images.__main__ import run
 from infra.images.build import build, with_bases
+from infra.images.built import read_built
 from infra.images.cluster import ClusterNodes, load_command
 from infra.images.context import build_context
 from infra.images.ecr import Ecr
 from infra.images.errors import ImageError
 from infra.images.nodes import LIKE_THIS_MACHINE, Nodes, nodes_of
+from infra.images.registries import preview_registry_of
 from infra.images.tools import Tool, tool_at_hand
 from infra.operations.account import Account
+from infra.releases.release import ReleasedImage
+from infra.settings import ExistingClusterSettings, load
 from infra.settings.neighbours import Neighbour
 from tests.programs import write_program
 
 REPOSITORY = Path(__file__).parents[2]
+DIGEST = f"sha256:{'a' * 64}"
 GPU_NODES = Nodes("amd64", gpus=True)
 
 # A program that notes how it is called, and has the images in its folder `images`.
@@ -37,7 +44,9 @@ FAKE_TOOL = """#!/bin/sh
 echo "$(basename "$0") $*" >> "$FAKE_TOOLS/calls"
 case "$1" in
   info) [ ! -e "$FAKE_TOOLS/broken" ] && printf '{"DockerRootDir": "%s"}' "$FAKE_TOOLS" ;;
-  inspect) grep -qxF "$4" "$FAKE_TOOLS/images" ;;
+  inspect) [ "$2" = --type ] && { grep -qxF "$4" "$FAKE_TOOLS/images"; exit; }
+    printf '["other@sha256:1", "%s@%s"]' "${4%:*}" "$FAKE_DIGEST" ;;
+  push) [ "$2" = --digestfile ] && printf %s "$FAKE_DIGEST" > "$3"; true ;;
   build) [ ! -e "$FAKE_TOOLS/failing" ] && echo "$3" >> "$FAKE_TOOLS/images" ;;
   login) cat > "$FAKE_TOOLS/password" ;;
 esac
@@ -169,6 +178,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(folder / "images", "")
     write(folder / "calls", "")
     monkeypatch.setenv("FAKE_TOOLS", str(folder))
+    monkeypatch.setenv("FAKE_DIGEST", DIGEST)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     for name in ("BUILDER", "IMAGE_LOAD", "IMAGE_BUILD_ARGS"):
         monkeypatch.delenv(name, raising=False)
@@ -192,8 +202,9 @@ class Shelf:
     def has(self, name: str) -> bool:
         return any(name.startswith(f"{self.repository(image)}:") for image in self.there)
 
-    def deliver(self, _tool: Tool, name: str) -> None:
+    def deliver(self, tool: Tool, name: str) -> str:
         self.delivered.append(name.rpartition(":")[0].rpartition("/")[2])
+        return tool.push(name)
 
 
 def silent(_line: str) -> None:
@@ -343,15 +354,49 @@ def test_a_loader_that_is_missing_or_fails_is_named(programs: Path, monkeypatch:
     ("tool", "name", "command"),
     [
         ("docker", "127.0.0.1:5000/x:1", "push 127.0.0.1:5000/x:1"),
-        ("buildah", "127.0.0.1:5000/x:1", "push --tls-verify=false 127.0.0.1:5000/x:1"),
-        ("podman", "localhost:5000/x:1", "push --tls-verify=false localhost:5000/x:1"),
-        ("podman", "10.0.0.1:5000/x:1", "push 10.0.0.1:5000/x:1"),
-        ("buildah", "registry.example/x:1", "push registry.example/x:1"),
+        ("buildah", "127.0.0.1:5000/x:1", "push --digestfile FILE --tls-verify=false 127.0.0.1:5000/x:1"),
+        ("podman", "localhost:5000/x:1", "push --digestfile FILE --tls-verify=false localhost:5000/x:1"),
+        ("podman", "10.0.0.1:5000/x:1", "push --digestfile FILE 10.0.0.1:5000/x:1"),
+        ("buildah", "registry.example/x:1", "push --digestfile FILE registry.example/x:1"),
     ],
 )
 def test_only_a_registry_on_this_machine_may_speak_http(programs: Path, tool: str, name: str, command: str) -> None:
-    Tool(tool).push(name)
-    assert calls(programs, "push") == [f"{tool} {command}"]
+    assert Tool(tool).push(name) == DIGEST
+    [call] = calls(programs, "push")
+    assert re.sub(r"/\S+/digest", "FILE", call) == f"{tool} {command}"
+
+
+def test_what_was_pushed_is_noted_with_the_digest_that_the_tool_saw(programs: Path, tmp_path: Path) -> None:
+    built = tmp_path / "built.json"
+    build(Shelf("airflow", "mlflow", "ml"), Nodes(), silent, built)
+    tag = content.tag("serving")
+    image = ReleasedImage(repository="registry.example/serving", tag=tag, digest=DIGEST)
+    assert read_built(built) == {"serving": image}
+    build(Shelf("airflow", "mlflow", "ml", "serving"), Nodes(), silent, built)
+    assert read_built(built) == {}
+
+
+def test_what_was_pushed_before_a_failure_is_noted(programs: Path, tmp_path: Path) -> None:
+    class Full(Shelf):
+        def deliver(self, tool: Tool, name: str) -> str:
+            if self.delivered:
+                raise ImageError("no room")
+            return super().deliver(tool, name)
+
+    with pytest.raises(ImageError, match="no room"):
+        build(Full(), Nodes(), silent, tmp_path / "built.json")
+    assert read_built(tmp_path / "built.json").keys() == {"airflow"}
+
+
+@pytest.mark.parametrize(("text", "reason"), [(None, "No such file or directory"), ("{]", "1 validation error")])
+def test_a_file_of_what_was_built_that_is_none_is_one_sentence(tmp_path: Path, text: str | None, reason: str) -> None:
+    file = tmp_path / "built.json"
+    if text:
+        file.write_text(text)
+    with pytest.raises(
+        ImageError, match=rf"^BUILT=.*built.json cannot be read \({reason}.*\): name the file that `make"
+    ):
+        read_built(file)
 
 
 @pytest.mark.parametrize("command", ["build", "sign"])
@@ -360,7 +405,17 @@ def test_images_of_another_stack_are_neither_built_nor_signed_again(command: str
         OperationError,
         match=r"^prod runs the images of staging, and they are not built again: `make promote FROM=staging TO=prod` br",
     ):
-        run(command, "prod")
+        run(argparse.Namespace(command=command, stack="prod", built=None, preview=False))
+
+
+def test_nothing_is_signed_that_no_run_has_built() -> None:
+    with pytest.raises(ImageError, match=r"^only what this run has built is signed: name the file that `make images"):
+        run(argparse.Namespace(command="sign", stack="dev", built=None))
+
+
+def test_images_for_preview_environments_are_refused_beside_a_stack_that_takes_none() -> None:
+    with pytest.raises(OperationError, match=r"^staging runs the images of dev, and they are not built again"):
+        run(argparse.Namespace(command="build", stack="staging", built=None, preview=True))
 
 
 def test_clusters_that_run_what_docker_builds_need_no_loading(programs: Path) -> None:
@@ -371,6 +426,20 @@ def test_clusters_that_run_what_docker_builds_need_no_loading(programs: Path) ->
 def test_images_go_to_the_repositories_of_the_stack(account: Account, repositories: Any) -> None:
     address = "123456789012.dkr.ecr.eu-west-1.amazonaws.com/airflow-dev/ml"
     assert Ecr("dev", account).repository("ml") == address
+
+
+def test_images_of_preview_environments_go_to_other_repositories_than_those_that_are_signed(
+    account: Account, repositories: Any
+) -> None:
+    repositories.create_repository(repositoryName="airflow-dev/previews/ml")
+    previews = Ecr("dev", account, previews=True)
+    assert previews.repository("ml").endswith("/airflow-dev/previews/ml")
+    settings = load("local")
+    assert isinstance(settings, ExistingClusterSettings)
+    with_registry = settings.model_copy(update={"registry": "registry.example/team"})
+    assert preview_registry_of("local", with_registry).repository("ml") == "registry.example/team/previews/ml"
+    with pytest.raises(OperationError, match="has no registry"):
+        preview_registry_of("local", settings)
 
 
 def test_an_image_in_its_repository_is_found(account: Account, repositories: Any) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from infra.images.errors import ImageError
 from infra.images.registries import signature_tags
-from infra.images.signing import ISSUER, TOKEN, provenance, sign, sign_all, verify
+from infra.images.signing import ISSUER, TOKEN, provenance, sign, sign_all, sign_built, verify
 from infra.operations.account import Account
 from infra.releases.release import ReleasedImage
 from tests.programs import put_on_path
@@ -81,12 +81,12 @@ def test_an_image_is_signed_by_its_digest_with_the_workflows_identity(cosign: Pa
 def test_an_image_gets_a_signature_and_a_provenance(cosign: Path) -> None:
     said: list[str] = []
     sign_all(Shelf(cosign), {"ml": IMAGE}, said.append)
-    [signing, attesting] = calls(cosign)
+    [attesting, signing] = calls(cosign)
     assert signing == f"sign --yes {NAME}"
     assert attesting.startswith("attest --yes --type slsaprovenance1 --predicate /")
     assert attesting.endswith(f"/provenance.json {NAME}")
     assert json.loads((cosign / "predicate").read_text()) == provenance(WORKFLOW)
-    assert said == [f"ml: wrote {SIGNATURE}", f"ml: wrote {PROVENANCE}"]
+    assert said == [f"ml: wrote {PROVENANCE}", f"ml: wrote {SIGNATURE}"]
 
 
 def test_what_is_signed_is_not_signed_again(cosign: Path) -> None:
@@ -95,11 +95,11 @@ def test_what_is_signed_is_not_signed_again(cosign: Path) -> None:
     assert [line.split()[0] for line in calls(cosign)] == ["attest"]
     sign_all(Shelf(cosign, SIGNATURE, PROVENANCE), {"ml": IMAGE}, said.append)
     assert len(calls(cosign)) == 1
-    assert said[-2:] == [f"ml: {SIGNATURE} is there", f"ml: {PROVENANCE} is there"]
+    assert said[-2:] == [f"ml: {PROVENANCE} is there", f"ml: {SIGNATURE} is there"]
 
 
 def test_a_cosign_that_keeps_signatures_elsewhere_is_told(cosign: Path) -> None:
-    with pytest.raises(ImageError, match=rf"^cosign wrote no tag {SIGNATURE} beside {NAME}: install its version 2$"):
+    with pytest.raises(ImageError, match=rf"^cosign wrote no tag {PROVENANCE} beside {NAME}: install its version 2$"):
         sign_all(Shelf(cosign, takes=False), {"ml": IMAGE}, pytest.fail)
 
 
@@ -180,11 +180,59 @@ def test_a_signature_that_cannot_be_looked_at_is_not_taken_for_a_missing_one(
     )
 
 
-def test_a_failed_signature_stops_before_the_provenance(cosign: Path) -> None:
+def test_a_failed_provenance_stops_before_the_signature_which_says_that_both_are_there(cosign: Path) -> None:
     (cosign / "error").write_text("Error: getting signer: no route\n")
-    with pytest.raises(ImageError, match=rf"^{NAME} could not be signed \(getting signer: no route\): mend that, then"):
+    with pytest.raises(
+        ImageError, match=rf"^the provenance of {NAME} could not be signed \(getting signer: no route\)"
+    ):
         sign_all(Shelf(cosign), {"ml": IMAGE}, pytest.fail)
-    assert len(calls(cosign)) == 1
+    assert [line.split()[0] for line in calls(cosign)] == ["attest"]
+    with pytest.raises(ImageError, match=rf"^{NAME} could not be signed \(getting signer: no route\): mend that, then"):
+        sign(IMAGE)
+
+
+def test_what_this_run_has_built_is_signed(cosign: Path) -> None:
+    said: list[str] = []
+    sign_built(Shelf(cosign), {"ml": IMAGE}, lambda: {"ml": IMAGE}, said.append)
+    assert [line.split()[0] for line in calls(cosign)] == ["attest", "sign"]
+
+
+def test_an_image_that_was_there_before_is_not_signed_but_must_bear_this_workflows_signature(cosign: Path) -> None:
+    said: list[str] = []
+    sign_built(Shelf(cosign), {}, lambda: {"ml": IMAGE}, said.append)
+    assert calls(cosign) == [
+        f"verify --certificate-identity-regexp {SIGNED_BY} --certificate-oidc-issuer {ISSUER} {NAME}"
+    ]
+    assert said == ["ml: signed by this workflow before"]
+
+
+def test_an_image_that_was_there_before_without_the_signature_is_refused(
+    cosign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cosign / "error").write_text("Error: no signatures found\n")
+    monkeypatch.setenv("FAKE_EXIT_CODE", "10")
+    with pytest.raises(
+        ImageError,
+        match=r"^ml was in the registry before this run, which signs only what it has built: .* bears no signature by",
+    ):
+        sign_built(Shelf(cosign), {}, lambda: {"ml": IMAGE}, pytest.fail)
+    assert [line.split()[0] for line in calls(cosign)] == ["verify"]
+
+
+def test_a_tag_that_is_another_image_than_this_run_has_built_is_refused(cosign: Path) -> None:
+    other = IMAGE.model_copy(update={"digest": f"sha256:{'b' * 64}"})
+    with pytest.raises(ImageError, match=rf"is {other.digest} by now, and this run has built {IMAGE.digest}"):
+        sign_built(Shelf(cosign, SIGNATURE, PROVENANCE), {"ml": IMAGE}, lambda: {"ml": other}, lambda _: None)
+    assert calls(cosign) == []
+
+
+def test_what_was_built_for_another_repository_is_not_signed(cosign: Path) -> None:
+    other = IMAGE.model_copy(update={"repository": "registry.example/previews/ml"})
+    with pytest.raises(
+        ImageError, match=r"^ml was built for registry.example/previews/ml, not for registry.example/ml$"
+    ):
+        sign_built(Shelf(cosign), {"ml": other}, dict, pytest.fail)
+    assert calls(cosign) == []
 
 
 def test_ecr_is_reached_by_a_login_of_its_own(account: Account, cosign: Path) -> None:

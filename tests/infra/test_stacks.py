@@ -484,7 +484,14 @@ def test_the_outputs_are_what_commands_and_other_stacks_need(recording: Recordin
         *("region", "account_id", "vpc_id", "private_subnet_ids", "cluster_name", "cluster_arn", "kubeconfig"),
         *("namespace", "data_bucket", "artifacts_bucket", "logs_bucket", "data_key_arn"),
         *("database_host", "database_secret_arns", "database_admin_password"),
-        *("image_repositories", "role_arns", "airflow_service", "airflow_admin_secret", "model_registry_url"),
+        *(
+            "image_repositories",
+            "preview_image_repositories",
+            "role_arns",
+            "airflow_service",
+            "airflow_admin_secret",
+            "model_registry_url",
+        ),
     }
 
 

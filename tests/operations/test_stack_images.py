@@ -17,7 +17,7 @@ from infra.operations.account import Account
 from infra.operations.aws_deployment import AwsDeployment
 from infra.operations.cluster import Cluster
 from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
-from infra.operations.stack_images import check_images
+from infra.operations.stack_images import check_images, check_preview_images
 from infra.releases.release import Chart, Release, ReleasedImage
 from infra.settings import ExistingClusterSettings, load, load_aws
 
@@ -103,6 +103,20 @@ def test_the_first_deployment_makes_the_registry(
     said: list[str] = []
     check_images(deployment(stack), said.append)
     assert said == [f"this deployment makes the image registry first: run `{command}` beside it in a minute"]
+
+
+def test_the_images_of_a_preview_environment_must_be_in_their_own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    tags = {name: content.tag(name, nodes=nodes_of("dev")) for name in content.names()}
+    monkeypatch.setattr(stack_images, "registry_of", lambda *_: Shelf(*tags.values()))
+    monkeypatch.setattr(stack_images, "preview_registry_of", lambda *_: Shelf(*tags.values()))
+    check_preview_images(deployment("dev"))
+    monkeypatch.setattr(stack_images, "preview_registry_of", lambda *_: Shelf(tags["airflow"], tags["ml"]))
+    with pytest.raises(
+        OperationError,
+        match=r"^the registry of the preview environments of dev has no images of this commit's mlflow, serving: run "
+        r"`make images STACK=dev PREVIEW=1`, then the same command again$",
+    ):
+        check_preview_images(deployment("dev"))
 
 
 def test_images_on_nodes_are_looked_for_by_their_pods(monkeypatch: pytest.MonkeyPatch) -> None:

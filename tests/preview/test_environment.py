@@ -119,7 +119,7 @@ def world(records: Records, clone: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
 
     monkeypatch.setattr("infra.operations.dags.push", push)
     monkeypatch.setattr(environment, "check_exists", check_exists)
-    monkeypatch.setattr(environment, "check_images", lambda *_: world.do("images", ""))
+    monkeypatch.setattr(environment, "check_preview_images", lambda *_: world.do("images", ""))
     monkeypatch.setattr(removal, "_destroy", destroy)
     monkeypatch.setattr(removal, "drop_databases", step("drop"))
     monkeypatch.setattr(removal, "delete_objects", step("objects"))
