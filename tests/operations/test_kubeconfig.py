@@ -47,7 +47,7 @@ def test_a_cluster_that_was_made_anew_replaces_its_entry() -> None:
 def test_a_file_that_is_no_yaml_is_left_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "config"
     file.write_text("{broken")
-    with pytest.raises(OperationError, match="config, line 1: not valid YAML: .*; nothing was added to it"):
+    with pytest.raises(OperationError, match=r"config, line 1: not valid YAML: .*; nothing was added to it"):
         kubeconfig.write(file, access("dev"))
     assert file.read_text() == "{broken"
 
