@@ -52,7 +52,7 @@ class Call:
 
 
 class Sandbox:
-    """The Makefile, with a Python that only writes down how it was called."""
+    """The Makefile, with programs that only write down how they were called."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,9 +61,9 @@ class Sandbox:
         for name in PREREQUISITES:
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).touch()
-        self.python = write_program(
-            folder / ".venv/bin/python", RECORDER.format(python=sys.executable, calls=str(self._calls))
-        )
+        recorder = RECORDER.format(python=sys.executable, calls=str(self._calls))
+        self.python = write_program(folder / ".venv/bin/python", recorder)
+        write_program(folder / ".venv/bin/zizmor", recorder)
         (folder / ".venv-mlflow").mkdir()
         for name in (".venv/ready", ".venv-mlflow/ready"):
             (folder / name).touch()

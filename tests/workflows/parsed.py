@@ -29,6 +29,11 @@ class Job:
         """What a step finds in its environment."""
         return {**self.around.get("env", {}), **self.content.get("env", {}), **step.get("env", {})}
 
+    @property
+    def commands(self) -> list[str]:
+        """What its steps run."""
+        return [step["run"] for step in self.steps if "run" in step]
+
     def uses(self, action: str) -> bool:
         return any(step.get("uses", "").startswith(f"{action}@") for step in self.steps)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.makefile import Sandbox
+from tests.makefile import Call, Sandbox
 
 from .parsed import Job, jobs
 
-STEPS = [(job, step) for job in jobs() for step in job.steps if "run" in step]
+STEPS = [(job, step) for job in jobs() for step in job.steps if step.get("run", "").startswith("make ")]
 # What stands in `${{ }}` in the environment of a step, once with little and once with much.
 VALUES = {
     "github.actor": ("somebody", "some-body[bot]"),
@@ -30,7 +30,12 @@ VALUES = {
     "inputs.dry_run && '1' || ''": ("", "1"),
     "matrix.stack": ("dev", "prod"),
     "secrets.GITHUB_TOKEN": ("token", "token"),
+    "secrets.RELEASE_KEY": ("", "key"),
+    "github.token": ("token", "token"),
+    "github.sha": ("0" * 40, "0123456789abcdef" * 2 + "01234567"),
 }
+OF_THE_RUNNER = {"RUNNER_TEMP": "/runner/temp"}
+HANDOVER = ["-I", "infra/releases/handover.py"]
 
 
 def name_of(value: object) -> str:
@@ -57,7 +62,13 @@ def filled(value: str, job: Job, index: int) -> str:
 
 def started(sandbox: Sandbox, command: str, environment: dict[str, str]) -> list[list[str]]:
     """Run a command in the sandbox; return the programs that it starts, with their arguments."""
-    return [call.words for call in sandbox.run(["bash", "-e", "-c", command], **environment).calls]
+    return [call.words for call in run(sandbox, command, environment)]
+
+
+def run(sandbox: Sandbox, command: str, environment: dict[str, str]) -> list[Call]:
+    return sandbox.run(
+        ["bash", "-e", "-c", command], PYTHON=str(sandbox.python), **OF_THE_RUNNER, **environment
+    ).calls
 
 
 def environment_of(job: Job, step: dict[str, Any], index: int) -> dict[str, str]:
@@ -69,10 +80,12 @@ def environment_of(job: Job, step: dict[str, Any], index: int) -> dict[str, str]
 def test_a_step_starts_programs_with_arguments_that_they_take(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, job: Job, step: dict[str, Any], index: int
 ) -> None:
-    calls = sandbox.run(["bash", "-e", "-c", step["run"]], **environment_of(job, step, index)).calls
+    calls = run(sandbox, step["run"], environment_of(job, step, index))
     assert calls
     for call in calls:
-        if call.module.startswith("infra."):
+        if call.words[1:3] == HANDOVER:
+            check(monkeypatch, "infra.releases.handover", call.words[3:])
+        elif "-m" in call.words and call.module.startswith("infra."):
             check(monkeypatch, call.module, call.arguments)
 
 
@@ -88,7 +101,7 @@ def test_every_variable_of_a_step_makes_a_difference(sandbox: Sandbox, job: Job,
 
 
 def used(command: str, environment: dict[str, str]) -> dict[str, str]:
-    return {name: environment[name] for name in re.findall(r"\$([A-Z_]+)", command)}
+    return {name: environment[name] for name in re.findall(r"\$([A-Z_]+)", command) if name not in OF_THE_RUNNER}
 
 
 def check(monkeypatch: pytest.MonkeyPatch, module: str, arguments: list[str]) -> None:
