@@ -125,7 +125,7 @@ class Laptop:
             time.sleep(0.5)
 
     def unpause_dag(self, api: AirflowApi, say: Callable[[str], None]) -> None:
-        """Unpause the DAG where somebody paused it: its runs would stay in the queue."""
+        """Unpause the DAG if it is paused: its runs would stay in the queue."""
         if api.is_paused(DAG):
             api.unpause(DAG)
             say(f"{DAG} was paused: unpaused it, so that it runs")

@@ -76,7 +76,7 @@ class Record:
     Attributes:
         pid: The process id, which is the session's id too.
         boot: The boot of the machine in which it was started.
-        started: Its start time by a clock that nobody sets, which tells it from a later process of the same id.
+        started: Its start time by a clock that is never stepped, which tells it from a later process of the same id.
         fingerprint: The service's fingerprint when it was started.
         stop_signal: The number of the signal that ends it in order.
     """

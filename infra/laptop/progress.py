@@ -13,7 +13,7 @@ from infra.airflow_api import ACTIVE, AirflowApi, Task
 from infra.errors import OperationError
 
 POLL_SECONDS = 1.0
-SILENCE_SECONDS = 120.0  # how long Airflow may not answer before there is no point in asking on
+SILENCE_SECONDS = 120.0  # after which an Airflow that does not answer is given up
 ENDED = ("success", "failed", "skipped", "upstream_failed")
 STYLES = {
     "success": "green",
@@ -30,7 +30,7 @@ def follow(api: AirflowApi, dag: str, run: str, console: Console) -> tuple[str, 
     A server that does not answer for a moment is asked again.
 
     Raises:
-        OperationError: Airflow does not answer any more, or somebody paused the DAG, so that the run cannot go on.
+        OperationError: Airflow stopped answering, or the DAG was paused, so the run cannot continue.
     """
     shown: dict[str, str] = {}  # by task, in the order in which they were first listed
     began: dict[str, float] = {}

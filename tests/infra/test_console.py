@@ -1,9 +1,18 @@
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.table import Table
 
 from infra.console import new_console
+
+
+def test_a_character_that_the_encoding_lacks_is_escaped() -> None:
+    program = r"from infra.console import new_console; new_console().print('caf\xe9 \u2713 \udce9')"
+    environment = {"PYTHONIOENCODING": "latin-1"}
+    shown = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True).stdout
+    assert shown == b"caf\xe9 \\u2713 \\udce9\n"
 
 
 @pytest.mark.parametrize("text", ["[ml]", "[/]", "[bold]x[/bold]", ":smile:", r"\[x]", "[link=file:///x]y[/link]"])

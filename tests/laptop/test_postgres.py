@@ -30,7 +30,7 @@ def home() -> Iterator[Home]:
 
 @pytest.fixture
 def server(home: Home) -> Service:
-    """A server that runs, on a port of its own."""
+    """A running server, on its own port."""
     service = postgres.service(home, free_port())
     start(home, service)
     return service
