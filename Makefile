@@ -16,7 +16,7 @@ override previewed_stack = "$${STACK:-dev}"
 override isolated := -E -s
 override run := .venv/bin/python $(isolated) -m
 override first_python := "$${PYTHON:-python3}" $(isolated)
-# Standard library only: it runs where a key is, and nothing else may.
+# Only the standard library: it runs next to a key, where no other code may.
 override handover := "$${PYTHON:-python3}" -I infra/releases/handover.py
 override ready := .venv/ready .venv-mlflow/ready
 

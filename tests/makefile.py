@@ -47,8 +47,8 @@ class Call:
 
     @property
     def arguments(self) -> list[str]:
-        """The arguments of the module."""
-        return self.words[self.words.index("-m") + 2 :]
+        """The arguments of the module, or of the file that an isolated Python runs."""
+        return self.words[3:] if self.words[1] == "-I" else self.words[self.words.index("-m") + 2 :]
 
 
 class Sandbox:

@@ -132,7 +132,10 @@ def test_the_program_that_gets_the_key_is_started_by_nothing_but_a_plain_python(
         assert found
         prerequisites, recipe = found[1].partition("##")[0], found[2]
         assert prerequisites.strip() == ""
-        assert recipe.startswith("$(PYTHON) -I infra/releases/handover.py ")
+        assert recipe.startswith("$(handover) ")
+    assert re.search(
+        r'^override handover := "\$\${PYTHON:-python3}" -I infra/releases/handover.py$', makefile, re.MULTILINE
+    )
 
 
 @pytest.mark.parametrize("file", FILES, ids=file_name)

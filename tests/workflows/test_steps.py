@@ -66,9 +66,7 @@ def started(sandbox: Sandbox, command: str, environment: dict[str, str]) -> list
 
 
 def run(sandbox: Sandbox, command: str, environment: dict[str, str]) -> list[Call]:
-    return sandbox.run(
-        ["bash", "-e", "-c", command], PYTHON=str(sandbox.python), **OF_THE_RUNNER, **environment
-    ).calls
+    return sandbox.run(["bash", "-e", "-c", command], PYTHON=str(sandbox.python), **OF_THE_RUNNER, **environment).calls
 
 
 def environment_of(job: Job, step: dict[str, Any], index: int) -> dict[str, str]:
@@ -84,7 +82,7 @@ def test_a_step_starts_programs_with_arguments_that_they_take(
     assert calls
     for call in calls:
         if call.words[1:3] == HANDOVER:
-            check(monkeypatch, "infra.releases.handover", call.words[3:])
+            check(monkeypatch, "infra.releases.handover", call.arguments)
         elif "-m" in call.words and call.module.startswith("infra."):
             check(monkeypatch, call.module, call.arguments)
 
