@@ -45,7 +45,7 @@ def main() -> None:
     text = "write what would be pushed into a file, for `make publish`"
     for name in ("promote", "rollback", "release", "gate"):
         parsers[name].add_argument("--change", type=Path, metavar="FILE", help=text)
-    text = "the release's commit, or its first seven digits or more"
+    text = "the beginning of the release's commit"
     parsers["rollback"].add_argument("--to", metavar="COMMIT", help=text)
     parsers["gate"].add_argument("gate", choices=get_args(Subject), help="which gate")
     parsers["gate"].add_argument("--stack", help="the stack that the release is to come into; the tests need none")

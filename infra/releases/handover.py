@@ -38,7 +38,7 @@ STACK = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 COMMIT_LINE = re.compile(r"^commit: '?([0-9a-f]{40})'?$", re.MULTILINE)
 # What YAML reads as one value that ends with the line.
-VALUE = r"(?:[\w./][\w.@/:+<>\[\] -]*|'[\w.@/:+<>\[\] -]*')"
+VALUE = r"(?:[\w./][\w.@/:+<>\[\],' -]*|'(?:[^'\n]|'')*')"
 # What may differ between two records of the same release.
 OWN_LINE = re.compile(rf"(?P<key>stack|promoted_from|recorded_at|deployed_at|forced_by|    repository): {VALUE}")
 RECORD_LINE = re.compile(rf"#.*| *[\w-]+:( {VALUE})?")

@@ -101,7 +101,9 @@ class Ledger:
 
         def edit(text: str | None) -> str:
             entries = with_latest(_evidence(commit, text), evidence)
-            return HEADER + yaml.safe_dump([_plain(entry) for entry in entries], sort_keys=False, width=WIDTH)
+            return HEADER + yaml.safe_dump(
+                [_plain(entry) for entry in entries], sort_keys=False, width=WIDTH, allow_unicode=True
+            )
 
         result = "passed" if evidence.passed else "failed"
         target = f" for {evidence.stack}" if evidence.stack else ""
@@ -193,7 +195,7 @@ def _evidence_file(commit: str) -> str:
 
 
 def _text(release: Release) -> str:
-    return HEADER + yaml.safe_dump(_plain(release), sort_keys=False, width=WIDTH)
+    return HEADER + yaml.safe_dump(_plain(release), sort_keys=False, width=WIDTH, allow_unicode=True)
 
 
 def _plain(record: Record) -> Any:

@@ -19,8 +19,8 @@ from infra.releases.transition import Transition, transition
 from infra.settings import load
 
 CONFIRMED = "database"
-# As long as Git writes a commit at least.
-COMMIT = re.compile(r"[0-9a-f]{7,40}", re.IGNORECASE)
+# A commit, or its beginning.
+COMMIT = re.compile(r"[0-9a-f]{1,40}", re.IGNORECASE)
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def chosen(stack: str, history: Sequence[Entry], to: str | None) -> Release:
     """
     if to and not COMMIT.fullmatch(to):
         raise OperationError(
-            f"{to!r} is not a commit: give 7 to 40 hexadecimal digits, as `make releases STACK={stack}` lists them"
+            f"{to!r} is not a commit: give its first hexadecimal digits, as `make releases STACK={stack}` lists them"
         )
     if not history:
         raise OperationError(f"{stack} has no release, so there is nothing to go back to")
