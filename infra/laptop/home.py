@@ -96,8 +96,8 @@ class Home:
                     break  # A user who may replace these may replace this program too.
                 if folder.exists():
                     require_safe_parent(folder)
-            found = {path.name for path in self.root.iterdir()} - {"lock"} if self.root.exists() else set()
-            if found and self.records.name not in found:
+            found = {path.name for path in self.root.iterdir()} if self.root.exists() else set()
+            if found - {"lock", "ports.json"} and self.records.name not in found:
                 raise OperationError(
                     f"LAPTOP_HOME={self.root} has files that `make up` did not create: name a new or an empty folder"
                 )
