@@ -31,6 +31,8 @@ RESOURCES = frozenset(
     {
         *("experiments", "runs", "metrics", "logged-models", "registered-models", "model-versions", "traces"),
         *("server-info", "get-trace-artifact", "upload-artifact"),
+        # The user interface asks it for endpoints; without MLFLOW_DEPLOYMENTS_TARGET it has none and connects nowhere.
+        "gateway-proxy",
     }
 )
 # The other paths of `artifacts` hand out signed addresses of the object store.

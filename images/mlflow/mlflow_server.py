@@ -38,12 +38,13 @@ def main() -> None:
         sys.exit(f"MLFLOW_DEFAULT_ARTIFACT_ROOT is {root}: it must be a folder of a bucket, s3://<bucket>/<folder>")
     logins = users()
 
-    from mlflow import server
+    from mlflow import environment_variables, server
     from mlflow.server import constants, handlers
     from mlflow.server.fastapi_app import app
 
     from artifact_folder import ArtifactFolder, confine
 
+    os.environ.pop(environment_variables.MLFLOW_DEPLOYMENTS_TARGET.name, None)
     # What `mlflow server` passes on to the process that it starts.
     os.environ |= {constants.BACKEND_STORE_URI_ENV_VAR: store, constants.ARTIFACT_ROOT_ENV_VAR: root}
     confine(ArtifactFolder(root))

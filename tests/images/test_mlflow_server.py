@@ -49,7 +49,7 @@ print(json.dumps(sorted({
 """
 # Words in paths that make the server connect elsewhere, start programs, or give away keys to the object store.
 NOT_OFFERED = (
-    *("gateway", "webhooks", "jobs", "assistant", "mcp-servers", "mlflow-artifacts", "invoke", "demo", "presigned"),
+    *("/gateway/", "webhooks", "jobs", "assistant", "mcp-servers", "mlflow-artifacts", "invoke", "demo", "presigned"),
     *("promptlab", "/v1/", "scorers", "prompt-optimization"),
 )
 
@@ -76,7 +76,8 @@ def aws() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def server(aws: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    with mlflow_server.running(tmp_path_factory.mktemp("mlflow"), ROOT, aws) as found:
+    variables = aws | {"MLFLOW_DEPLOYMENTS_TARGET": "http://127.0.0.1:9"}
+    with mlflow_server.running(tmp_path_factory.mktemp("mlflow"), ROOT, variables) as found:
         yield found
 
 
@@ -166,6 +167,13 @@ def test_what_is_neither_tracking_nor_registry_is_offered_to_no_one(
     answers = {(method, path): admin.request(method, path).status_code for method, path in hidden}
     assert {each: code for each, code in answers.items() if code not in (404, 405)} == {}
     assert len(hidden) > 150
+
+
+def test_the_proxy_of_the_gateway_has_no_endpoints_and_connects_nowhere(server: MlflowServer) -> None:
+    with client(server, TASKS) as http:
+        for method in ("GET", "POST"):
+            answer = http.request(method, "/ajax-api/2.0/mlflow/gateway-proxy", params={"gateway_path": "api/2.0/x"})
+            assert answer.json() == {"endpoints": []}
 
 
 @pytest.mark.parametrize("user", [SERVING, TASKS])
