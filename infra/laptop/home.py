@@ -59,6 +59,11 @@ class Home:
         return self.root / "airflow"
 
     @property
+    def mlflow(self) -> Path:
+        """MLflow's temporary files."""
+        return self.root / "mlflow"
+
+    @property
     def results(self) -> Path:
         """The folder into which the pictures and the report of the last run are written."""
         return self.root / "results"
@@ -111,7 +116,7 @@ class Home:
         with self.writing():
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             # The first of them makes the folder a home.
-            for folder in (self.records, self.logs, self.objects, self.airflow, self.results):
+            for folder in (self.records, self.logs, self.objects, self.airflow, self.mlflow, self.results):
                 folder.mkdir(mode=0o700, exist_ok=True)
 
     def close(self, passing_group: int | None) -> None:

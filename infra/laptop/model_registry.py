@@ -27,6 +27,8 @@ def service(home: Home, ports: dict[str, int]) -> Service:
             ),
             "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"s3://{BUCKETS['artifacts']}/mlflow",
             "DO_NOT_TRACK": "true",
+            # It waits for a lock there, whose name other users of the machine could guess.
+            "TMPDIR": str(home.mlflow),
         },
         port=port,
         healthy=lambda: answers(f"http://{LOOPBACK}:{port}/health"),

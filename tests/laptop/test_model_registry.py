@@ -4,6 +4,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,12 @@ def test_the_server_is_given_every_password_by_its_environment_alone(home: Home)
     passwords = [secrets.mlflow_admin, secrets.mlflow_tasks, secrets.mlflow_serving]
     assert [service.environment[name] for name in PASSWORDS] == passwords
     assert not any(password in " ".join(service.command) for password in passwords)
+
+
+def test_its_temporary_files_are_where_no_other_user_of_the_machine_can_put_any(home: Home) -> None:
+    folder = Path(model_registry.service(home, ports.choose(home)).environment["TMPDIR"])
+    assert folder.is_relative_to(home.root)
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_it_answers_by_its_own_address_and_port_only(home: Home) -> None:
