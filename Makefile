@@ -57,6 +57,10 @@ logs: .venv/ready ## Follow the log of one process (S=scheduler)
 bench-local: ## Measure `make up` from a fresh clone: stages, restart, memory, DAG parse times
 	@$(first_python) tests/bench_local.py
 
+.PHONY: bench-serving
+bench-serving: .venv/ready ## Measure the model server's memory and latency: every format, several clients at once
+	@$(VENV)/python -m tests.bench_serving
+
 ##@ On Kubernetes: any cluster (STACK=local), or one that Pulumi builds on AWS (STACK=dev)
 
 .PHONY: plan

@@ -82,6 +82,7 @@ def _container(settings: ServingSettings, version: str) -> Manifest:
         "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
         # For clusters whose object store takes keys; where pods have a cloud identity there is no such Secret.
         "envFrom": [{"secretRef": {"name": CREDENTIALS_SECRET, "optional": True}}],
+        # The server, its decoding process and one image of MAX_DECODING_BYTES (docs/serving.md).
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
+import anyio
 import h11
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse
@@ -43,13 +44,14 @@ class Turns:
     """One request at a time; 503 for one that waits too long for its turn."""
 
     def __init__(self) -> None:
-        self._free = asyncio.Semaphore(1)
+        self._free = anyio.Semaphore(1)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait for this request's turn."""
         try:
-            await asyncio.wait_for(self._free.acquire(), TURN_SECONDS)
+            with anyio.fail_after(TURN_SECONDS):
+                await self._free.acquire()
         except TimeoutError as error:
             raise HTTPException(503, BUSY, RETRY) from error
         try:

@@ -16,10 +16,12 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 import image_decoder
-from image_classifier.images import MAX_BYTES
+import request_limits
+from image_classifier.images import MAX_BYTES, MAX_DECODING_BYTES
 from image_classifier.model import Classifier
 from image_classifier.resnet import ResNet18
 from ml_common.errors import PermanentError
+from ml_common.serving_manifests import ServingSettings, manifests
 from serving import create_app, listen
 
 REPOSITORY = Path(__file__).parents[2]
@@ -198,6 +200,21 @@ def test_metrics_count_requests_by_path_and_status(http: TestClient) -> None:
     assert 'serving_requests_total{path="unknown",status="404"} 1.0' in lines
     assert 'serving_request_seconds_count{path="/predict"} 2.0' in lines
     assert 'serving_model_info{model="image_classifier",version="3"} 1.0' in lines
+
+
+def test_the_pod_has_memory_for_an_image_and_a_volume_for_the_uploads() -> None:
+    settings = ServingSettings(namespace="x", image="x", service_account="x")
+    _service, deployment = manifests(settings, "1")
+    pod = deployment["spec"]["template"]["spec"]
+    resources = pod["containers"][0]["resources"]
+    for_images = quantity(resources["limits"]["memory"]) - quantity(resources["requests"]["memory"])
+    assert for_images >= MAX_DECODING_BYTES + image_decoder.WORKING_BYTES
+    uploads = request_limits.MAX_UPLOADS * (MAX_BYTES + request_limits.MULTIPART_OVERHEAD_BYTES)
+    assert quantity(pod["volumes"][0]["emptyDir"]["sizeLimit"]) >= uploads
+
+
+def quantity(text: str) -> int:
+    return int(text[:-2]) * {"Mi": 2**20, "Gi": 2**30}[text[-2:]]
 
 
 def test_two_processes_may_share_the_port() -> None:

@@ -268,7 +268,7 @@ def test_several_large_images_at_once_take_the_memory_of_one() -> None:
             assert not any("torch" in found.path for found in decoder.memory_maps())
         finally:
             process.terminate()
-    assert not psutil.pid_exists(decoder.pid)
+    assert not psutil.wait_procs([decoder], timeout=PATIENCE_SECONDS)[1]
 
 
 def _memory(server_id: int) -> int:
