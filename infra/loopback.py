@@ -12,6 +12,6 @@ def port_is_free(port: int) -> bool:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((address, port))
-            except OSError:
+            except (OSError, OverflowError):  # taken, or no port at all
                 return False
     return True

@@ -1,4 +1,7 @@
-"""An S3 server in the cluster that keeps its objects on a volume: ministack."""
+"""An S3 server in the cluster that keeps its objects on a volume: SeaweedFS, all of it in one process.
+
+Only the S3 port and its gRPC twin are on the pod's address, and the network policy admits clients to the first alone.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,23 +12,24 @@ import pulumi_random as random
 from pulumi_kubernetes.core.v1 import ProbeArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
+from infra import seaweedfs
 from infra.airflow_platform import Buckets
 from infra.existing_cluster import peers
 from infra.existing_cluster.server import Server, ServerPod
 
 SERVER = "s3"
-IMAGE = "docker.io/ministackorg/ministack:1.5.33"
+IMAGE = "docker.io/chrislusf/seaweedfs:4.48"
+PROGRAM = "/usr/bin/weed"
 USER_ID = 1000
 PORT = 4566
-REGION = "us-east-1"
+GRPC_PORT = 14566
+MASTER_PORT = 9333
 VOLUME_GIB = 20
+MEMORY_LIMIT = "384MiB"  # of the heap; uploads at the same time exceed it for moments
 DATA, ARTIFACTS, LOGS = "airflow-data", "airflow-artifacts", "airflow-logs"
 
-# The server without its administration interface, and what it runs at each start.
-PROGRAM = Path(__file__).parents[1] / "s3_server.py"
-SERVER_FOLDER = "/etc/s3-server"
-START_SCRIPT = Path(__file__).with_name("create_buckets.py")
-START_FOLDER = "/docker-entrypoint-initaws.d/ready.d"
+SETTINGS_FOLDER = "/etc/s3"
+START_SCRIPT = Path(__file__).with_name("create_buckets.sh")
 
 AIRFLOW_CLIENTS = ("api-server", "triggerer", "worker")
 
@@ -82,13 +86,17 @@ class ObjectStore(pulumi.ComponentResource):
             string_data=self.credentials,
             opts=self._child_opts,
         )
-        programs = kubernetes.core.v1.ConfigMap(
-            "s3-programs",
+        settings = kubernetes.core.v1.ConfigMap(
+            "s3-settings",
             metadata={"namespace": self._namespace},
-            data={file.name: file.read_text() for file in (PROGRAM, START_SCRIPT)},
+            data={
+                "master.toml": seaweedfs.master_settings(f"127.0.0.1:{GRPC_PORT}"),
+                "filer.toml": seaweedfs.FILER_SETTINGS,
+                START_SCRIPT.name: START_SCRIPT.read_text(),
+            },
             opts=self._child_opts,
         )
-        pod = server_pod(secret.metadata.name.apply(str), programs.metadata.name.apply(str))
+        pod = server_pod(secret.metadata.name.apply(str), settings.metadata.name.apply(str))
         return Server(pod, self._namespace, clients(airflow_namespace), storage_class, self._child_opts)
 
 
@@ -104,28 +112,23 @@ def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
 def environment(host: pulumi.Input[str]) -> dict[str, pulumi.Input[str]]:
     """Return the variables by which AWS clients find the server."""
     return {
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
+        "AWS_REGION": seaweedfs.REGION,
+        "AWS_DEFAULT_REGION": seaweedfs.REGION,
         "AWS_ENDPOINT_URL": pulumi.Output.format("http://{0}:{1}", host, PORT),
         "AWS_EC2_METADATA_DISABLED": "true",
     }
 
 
-def server_pod(secret: pulumi.Input[str], programs: pulumi.Input[str]) -> ServerPod:
+def server_pod(secret: pulumi.Input[str], settings: pulumi.Input[str]) -> ServerPod:
     """Return the server, which answers only requests that are signed with the keys in the Secret."""
     variables = {
-        "AUTH": "true",
-        "GATEWAY_PORT": str(PORT),
-        "S3_PERSIST": "1",
-        "S3_DATA_DIR": "/data",
-        "LOG_LEVEL": "WARNING",
-        # It emulates more than S3 and would listen for it, and tidy up in a Docker daemon that it finds.
-        "SERVICES": "s3",
-        "SFTP_ENABLED": "0",
-        "IOT_MTLS_ENABLED": "0",
-        "DOCKER_HOST": "unix:///tmp/no-docker.sock",
-        "PYTHONPATH": SERVER_FOLDER,
-        "BUCKETS": f"{DATA} {ARTIFACTS} {LOGS}",
+        seaweedfs.MEMORY_LIMIT: MEMORY_LIMIT,
+        "HOME": "/tmp",  # noqa: S108 - the image's own is read-only
+        # Read by the startup probe. Without a prefix they could be options of the program, such as MASTER for -master.
+        "PROBE_MASTER": f"127.0.0.1:{MASTER_PORT}",
+        "PROBE_BUCKETS": f"{DATA} {ARTIFACTS} {LOGS}",
+        "PROBE_EXPIRING_BUCKET": LOGS,
+        "PROBE_EXPIRY": f"{seaweedfs.LOG_DAYS}d",
     }
     return ServerPod(
         name=SERVER,
@@ -136,26 +139,40 @@ def server_pod(secret: pulumi.Input[str], programs: pulumi.Input[str]) -> Server
         container={
             "name": "s3",
             "image": IMAGE,
-            "command": ["python", "-m", "hypercorn", f"{PROGRAM.stem}:app", "--bind", f"0.0.0.0:{PORT}"],
+            "command": [PROGRAM, "-logtostderr=true", f"-config_dir={SETTINGS_FOLDER}", "server", *_options(), "-s3"],
+            "working_dir": "/data",
             "env": [{"name": name, "value": value} for name, value in variables.items()],
             "env_from": [{"secret_ref": {"name": secret}}],
             "ports": [{"name": "s3", "container_port": PORT, "protocol": "TCP"}],
-            "startup_probe": _probe("ready", period_seconds=2, failure_threshold=60),
-            "readiness_probe": _probe("ready", period_seconds=10, failure_threshold=3),
-            "liveness_probe": _probe("health", period_seconds=20, failure_threshold=6),
+            "startup_probe": {
+                "exec_": {"command": ["/bin/sh", f"{SETTINGS_FOLDER}/{START_SCRIPT.name}"]},
+                "period_seconds": 3,
+                "failure_threshold": 40,
+                "timeout_seconds": 20,
+            },
+            "readiness_probe": _probe(period_seconds=10, failure_threshold=3),
+            "liveness_probe": _probe(period_seconds=20, failure_threshold=6),
             "resources": {"requests": {"cpu": "50m", "memory": "192Mi"}, "limits": {"memory": "1Gi"}},
         },
-        volumes=[{"name": "programs", "config_map": {"name": programs}}],
-        mounts=[
-            {"name": "programs", "mount_path": f"{folder}/{file.name}", "sub_path": file.name}
-            for folder, file in ((SERVER_FOLDER, PROGRAM), (START_FOLDER, START_SCRIPT))
-        ],
+        volumes=[{"name": "settings", "config_map": {"name": settings}}],
+        mounts=[{"name": "settings", "mount_path": SETTINGS_FOLDER}],
     )
 
 
-def _probe(page: str, *, period_seconds: int, failure_threshold: int) -> ProbeArgsDict:
+def _options() -> list[str]:
+    inside = {"ip": "127.0.0.1", "ip.bind": "127.0.0.1", "dir": "/data"}
+    gateway = {"ip.bind": "0.0.0.0", "port": str(PORT), "port.grpc": str(GRPC_PORT), **seaweedfs.GATEWAY}  # noqa: S104
+    return [
+        *seaweedfs.arguments(inside),
+        *seaweedfs.arguments({"port": str(MASTER_PORT), **seaweedfs.MASTER}, prefix="master."),
+        *seaweedfs.arguments(seaweedfs.VOLUME, prefix="volume."),
+        *seaweedfs.arguments(gateway, prefix="s3."),
+    ]
+
+
+def _probe(*, period_seconds: int, failure_threshold: int) -> ProbeArgsDict:
     return {
-        "http_get": {"path": f"/_ministack/{page}", "port": "s3"},
+        "http_get": {"path": "/healthz", "port": "s3"},
         "period_seconds": period_seconds,
         "failure_threshold": failure_threshold,
         "timeout_seconds": 5,

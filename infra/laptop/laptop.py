@@ -22,6 +22,7 @@ FREE_GIBIBYTES = 2
 STOP_ORDER = (
     ("serving", serving.NEXT, "triggerer", "dag-processor", "scheduler", "api-server", "mlflow"),
     ("s3",),
+    ("s3-volume", "s3-master"),
     ("postgres",),
 )
 
@@ -59,7 +60,7 @@ class Laptop:
         """Return what runs before any model is trained, in the order in which it is started."""
         return (
             postgres.service(self.home, self.ports["postgres"]),
-            object_store.service(self.home, self.ports["s3"]),
+            *object_store.services(self.home, self.ports),
             model_registry.service(self.home, self.ports),
             *airflow.services(self.home, self.ports),
         )
@@ -77,9 +78,13 @@ class Laptop:
         """
         self._check_free_disk()
         postgres.prepare(self.home)
-        database, objects, registry, *components = self.services
-        for service in (database, objects):
+        object_store.prepare(self.home, self.ports)
+        database, master, volume, objects, registry, *components = self.services
+        for service in (database, master, volume):
             self._keep(service, say)
+        for service in (master, volume):  # without them the next one tries again after 7 s
+            processes.wait_until_healthy(self.home, service, START_SECONDS)
+        self._keep(objects, say)
         for service in (database, objects):
             processes.wait_until_healthy(self.home, service, START_SECONDS)
         postgres.create_databases(self.home, self.ports["postgres"])

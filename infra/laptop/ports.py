@@ -13,14 +13,24 @@ from infra.laptop.home import Home, write_atomically
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
+# By the name of the service; one with several ports has more names after a dot.
 PREFERRED = {
     "postgres": 5442,
     "s3": 4566,
+    "s3.grpc": 4567,
+    "s3.filer": 4568,
+    "s3-master": 4569,
+    "s3-master.grpc": 4570,
+    "s3-volume": 4571,
+    "s3-volume.grpc": 4572,
     "mlflow": 5000,
     "api-server": 8080,
     "scheduler": 8974,
     "serving": 8000,
 }
+
+# A second port, at this distance, that a server takes without being told.
+TWINS = {"s3.filer": 10000}
 
 
 def choose(home: Home) -> dict[str, int]:
@@ -30,8 +40,9 @@ def choose(home: Home) -> dict[str, int]:
     chosen: dict[str, int] = {}
     for name, preferred in PREFERRED.items():
         port = before.get(name, preferred)
-        if name not in running or name not in before:
-            port = processes.free_port(port, taken=set(chosen.values()) | set(before.values()) - {before.get(name, 0)})
+        if name.partition(".")[0] not in running or name not in before:
+            taken = set(chosen.values()) | set(before.values()) - {before.get(name, 0)}
+            port = processes.free_port(port, taken, TWINS.get(name, 0))
         chosen[name] = port
     if chosen != before:
         write_atomically(_path(home), json.dumps(chosen, indent=2))

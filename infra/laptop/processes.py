@@ -11,6 +11,7 @@ import json
 import os
 import pwd
 import signal
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -295,14 +296,16 @@ def end(record: Record) -> bool:
     return bool(members)
 
 
-def free_port(preferred: int, taken: set[int]) -> int:
-    """Return the first port from `preferred` on that nothing on this machine listens on.
+def free_port(preferred: int, taken: set[int], twin: int = 0) -> int:
+    """Return the first port from `preferred` on that nothing on this machine listens on, nor on its twin's.
+
+    `twin` is the distance to another port that the same server takes.
 
     Raises:
         OperationError: None of the next 200 is free.
     """
     for port in range(preferred, preferred + 200):
-        if port not in taken and port_is_free(port):
+        if port not in taken and port_is_free(port) and port_is_free(port + twin):
             return port
     raise OperationError(f"no port between {preferred} and {preferred + 199} is free: stop what listens there")
 
@@ -314,9 +317,9 @@ def log_tail(home: Home, name: str) -> str:
     return "\n".join([f"its log, {path}, ends with:", *(f"  {line}" for line in lines)])
 
 
-def answers(address: str) -> bool:
+def answers(address: str, verify: ssl.SSLContext | bool = True) -> bool:
     """Say whether a web server answers at this address, and with success."""
     try:
-        return httpx.get(address, timeout=ANSWER_SECONDS, trust_env=False).status_code == 200
+        return httpx.get(address, timeout=ANSWER_SECONDS, verify=verify, trust_env=False).status_code == 200
     except httpx.TransportError:
         return False

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from infra import own_s3
+from infra import own_s3, seaweedfs
 from infra.errors import OperationError
 from infra.existing_cluster import object_store
 from infra.loopback import LOOPBACK
@@ -64,7 +64,7 @@ def _client(base: Base) -> Iterator[Any]:
     with forwarded(base.installation.cluster, servers, target, object_store.PORT) as port:
         yield own_s3.client(
             f"http://{LOOPBACK}:{port}",
-            object_store.REGION,
+            seaweedfs.REGION,
             keys["AWS_ACCESS_KEY_ID"],
             keys["AWS_SECRET_ACCESS_KEY"],
         )

