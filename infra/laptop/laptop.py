@@ -11,7 +11,16 @@ import psutil
 
 from infra.airflow_api import AirflowApi, AirflowApiError
 from infra.errors import OperationError
-from infra.laptop import airflow, model_registry, object_store, ports, postgres, processes, serving
+from infra.laptop import (
+    airflow,
+    model_registry,
+    object_migration,
+    object_store,
+    ports,
+    postgres,
+    processes,
+    serving,
+)
 from infra.laptop.home import Home
 from infra.laptop.processes import Service
 
@@ -77,6 +86,8 @@ class Laptop:
             OperationError: A service did not start; its log is named.
         """
         self._check_free_disk()
+        if object_migration.pending(self.home):
+            stop(self.home)  # nothing may write while objects are moved
         postgres.prepare(self.home)
         object_store.prepare(self.home, self.ports)
         database, master, volume, objects, registry, *components = self.services
@@ -89,6 +100,7 @@ class Laptop:
             processes.wait_until_healthy(self.home, service, START_SECONDS)
         postgres.create_databases(self.home, self.ports["postgres"])
         object_store.create_buckets(self.home, self.ports["s3"])
+        object_migration.move(self.home, self.s3, say)
         with ThreadPoolExecutor() as pool:
             stored = pool.submit(store_images)
             self._keep(registry, say)
