@@ -56,6 +56,11 @@ class OldObject:
     file: Path
     settings: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def name(self) -> str:
+        """The key under which SeaweedFS lists it: it reads `a//b` and `a\\b` as `a/b`."""
+        return re.sub(r"[/\\]+", "/", self.key).removeprefix("/")
+
 
 def pending(home: Home) -> bool:
     """Say whether the home has objects that are not moved yet."""
@@ -121,9 +126,9 @@ def _settings(about: dict[str, Any]) -> dict[str, Any]:
 def _move(home: Home, found: list[OldObject], s3: Any, say: Callable[[str], None]) -> None:
     for bucket in {each.bucket for each in found} - {entry["Name"] for entry in s3.list_buckets()["Buckets"]}:
         s3.create_bucket(Bucket=bucket)
-    there = {(bucket, key) for bucket in {each.bucket for each in found} for key in _keys(s3, bucket)}
-    missing = [each for each in found if (each.bucket, each.key) not in there]
     _check_names(found)
+    there = {(bucket, key) for bucket in {each.bucket for each in found} for key in _keys(s3, bucket)}
+    missing = [each for each in found if (each.bucket, each.name) not in there]
     _check_free_disk(home, missing)
     say(f"moving {len(found)} objects from the old S3 server's files into the new one; this happens once")
     reported = time.monotonic()
@@ -154,11 +159,10 @@ def _refusal(each: OldObject, reason: str) -> OperationError:
 
 
 def _check_names(found: list[OldObject]) -> None:
-    """Refuse two objects that are one to SeaweedFS, which takes `a//b` and `a\\b` for `a/b`."""
+    """Refuse two objects that are one in SeaweedFS."""
     known: dict[tuple[str, str], str] = {}
     for each in found:
-        name = re.sub(r"[/\\]+", "/", each.key).removeprefix("/")
-        other = known.setdefault((each.bucket, name), each.key)
+        other = known.setdefault((each.bucket, each.name), each.key)
         if other != each.key:
             raise _refusal(each, f"{other} is the same to it")
 

@@ -124,7 +124,7 @@ def test_every_stack_has_values_that_the_chart_knows(stack: str, objects: Object
 def test_airflow_runs_in_the_version_of_its_image(objects: Objects) -> None:
     values = yaml.safe_load((FOLDER / "airflow.yaml").read_text())
     pins = (FOLDER.parent / "requirements" / "airflow.txt").read_text()
-    assert f"apache-airflow=={values['airflowVersion']}\n" in pins
+    assert f"apache-airflow=={values['airflowVersion']} " in pins
 
 
 def test_the_plan_counts_the_nodes_for_what_the_pods_ask(stack: str, objects: Objects) -> None:

@@ -278,7 +278,7 @@ def test_the_cluster_at_hand_is_the_one_that_kubectl_speaks_to(tmp_path: Path, m
     assert current_context() == "first"
 
 
-@pytest.mark.parametrize("text", [None, "", "contexts: ["])
+@pytest.mark.parametrize("text", [None, ""])
 def test_without_a_cluster_there_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
 ) -> None:
@@ -287,6 +287,13 @@ def test_without_a_cluster_there_is_one_sentence(
         file.write_text(text)
     monkeypatch.setenv("KUBECONFIG", str(file))
     with pytest.raises(ContextError, match=r"^no cluster is at hand \(.*\): start one, such as `kind create cluster`"):
+        current_context()
+
+
+def test_a_kubeconfig_with_a_mistake_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config").write_text("contexts: [")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    with pytest.raises(ContextError, match=r"config, line 1: not valid YAML: .*; correct the file, or name another"):
         current_context()
 
 
