@@ -24,8 +24,8 @@ SYSTEM = (
     "OBJC_DISABLE_INITIALIZE_FORK_SAFETY",  # without it macOS kills what Airflow forks
 )
 CERTIFICATES = (
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "AWS_CA_BUNDLE", "PIP_CERT"),
-    *("GIT_SSL_CAINFO", "GIT_SSL_CAPATH", "NIX_SSL_CERT_FILE"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NIX_SSL_CERT_FILE"),
+    *("GIT_SSL_CAINFO", "GIT_SSL_CAPATH"),
 )
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy")
 NETWORK = (*SYSTEM, *CERTIFICATES, *PROXIES)
@@ -56,6 +56,7 @@ COMMANDS = {
     "infra.preview": OPERATIONS,
     "infra.releases": TESTS,  # `make gate GATE=tests` runs them
 }
+CERTIFICATE_FILES = (*CERTIFICATES, "AWS_CA_BUNDLE", "PIP_CERT")
 THIS_MACHINE = (LOOPBACK, "localhost")
 
 
@@ -66,7 +67,7 @@ def allowed(names: Iterable[str]) -> dict[str, str]:
     """
     patterns = tuple(names)
     found = {name: value for name, value in os.environ.items() if any(fnmatchcase(name, each) for each in patterns)}
-    for name in CERTIFICATES:
+    for name in CERTIFICATE_FILES:
         if name in found and not any(Path(place).exists() for place in found[name].split(os.pathsep)):
             del found[name]
     direct = found.get("no_proxy") or found.get("NO_PROXY") or ""

@@ -278,7 +278,7 @@ def test_the_cluster_at_hand_is_the_one_that_kubectl_speaks_to(tmp_path: Path, m
     assert current_context() == "first"
 
 
-@pytest.mark.parametrize("text", [None, ""])
+@pytest.mark.parametrize("text", [None, "", "contexts: []"])
 def test_without_a_cluster_there_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
 ) -> None:

@@ -28,6 +28,7 @@ FOREIGN = {
     "HTTPS_PROXY": "nope://127.0.0.1:1",
     "SSL_CERT_FILE": "/nowhere/ca.pem",
     "REQUESTS_CA_BUNDLE": "/nowhere/ca.pem",
+    "AWS_CA_BUNDLE": "/nowhere/ca.pem",
     "AWS_PROFILE": "nope",
     "KUBERNETES_SERVICE_HOST": "10.0.0.1",
     "BUCKET_PREFIX": "nope/",
