@@ -142,8 +142,9 @@ gate: .venv/ready ## Pass one gate and record it (GATE=tests, or GATE=plan|rehea
 		$(call needed,GATE,name the gate: make $@ GATE=tests)
 
 .PHONY: drift
-drift: .venv/ready ## Show what was changed behind Pulumi's back, and fail if something was (STACK=prod, ISSUE=1: keep an issue on GitHub)
-	@$(run) infra.operations drift $(call flag,ISSUE,--issue) -- $(named_stack)
+drift: .venv/ready ## Show what was changed behind Pulumi's back, and fail if something was (STACK=prod, ISSUE=1: keep an issue on GitHub, WITHOUT_SECRETS=1: with a role that reads none)
+	@$(run) infra.operations drift $(call flag,ISSUE,--issue) $(call flag,WITHOUT_SECRETS,--without-secrets) -- \
+		$(named_stack)
 
 .PHONY: plan-comment
 plan-comment: .venv/ready ## Write what a change does to each stack and its cost (AGAINST=origin/dev, PULL_REQUEST=12: as a comment there)

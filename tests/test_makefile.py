@@ -14,6 +14,7 @@ FLAGS = {
     "ISSUE": "--issue",
     "UPGRADE": "--upgrade",
     "PREVIEW": "--preview",
+    "WITHOUT_SECRETS": "--without-secrets",
 }
 # Variables that programs read from their environment, whatever the target.
 ELSEWHERE = ("LAPTOP_HOME", "BUILDER", "IMAGE_LOAD", "IMAGE_BUILD_ARGS", "BASE_IMAGE_ML", "KUBECONFIG")

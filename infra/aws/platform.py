@@ -15,6 +15,7 @@ from infra.aws.encryption import Encryption
 from infra.aws.identity import Identities, Place
 from infra.aws.network import Network
 from infra.aws.node_pools import NodePools
+from infra.aws.readers import Readers
 from infra.aws.registry import Registry
 from infra.aws.storage import Storage
 from infra.images import pinned
@@ -68,6 +69,8 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         NAMESPACE,
         pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools, database, identities]),
     )
+
+    Readers("readers", settings.cluster.reader_arns, cluster.name, cluster.provider, opts=in_account)
 
     platform = Platform(
         provider=cluster.provider,

@@ -34,6 +34,7 @@ from infra.operations.cluster import Cluster
 from infra.operations.deployment import Watcher
 from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
 from infra.operations.installation import installation_of, on_aws, on_existing_cluster
+from infra.operations.redacted_state import redacted
 from infra.operations.stack_images import check_images
 from infra.operations.watch import Watch
 from infra.paths import user_path
@@ -77,6 +78,8 @@ def main() -> None:
     deploy_parser, destroy_parser, key_parser = (parsers[name] for name in ("deploy", "destroy", "dags-key"))
     deploy_parser.add_argument("--refresh", action="store_true", help="undo what was changed behind Pulumi's back")
     deploy_parser.add_argument("--force", metavar="WHY", help="deploy past the checks of releases; it is recorded")
+    text = "compare nothing that is secret, and need no right to read it"
+    parsers["drift"].add_argument("--without-secrets", action="store_true", help=text)
     parsers["drift"].add_argument("--issue", action="store_true", help="keep an issue on GitHub as long as it drifts")
     destroy_parser.add_argument("--confirm", metavar="STACK", help="the stack's name once more, instead of typing it")
     default = kubeconfig.kubeconfig_file()
@@ -113,7 +116,7 @@ def run(arguments: argparse.Namespace) -> None:  # noqa: PLR0912 - one for each 
             with guard.carrying(deployment_of(stack), release) as deployment:
                 deploy(deployment, yes=arguments.yes, refresh=arguments.refresh)
         case "drift":
-            show_drift(stack, issue=arguments.issue)
+            show_drift(stack, issue=arguments.issue, without_secrets=arguments.without_secrets)
         case "destroy":
             destroy_stack(stack, arguments)
         case "sweep":
@@ -164,10 +167,15 @@ def watcher(deployment: AwsDeployment | ExistingClusterDeployment) -> Watcher | 
     return Watch(installation.cluster, installation.namespaces, installation.diagnosis)
 
 
-def show_drift(stack: str, *, issue: bool) -> None:
+def show_drift(stack: str, *, issue: bool, without_secrets: bool) -> None:
     """Show what was changed behind Pulumi's back, and say by the exit code whether something was."""
-    found = drift.drifted(deployment_of(stack).refresh_report())
-    drift.show(console, stack, found)
+    if without_secrets:
+        with redacted(stack, say) as (deployment, left_out):
+            found = drift.known(drift.drifted(deployment.refresh_report(left_out)))
+        drift.show(console, stack, found, len(left_out))
+    else:
+        found = drift.drifted(deployment_of(stack).refresh_report())
+        drift.show(console, stack, found)
     if issue:
         drift_issue.keep(stack, found, say)
     if found:

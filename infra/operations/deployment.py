@@ -6,8 +6,9 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from infra.errors import OperationError
@@ -30,11 +31,13 @@ class Deployment:
         stack: Its name.
         program: The Pulumi CLI.
         environment: What the CLI finds in its environment; None takes a variable of the user's away.
+        folder: The project's folder.
     """
 
     stack: str
     program: str
     environment: Mapping[str, str | None]
+    folder: Path = field(default_factory=lambda: REPOSITORY, kw_only=True)
 
     def run(self, *arguments: str, watch: Watcher | None = None) -> None:
         """Run the CLI on the terminal; `watch` may end it.
@@ -42,7 +45,7 @@ class Deployment:
         Raises:
             OperationError: It failed; its own words are on the terminal.
         """
-        process = subprocess.Popen([*self._command(*arguments)], cwd=REPOSITORY, env=self._environment())
+        process = subprocess.Popen([*self._command(*arguments)], cwd=self.folder, env=self._environment())
         reason = None
         while process.poll() is None:
             try:
@@ -64,15 +67,19 @@ class Deployment:
         Raises:
             OperationError: They cannot be read.
         """
-        return dict(json.loads(self._answer("stack", "output", "--json", "--show-secrets", "--non-interactive")))
+        return dict(json.loads(self.answer("stack", "output", "--json", "--show-secrets", "--non-interactive")))
 
-    def refresh_report(self) -> Mapping[str, Any]:
+    def refresh_report(self, leave_out: Sequence[str] = ()) -> Mapping[str, Any]:
         """Return what a refresh would write into the state, as Pulumi's own JSON tells it; nothing is written.
+
+        Args:
+            leave_out: The URNs of resources that are not looked at.
 
         Raises:
             OperationError: What is there cannot be asked for.
         """
-        result = self._captured("refresh", "--preview-only", "--json", "--non-interactive")
+        excluded = [word for urn in leave_out for word in ("--exclude", urn)]
+        result = self._captured("refresh", "--preview-only", "--json", "--non-interactive", *excluded)
         try:
             report = dict(json.loads(result.stdout))
         except ValueError:  # it failed before it could say so in JSON
@@ -83,7 +90,12 @@ class Deployment:
             raise OperationError(f"{self.stack} cannot be compared with what is there: {reason}")
         return report
 
-    def _answer(self, *arguments: str) -> str:
+    def answer(self, *arguments: str) -> str:
+        """Return what the CLI prints.
+
+        Raises:
+            OperationError: It failed.
+        """
         result = self._captured(*arguments)
         if result.returncode != 0:
             raise OperationError(f"the state of {self.stack} cannot be read: {result.stderr.strip()}")
@@ -91,7 +103,7 @@ class Deployment:
 
     def _captured(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command, environment = self._command(*arguments), self._environment()
-        return subprocess.run(command, check=False, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+        return subprocess.run(command, check=False, cwd=self.folder, env=environment, capture_output=True, text=True)
 
     def _command(self, *arguments: str) -> list[str]:
         return [self.program, *arguments, "--stack", self.stack]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -51,8 +51,14 @@ def drifted(report: Mapping[str, Any]) -> tuple[Drifted, ...]:
     return tuple(sorted(map(_drifted, steps), key=str))
 
 
-def show(console: Console, stack: str, found: tuple[Drifted, ...]) -> None:
-    """Print what drifted, property by property, and what to do."""
+def known(found: tuple[Drifted, ...]) -> tuple[Drifted, ...]:
+    """Return what drifted of that which a state without secrets knows: beside a secret anything would look changed."""
+    kept = (replace(one, changes=tuple(change for change in one.changes if change.before != SECRET)) for one in found)
+    return tuple(one for one in kept if one.deleted or one.changes)
+
+
+def show(console: Console, stack: str, found: tuple[Drifted, ...], left_out: int = 0) -> None:
+    """Print what drifted, property by property, and what to do; and how many resources were not looked at."""
     for resource in found:
         if resource.deleted:
             console.out(f"- {resource}: deleted", style="red")
@@ -61,6 +67,8 @@ def show(console: Console, stack: str, found: tuple[Drifted, ...]) -> None:
         for change in resource.changes:
             for line in lines(change):
                 console.out(f"    {line}")
+    if left_out:
+        console.print(f"{left_out} resources that are nothing but secret were not compared")
     if not found:
         console.out(f"{stack} is as Pulumi left it")
         return

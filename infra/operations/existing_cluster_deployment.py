@@ -61,7 +61,7 @@ class ExistingClusterDeployment(Deployment):
         Raises:
             OperationError: The state cannot be read.
         """
-        state = json.loads(self._answer("stack", "export"))["deployment"]
+        state = json.loads(self.answer("stack", "export"))["deployment"]
         return [
             dict(resource["outputs"])
             for resource in state.get("resources", ())
@@ -83,7 +83,7 @@ class ExistingClusterDeployment(Deployment):
         file = REPOSITORY / f"Pulumi.{self.stack}.yaml"
         before = file.read_bytes()
         try:
-            self._answer("stack", "select", "--create", "--secrets-provider", "passphrase")
+            self.answer("stack", "select", "--create", "--secrets-provider", "passphrase")
         finally:
             if file.read_bytes() != before:
                 file.write_bytes(before)

@@ -73,6 +73,8 @@ class ClusterSettings(Model):
     """Networks that may reach the Kubernetes API from outside the VPC; without any it is reached from the VPC alone."""
     admin_arns: tuple[IamArn, ...] = ()
     """IAM roles and users that administer the cluster; without any it is whoever creates it."""
+    reader_arns: tuple[IamArn, ...] = ()
+    """IAM roles and users that see everything in the cluster but Secrets; EKS makes no other entry for them."""
     log_types: tuple[Literal["api", "audit", "authenticator", "controllerManager", "scheduler"], ...]
     """The control plane's logs that CloudWatch keeps."""
     log_days: LogDays

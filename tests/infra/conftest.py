@@ -40,6 +40,7 @@ def write_other(root: Path) -> None:
     config[f"{PROJECT}:cluster"] |= {
         "public_access_cidrs": [],
         "admin_arns": ["arn:aws:iam::210987654321:role/people/admin"],
+        "reader_arns": ["arn:aws:iam::210987654321:role/github-read"],
     }
     config[f"{PROJECT}:dags"] |= {
         "repository": "git@example.com:ml/dags.git",

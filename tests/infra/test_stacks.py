@@ -275,7 +275,7 @@ def test_requests_to_the_buckets_are_recorded_where_the_settings_say_so(
 
 def test_every_image_has_a_repository_that_scans_and_keeps_tags(recording: Recording) -> None:
     repositories = recording.of_type("aws:ecr/repository:Repository")
-    assert {r.inputs["name"] for r in repositories} == {
+    assert {r.inputs["name"] for r in repositories if "/previews/" not in r.inputs["name"]} == {
         f"airflow-{recording.stack}/{path.parent.name}" for path in REPOSITORY.glob("images/*/Dockerfile")
     }
     assert len(recording.of_type("aws:ecr/lifecyclePolicy:LifecyclePolicy")) == len(repositories)
@@ -474,6 +474,52 @@ def test_every_component_has_an_identity(recording: Recording) -> None:
         tags = statement["Condition"]["StringEquals"]
         assert tags["aws:RequestTag/kubernetes-service-account"] == association.inputs["serviceAccount"]
         assert tags["aws:RequestTag/kubernetes-namespace"] == association.inputs["namespace"] == "airflow"
+
+
+# Who only looks
+
+
+def test_a_reader_sees_every_kind_that_is_made_and_no_secret(other: Recording, prod: Recording) -> None:
+    [entry] = [e.inputs for e in other.of_type("aws:eks/accessEntry:AccessEntry") if "kubernetesGroups" in e.inputs]
+    assert entry["principalArn"] == "arn:aws:iam::210987654321:role/github-read"
+    assert not any(
+        association.inputs["principalArn"] == entry["principalArn"]
+        for association in other.of_type("aws:eks/accessPolicyAssociation:AccessPolicyAssociation")
+    )
+    [role] = other.of_type("kubernetes:rbac.authorization.k8s.io/v1:ClusterRole")
+    [binding] = other.of_type("kubernetes:rbac.authorization.k8s.io/v1:ClusterRoleBinding")
+    assert [subject["name"] for subject in binding.inputs["subjects"]] == entry["kubernetesGroups"]
+    assert binding.inputs["roleRef"]["name"] == role.inputs["metadata"]["name"]
+    rules = role.inputs["rules"]
+    assert all(rule["verbs"] == ["get", "list", "watch"] for rule in rules)
+    seen = {(rule["apiGroups"][0], kind) for rule in rules for kind in rule["resources"]}
+    assert not any("*" in part for one in seen for part in one)
+    assert ("", "secrets") not in seen
+    for resource in (*other.resources, *prod.resources):
+        provider, _, rest = resource.type.partition(":")
+        group, _, kind = rest.partition(":")
+        if provider == "kubernetes" and kind not in ("Secret", "Chart"):
+            group, plural = group.partition("/")[0], kind.lower().removesuffix("y") + "ies" * kind.endswith("y")
+            plural += "es" * kind.endswith("ss") + "s" * (not kind.endswith(("y", "ss")))
+            assert ("" if group == "core" else group, plural) in seen, resource.type
+
+
+def test_without_readers_nobody_else_is_let_in(dev: Recording) -> None:
+    assert dev.of_type("kubernetes:rbac.authorization.k8s.io/v1:ClusterRole") == []
+    assert not any("kubernetesGroups" in e.inputs for e in dev.of_type("aws:eks/accessEntry:AccessEntry"))
+
+
+def test_images_of_branches_have_repositories_apart_where_branches_are_tried(dev: Recording, prod: Recording) -> None:
+    def names(recording: Recording) -> set[str]:
+        return {one.inputs["name"] for one in recording.of_type("aws:ecr/repository:Repository")}
+
+    images = {"airflow", "ml", "mlflow", "serving"}
+    assert names(dev) == {f"airflow-dev/{path}{name}" for name in images for path in ("", "previews/")}
+    assert names(prod) == {f"airflow-prod/{name}" for name in images}
+    for repository in dev.of_type("aws:ecr/repository:Repository"):
+        assert repository.inputs["imageTagMutability"] == "IMMUTABLE"
+    assert dev.exports["preview_image_repositories"].keys() == images
+    assert prod.exports["preview_image_repositories"] == {}
 
 
 # Outputs
