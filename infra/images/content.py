@@ -54,8 +54,8 @@ def files(name: str, root: Path = REPOSITORY) -> list[Path]:
 def tag(name: str, root: Path = REPOSITORY, nodes: Nodes = LIKE_THIS_MACHINE) -> str:
     """Return the tag of an image: a digest of all that it takes, of its base and of what the nodes ask for.
 
-    The same on every machine and after every clone. Packages count by their pins: what an index serves under a pinned
-    version is taken to stay what it is.
+    The same on every machine and after every clone. Packages count by their hashes, which the requirements pin, and
+    bases by their digests; only PyTorch of its own index counts by its version.
 
     Raises:
         ImageError: The Dockerfile copies what is not there.

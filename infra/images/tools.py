@@ -32,8 +32,7 @@ class Tool:
 
     Podman and Buildah set every file's time, and so build the same layers again from the same packages, but for the odd
     file of bytecode: Python writes some differently when it compiles several at once. Docker sets the image's time but
-    leaves the files that a command writes theirs, so its layers differ from build to build. Which files an index
-    delivers for a pinned package is in nobody's hands here.
+    leaves the files that a command writes theirs, so its layers differ from build to build.
     """
 
     name: str

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from infra.operations.backend import backend_of
 from infra.settings import StackSettings, load
 from infra.settings.loading import neighbours
 from tests.makefile import mistakes
@@ -267,3 +268,30 @@ def test_the_stacks_to_choose_from_are_those_of_the_chain() -> None:
 def test_a_deployment_is_tested_before_it_is_recorded(job: Job) -> None:
     commands = [text.split()[1] for text in job.commands]
     assert commands[-3:] == ["deploy", "smoke", "release"]
+
+
+def documented_policies() -> list[dict[str, Any]]:
+    page = (FOLDER.parents[1] / "docs" / "releases.md").read_text()
+    return [json.loads(text) for text in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
+
+
+def test_the_documented_role_that_only_looks_can_read_no_secret_and_no_object_but_the_state() -> None:
+    _trust, reading, _preview = documented_policies()
+    secrets, objects = reading["Statement"]
+    assert {statement["Effect"] for statement in reading["Statement"]} == {"Deny"}
+    assert secrets["Resource"] == "*"
+    assert {"secretsmanager:GetSecretValue", "ssm:GetParameter*", "kms:Decrypt", "sts:AssumeRole"} <= set(
+        secrets["Action"]
+    )
+    assert objects["Action"] == "s3:GetObject*"
+    bucket = backend_of("prod", "123456789012", "us-east-1").bucket
+    assert objects["NotResource"] == f"arn:aws:s3:::{bucket}/.pulumi/stacks/airflow/prod.json"
+
+
+def test_the_documented_role_of_previews_writes_to_no_repository_whose_images_are_signed() -> None:
+    preview = documented_policies()[-1]
+    writes = [one for one in preview["Statement"] if "ecr:PutImage" in one["Action"]]
+    assert [one["Resource"].partition("repository/")[2] for one in writes] == ["airflow-dev/previews/*"]
+    (job,) = [job for job in JOBS if any("make images" in text for text in job.commands) if job.workflow == "preview"]
+    assert "make images STACK=dev PREVIEW=1" in job.commands
+    assert not any("make sign" in text for text in job.commands)
