@@ -80,7 +80,8 @@ def _container(settings: ServingSettings, version: str) -> Manifest:
         "image": settings.image,
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
-        # For clusters whose object store takes keys; where pods have a cloud identity there is no such Secret.
+        # The login of the model registry, and the object store's keys where pods have no cloud identity. A stack that was
+        # last deployed before its registry had logins may lack it.
         "envFrom": [{"secretRef": {"name": CREDENTIALS_SECRET, "optional": True}}],
         # The server, its decoding process and one image of MAX_DECODING_BYTES (docs/serving.md).
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
