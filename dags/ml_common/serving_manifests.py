@@ -80,8 +80,8 @@ def _container(settings: ServingSettings, version: str) -> Manifest:
         "image": settings.image,
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
-        # The login of the model registry, and the object store's keys where pods have no cloud identity. A stack that was
-        # last deployed before its registry had logins may lack it.
+        # The login of the model registry, and the object store's keys where pods have no cloud identity. A stack whose
+        # registry had no logins at its last deployment may lack it.
         "envFrom": [{"secretRef": {"name": CREDENTIALS_SECRET, "optional": True}}],
         # The server, its decoding process and one image of MAX_DECODING_BYTES (docs/serving.md).
         "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
