@@ -123,7 +123,7 @@ def test_class_names_of_any_kind_are_shown_as_they_are(
     upload_images: Callable[..., None], data: Bucket, artifacts: Bucket, serving_processes: ServingProcesses
 ) -> None:
     upload_images()
-    names = {"red": "cat (adult)", "green": "dog & wolf", "blue": "$x^ 🐈 [ml]\n" + "long " * 20}
+    names = {"red": "cat (adult)", "green": "dog & wolf", "blue": "$x^ 🐈 [ml] " + "long " * 20}
     for found in list(data.list(PREFIX)):
         colour = found.key.split("/")[1]
         data.move(found.key, found.key.replace(colour, names[colour]), {})
