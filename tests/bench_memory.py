@@ -83,7 +83,8 @@ print(json.dumps({"result": result, "seconds": time.monotonic() - began, "kib": 
 def main() -> None:
     """Print a line for each step."""
     with tempfile.TemporaryDirectory(prefix="bench-memory-") as folder:
-        home = Home(Path(folder))
+        home = Home(Path(folder, "home"))
+        home.create()
         server = s3_server.start(home)
         try:
             measure(object_store.client_environment(home, server.ports["s3"]), server.client)
