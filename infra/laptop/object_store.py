@@ -109,8 +109,11 @@ def _environment(home: Home) -> dict[str, str]:
 
 
 def _answers_to_its_parts(home: Home, port: int) -> bool:
-    context = ssl.create_default_context(cafile=home.objects / CERTIFICATE)
-    context.load_cert_chain(home.objects / CERTIFICATE)
+    try:
+        context = ssl.create_default_context(cafile=home.objects / CERTIFICATE)
+        context.load_cert_chain(home.objects / CERTIFICATE)
+    except OSError:  # it was deleted
+        return False
     return answers(f"https://{LOOPBACK}:{port}/readyz", context)
 
 
