@@ -26,7 +26,7 @@ GATEWAY = {
     "autoCreateBucket": "false",
     "concurrentUploadLimitMB": "128",  # further uploads wait, so that any number of clients fits into the memory
     "allowedOrigins": "none",  # no web page reads an answer
-    "iam": "false",  # the only key is the one in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+    "iam": "false",  # the only key is the one that it is started with
     "port.iceberg": "0",
     "port.lance": "0",
 }

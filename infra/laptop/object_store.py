@@ -4,6 +4,7 @@ Only the S3 port answers clients, and it checks their signatures. Every other po
 certificate, and this home has the only one. The Unix sockets are in it, in a folder that is closed to other users.
 """
 
+import json
 import os
 import signal
 import ssl
@@ -25,10 +26,12 @@ OLD_VERSION_DAYS = 7
 MEMORY_LIMIT = "128MiB"  # of the heap of each of the three processes; they exceed it rather than fail
 
 PROGRAM = Path(sysconfig.get_path("scripts"), "weed")
-# A socket's path may have 107 bytes, on macOS 103, and a home's may have more: the server runs in its folder.
-IN_FOLDER = ("/bin/sh", "-c", 'cd "$0" && exec "$@"')
+# A socket's path may have 107 bytes, on macOS 103, and a home's may have more: the server runs in its folder. It takes
+# every option that it is not given from the variable of that name, such as DEBUG: it gets no others than these.
+IN_FOLDER = ("/bin/sh", "-c", 'cd "$0" && exec env -i "$@"')
 FOLDERS = ("master", "volume", "filer")
 CERTIFICATE = "certificate.pem"
+IDENTITIES = "identities.json"
 
 
 def services(home: Home, ports: dict[str, int]) -> tuple[Service, Service, Service]:
@@ -41,7 +44,7 @@ def _master(home: Home, ports: dict[str, int]) -> Service:
     return Service(
         name="s3-master",
         command=_command(home, "master", *seaweedfs.arguments(options)),
-        environment=_environment(home),
+        environment={},
         port=ports["s3-master"],
         healthy=lambda: _answers_to_its_parts(home, ports["s3-master"]),
     )
@@ -52,7 +55,7 @@ def _volume(home: Home, ports: dict[str, int]) -> Service:
     return Service(
         name="s3-volume",
         command=_command(home, "volume", *seaweedfs.arguments(options)),
-        environment=_environment(home),
+        environment={},
         port=ports["s3-volume"],
         healthy=lambda: _answers_to_its_parts(home, ports["s3-volume"]),
     )
@@ -71,6 +74,7 @@ def _gateway(home: Home, ports: dict[str, int]) -> Service:
         "port": str(ports["s3"]),
         "port.grpc": str(ports["s3.grpc"]),
         "localSocket": "s3.sock",
+        "config": IDENTITIES,
         **seaweedfs.GATEWAY,
     }
     return Service(
@@ -78,7 +82,7 @@ def _gateway(home: Home, ports: dict[str, int]) -> Service:
         command=_command(
             home, "filer", *seaweedfs.arguments(filer), "-s3", *seaweedfs.arguments(gateway, prefix="s3.")
         ),
-        environment=_environment(home) | credentials(home),
+        environment={},
         port=ports["s3"],
         healthy=lambda: answers(f"http://{LOOPBACK}:{ports['s3']}/healthz"),
         # In order it takes 15 s to end, because it waits for its own connections. What it acknowledged is on disk.
@@ -100,12 +104,10 @@ def _master_address(ports: dict[str, int]) -> str:
 
 
 def _command(home: Home, *arguments: str) -> tuple[str, ...]:
-    return (*IN_FOLDER, str(home.objects), str(PROGRAM), "-logtostderr=true", "-config_dir=.", *arguments)
-
-
-def _environment(home: Home) -> dict[str, str]:
-    # Its own settings only, not those in the user's ~/.seaweedfs.
-    return {"HOME": str(home.objects), seaweedfs.MEMORY_LIMIT: MEMORY_LIMIT}
+    # Not the user's home folder, which may have settings for another server in .seaweedfs.
+    variables = (f"HOME={home.objects}", f"{seaweedfs.MEMORY_LIMIT}={MEMORY_LIMIT}")
+    program = (str(PROGRAM), "-logtostderr=true", "-config_dir=.")
+    return (*IN_FOLDER, str(home.objects), *variables, *program, *arguments)
 
 
 def _answers_to_its_parts(home: Home, port: int) -> bool:
@@ -118,7 +120,7 @@ def _answers_to_its_parts(home: Home, port: int) -> bool:
 
 
 def prepare(home: Home, ports: dict[str, int]) -> None:
-    """Write the server's folders, its certificate, which is kept, and its settings."""
+    """Write the server's folders, its certificate, which is kept, its key and its settings."""
     for name in FOLDERS:
         (home.objects / name).mkdir(mode=0o700, exist_ok=True)
     if not (home.objects / CERTIFICATE).exists():
@@ -127,10 +129,16 @@ def prepare(home: Home, ports: dict[str, int]) -> None:
         "security.toml": seaweedfs.security_settings(CERTIFICATE),
         "master.toml": seaweedfs.master_settings(f"{LOOPBACK}:{ports['s3.grpc']}"),
         "filer.toml": seaweedfs.FILER_SETTINGS,
+        IDENTITIES: _identities(home),
         **dict.fromkeys(seaweedfs.UNUSED_SETTINGS, ""),
     }
     for name, text in settings.items():
         write_atomically(home.objects / name, text, mode=0o600)
+
+
+def _identities(home: Home) -> str:
+    key = {"accessKey": home.secrets.s3_access_key, "secretKey": home.secrets.s3_secret_key}
+    return json.dumps({"identities": [{"name": "airflow", "credentials": [key], "actions": ["Admin"]}]})
 
 
 def credentials(home: Home) -> dict[str, str]:

@@ -38,6 +38,7 @@ KEYS = [
     "a",
     "a/b",
 ]
+PARTS_PORTS = 7
 ORIGIN = {"Origin": "http://attacker.example", "Access-Control-Request-Method": "PUT"}
 
 
@@ -218,9 +219,13 @@ def test_settings_for_another_server_of_the_user_have_no_say(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WEED_REDIS2_ENABLED", "true")
     monkeypatch.setenv("WEED_HTTPS_CLIENT_ENABLED", "false")
+    # It takes options from variables of their names: this opens a port with its memory.
+    for name, value in {"DEBUG": "true", "DEBUG_PORT": "6061", "WEBDAV": "true", "MAX": "1", "DIR": "/"}.items():
+        monkeypatch.setenv(name, value)
     try:
         server = s3_server.start(home)
         server.client.put_object(Bucket=DATA, Key="kept", Body=b"kept")
+        assert len(inner_ports(server)) == PARTS_PORTS
     finally:
         s3_server.stop(home)
 
@@ -284,7 +289,7 @@ def test_no_web_page_may_read_an_object_or_send_a_signed_request(server: S3Serve
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "POST", "DELETE", "OPTIONS"])
 def test_no_other_port_serves_a_request_without_the_certificate(server: S3Server, kept: str, method: str) -> None:
-    assert len(inner_ports(server)) == 7
+    assert len(inner_ports(server)) == PARTS_PORTS
     for port in inner_ports(server):
         for path in ("/", f"/buckets/{DATA}/kept", "/dir/assign", f"/col/delete?collection={DATA}", "/ui/index.html"):
             status, headers = request(port, method, path, ORIGIN)
