@@ -138,12 +138,15 @@ def test_a_bucket_that_does_not_exist_is_not_created_by_writing_to_it(server: S3
         server.client.put_object(Bucket="airflow-dota", Key="x", Body=b"")
 
 
+def master(server: S3Server) -> str:
+    return f"127.0.0.1:{server.ports['s3-master']}.{server.ports['s3-master.grpc']}"
+
+
 def maintenance(server: S3Server, temporary: Path) -> str:
     """Run what the master runs every 17 minutes; return what it prints."""
     script = (server.home.objects / "master.toml").read_text().split('"""')[1]
-    master = f"127.0.0.1:{server.ports['s3-master']}.{server.ports['s3-master.grpc']}"
     done = subprocess.run(
-        [str(object_store.PROGRAM), "-config_dir=.", "shell", f"-master={master}"],
+        [str(object_store.PROGRAM), "-config_dir=.", "shell", f"-master={master(server)}"],
         check=False,
         input=script,
         capture_output=True,
@@ -338,11 +341,11 @@ def test_no_port_speaks_grpc_without_the_certificate(server: S3Server, tmp_path:
 def test_its_own_administration_program_gets_nowhere_without_the_certificate(server: S3Server, tmp_path: Path) -> None:
     with pytest.raises(subprocess.TimeoutExpired):
         subprocess.run(
-            [str(object_store.PROGRAM), "shell", f"-master=127.0.0.1:{server.ports['s3-master']}"],
+            [str(object_store.PROGRAM), "shell", f"-master={master(server)}"],
             check=False,
             input="s3.bucket.delete -name airflow-data\n",
             text=True,
-            timeout=5,
+            timeout=8,
             cwd=tmp_path,
             env={"HOME": str(tmp_path), "TMPDIR": str(tmp_path)},
         )
