@@ -65,12 +65,12 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         key_arn=encryption.data_key_arn,
     )
     identities = Identities("identities", account, place, opts=in_account)
+    after_nodes = pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools])
+    Readers("readers", settings.cluster.reader_arns, cluster.name, after_nodes, opts=in_account)
     namespace = airflow_namespace.create(
         NAMESPACE,
         pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools, database, identities]),
     )
-
-    Readers("readers", settings.cluster.reader_arns, cluster.name, cluster.provider, opts=in_account)
 
     platform = Platform(
         provider=cluster.provider,

@@ -34,10 +34,18 @@ class Readers(pulumi.ComponentResource):
         name: str,
         arns: Sequence[str],
         cluster_name: pulumi.Input[str],
-        provider: kubernetes.Provider,
+        in_cluster: pulumi.ResourceOptions,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Let the roles in, and say what they may see; where there are none, nothing is made."""
+        """Let the roles in, and say what they may see; where there are none, nothing is made.
+
+        Args:
+            name: The component's name.
+            arns: The roles.
+            cluster_name: The cluster.
+            in_cluster: Options of what is made in Kubernetes.
+            opts: Options of the component.
+        """
         super().__init__("airflow:aws:Readers", name, opts=opts)
         child_opts = pulumi.ResourceOptions(parent=self)
         for arn in arns:
@@ -50,7 +58,7 @@ class Readers(pulumi.ComponentResource):
                 opts=child_opts,
             )
         if arns:
-            self._create_role(pulumi.ResourceOptions(parent=self, provider=provider))
+            self._create_role(pulumi.ResourceOptions.merge(child_opts, in_cluster))
         self.register_outputs({})
 
     def _create_role(self, opts: pulumi.ResourceOptions) -> None:
