@@ -150,8 +150,8 @@ class Home:
             if not here and error.errno not in DISK_ERRORS:
                 raise
             raise OperationError(
-                f"{self.root} cannot be written ({os.strerror(error.errno or 0)}): make it writable, or name another folder "
-                "with LAPTOP_HOME"
+                f"{self.root} cannot be written ({os.strerror(error.errno or 0)}): make it writable, or name another "
+                "folder with LAPTOP_HOME"
             ) from error
 
     @contextmanager
