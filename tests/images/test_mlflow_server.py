@@ -258,6 +258,10 @@ def test_a_host_that_is_listed_is_served(server: MlflowServer, host: str) -> Non
     assert answer.status_code == 200
 
 
+def test_a_probe_is_answered_by_the_address_of_a_pod(server: MlflowServer) -> None:
+    assert client(server, Host="10.1.2.3:5000").get("/health").status_code == 200
+
+
 @pytest.mark.parametrize("origin", ["http://attacker.example", "null", "http://localhost:9", "http://127.0.0.1", ""])
 @pytest.mark.parametrize(("method", "path"), [("GET", "/version"), ("POST", f"{API}/experiments/create")])
 def test_a_page_of_another_server_may_not_ask_with_the_users_login(
