@@ -1,6 +1,7 @@
 """What goes wrong in a cluster, and that nothing is lost by it."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -50,6 +51,30 @@ def test_a_run_survives_the_loss_of_the_git_server(airflow: Airflow, patient: st
         assert airflow.dags() >= {"image_classifier", "patient"}
     finally:
         kubectl("scale", "statefulset/git", "--replicas=1", "-n", PLATFORM_NAMESPACE)
+
+
+def test_a_run_and_all_objects_survive_the_loss_of_the_object_store(airflow: Airflow, patient: str) -> None:
+    [old], images = object_stores(), stored("airflow-data")
+    assert images.startswith("size:")
+    kubectl("delete", "pod", "-n", PLATFORM_NAMESPACE, "--grace-period=0", "--force", old["metadata"]["name"])
+    wait_until(lambda: has_successor(old), "the object store")
+    assert stored("airflow-data") == images
+
+
+def object_stores() -> list[Any]:
+    return list(get("pods", "--selector", "app.kubernetes.io/name=s3", namespace=PLATFORM_NAMESPACE)["items"])
+
+
+def has_successor(old: Any) -> bool:
+    pods = [pod for pod in object_stores() if pod["metadata"]["uid"] != old["metadata"]["uid"]]
+    return any(status["ready"] for pod in pods for status in pod["status"].get("containerStatuses", ()))
+
+
+def stored(bucket: str) -> str:
+    """What the server itself says of a bucket: the size and the number of its pieces."""
+    shell = ("/usr/bin/weed", "-config_dir=/etc/s3", "shell", "-master=127.0.0.1:9333")
+    lines = kubectl("exec", "-i", "-n", PLATFORM_NAMESPACE, "s3-0", "--", *shell, stdin="s3.bucket.list\n").splitlines()
+    return next(words[1] for line in lines if (words := line.split()) and words[0] == bucket)
 
 
 def test_a_run_survives_an_upgrade_to_another_image(airflow: Airflow, patient: str, deployed: Recording) -> None:
