@@ -191,10 +191,10 @@ def test_an_image_is_signed_once_and_its_signature_tells_the_workflow(registry: 
     said: list[str] = []
     sign_all(registry, {"ml": image}, said.append)
     signature, attestation = signature_tags(image.digest)
-    assert said == [f"ml: wrote {signature}", f"ml: wrote {attestation}"]
+    assert said == [f"ml: wrote {attestation}", f"ml: wrote {signature}"]
     verify(image, SIGNED_BY)
     sign_all(registry, {"ml": image}, said.append)
-    assert said[2:] == [f"ml: {signature} is there", f"ml: {attestation} is there"]
+    assert said[2:] == [f"ml: {attestation} is there", f"ml: {signature} is there"]
 
 
 @pytest.mark.usefixtures("job")
