@@ -3,12 +3,15 @@ and one that needs more memory than its header says gets none, so the model serv
 """
 
 import resource
+import shutil
 import signal
 from functools import cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import BinaryIO
 
 import numpy as np
-from anyio import BrokenWorkerProcess, fail_after, to_process
+from anyio import BrokenWorkerProcess, fail_after, to_process, to_thread
 
 from image_classifier.images import MAX_BYTES, MAX_DECODING_BYTES, UnreadableImageError, to_array
 
@@ -16,7 +19,7 @@ from image_classifier.images import MAX_BYTES, MAX_DECODING_BYTES, UnreadableIma
 DECODING_SECONDS = 10
 START_SECONDS = 30
 
-# Next to the picture: two copies of its file, and a part of it that is being converted.
+# Next to the picture: its file, twice if that has metadata to leave out, and a part of it that is being converted.
 WORKING_BYTES = 2 * MAX_BYTES + 56 * 1024 * 1024
 
 TOO_SLOW = f"the image takes longer than {DECODING_SECONDS} s to decode"
@@ -32,20 +35,25 @@ async def start() -> None:
         await to_process.run_sync(_prepare)
 
 
-async def decode(file: bytes, image_size: int) -> np.ndarray:
-    """Image file to uint8 [image_size, image_size, 3]. Raises UnreadableImageError and DecoderStoppedError."""
+async def decode(file: BinaryIO, image_size: int) -> np.ndarray:
+    """Image file to uint8 [image_size, image_size, 3]. Raises UnreadableImageError and DecoderStoppedError.
+
+    The file goes to the decoding process on disk: this process would keep the memory of files that it had read.
+    """
     try:
-        with fail_after(DECODING_SECONDS):
-            return await to_process.run_sync(_decode, file, image_size, cancellable=True)
+        with NamedTemporaryFile() as copy, fail_after(DECODING_SECONDS):
+            await to_thread.run_sync(shutil.copyfileobj, file, copy)
+            copy.flush()
+            return await to_process.run_sync(_decode, Path(copy.name), image_size, cancellable=True)
     except TimeoutError as error:
         raise UnreadableImageError(TOO_SLOW) from error
     except BrokenWorkerProcess as error:
         raise DecoderStoppedError from error
 
 
-def _decode(file: bytes, image_size: int) -> np.ndarray:
+def _decode(file: Path, image_size: int) -> np.ndarray:
     _prepare()
-    return to_array(file, image_size)
+    return to_array(file.read_bytes(), image_size)
 
 
 @cache

@@ -107,7 +107,7 @@ def create_app(classifier: Classifier, version: str) -> FastAPI:
     async def predict(request: Request) -> dict[str, object]:
         async with _image_of(request) as image, turns.turn():
             try:
-                pixels = await image_decoder.decode(await image.read(), classifier.image_size)
+                pixels = await image_decoder.decode(image.file, classifier.image_size)
             except UnreadableImageError as error:
                 raise HTTPException(413 if str(error) in TOO_LARGE else 422, sentence(str(error))) from error
             except image_decoder.DecoderStoppedError as error:

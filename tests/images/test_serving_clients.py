@@ -11,7 +11,9 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import anyio
 import httpx
@@ -31,6 +33,7 @@ from tests.servers import free_port, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60
+KEPT_AFTER_UPLOADS = 120 * 2**20
 IMPORT_SECONDS = 120  # of torch, on a busy machine
 
 
@@ -214,7 +217,7 @@ def test_slow_uploads_keep_neither_probes_out_nor_more_than_their_number_in(
 def test_images_wait_for_their_turn_only_so_long_and_probes_not_at_all(
     port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def decode(_file: bytes, image_size: int) -> np.ndarray:
+    async def decode(_file: BinaryIO, image_size: int) -> np.ndarray:
         await anyio.sleep(2)
         return np.zeros((image_size, image_size, 3), dtype=np.uint8)
 
@@ -244,7 +247,7 @@ def test_a_body_without_a_length_is_read_up_to_the_limit(port: int) -> None:
     assert post(bytes(MAX_BYTES + 100_000)) == 413
 
 
-def test_several_large_images_at_once_take_the_memory_of_one() -> None:
+def test_several_large_images_at_once_take_the_memory_of_one_and_give_it_back() -> None:
     port = free_port()
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(str(REPOSITORY / folder) for folder in ("dags", "images/serving")),
@@ -264,6 +267,12 @@ def test_several_large_images_at_once_take_the_memory_of_one() -> None:
             assert 200 in {one.result().status_code for one in answers}
             assert {one.result().status_code for one in answers} <= {200, 503}
             assert peak - idle < MAX_DECODING_BYTES
+            with ThreadPoolExecutor(8) as pool:
+                assert {one.status_code for one in pool.map(partial(predict, port), [bytes(MAX_BYTES)] * 8)} <= {
+                    422,
+                    503,
+                }
+            assert _memory(process.pid) - idle < KEPT_AFTER_UPLOADS
             (decoder,) = psutil.Process(process.pid).children()
             assert not any("torch" in found.path for found in decoder.memory_maps())
         finally:
