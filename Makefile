@@ -15,9 +15,11 @@ override previewed_stack = "$${STACK:-dev}"
 # Python's own variables, such as PYTHONHOME, are not read; infra/process_environment.py decides about all others.
 override isolated := -E -s
 override run := .venv/bin/python $(isolated) -m
-override first_python := "$${PYTHON:-python3}" $(isolated)
+# Many shells leave `~` as it is in `make PYTHON=~/bin/python3`.
+override named_python := python=$${PYTHON:-python3}; case $$python in "~/"*) python=$$HOME/$${python\#??} ;; esac; "$$python"
+override first_python := $(named_python) $(isolated)
 # Only the standard library: it runs next to a key, where no other code may.
-override handover := "$${PYTHON:-python3}" -I infra/releases/handover.py
+override handover := $(named_python) -I infra/releases/handover.py
 override ready := .venv/ready .venv-mlflow/ready
 
 $(foreach name,$(.VARIABLES),$(if $(call is_given,$(name)),$(call as_it_is,$(name))))

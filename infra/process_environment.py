@@ -8,6 +8,7 @@ because it starts before there is a virtual environment.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -57,16 +58,22 @@ COMMANDS = {
     "infra.releases": TESTS,  # `make gate GATE=tests` runs them
 }
 CERTIFICATE_FILES = (*CERTIFICATES, "AWS_CA_BUNDLE", "PIP_CERT")
+PATHS = (*CERTIFICATE_FILES, "KUBECONFIG", "REGISTRY_AUTH_FILE", "PIP_FIND_LINKS", "UV_FIND_LINKS")
+# Many shells leave `~` as it is in `make KUBECONFIG=~/file`; these variables may hold several paths.
+TILDE = re.compile(r"(?:^|(?<=[:,\s]))~(?=/|$)")
 THIS_MACHINE = (LOOPBACK, "localhost")
 
 
 def allowed(names: Iterable[str]) -> dict[str, str]:
     """Return the variables of this process that an allow-list lets pass.
 
-    A file of certificates that does not exist is left out, and no proxy is asked for this machine's own addresses.
+    `~` in a path is the home folder, a file of certificates that does not exist is left out, and no proxy is asked for
+    this machine's own addresses.
     """
     patterns = tuple(names)
     found = {name: value for name, value in os.environ.items() if any(fnmatchcase(name, each) for each in patterns)}
+    for name in found.keys() & set(PATHS):
+        found[name] = TILDE.sub(lambda _: str(Path.home()), found[name])
     for name in CERTIFICATE_FILES:
         if name in found and not any(Path(place).exists() for place in found[name].split(os.pathsep)):
             del found[name]

@@ -87,6 +87,13 @@ def test_the_name_of_the_first_python_is_one_word_that_no_shell_reads(sandbox: S
     assert named.calls
 
 
+def test_a_tilde_in_the_name_of_the_first_python_is_the_home_folder(sandbox: Sandbox) -> None:
+    (sandbox.folder / ".venv/ready").unlink()
+    made = sandbox.make("bench-local", f"PYTHON=~/{sandbox.python.name}", HOME=str(sandbox.python.parent))
+    assert made.code == 0, made.error
+    assert made.calls
+
+
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [

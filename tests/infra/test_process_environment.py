@@ -171,6 +171,23 @@ def test_certificates_pass_only_where_they_are(monkeypatch: pytest.MonkeyPatch, 
     assert passed["REQUESTS_CA_BUNDLE"] == str(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "expanded"),
+    [
+        ("KUBECONFIG", "~/a:/etc/b:~/c", "/home/me/a:/etc/b:/home/me/c"),
+        ("UV_FIND_LINKS", "~/wheels,/srv/~x", "/home/me/wheels,/srv/~x"),
+        ("PIP_FIND_LINKS", "/srv/a ~/wheels", "/srv/a /home/me/wheels"),
+        ("LANG", "~/x", "~/x"),
+    ],
+)
+def test_a_tilde_that_the_shell_left_in_a_path_is_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, expanded: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv(name, value)
+    assert allowed(TESTS)[name] == expanded
+
+
 def test_what_cloud_commands_need_reaches_them(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = {
         *("AWS_PROFILE", "KUBECONFIG", "PULUMI_ACCESS_TOKEN", "GIT_SSH_COMMAND", "SSH_AUTH_SOCK", "GH_TOKEN"),
