@@ -21,6 +21,7 @@ QUARANTINE = "quarantine/"
 UPLOADS = 8
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 KEY_BYTES = 1024
+HIDDEN_FOLDER = ".versions"  # where SeaweedFS keeps the versions of an object
 NAMES_IN_WARNING = 3
 UNREADABLE = "it is not a file that can be read"
 
@@ -109,12 +110,16 @@ def _read(file: Path) -> bytes:
 
 
 def _why_unfit(key: str) -> str | None:
-    """Return why S3 cannot have an object of this key, or None."""
+    """Return why the S3 server cannot have an object of this key, or None."""
     categories = {unicodedata.category(character) for character in key}
     if "Cs" in categories:  # how Python writes bytes that are not UTF-8
         return "the name is not UTF-8"
     if "Cc" in categories:
         return "the name has control characters"
+    if "\\" in key:
+        return "the name has a backslash (SeaweedFS stores it as a slash)"
+    if any(folder.endswith(HIDDEN_FOLDER) for folder in key.split("/")[:-1]):
+        return f"a folder's name ends in {HIDDEN_FOLDER} (SeaweedFS lists no such folder)"
     if len(f"{QUARANTINE}{key}".encode()) > KEY_BYTES:
         return f"the path is too long (S3 allows {KEY_BYTES} bytes, and the folders above count)"
     return None

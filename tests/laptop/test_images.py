@@ -111,6 +111,8 @@ def names(root: Path) -> list[str]:
         (b"caf\xe9/1.png", "the name is not UTF-8", r"caf\xe9/1.png"),
         (b"cat/\x1b[31m.png", "the name has control characters", r"cat/\x1b[31m.png"),
         (b"cat/two\nlines.png", "the name has control characters", r"cat/two\nlines.png"),
+        (rb"cat/a\b.png", "the name has a backslash", r"cat/a\b.png"),
+        (b"cat/old.versions/1.png", "a folder's name ends in .versions", "cat/old.versions/1.png"),
         (b"/".join([b"cat", *[b"x" * 250] * 4, b"1.png"]), "the path is too long", "cat/xxx"),
     ],
 )
