@@ -21,7 +21,7 @@ from infra.images.errors import ImageError
 from infra.images.login import is_loopback, logged_in
 from infra.images.nodes import Nodes
 from infra.images.oci import OciRegistry
-from infra.images.registries import built_images, copy, registry_of, signature_tags
+from infra.images.registries import built_images, copy, copy_unchanged, registry_of, signature_tags
 from infra.operations.account import Account
 from infra.releases.release import ReleasedImage
 from infra.settings import ExistingClusterSettings, load
@@ -344,6 +344,35 @@ def test_the_login_of_ecr_is_that_of_the_repositorys_region(account: Account, mo
     assert not file.exists()
     with logged_in("registry.example/ml") as file:
         assert file is None
+
+
+def test_images_that_a_branch_leaves_alone_are_copied_for_its_preview_and_not_built(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Shelf:
+        def __init__(self, address: str, *there: str) -> None:
+            self._address, self.there = address, set(there)
+
+        def repository(self, image: str) -> str:
+            return f"{self._address}/{image}"
+
+        def digest(self, image: str, tag: str) -> str | None:
+            return ABSENT if image in self.there and tag == content.tag(image) else None
+
+        def has_digest(self, image: str, _digest: str) -> bool:
+            return image in self.there
+
+    stack, previews = Shelf("registry.example", "airflow", "ml"), Shelf("registry.example/previews", "airflow")
+    copied: list[tuple[str, str]] = []
+
+    def take(source: str, target: str) -> None:
+        copied.append((source, target))
+        previews.there.add("ml")
+
+    monkeypatch.setattr(skopeo, "copy", take)
+    copy_unchanged(stack, previews, Nodes(), silent)
+    target = f"registry.example/previews/ml:{content.tag('ml')}"
+    assert copied == [(f"registry.example/ml@{ABSENT}", target)]
 
 
 def test_a_stack_has_the_registry_of_its_settings(account: Account) -> None:
