@@ -1,7 +1,10 @@
 """The programs of images/airflow/bin that ask the metadata database, against a real one."""
 
 import importlib.util
+import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -132,11 +135,14 @@ def test_a_database_that_is_away_is_no_reason_to_restart_a_component(
     assert "does not answer" in capsys.readouterr().out
 
 
-def test_the_revisions_that_an_image_waits_for_are_those_of_its_packages(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
-    program("revisions").main()
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+def test_the_revisions_that_an_image_waits_for_are_those_of_its_packages(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(PROGRAMS / "revisions.py")],
+        env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    lines = [line.split() for line in done.stdout.splitlines()]
     assert [table for table, _ in lines] == ["alembic_version", "alembic_version_fab"]
     assert all(revision not in ("None", "") for _, revision in lines)
