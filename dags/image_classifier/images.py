@@ -33,6 +33,9 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # parameter `image_size` allows, so that the final resize still averages over several pixels.
 LEAST_SIDE = 1024
 
+# Two canvases of libwebp's, the bytes of the frame, and Pillow's picture.
+WEBP_BYTES_PER_PIXEL = 16
+
 # Of one copy of a part of the picture, while it is converted to RGB.
 TILE_PIXELS = 1 << 20
 
@@ -163,6 +166,8 @@ def _scaled_to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def _decode(data: bytes) -> Image.Image:
+    if _webp_bytes(data) > MAX_DECODING_BYTES:
+        raise UnreadableImageError(TOO_MUCH_MEMORY)
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
@@ -199,11 +204,19 @@ def _decoding_bytes(image: Image.Image) -> int:
         image.draft(None, (LEAST_SIDE, LEAST_SIDE))
         return coefficients + 4 * image.width * image.height
     if isinstance(image, WebPImagePlugin.WebPImageFile):
-        return 16 * pixels  # two canvases of libwebp's, the frame's bytes and Pillow's
+        return WEBP_BYTES_PER_PIXEL * pixels
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         turned = _orientation(image) in UPRIGHT  # Pillow turns it at full size
         return 4 * pixels * (2 if turned else 1) + _segment_bytes(image)
     return 4 * pixels
+
+
+def _webp_bytes(data: bytes) -> int:
+    """What `_decoding_bytes` says of a WebP; 0 of another file. `Image.open` already reserves the canvases."""
+    if not (data.startswith(b"RIFF") and data[8:12] == b"WEBP"):
+        return 0
+    width, height = WebPImagePlugin._get_size(data[:30]) or (0, 0)
+    return WEBP_BYTES_PER_PIXEL * width * height
 
 
 def _segment_bytes(image: TiffImagePlugin.TiffImageFile) -> int:

@@ -188,6 +188,8 @@ def test_a_very_long_picture_is_reduced_in_its_length_alone() -> None:
     ("kind", "size", "options"),
     [
         ("WEBP", (5000, 5000), {}),
+        ("WEBP", (5000, 5000), {"lossless": True}),
+        ("WEBP", (16_000, 2_000), {"exif": Image.Exif()}),
         ("JPEG", (50_000, 1000), {"progressive": True}),
         ("TIFF", (7000, 7000), {"compression": "tiff_deflate", "strip_size": 2**30}),
     ],
