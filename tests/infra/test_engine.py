@@ -24,7 +24,7 @@ def test_a_second_update_changes_nothing(engine: Engine) -> None:
 
 def test_passwords_are_encrypted_in_the_state(engine: Engine) -> None:
     passwords = [one for one in engine.state() if one["type"] == "random:index/randomPassword:RandomPassword"]
-    assert len(passwords) == 3
+    assert passwords
     for holder in (
         *passwords,
         *(one for one in engine.state() if one["type"] == "aws:rds/instance:Instance"),
