@@ -65,12 +65,16 @@ class Machine:
         pages = self.laptop.s3.get_paginator("list_objects_v2").paginate(Bucket=object_store.BUCKETS[bucket])
         return {entry["Key"] for page in pages for entry in page.get("Contents", [])}
 
+    @property
+    def mlflow_login(self) -> tuple[str, str]:
+        return mlflow_users.ADMIN, self.home.secrets.mlflow_admin
+
     def versions(self) -> list[str]:
         answer = httpx.get(
             f"http://127.0.0.1:{self.laptop.ports['mlflow']}/api/2.0/mlflow/model-versions/search",
             params={"filter": "name = 'image_classifier'"},
             trust_env=False,
-            auth=(mlflow_users.ADMIN, self.home.secrets.mlflow_admin),
+            auth=self.mlflow_login,
         )
         return [version["version"] for version in answer.json().get("model_versions", [])]
 
@@ -160,7 +164,9 @@ def test_every_printed_address_answers(machine: Machine, first: Up) -> None:
     assert len(addresses) >= 4
     for address in addresses:
         expected = 405 if address.endswith("/predict") else 200  # an image has to be sent there
-        assert httpx.get(address, follow_redirects=True, timeout=30, trust_env=False).status_code == expected, address
+        login = machine.mlflow_login if f":{machine.laptop.ports['mlflow']}" in address else None
+        answer = httpx.get(address, auth=login, follow_redirects=True, timeout=30, trust_env=False)
+        assert answer.status_code == expected, address
 
 
 def test_the_clusters_smoke_test_runs_here_too(machine: Machine, first: Up) -> None:
