@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from infra import computing
 from infra.laptop import object_store
 from infra.laptop.home import Home
 from tests.laptop import s3_server
@@ -94,7 +95,13 @@ def main() -> None:
 
 def measure(store_environment: Mapping[str, str], s3: Any) -> None:
     """Print the figures of large photos, of data sets of several sizes, and of a picture of many classes."""
-    environment = {**os.environ, **store_environment, **BUCKETS, "PYTHONPATH": str(REPOSITORY / "dags")}
+    environment = {
+        **os.environ,
+        **computing.VARIABLES,
+        **store_environment,
+        **BUCKETS,
+        "PYTHONPATH": str(REPOSITORY / "dags"),
+    }
 
     def step(title: str, name: str, *arguments: object) -> Any:
         command = [sys.executable, "-c", STEP, name, json.dumps(arguments)]

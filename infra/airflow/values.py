@@ -5,7 +5,7 @@ from typing import Any
 
 import pulumi
 
-from infra import helm_values, mlflow_users
+from infra import computing, helm_values, mlflow_users
 from infra.airflow import secrets
 from infra.airflow.chart import schema
 from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
@@ -108,8 +108,7 @@ def environment(platform: Platform) -> Values:
         "SERVING_IMAGE": platform.images["serving"],
         "SERVING_SERVICE_ACCOUNT": Component.SERVING.service_account,
         "GPU_NODES": str(platform.has_gpus).lower(),
-        # torch's threads must not spin while they wait for each other on a busy node.
-        "OMP_WAIT_POLICY": "PASSIVE",
+        **computing.VARIABLES,
     }
     keys = object_store_keys(platform.credentials_secret)
     login = from_secret(TASKS_SECRET, (mlflow_users.USERNAME_VARIABLE, mlflow_users.PASSWORD_VARIABLE))

@@ -10,13 +10,13 @@ from importlib.metadata import version
 
 import httpx
 
-from infra import mlflow_users
+from infra import computing, mlflow_users
 from infra.errors import OperationError
 from infra.helm_values import airflow_settings
 from infra.laptop import model_registry
 from infra.laptop.home import REPOSITORY, Home, write_atomically
 from infra.laptop.object_store import BUCKETS, client_environment
-from infra.laptop.processes import THREADS, Service, answers
+from infra.laptop.processes import Service, answers
 from infra.loopback import LOOPBACK
 from infra.process_environment import SYSTEM, allowed
 
@@ -77,7 +77,7 @@ def environment(home: Home, ports: dict[str, int]) -> dict[str, str]:
         **variables,
         **client_environment(home, ports["s3"]),
         "AIRFLOW_HOME": str(home.airflow),
-        **THREADS,
+        **computing.VARIABLES,
         "DATA_BUCKET": BUCKETS["data"],
         "ARTIFACTS_BUCKET": BUCKETS["artifacts"],
         "MLFLOW_TRACKING_URI": model_registry.url(ports),

@@ -33,8 +33,6 @@ ANSWER_SECONDS = 5.0  # a server that is busy on few cores still answers within 
 BUSY_SECONDS = 30.0  # how long a process that was started may be too busy to answer before it is replaced
 LOG_LINES_IN_ERROR = 15
 LOG_BYTES = 20 * 2**20  # a larger log is put aside when its service starts
-# torch's waiting threads sleep instead of spinning, which on few cores takes the time of those that work.
-THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 UNPRIVILEGED_USER = "pgserver"  # runs, in place of root, what refuses to run as root
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 START_TIME_FIELD = 22  # of /proc/<pid>/stat, see proc_pid_stat(5)

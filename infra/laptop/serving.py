@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import httpx
 
-from infra import mlflow_users
+from infra import computing, mlflow_users
 from infra.errors import OperationError
 from infra.laptop import model_registry, processes
 from infra.laptop.home import REPOSITORY, Home
 from infra.laptop.object_store import BUCKETS, client_environment
-from infra.laptop.processes import THREADS, Service
+from infra.laptop.processes import Service
 from infra.loopback import LOOPBACK
 
 MODEL = "image_classifier"
@@ -34,7 +34,7 @@ def service(home: Home, ports: dict[str, int], version: str) -> Service:
         command=(sys.executable, str(PROGRAM)),
         environment={
             **client_environment(home, ports["s3"]),
-            **THREADS,
+            **computing.VARIABLES,
             "MLFLOW_TRACKING_URI": model_registry.url(ports),
             **model_registry.login(home, mlflow_users.SERVING),
             "ARTIFACTS_BUCKET": BUCKETS["artifacts"],

@@ -53,6 +53,11 @@ def test_a_task_knows_where_its_data_and_its_images_are(stack: str, template: An
     assert ("AWS_SECRET_ACCESS_KEY" in names) == (stack == "local")
 
 
+def test_a_task_has_the_variables_that_keep_its_memory_small(template: Any) -> None:
+    variables = {variable["name"]: variable.get("value") for variable in template["spec"]["containers"][0]["env"]}
+    assert variables["MALLOC_ARENA_MAX"] == "1"
+
+
 def test_a_task_writes_only_where_there_is_a_volume(template: Any) -> None:
     mounts = {mount["mountPath"] for mount in template["spec"]["containers"][0]["volumeMounts"]}
     assert mounts >= {"/tmp", "/opt/airflow/logs", "/opt/airflow/dags", "/opt/airflow/airflow.cfg"}

@@ -36,3 +36,7 @@ def test_every_address_that_airflow_listens_on_or_calls_is_the_loopback_address(
         "MLFLOW_TRACKING_URI",
     ):
         assert "127.0.0.1" in variables[name], name
+
+
+def test_tasks_have_the_variables_that_keep_their_memory_small(home: Home) -> None:
+    assert airflow.environment(home, ports.choose(home)).items() >= {"MALLOC_ARENA_MAX": "1"}.items()
