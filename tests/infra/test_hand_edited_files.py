@@ -12,7 +12,7 @@ from infra import helm_values
 from infra.airflow.values import checked_values
 from infra.errors import OperationError
 from infra.existing_cluster.context import current_context
-from infra.laptop import ports, processes
+from infra.laptop import ports
 from infra.laptop.home import Home
 from infra.operations import kubeconfig
 from infra.operations.cluster import Cluster
@@ -39,7 +39,6 @@ def with_values(file: Path) -> object:
 JSON: dict[str, Reader] = {
     "ports.json": lambda file: ports.kept(Home(file.parent)),
     "secrets.json": lambda file: Home(file.parent).secrets,
-    "processes/scheduler.json": lambda file: processes.records(Home(file.parent.parent)),
 }
 YAML: dict[str, Reader] = {
     "Pulumi.dev.yaml": lambda file: load("dev", file.parent),
@@ -96,8 +95,7 @@ def test_what_is_no_such_file_at_all_is_one_sentence(
         ("ports.json", '{\n"postgres": "many"\n}', "line 2: postgres: Input should be a valid integer"),
         ("ports.json", '{"postgres": 70000}', "line 1: postgres: Input should be less than or equal to 65535"),
         ("ports.json", '{"postgres": 5442}', "names no port of "),
-        ("secrets.json", '{"postgres": "x"}', "Field required"),
-        ("processes/scheduler.json", '{"name": "scheduler"}', "pid: Field required"),
+        ("secrets.json", '{"postgres": 5}', "postgres: Input should be a valid string"),
     ],
 )
 def test_a_value_of_the_laptop_that_cannot_be_is_one_sentence(
@@ -116,9 +114,6 @@ def test_no_secret_is_in_the_sentence_about_its_file(tmp_path: Path) -> None:
     [
         ("ports.json", ["status"]),
         ("ports.json", ["up", "--no-run"]),
-        ("processes/scheduler.json", ["status"]),
-        ("processes/scheduler.json", ["down"]),
-        ("processes/scheduler.json", ["up", "--no-run"]),
     ],
 )
 def test_a_command_of_the_laptop_ends_with_the_sentence(tmp_path: Path, name: str, arguments: list[str]) -> None:
