@@ -40,7 +40,6 @@ def stop(*_):
     raise TimeoutError
 
 def measure(fingerprint, image_size):
-    import torch
     from image_classifier import keys
     from image_classifier.model import Classifier
     from image_classifier.resnet import ResNet18
@@ -51,18 +50,14 @@ def measure(fingerprint, image_size):
     trained = {"training_key": "bench", "fingerprint": fingerprint, "image_size": image_size}
     steps._measure(bucket, trained, "bench/evaluation/")
 
-def train(fingerprint, image_size, seconds):
-    from image_classifier.parameters import Parameters
+def train(fingerprint, image_size, checkpoint, seconds):
     from image_classifier import keys
-    from image_classifier.resnet import ResNet18
-    from safetensors.torch import save
-    bucket = steps.artifacts_bucket()
-    bucket.put("bench/base.safetensors", save(ResNet18(10).state_dict()))
+    from image_classifier.parameters import Parameters
     chosen = Parameters("", image_size, 1, 0.001, 64, 0.5, 0, None)
     signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
     try:
-        steps.train(fingerprint, keys.tensors_folder(fingerprint, image_size), "bench/base.safetensors", chosen)
+        steps.train(fingerprint, keys.tensors_folder(fingerprint, image_size), checkpoint, chosen)
     except TimeoutError:
         pass
 
@@ -73,8 +68,8 @@ def picture(count):
 
 began = time.monotonic()
 from image_classifier import steps
-step = {"validate": steps.validate, "preprocess": steps.preprocess, "train": train, "evaluate": measure,
-        "picture": picture}[sys.argv[1]]
+step = {"base_checkpoint": steps.base_checkpoint, "validate": steps.validate, "preprocess": steps.preprocess,
+        "train": train, "evaluate": measure, "picture": picture}[sys.argv[1]]
 result = step(*json.loads(sys.argv[2]))
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print(json.dumps({"result": result, "seconds": time.monotonic() - began, "kib": int(status["VmHWM"].split()[0])}))
@@ -107,15 +102,16 @@ def measure(store_environment: Mapping[str, str], s3: Any) -> None:
         command = [sys.executable, "-c", STEP, name, json.dumps(arguments)]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         figures = json.loads(done.stdout.splitlines()[-1])
-        print(f"{title:<26} {name:<11} {figures['kib'] / 1024:5.0f} MiB {figures['seconds']:6.0f} s", flush=True)
+        print(f"{title:<26} {name:<15} {figures['kib'] / 1024:5.0f} MiB {figures['seconds']:6.0f} s", flush=True)
         return figures["result"]
 
     def steps(title: str, prefix: str) -> None:
         fingerprint = step(title, "validate", prefix)["fingerprint"]
         step(title, "preprocess", fingerprint, SIDE)
-        step(title, "train", fingerprint, SIDE, TRAINING_SECONDS)
+        step(title, "train", fingerprint, SIDE, checkpoint, TRAINING_SECONDS)
         step(title, "evaluate", fingerprint, SIDE)
 
+    checkpoint = step("default parameters", "base_checkpoint", None)
     store(s3, "images/photos/", photos(), PHOTOS, class_count=2)
     steps(f"{PHOTOS} photos of 48 megapixels", "images/photos/")
     for count in IMAGES:

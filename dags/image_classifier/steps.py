@@ -197,6 +197,7 @@ def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameter
     torch.manual_seed(parameters.seed)
     images, classes = _shards(bucket, tensors, TRAINING)
     network = checkpoints.network_from(checkpoint_bytes, checkpoint, len(classes))
+    del checkpoint_bytes  # training would keep it in memory
     history = training.fine_tune(
         network,
         images,

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -38,6 +39,8 @@ TRANSFER_CONFIG = TransferConfig(
     max_io_queue=100,
     preferred_transfer_client="classic",
 )
+# A client takes 20 MB: threads that ask for it at once must get the same one.
+CLIENT_CREATION = Lock()
 PERMANENT_STATUS = range(400, 429)
 MANIFEST = "manifest.json"
 
@@ -151,8 +154,13 @@ class Bucket:
                     return None
                 raise
 
-    @cached_property
+    @property
     def _client(self) -> Any:
+        with CLIENT_CREATION:
+            return self._created_client
+
+    @cached_property
+    def _created_client(self) -> Any:
         return boto3.client("s3", config=CLIENT_CONFIG)
 
     def _transfers(self) -> Any:

@@ -1,4 +1,5 @@
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -169,3 +170,19 @@ def test_an_unset_bucket_variable_is_named(variable: str, monkeypatch: pytest.Mo
     bucket = object_store.data_bucket if variable == "DATA_BUCKET" else object_store.artifacts_bucket
     with pytest.raises(PermanentError, match=f"{variable} is not set"):
         bucket()
+
+
+def test_threads_that_use_a_bucket_first_share_one_client(data: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    data.put("key", b"x")
+    create, created = boto3.client, []
+
+    def slowly(*arguments: object, **options: object) -> object:
+        time.sleep(0.2)
+        created.append(create(*arguments, **options))
+        return created[-1]
+
+    monkeypatch.setattr(boto3, "client", slowly)
+    bucket = Bucket(data.name)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(bucket.get, ["key"] * 4)) == [b"x"] * 4
+    assert len(created) == 1
