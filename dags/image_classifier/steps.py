@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 
 import torch
 
-from image_classifier import checkpoints, evaluation, gate, keys, pictures, registry, shards, training
+from image_classifier import checkpoints, gate, keys, registry, shards, training
 from image_classifier.dataset import (
     LabelledImage,
     label_of,
@@ -233,6 +233,8 @@ def _training(manifest: dict[str, Any], *, reused: bool) -> Training:
 
 def evaluate(trained: Training) -> Evaluation:
     """Measure the model on the held-out images, and the current champion on the same ones."""
+    from image_classifier import evaluation  # with scikit-learn, whose 80 MiB the other tasks can spare
+
     bucket = artifacts_bucket()
     folder = _evaluation_folder(trained["training_key"])
     metrics = bucket.published(folder) or _measure(bucket, trained, folder)
@@ -253,6 +255,8 @@ def evaluate(trained: Training) -> Evaluation:
 
 
 def _measure(bucket: Bucket, trained: Training, folder: str) -> dict[str, Any]:
+    from image_classifier import evaluation, pictures
+
     classifier = _classifier(bucket, trained["training_key"]).to(best_device())
     tensors = preprocess(trained["fingerprint"], trained["image_size"])
     predictions = evaluation.predict(classifier, *_shards(bucket, tensors, HELD_OUT))
