@@ -61,11 +61,11 @@ bench-local: ## Measure `make up` from a fresh clone: stages, restart, memory, D
 
 .PHONY: bench-serving
 bench-serving: .venv/ready ## Measure the model server's memory and latency: every format, several clients at once
-	@$(VENV)/python -m tests.bench_serving
+	@$(run) tests.bench_serving
 
 .PHONY: bench-memory
 bench-memory: .venv/ready ## Measure the memory of each task with 50,000 images, photos of 48 MP and 1,000 classes
-	@$(VENV)/python -m tests.bench_memory
+	@$(run) tests.bench_memory
 
 ##@ On Kubernetes: any cluster (STACK=local), or one that Pulumi builds on AWS (STACK=dev)
 

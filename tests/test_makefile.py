@@ -94,6 +94,12 @@ def test_a_tilde_in_the_name_of_the_first_python_is_the_home_folder(sandbox: San
     assert made.calls
 
 
+@pytest.mark.parametrize("target", sorted(targets()))
+def test_no_recipe_reads_a_variable_that_is_not_defined(sandbox: Sandbox, target: str) -> None:
+    made = sandbox.make("--warn-undefined-variables", target, *others(target, ""), PYTHON=str(sandbox.python))
+    assert "undefined variable" not in made.error
+
+
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
@@ -144,6 +150,7 @@ def test_status_is_that_of_this_machine_unless_a_stack_is_named(sandbox: Sandbox
 def test_no_program_is_started_by_a_python_that_reads_its_own_variables(sandbox: Sandbox, target: str) -> None:
     (sandbox.folder / ".venv/ready").unlink()
     made = sandbox.make(target, *others(target, ""), PYTHON=str(sandbox.python))
+    assert made.code == 0, made.error
     assert made.calls
     for call in made.calls:
         if call.words[0] == "python":

@@ -15,6 +15,8 @@ from ml_common.serving_manifests import LABELS, NAME, Manifest, ServingSettings,
 FIELD_MANAGER = "image-classifier-dag"
 DEADLINE_SECONDS = 300
 POLL_SECONDS = 2
+# Longer than the grace period of a pod: one that is still there then is on a node that does not answer.
+OLD_PODS_SECONDS = 45
 REVISION = "deployment.kubernetes.io/revision"
 HOPELESS = {
     "ErrImagePull",
@@ -27,7 +29,7 @@ HOPELESS = {
 
 
 def roll_out(settings: ServingSettings, version: str) -> str:
-    """Serve `version`; return the address inside the cluster.
+    """Serve `version`; return the address inside the cluster, at which no older version answers any more.
 
     Raises PermanentError when the new pod cannot start (the old one keeps serving), ServiceUnavailableError when it is
     not ready before the deadline or the cluster does not answer.
@@ -37,7 +39,9 @@ def roll_out(settings: ServingSettings, version: str) -> str:
         with client.ApiClient() as api:
             objects = manifests(settings, version)
             _apply(DynamicClient(api), objects)
-            _wait(client.AppsV1Api(api), client.CoreV1Api(api), settings.namespace)
+            apps, core = client.AppsV1Api(api), client.CoreV1Api(api)
+            _wait(apps, core, settings.namespace)
+            _wait_for_the_end_of_old_pods(apps, core, settings.namespace)
     except ApiException as error:
         kind = ServiceUnavailableError if (error.status or 500) >= 500 else PermanentError
         raise kind(f"Kubernetes refused to deploy version {version}: {error.status} {error.reason}.") from error
@@ -71,7 +75,8 @@ def _wait(apps: client.AppsV1Api, core: client.CoreV1Api, namespace: str) -> Non
         deployment = apps.read_namespaced_deployment(NAME, namespace)
         if is_rolled_out(deployment):
             return
-        for pod in _newest_pods(apps, core, deployment):
+        newest, _ = _newest_and_old_pods(apps, core, deployment)
+        for pod in newest:
             if reason := why_hopeless(pod):
                 raise PermanentError(f"The new serving pod cannot start, so the old version keeps serving: {reason}")
         time.sleep(POLL_SECONDS)
@@ -81,21 +86,36 @@ def _wait(apps: client.AppsV1Api, core: client.CoreV1Api, namespace: str) -> Non
     )
 
 
-def _newest_pods(apps: client.AppsV1Api, core: client.CoreV1Api, deployment: Any) -> list[Any]:
-    """Pods of the latest specification alone: those of an earlier failed one may linger for a while."""
+def _wait_for_the_end_of_old_pods(apps: client.AppsV1Api, core: client.CoreV1Api, namespace: str) -> None:
+    deadline = time.monotonic() + OLD_PODS_SECONDS
+    while time.monotonic() < deadline:
+        _, old = _newest_and_old_pods(apps, core, apps.read_namespaced_deployment(NAME, namespace))
+        if not old:
+            return
+        time.sleep(POLL_SECONDS)
+
+
+def _newest_and_old_pods(
+    apps: client.AppsV1Api, core: client.CoreV1Api, deployment: Any
+) -> tuple[list[Any], list[Any]]:
+    """Pods of the latest specification, and those of earlier ones, which may linger for a while."""
     if deployment.status.observed_generation != deployment.metadata.generation:
-        return []
+        return [], []
     namespace = deployment.metadata.namespace
     selector = ",".join(f"{name}={value}" for name, value in LABELS.items())
     revision = deployment.metadata.annotations[REVISION]
     replica_sets = apps.list_namespaced_replica_set(namespace, label_selector=selector).items
-    newest = {one.metadata.uid for one in replica_sets if one.metadata.annotations[REVISION] == revision}
-    pods = core.list_namespaced_pod(namespace, label_selector=selector).items
-    return [pod for pod in pods if newest.intersection(owner.uid for owner in pod.metadata.owner_references or [])]
+    latest = {one.metadata.uid for one in replica_sets if one.metadata.annotations[REVISION] == revision}
+    newest: list[Any] = []
+    old: list[Any] = []
+    for pod in core.list_namespaced_pod(namespace, label_selector=selector).items:
+        owners = {owner.uid for owner in pod.metadata.owner_references or []}
+        (newest if latest & owners else old).append(pod)
+    return newest, old
 
 
 def is_rolled_out(deployment: Any) -> bool:
-    """Whether only pods of the latest specification are left and all are available."""
+    """Whether all pods are of the latest specification and available; old ones may still be ending."""
     status, wanted = deployment.status, deployment.spec.replicas
     return bool(
         status.observed_generation == deployment.metadata.generation

@@ -6,6 +6,8 @@ from typing import Any
 
 NAME = "image-classifier"
 PORT = 8080
+# A pod that is about to end answers this long: the nodes route to the new one only a moment after its Service does.
+DRAINING_SECONDS = 5
 LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "serving"}
 CREDENTIALS_SECRET = "image-classifier-serving"  # noqa: S105 - its name
 
@@ -94,5 +96,6 @@ def _container(settings: ServingSettings, version: str) -> Manifest:
         "startupProbe": {**probe, "periodSeconds": 2, "failureThreshold": 60},
         "readinessProbe": {**probe, "periodSeconds": 5},
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 3},
+        "lifecycle": {"preStop": {"sleep": {"seconds": DRAINING_SECONDS}}},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - the pod's own
     }

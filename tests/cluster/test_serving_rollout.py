@@ -7,6 +7,7 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ NAMESPACE = "serving-rollout-test"
 IMAGE = "example.com/serving-rollout-test:1"
 BASE_IMAGE = os.environ.get("TEST_BASE_IMAGE", "docker.io/library/python:3.12.11-slim-bookworm")
 SERVER = """
-import json, os
+import json, os, signal
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class Handler(BaseHTTPRequestHandler):
@@ -31,6 +32,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps({"version": os.environ["MODEL_VERSION"]}).encode())
 
+# The first process of a container would not end otherwise.
+signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 if os.environ["MODEL_VERSION"] == "broken":
     raise SystemExit("the model cannot be loaded")
 HTTPServer(("0.0.0.0", int(os.environ["SERVING_PORT"])), Handler).serve_forever()
@@ -102,9 +105,15 @@ def test_rolling_out_the_same_version_again_changes_nothing(served: ServingSetti
     assert deployment().metadata.generation == before
 
 
-def test_another_version_replaces_it(served: ServingSettings, core: client.CoreV1Api) -> None:
-    kubernetes_rollout.roll_out(served, "2")
-    assert served_version(core) == "2"
+def test_another_version_replaces_it_without_a_failed_request(served: ServingSettings, core: client.CoreV1Api) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        rollout = pool.submit(kubernetes_rollout.roll_out, served, "2")
+        meanwhile = []
+        while not rollout.done():
+            meanwhile.append(served_version(core))
+    assert {served_version(core) for _ in range(50)} == {"2"}
+    assert set(meanwhile) == {"1", "2"}
+    rollout.result()
 
 
 def test_a_version_that_cannot_start_is_refused_within_a_minute_and_the_old_one_keeps_serving(

@@ -132,11 +132,14 @@ def test_a_rollout_command_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatc
 
 
 class Cluster:
-    """The few answers of a Kubernetes API that a rollout needs."""
+    """The few answers of a Kubernetes API that a rollout needs.
+
+    `pods` holds the lists of pods that it answers with one after the other; the last one stays.
+    """
 
     def __init__(self) -> None:
         self.applied: list[tuple[str, str, dict[str, list[str]], dict[str, Any]]] = []
-        self.pods: list[dict[str, Any]] = []
+        self.pods: list[list[dict[str, Any]]] = [[]]
         self.status: dict[str, int] = {}
 
     def answer(self, path: str) -> dict[str, Any]:
@@ -160,7 +163,7 @@ class Cluster:
                     {"metadata": {"name": "old", "uid": "old"} | old},
                 ]
             },
-            "/api/v1/namespaces/ml/pods": {"items": self.pods},
+            "/api/v1/namespaces/ml/pods": {"items": self.pods.pop(0) if len(self.pods) > 1 else self.pods[0]},
         }
         return answers[path]
 
@@ -247,7 +250,7 @@ def test_a_pod_that_cannot_start_is_named_and_said_to_leave_the_old_version_serv
     reason: str, cluster: Cluster
 ) -> None:
     cluster.status = ROLLING
-    cluster.pods = [stuck_pod(reason, owner="new")]
+    cluster.pods = [[stuck_pod(reason, owner="new")]]
     with pytest.raises(PermanentError, match=rf"old version keeps serving: {reason} for i:1 in pod new-1 \(no such"):
         kubernetes_rollout.roll_out(SETTINGS, "7")
 
@@ -257,7 +260,7 @@ def test_a_pod_left_over_from_an_earlier_failure_does_not_count(
 ) -> None:
     monkeypatch.setattr(kubernetes_rollout, "DEADLINE_SECONDS", 0.3)
     cluster.status = ROLLING
-    cluster.pods = [stuck_pod("ImagePullBackOff", owner="old")]
+    cluster.pods = [[stuck_pod("ImagePullBackOff", owner="old")]]
     with pytest.raises(ServiceUnavailableError, match="was not ready after"):
         kubernetes_rollout.roll_out(SETTINGS, "7")
 
@@ -273,6 +276,24 @@ def test_a_rollout_is_over_only_when_the_old_pod_is_gone() -> None:
     assert not kubernetes_rollout.is_rolled_out(deployed)
     deployed.status.replicas, deployed.status.observed_generation = 1, 1
     assert not kubernetes_rollout.is_rolled_out(deployed)
+
+
+def test_the_address_is_returned_when_the_old_pod_has_ended(cluster: Cluster) -> None:
+    cluster.status = ROLLED_OUT
+    old = stuck_pod("Terminating", owner="old")
+    new = stuck_pod("Running", owner="new")
+    cluster.pods = [[new, old], [new, old], [new]]
+    kubernetes_rollout.roll_out(SETTINGS, "7")
+    assert cluster.pods == [[new]]
+
+
+def test_an_old_pod_on_a_node_that_does_not_answer_is_not_waited_for_any_longer(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kubernetes_rollout, "OLD_PODS_SECONDS", 0.1)
+    cluster.status = ROLLED_OUT
+    cluster.pods = [[stuck_pod("Terminating", owner="old")]]
+    assert kubernetes_rollout.roll_out(SETTINGS, "7") == "http://image-classifier.ml.svc"
 
 
 def test_no_access_to_a_cluster_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
