@@ -67,6 +67,10 @@ def test_the_old_pod_stays_until_the_new_one_is_ready() -> None:
     assert container_of("7")["readinessProbe"]["httpGet"] == {"path": "/healthz", "port": "http"}
 
 
+def test_the_old_pod_answers_until_every_node_routes_to_the_new_one() -> None:
+    assert container_of("7")["lifecycle"]["preStop"]["sleep"]["seconds"] >= 5
+
+
 def test_the_service_selects_the_pods() -> None:
     service, serving = manifests(SETTINGS, "7")
     assert service["spec"]["selector"] == serving["spec"]["template"]["metadata"]["labels"]
