@@ -5,14 +5,14 @@ from pathlib import Path
 import pulumi
 
 from infra.airflow import Airflow
-from infra.model_registry import ModelRegistry
+from infra.mlflow_server import ModelRegistry
 from infra.observability import Observability
-from infra.preview.names import is_preview
+from infra.preview_names import is_preview
 from infra.settings import ExistingClusterSettings, load
 
 stack, folder = pulumi.get_stack(), Path(pulumi.get_root_directory())
 if is_preview(stack):
-    from infra.preview import platform as preview
+    from infra.previews import platform as preview
 
     values, tasks, platform, outputs = preview.create(stack, folder)
 else:

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from infra.airflow import chart
-from infra.settings.loading import REPOSITORY
+from infra.documents import REPOSITORY
 from tests.cluster.airflow_client import Airflow
 from tests.cluster.conftest import copy_dags, ready
 from tests.cluster.stack import (
@@ -92,7 +92,7 @@ def main() -> None:
     with TemporaryDirectory() as folder, both(figures, Path(folder)):
         for number in range(arguments.rounds):
             for namespace in (NAMESPACE, DEFAULTS):
-                say(f"round {number + 1}: {namespace}")
+                echo(f"round {number + 1}: {namespace}")
                 with alone(namespace), Airflow(namespace) as airflow:
                     measure(airflow, namespace, figures[namespace], arguments, last=number + 1 == arguments.rounds)
     report(figures, arguments)
@@ -107,7 +107,7 @@ def both(figures: dict[str, Figures], folder: Path) -> Iterator[None]:
         deploy(recording)
         wait_until(lambda: available(NAMESPACE), "the user interface", 900)
         figures[NAMESPACE].ready_seconds = time.monotonic() - started
-        say(f"ours, database and object store included: user interface after {figures[NAMESPACE].ready_seconds:.0f} s")
+        echo(f"ours, database and object store included: user interface after {figures[NAMESPACE].ready_seconds:.0f} s")
         wait_until(lambda: ready(PLATFORM_NAMESPACE), "the platform")
         copy_dags(folder)
         push(folder, {})
@@ -117,7 +117,7 @@ def both(figures: dict[str, Figures], folder: Path) -> Iterator[None]:
         install_defaults()
         wait_until(lambda: available(DEFAULTS), "the user interface", 900)
         figures[DEFAULTS].ready_seconds = time.monotonic() - started
-        say(f"the chart's defaults, without a database: user interface after {figures[DEFAULTS].ready_seconds:.0f} s")
+        echo(f"the chart's defaults, without a database: user interface after {figures[DEFAULTS].ready_seconds:.0f} s")
         yield
     finally:
         kubectl("delete", "namespace", DEFAULTS, "--wait", "--ignore-not-found")
@@ -186,17 +186,17 @@ def measure(airflow: Airflow, namespace: str, figures: Figures, arguments: argpa
     before, started = cpu_seconds(namespace), time.monotonic()
     time.sleep(arguments.idle)
     figures.idle_millicores.append(1000 * (cpu_seconds(namespace) - before) / (time.monotonic() - started))
-    say(f"  idle control plane: {figures.idle_millicores[-1]:.0f} millicores")
+    echo(f"  idle control plane: {figures.idle_millicores[-1]:.0f} millicores")
     for _ in range(arguments.starts):
         figures.start_seconds += start_seconds(airflow, airflow.trigger("quick"))
-    say(f"  queued to user code: {', '.join(f'{seconds:.1f}' for seconds in figures.start_seconds)} s")
+    echo(f"  queued to user code: {', '.join(f'{seconds:.1f}' for seconds in figures.start_seconds)} s")
     if last:
         run = airflow.trigger("quick", params={"tasks": arguments.tasks})
         ended = airflow.finish("quick", run, 3600)
         found = airflow.get(f"dags/quick/dagRuns/{run}")
         figures.makespan_seconds = seconds_between(found["start_date"], found["end_date"])
         states = Counter(task["state"] for task in airflow.tasks("quick", run))
-        say(f"  {arguments.tasks} tasks of one second: {ended} after {figures.makespan_seconds:.0f} s, {dict(states)}")
+        echo(f"  {arguments.tasks} tasks of one second: {ended} after {figures.makespan_seconds:.0f} s, {dict(states)}")
 
 
 def start_seconds(airflow: Airflow, run: str) -> list[float]:
@@ -237,10 +237,10 @@ def report(figures: dict[str, Figures], arguments: argparse.Namespace) -> None:
         ("idle control plane, millicores", median(ours.idle_millicores), median(defaults.idle_millicores)),
     ]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    say(f"\n{os.cpu_count()} cores, {memory:.0f} GiB; {len(ours.start_seconds)} starts each\n")
-    say(f"{'':60} {'ours':>8} {'defaults':>9} {'ratio':>6}")
+    echo(f"\n{os.cpu_count()} cores, {memory:.0f} GiB; {len(ours.start_seconds)} starts each\n")
+    echo(f"{'':60} {'ours':>8} {'defaults':>9} {'ratio':>6}")
     for name, mine, other in rows:
-        say(f"{name:60} {mine:8.1f} {other:9.1f} {other / mine:6.2f}")
+        echo(f"{name:60} {mine:8.1f} {other:9.1f} {other / mine:6.2f}")
 
 
 def p95(values: list[float]) -> float:
@@ -248,7 +248,7 @@ def p95(values: list[float]) -> float:
     return quantiles(values, n=20, method="inclusive")[-1]
 
 
-def say(line: str) -> None:
+def echo(line: str) -> None:
     """Print a line of progress."""
     print(line, file=sys.stdout, flush=True)
 

@@ -31,15 +31,15 @@ print(json.dumps(figures))
 
 WRITE = """
 import io, os
-from infra.laptop.home import DEFAULT_HOME, Home
-from infra.laptop.laptop import Laptop
+from ops.laptop.home import DEFAULT_HOME, Home
+from ops.laptop.laptop import Laptop
 s3, body = Laptop.known(Home(DEFAULT_HOME)).s3, os.urandom(2**26)
 for number in range(32):
     s3.upload_fileobj(io.BytesIO(body), "airflow-artifacts", f"bench/{number}")
 """
 KILL = """
-from infra.laptop import processes
-from infra.laptop.home import DEFAULT_HOME, Home
+from ops.laptop import processes
+from ops.laptop.home import DEFAULT_HOME, Home
 for record in processes.records(Home(DEFAULT_HOME)).values():
     for process in record.members():
         process.kill()
@@ -71,7 +71,7 @@ def measure(clone: Path) -> None:
         if re.search(r"is ready after|^seconds|^accuracy", line):
             print(f"  {line}")
     run(["make", "--silent", "down"], clone)
-    laptop = [str(clone / ".venv/bin/python"), "-m", "infra.laptop"]
+    laptop = [str(clone / ".venv/bin/python"), "-m", "ops"]
     for what, command in {
         "second `make up`, after `make down`, to the UI ready (aim: under 60 s)": [*laptop, "up", "--no-run"],
         "`make up` while everything runs, to the UI ready": [*laptop, "up", "--no-run"],

@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from infra import computing
-from infra.laptop import object_store
-from infra.laptop.home import Home
+from ops.laptop import object_store
+from ops.laptop.home import Home
 from tests.laptop import s3_server
 
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -25,7 +25,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from infra.loopback import LOOPBACK
+from ops.loopback import LOOPBACK
 from tests.servers import free_port, wait_for
 
 REPOSITORY = Path(__file__).resolve().parent.parent

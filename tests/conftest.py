@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.process_environment import TESTS, enter
+from ops.process_environment import TESTS, enter
 
 enter(TESTS)  # before a library reads a variable of the user's
 

@@ -10,10 +10,10 @@ import psycopg
 
 from infra.aws.database import ADMIN
 from infra.database_setup import SCRIPT
-from infra.laptop import postgres
-from infra.laptop.home import Home
-from infra.laptop.processes import free_port, start, stop, wait_until_healthy
-from infra.loopback import LOOPBACK
+from ops.laptop import postgres
+from ops.laptop.home import Home
+from ops.laptop.processes import free_port, start, stop, wait_until_healthy
+from ops.loopback import LOOPBACK
 
 
 class Server:

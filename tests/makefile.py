@@ -9,22 +9,30 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from ops.cli.app import loaded
+from ops.process_environment import PARAMETERS
 from tests.programs import write_program
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 TARGET = re.compile(r"^([a-z0-9-]+):.*## .*\n((?:\t.*\n)*)", re.MULTILINE)
-# Parts of recipes, such as `named_stack`.
-PART = re.compile(r"^override ([a-z_]+) :?= (.*)$", re.MULTILINE)
-READ = re.compile(r"(?:\$\$\{?|call [a-z]+,|value )([A-Z_]+)\b")
 # In a page or a workflow: the target, and the variables after it.
 COMMAND = re.compile(r"""\bmake ([a-z][a-z0-9-]+)\b((?: [A-Z_]+=(?:"[^"]*"|[^\s`;,)]*))*)""")
 VARIABLE = re.compile(r"([A-Z_]+)=")
+# What programs read that are no commands of `ops`.
+OTHERS = {
+    "publish": ("OPERATION", "STACK", "CHANGE", "COMMIT"),
+    "check-out": ("STACK", "CHANGE"),
+    "requirements": ("UPGRADE",),
+}
 PREREQUISITES = (
     *(f"requirements/{file.name}" for file in REPOSITORY.glob("requirements/*.txt")),
     "pyproject.toml",
-    "infra/environments.py",
+    "ops/environments.py",
 )
 RECORDER = """#!{python}
 import json, os, sys
@@ -63,7 +71,8 @@ class Sandbox:
             (folder / name).touch()
         recorder = RECORDER.format(python=sys.executable, calls=str(self._calls))
         self.python = write_program(folder / ".venv/bin/python", recorder)
-        write_program(folder / ".venv/bin/zizmor", recorder)
+        for program in ("zizmor", "lint-imports"):
+            write_program(folder / ".venv/bin" / program, recorder)
         (folder / ".venv-mlflow").mkdir()
         for name in (".venv/ready", ".venv-mlflow/ready"):
             (folder / name).touch()
@@ -97,15 +106,28 @@ class Made:
 
 
 def targets() -> Mapping[str, frozenset[str]]:
-    """Return each target with the variables that its commands read."""
+    """Return each target with the variables that its program reads."""
     text = (REPOSITORY / "Makefile").read_text()
-    found = {}
-    for name, recipe in TARGET.findall(text):
-        whole = recipe
-        for part, content in PART.findall(text):
-            whole = whole.replace(f"$({part})", content)
-        found[name] = frozenset(READ.findall(whole))
-    return found
+    return {name: variables(name, recipe) for name, recipe in TARGET.findall(text)}
+
+
+def variables(target: str, recipe: str) -> frozenset[str]:
+    """Return the variables that the program of a recipe reads."""
+    if "$(ops) " in recipe:
+        return frozenset(str(each.envvar) for each in loaded(target).params if getattr(each, "envvar", None))
+    found = {"PYTHON"} if "$(first_python)" in recipe or "$(handover)" in recipe else set()
+    return frozenset(found | set(OTHERS.get(target, ())))
+
+
+def parsed(call: Call) -> dict[str, Any]:
+    """Return what a command of `ops` makes of its arguments and of its environment."""
+    command, *arguments = call.arguments
+    with pytest.MonkeyPatch.context() as patch:
+        for name in PARAMETERS:
+            patch.delenv(name, raising=False)
+        for name in call.environment.keys() & set(PARAMETERS):
+            patch.setenv(name, call.environment[name])
+        return dict(loaded(command).make_context(command, arguments).params)
 
 
 def mistakes(text: str) -> list[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from infra import mlflow_users
-from infra.laptop.model_registry import PROGRAM
-from infra.loopback import LOOPBACK
-from infra.settings.loading import REPOSITORY
+from infra.documents import REPOSITORY
+from ops.laptop.mlflow import PROGRAM
+from ops.loopback import LOOPBACK
 from tests.servers import free_port, wait_for
 
 PYTHON = Path(os.environ.get("MLFLOW_VENV", REPOSITORY / ".venv-mlflow"), "bin", "python")

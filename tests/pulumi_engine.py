@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from infra.operations import __main__ as operations
-from infra.operations.deployment import Deployment
-from infra.settings.loading import REPOSITORY
+from infra.documents import REPOSITORY
+from ops.cli import stacks as operations
+from ops.pulumi.deployment import Deployment
 
 PROGRAMS = ("pulumi", *(f"pulumi-resource-{provider}" for provider in ("aws", "kubernetes", "random")))
 # What the program reads beside its settings.
@@ -39,14 +39,14 @@ def backend(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def small_stack(folder: Path, program: str, path: str, **environment: str) -> Iterator[Deployment]:
-    """Deploy a small program as the stack `small`, which the commands of `infra.operations` then find."""
+    """Deploy a small program as the stack `small`, which the commands of `ops` then find."""
     project = folder / "project"
     project.mkdir()
     (project / "Pulumi.yaml").write_text("name: small\nruntime: python\n")
     (project / "__main__.py").write_text(program)
     environment |= {**backend(folder), "PATH": f"{Path(sys.executable).parent}:{path}"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("infra.operations.deployment.REPOSITORY", project)
+        patch.setattr("ops.pulumi.deployment.REPOSITORY", project)
         deployment = Deployment("small", "pulumi", environment)
         patch.setattr(operations, "deployment_of", lambda _: deployment)
         deployment.run("stack", "select", "--create")

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import yaml
 
-from infra.loopback import LOOPBACK
+from ops.loopback import LOOPBACK
 
 START_SECONDS = 30
 

@@ -1,21 +1,18 @@
 """What the Makefile hands to the programs."""
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.makefile import Sandbox, targets
+from ops.cli.app import COMMANDS, INTERNAL, loaded, main
+from tests.makefile import REPOSITORY, Call, Sandbox, parsed, targets
 
-READ = [(target, variable) for target, variables in targets().items() for variable in sorted(variables)]
-FLAGS = {
-    "YES": "--yes",
-    "REFRESH": "--refresh",
-    "DRY_RUN": "--dry-run",
-    "ISSUE": "--issue",
-    "UPGRADE": "--upgrade",
-    "PREVIEW": "--preview",
-    "WITHOUT_SECRETS": "--without-secrets",
-}
+READ = [(target, variable) for target, variables in targets().items() for variable in sorted(variables - {"PYTHON"})]
+FLAGS = {"YES", "REFRESH", "DRY_RUN", "ISSUE", "PREVIEW", "WITHOUT_SECRETS"}
+CHOICES = {("promote", "CONFIRM"): "migration", ("rollback", "CONFIRM"): "database", ("gate", "GATE"): "tests"}
+NUMBERS = {"HOURS": "5"}
 # Variables that programs read from their environment, whatever the target.
 ELSEWHERE = ("LAPTOP_HOME", "BUILDER", "IMAGE_LOAD", "IMAGE_BUILD_ARGS", "BASE_IMAGE_ML", "KUBECONFIG")
 
@@ -32,31 +29,32 @@ def hostile(file: str) -> str:
     )
 
 
-def others(target: str, variable: str) -> list[str]:
-    """The variables without which the target refuses to run."""
-    return [f"{name}=x" for name in targets()[target] - {variable, "PYTHON"} if name not in FLAGS]
-
-
 @pytest.mark.parametrize("way", ["command line", "environment"])
-@pytest.mark.parametrize(("target", "variable"), [pair for pair in READ if pair[1] != "PYTHON"])
+@pytest.mark.parametrize(("target", "variable"), READ)
 def test_a_variable_reaches_its_program_byte_for_byte(sandbox: Sandbox, target: str, variable: str, way: str) -> None:
     value = hostile("touched")
     if way == "environment":
-        made = sandbox.make(target, *others(target, variable), PYTHON=str(sandbox.python), **{variable: value})
+        made = sandbox.make(target, PYTHON=str(sandbox.python), **{variable: value})
     else:
-        made = sandbox.make(target, *others(target, variable), f"{variable}={value}", PYTHON=str(sandbox.python))
+        made = sandbox.make(target, f"{variable}={value}", PYTHON=str(sandbox.python))
     [call] = made.calls
     assert call.environment[variable] == value
-    if variable in FLAGS:
-        assert FLAGS[variable] in call.arguments
-    else:
-        assert [word for word in call.arguments if word.removesuffix(value) in ("", f"--{option(target, variable)}=")]
+    assert not any("touch" in word for word in call.words)
     assert not (sandbox.folder / "touched").exists()
 
 
-def option(target: str, variable: str) -> str:
-    special = {("dags-key", "KEY"): "file", ("dags-key", "USER_NAME"): "user"}
-    return special.get((target, variable), variable.lower().replace("_", "-"))
+@pytest.mark.parametrize(
+    ("target", "variable"), [pair for pair in READ if pair[0] in COMMANDS and pair[1] != "LAPTOP_HOME"]
+)
+def test_a_command_takes_a_variable_as_it_is(target: str, variable: str, tmp_path: Path) -> None:
+    command = loaded(target)
+    [parameter] = [each for each in command.params if getattr(each, "envvar", None) == variable]
+    value = "1" if variable in FLAGS else CHOICES.get((target, variable)) or NUMBERS.get(variable) or hostile("touched")
+    environment = {each.envvar: "x" for each in command.params if each.required} | {variable: value}
+    if target == "gate":
+        environment = {"GATE": "tests"} | {variable: value}
+    found = parsed(Call(["python", "-m", "ops", target], environment))[parameter.name]
+    assert str(found) == {True: "True"}.get(variable in FLAGS, "5.0" if variable in NUMBERS else value)
 
 
 @pytest.mark.parametrize("variable", ELSEWHERE)
@@ -67,11 +65,11 @@ def test_a_variable_that_only_a_program_reads_reaches_it_byte_for_byte(sandbox: 
     assert not (sandbox.folder / "touched").exists()
 
 
-@pytest.mark.parametrize("name", ["run", "ready", "option", "named_stack", "isolated", "as_it_is"])
+@pytest.mark.parametrize("name", ["run", "ready", "ops", "isolated", "as_it_is"])
 def test_what_the_makefile_sets_for_itself_cannot_be_replaced(sandbox: Sandbox, name: str) -> None:
     made = sandbox.make("preview", "STACK=dev", f"{name}={hostile('touched')}")
     [call] = made.calls
-    assert call.arguments == ["preview", "--", "dev"]
+    assert call.arguments == ["preview"]
     assert not (sandbox.folder / "touched").exists()
 
 
@@ -96,60 +94,72 @@ def test_a_tilde_in_the_name_of_the_first_python_is_the_home_folder(sandbox: San
 
 @pytest.mark.parametrize("target", sorted(targets()))
 def test_no_recipe_reads_a_variable_that_is_not_defined(sandbox: Sandbox, target: str) -> None:
-    made = sandbox.make("--warn-undefined-variables", target, *others(target, ""), PYTHON=str(sandbox.python))
+    made = sandbox.make("--warn-undefined-variables", target, PYTHON=str(sandbox.python))
     assert "undefined variable" not in made.error
 
 
 @pytest.mark.parametrize(
     ("target", "sentence"),
     [
-        ("preview", "name the stack: make preview STACK=dev"),
-        ("promote", "name the stacks: make promote FROM=dev TO=staging"),
-        ("gate", "name the gate: make gate GATE=tests"),
-        ("plan-comment", "name a git ref: make plan-comment AGAINST=origin/dev"),
-        ("stack", "name the new stack: make stack NAME=qa"),
-        ("preview-env", "name the branch: make preview-env BRANCH=feature/x"),
-        ("preview-env-down", "name the branch: make preview-env-down BRANCH=feature/x"),
+        ("preview", "error: STACK is missing: run `make preview STACK=dev`"),
+        ("promote", "error: FROM is missing: run `make promote FROM=dev TO=staging`"),
+        ("gate", "error: GATE is missing: run `make gate GATE=tests`"),
+        ("plan-comment", "error: AGAINST is missing: run `make plan-comment AGAINST=origin/dev`"),
+        ("stack", "error: NAME is missing: run `make stack NAME=qa`"),
+        ("preview-env", "error: BRANCH is missing: run `make preview-env BRANCH=feature/x`"),
+        ("preview-env-down", "error: BRANCH is missing: run `make preview-env-down BRANCH=feature/x`"),
     ],
 )
-def test_a_variable_that_is_missing_or_empty_is_asked_for(sandbox: Sandbox, target: str, sentence: str) -> None:
-    for given in ([], [f"{variable}=" for variable in targets()[target]]):
-        refused = sandbox.make(target, *given)
-        assert refused.code != 0
-        assert sentence in refused.error
-        assert not refused.calls
+@pytest.mark.parametrize("given", [False, True], ids=["missing", "empty"])
+def test_a_variable_that_is_missing_or_empty_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, target: str, sentence: str, given: bool
+) -> None:
+    for variable in targets()[target]:
+        monkeypatch.setenv(variable, "") if given else monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(sys, "argv", ["ops", target])
+    with pytest.raises(SystemExit) as refused:
+        main()
+    assert refused.value.code == sentence
 
 
-def test_a_variable_that_is_empty_is_none(sandbox: Sandbox) -> None:
-    [call] = sandbox.make("deploy", "STACK=dev", "YES=", "FORCE=", REFRESH="").calls
-    assert call.arguments == ["deploy", "--", "dev"]
+def test_a_variable_that_is_empty_is_none() -> None:
+    found = parsed(Call(["python", "-m", "ops", "deploy"], {"STACK": "dev", "YES": "", "FORCE": "", "REFRESH": ""}))
+    assert found == {"stack": "dev", "yes": False, "force": None, "refresh": False}
 
 
-def test_a_value_that_looks_like_an_option_is_none(sandbox: Sandbox) -> None:
-    [call] = sandbox.make("destroy", "STACK=--yes", "CONFIRM=--yes").calls
-    assert call.arguments == ["destroy", "--confirm=--yes", "--", "--yes"]
+def test_a_value_that_looks_like_an_option_is_none() -> None:
+    found = parsed(Call(["python", "-m", "ops", "destroy"], {"STACK": "--yes", "CONFIRM": "--yes"}))
+    assert found == {"stack": "--yes", "yes": False, "confirm": "--yes"}
 
 
-def test_the_stack_of_a_preview_environment_is_dev_unless_another_is_named(sandbox: Sandbox) -> None:
-    def arguments(*words: str) -> list[str]:
-        [call] = sandbox.make(*words).calls
-        return call.arguments
+def test_the_stack_of_a_preview_environment_is_dev_unless_another_is_named() -> None:
+    def stack(target: str, **environment: str) -> str:
+        return str(parsed(Call(["python", "-m", "ops", target], environment))["stack"])
 
-    assert arguments("preview-env", "BRANCH=feature/x") == ["up", "--", "dev", "feature/x"]
-    named = ["up", "--hours=5", "--", "local", "feature/x"]
-    assert arguments("preview-env", "BRANCH=feature/x", "STACK=local", "HOURS=5") == named
-    assert arguments("preview-env-gc") == ["gc", "--", "dev"]
+    assert stack("preview-env", BRANCH="feature/x") == "dev"
+    assert stack("preview-env", BRANCH="feature/x", STACK="local") == "local"
+    assert stack("preview-env-gc") == "dev"
 
 
-def test_status_is_that_of_this_machine_unless_a_stack_is_named(sandbox: Sandbox) -> None:
-    assert [call.module for call in sandbox.make("status").calls] == ["infra.laptop"]
-    assert [call.module for call in sandbox.make("status", "STACK=local").calls] == ["infra.operations"]
+@pytest.mark.parametrize("target", [name for name in targets() if name in COMMANDS])
+def test_make_help_and_the_help_of_ops_agree(target: str) -> None:
+    [text] = re.findall(rf"^{target}:.*## (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert re.sub(r" \(.*\)$", "", text) == COMMANDS[target].summary
+
+
+def test_every_command_for_people_has_a_target() -> None:
+    assert {name for name, entry in COMMANDS.items() if entry.panel != INTERNAL} <= targets().keys()
+
+
+def test_the_headings_of_make_help_and_of_the_help_of_ops_agree() -> None:
+    headings = re.findall(r"^##@ (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert [*dict.fromkeys(entry.panel for entry in COMMANDS.values())][:-1] == headings[:-1]
 
 
 @pytest.mark.parametrize("target", sorted(targets().keys() - {"help"}))
 def test_no_program_is_started_by_a_python_that_reads_its_own_variables(sandbox: Sandbox, target: str) -> None:
     (sandbox.folder / ".venv/ready").unlink()
-    made = sandbox.make(target, *others(target, ""), PYTHON=str(sandbox.python))
+    made = sandbox.make(target, PYTHON=str(sandbox.python))
     assert made.code == 0, made.error
     assert made.calls
     for call in made.calls:

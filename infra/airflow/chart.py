@@ -12,6 +12,8 @@ import platformdirs
 import pulumi
 import yaml
 
+from infra.errors import OperationError
+
 NAME = "airflow"
 VERSION = "1.22.0"
 SHA256 = "1f7d1dfe3d58e2c54899950aba907a43625a18c8b6fb3c54760c21592129a5b6"
@@ -22,7 +24,7 @@ URL = f"https://archive.apache.org/dist/airflow/helm-chart/{VERSION}/{ARCHIVE}"
 TIMEOUT_SECONDS = 30
 
 
-class ChartError(pulumi.RunError):
+class ChartError(OperationError, pulumi.RunError):
     """The chart cannot be had, or is another one than it should be."""
 
 

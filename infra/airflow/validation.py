@@ -7,10 +7,12 @@ from typing import Any
 import jsonschema
 import pulumi
 
+from infra.errors import OperationError
+
 Schema = Mapping[str, Any]
 
 
-class ValuesError(pulumi.RunError):
+class ValuesError(OperationError, pulumi.RunError):
     """A values file that cannot be used: one sentence for each mistake, with the file and the key."""
 
 

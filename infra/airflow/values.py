@@ -12,7 +12,7 @@ from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
 from infra.airflow.validation import ValuesError, check
 from infra.airflow_platform import LOGS_PREFIX, Component, DagSource, Platform
 from infra.documents import DocumentError
-from infra.model_registry import TASKS_SECRET
+from infra.mlflow_server import TASKS_SECRET
 from infra.settings import TaskSettings
 
 # What `make dags-key` makes where the repository is private.

@@ -8,8 +8,8 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.names import Names
+from infra.documents import REPOSITORY
 from infra.settings import PROJECT, Settings
-from infra.settings.loading import REPOSITORY
 
 
 @dataclass(frozen=True)

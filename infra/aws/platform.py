@@ -19,8 +19,8 @@ from infra.aws.readers import Readers
 from infra.aws.registry import Registry
 from infra.aws.storage import Storage
 from infra.images import pinned
-from infra.preview.rules import why_no_previews
 from infra.settings import Settings
+from infra.settings.preview_rules import why_no_previews
 
 
 def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]:

@@ -9,6 +9,7 @@ import pulumi
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.documents import DocumentError, read_yaml
+from infra.errors import OperationError
 
 
 class Named(BaseModel):
@@ -33,7 +34,7 @@ class Kubeconfig(BaseModel):
     contexts: list[Named] | None = None
 
 
-class ContextError(pulumi.RunError):
+class ContextError(OperationError, pulumi.RunError):
     """No cluster is at hand, or one that the stack does not go into: one sentence that says what to do."""
 
 

@@ -8,8 +8,8 @@ from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
 from infra.airflow_platform import DagSource
 from infra.existing_cluster import peers
-from infra.existing_cluster.names import GIT_REPOSITORY, GIT_SERVER
 from infra.existing_cluster.server import Server, ServerPod
+from infra.existing_cluster_names import GIT_REPOSITORY, GIT_SERVER
 
 PORT = 9418
 USER_ID = 50000  # of the user in images/airflow

@@ -12,9 +12,9 @@ from infra.airflow_platform import DagSource, Platform
 from infra.existing_cluster.context import checked_context
 from infra.existing_cluster.database import Database
 from infra.existing_cluster.git_server import GitServer
-from infra.existing_cluster.names import platform_namespace
 from infra.existing_cluster.object_store import ObjectStore
 from infra.existing_cluster.platform_namespace import PlatformNamespace
+from infra.existing_cluster_names import platform_namespace
 from infra.images import content, pinned
 from infra.settings import ExistingClusterSettings
 

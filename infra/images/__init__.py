@@ -1,1 +1,1 @@
-"""The container images of the folders in `images/`: what is in them, how they are built, and where they are brought."""
+"""The container images of the folders in `images/`: names, tags by content, and which of them a stack runs."""

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
+from infra.documents import REPOSITORY
 from infra.images.errors import ImageError
 from infra.images.nodes import LIKE_THIS_MACHINE, Nodes
-from infra.settings.loading import REPOSITORY
 
 # Where nodes look for images that are loaded onto them: a name that kubelets pull from no registry.
 ON_NODES = "localhost/airflow-on-kubernetes"

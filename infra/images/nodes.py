@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from infra.settings.loading import REPOSITORY, neighbours
+from infra.documents import REPOSITORY
+from infra.settings.loading import neighbours
 from infra.settings.neighbours import Neighbour, chain
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from infra.documents import REPOSITORY
 from infra.images import content
 from infra.images.errors import ImageError
 from infra.images.nodes import nodes_of
-from infra.releases.release import Release
-from infra.settings.loading import REPOSITORY
+from infra.release import Release
 
 # The variable that names the file of the record whose images the program takes.
 RELEASE_FILE = "RELEASE_FILE"

@@ -12,13 +12,13 @@ import pulumi
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from infra.documents import DocumentError, read_yaml
-from infra.preview.names import is_preview
+from infra.documents import REPOSITORY, DocumentError, read_yaml
+from infra.errors import OperationError
+from infra.preview_names import is_preview
 from infra.settings.models import ExistingClusterSettings, Settings
 from infra.settings.neighbours import Neighbour, Neighbours, Source
 from infra.settings.rules import mistakes, mistakes_on_existing_cluster
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PROJECT = "airflow"
 REGION_KEY = "aws:region"
 
@@ -28,7 +28,7 @@ StackSettings = Settings | ExistingClusterSettings
 STACK_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
-class SettingsError(pulumi.RunError):
+class SettingsError(OperationError, pulumi.RunError):
     """A stack file that cannot be used: one sentence for each mistake, with the file and the key."""
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from infra.airflow_platform import NAMESPACE
-from infra.existing_cluster.names import PLATFORM_SUFFIX
+from infra.existing_cluster_names import PLATFORM_SUFFIX
 from infra.settings.instance_families import Architecture
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html

@@ -11,13 +11,7 @@ from botocore.loaders import Loader
 from botocore.regions import EndpointResolver
 
 from infra.settings.instance_families import CPU_FAMILIES, GPU_FAMILIES, Families
-from infra.settings.models import (
-    DagSettings,
-    ExistingClusterSettings,
-    NodePoolSettings,
-    ReleaseSettings,
-    Settings,
-)
+from infra.settings.models import DagSettings, ExistingClusterSettings, NodePoolSettings, ReleaseSettings, Settings
 from infra.settings.neighbours import SHORT_SSH, Neighbours, Source
 from infra.settings.release_rules import Mistake, release_mistakes
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import yaml
 
-from infra.plan.recording import record
-from infra.releases import guard
-from infra.releases.clone import Clone
-from infra.releases.images import REGISTRIES
 from infra.settings import load
+from ops.plan.recording import record
+from ops.releases import deploy_checks
+from ops.releases.clone import Clone
+from ops.releases.images import REGISTRIES
 
 if __name__ == "__main__":
     stack = sys.argv[1]
-    release = guard.admitted(Clone(), stack, load(stack), REGISTRIES)
+    release = deploy_checks.admitted(Clone(), stack, load(stack), REGISTRIES)
     assert release
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "release.yaml"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from infra.airflow.chart import cached_archive
-from infra.plan.resources import Recording
-from infra.settings.loading import REPOSITORY
+from infra.documents import REPOSITORY
+from ops.plan.resources import Recording
 
 from .airflow_client import Airflow
 from .stack import NAMESPACE, PLATFORM_NAMESPACE, deploy, get, push, recorded, wait_until

@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
-from infra.plan.manifests import CHART_TYPE, Object, own_objects
-from infra.plan.recording import record
-from infra.plan.resources import Recording
+from ops.plan.manifests import CHART_TYPE, Object, own_objects
+from ops.plan.recording import record
+from ops.plan.resources import Recording
 
 STACK = "local"
 NAMESPACE, PLATFORM_NAMESPACE = "airflow", "airflow-platform"

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.plan.manifests import Object, objects, pods
-from infra.plan.recording import record, stacks
+from ops.plan.manifests import Object, objects, pods
+from ops.plan.recording import record, stacks
 
 from .stack import apply, kubectl
 

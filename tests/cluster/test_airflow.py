@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from infra.airflow.network_policies import METRICS_PORT
-from infra.model_registry import ADMIN_SECRET
-from infra.model_registry import NAME as MLFLOW
+from infra.mlflow_server import ADMIN_SECRET
+from infra.mlflow_server import NAME as MLFLOW
 from ml_common.serving_manifests import NAME as SERVING
 
 from .airflow_client import Airflow, ForwardedPort

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from infra.plan.resources import Recording
+from ops.plan.resources import Recording
 
 from .airflow_client import Airflow
 from .conftest import ready

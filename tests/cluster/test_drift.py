@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from infra.operations import __main__ as command
-from infra.operations.deployment import Deployment
+from ops.cli import app as command
+from ops.pulumi.deployment import Deployment
 from tests.pulumi_engine import small_stack
 
 from .stack import get, kubectl
@@ -51,7 +51,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 
 def drift(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["operations", "drift", "small"])
+    monkeypatch.setattr(sys, "argv", ["ops", "drift", "small"])
     command.main()
 
 

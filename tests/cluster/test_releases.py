@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.documents import REPOSITORY
 from infra.existing_cluster.context import current_context
-from infra.existing_cluster.names import platform_namespace
-from infra.plan.resources import Recording
+from infra.existing_cluster_names import platform_namespace
 from infra.settings import PROJECT
-from infra.settings.loading import REPOSITORY
+from ops.plan.resources import Recording
 from tests.servers import free_port, image_registry
 
 from .airflow_client import Airflow

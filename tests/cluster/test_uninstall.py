@@ -1,6 +1,6 @@
 """Last of all: nothing is left."""
 
-from infra.plan.resources import Recording
+from ops.plan.resources import Recording
 
 from .stack import NAMESPACE, PLATFORM_NAMESPACE, get, kubectl, uninstall
 

@@ -21,12 +21,12 @@ import pytest
 from PIL import Image, ImageDraw
 
 from infra import mlflow_users
-from infra.airflow_api import ACTIVE
-from infra.laptop import model_registry, object_store, ports, processes, serving
-from infra.laptop.home import Home, write_atomically
-from infra.laptop.images import DIGITS_PREFIX, digits
-from infra.laptop.laptop import Laptop
-from infra.loopback import port_is_free
+from ops.airflow_api import ACTIVE
+from ops.laptop import mlflow, object_store, ports, processes, serving
+from ops.laptop.home import Home, write_atomically
+from ops.laptop.images import DIGITS_PREFIX, digits
+from ops.laptop.laptop import Laptop
+from ops.loopback import port_is_free
 
 MINUTE = 60
 
@@ -47,7 +47,7 @@ class Machine:
     home: Home
 
     def run(self, *arguments: str, minutes: float = 10) -> Up:
-        command = [sys.executable, "-m", "infra.laptop", "--home", str(self.home.root), *arguments]
+        command = [sys.executable, "-m", "ops", *arguments, "--home", str(self.home.root)]
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=minutes * MINUTE)
         return Up(done.returncode, done.stdout, done.stderr)
 
@@ -308,7 +308,7 @@ def test_after_kill_9_of_one_process_and_then_of_all_up_recovers_with_nothing_lo
 
 
 def test_mlflow_gives_no_file_of_its_owner_away(machine: Machine, first: Up) -> None:
-    url, password = model_registry.url(machine.laptop.ports), machine.home.secrets.mlflow_admin
+    url, password = mlflow.url(machine.laptop.ports), machine.home.secrets.mlflow_admin
     experiment = {"name": "outside", "artifact_location": machine.home.root.as_uri()}
     assert httpx.get(url).status_code == 401
     for login, status in ((None, 401), ((mlflow_users.ADMIN, "wrong"), 401), ((mlflow_users.ADMIN, password), 400)):

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from infra.plan.manifests import Object
 from ml_common.serving_manifests import CREDENTIALS_SECRET
+from ops.plan.manifests import Object
 
 from .conftest import all_pods, containers, of_kind
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from infra.plan.manifests import Object
 from ml_common import serving_manifests
+from ops.plan.manifests import Object
 
 from .conftest import of_kind
 

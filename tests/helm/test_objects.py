@@ -10,10 +10,10 @@ from kubernetes.utils.quantity import parse_quantity
 
 from infra.airflow.values import checked_values
 from infra.helm_values import FOLDER
-from infra.plan.manifests import CHART_TYPE, Object, pods, rendered
-from infra.plan.recording import record
-from infra.plan.usage import stated_usage
-from infra.preview.settings import VALUES
+from infra.previews.settings import VALUES
+from ops.plan.manifests import CHART_TYPE, Object, pods, rendered
+from ops.plan.recording import record
+from ops.plan.usage import stated_usage
 
 from .conftest import STACKS, of_kind, stack_objects
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from infra.airflow_platform import Component
-from infra.plan.manifests import Object
+from ops.plan.manifests import Object
 
 from .conftest import all_pods, containers, of_kind
 

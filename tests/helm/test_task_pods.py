@@ -7,7 +7,7 @@ import yaml
 from kubernetes.client import ApiClient
 from kubernetes.client.models import V1Pod
 
-from infra.plan.manifests import Object
+from ops.plan.manifests import Object
 
 from .conftest import containers, of_kind
 

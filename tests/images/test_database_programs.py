@@ -12,9 +12,9 @@ from types import ModuleType
 import psycopg2
 import pytest
 
-from infra.laptop import postgres, processes
-from infra.laptop.home import Home
-from infra.settings.loading import REPOSITORY
+from infra.documents import REPOSITORY
+from ops.laptop import postgres, processes
+from ops.laptop.home import Home
 
 PROGRAMS = REPOSITORY / "images" / "airflow" / "bin"
 VARIABLE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"

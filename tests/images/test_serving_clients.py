@@ -27,7 +27,7 @@ import request_limits
 from image_classifier.images import MAX_BYTES, MAX_DECODING_BYTES
 from image_classifier.model import Classifier
 from image_classifier.resnet import ResNet18
-from infra.loopback import LOOPBACK
+from ops.loopback import LOOPBACK
 from serving import create_app, listen, server
 from tests.servers import free_port, wait_for
 

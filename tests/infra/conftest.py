@@ -11,12 +11,12 @@ import pytest
 import yaml
 from moto import mock_aws
 
+from infra.documents import REPOSITORY
 from infra.images import content
-from infra.operations.account import Account
-from infra.plan.recording import record
-from infra.plan.resources import Recording
 from infra.settings import PROJECT, Settings, load_aws
-from infra.settings.loading import REPOSITORY
+from ops.aws.account import Account
+from ops.plan.recording import record
+from ops.plan.resources import Recording
 from tests.servers import image_registry
 
 # The stack `other` is `dev` with everything else that settings allow.

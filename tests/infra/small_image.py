@@ -9,8 +9,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-from infra.images.oci import OciRegistry
-from infra.releases.release import ReleasedImage
+from infra.release import ReleasedImage
+from ops.images.oci import OciRegistry
 
 TAG = "0123456789abcdef"
 

@@ -5,11 +5,11 @@ import sys
 import pytest
 from rich.table import Table
 
-from infra.console import new_console
+from ops.console import new_console
 
 
 def test_a_character_that_the_encoding_lacks_is_escaped() -> None:
-    program = r"from infra.console import new_console; new_console().print('caf\xe9 \u2713 \udce9')"
+    program = r"from ops.console import new_console; new_console().print('caf\xe9 \u2713 \udce9')"
     environment = {"PYTHONIOENCODING": "latin-1"}
     shown = subprocess.run([sys.executable, "-c", program], env=environment, check=True, capture_output=True).stdout
     assert shown == b"caf\xe9 \\u2713 \\udce9\n"

@@ -21,12 +21,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from infra.images import signing
 from infra.images.errors import ImageError
-from infra.images.oci import OciRegistry
-from infra.images.registries import copy, signature_tags
-from infra.images.signing import provenance, sign_all, verify
-from infra.loopback import LOOPBACK
+from ops.images import signing
+from ops.images.oci import OciRegistry
+from ops.images.registries import copy, signature_tags
+from ops.images.signing import provenance, sign_all, verify
+from ops.loopback import LOOPBACK
 from tests.servers import free_port, wait_for
 
 from .small_image import push

@@ -1,6 +1,6 @@
 """What waits for what; destroying goes the other way round."""
 
-from infra.plan.resources import Recording, Resource
+from ops.plan.resources import Recording, Resource
 
 NODE_POOL = "kubernetes:karpenter.sh/v1:NodePool"
 

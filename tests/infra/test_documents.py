@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from infra.documents import DocumentError, read_json, read_text, read_yaml
-from infra.settings.loading import REPOSITORY
+from infra.documents import REPOSITORY, DocumentError, read_json, read_text, read_yaml
 
 
 def told(read: Any, file: Path, *kind: Any) -> str:

@@ -9,11 +9,11 @@ import pulumi
 import pytest
 import yaml
 
+from infra.documents import REPOSITORY
 from infra.existing_cluster.context import ContextError, check_context, current_context
-from infra.model_registry import with_driver
-from infra.plan.recording import record
-from infra.plan.resources import SECRET, Recording, Resource
-from infra.settings.loading import REPOSITORY
+from infra.mlflow_server import with_driver
+from ops.plan.recording import record
+from ops.plan.resources import SECRET, Recording, Resource
 
 CONTEXTS = ["kind-*", "minikube"]
 

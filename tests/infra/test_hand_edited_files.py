@@ -12,15 +12,15 @@ from infra import helm_values
 from infra.airflow.values import checked_values
 from infra.errors import OperationError
 from infra.existing_cluster.context import current_context
-from infra.laptop import ports
-from infra.laptop.home import Home
-from infra.operations import kubeconfig
-from infra.operations.cluster import Cluster
-from infra.plan.prices import priced_regions, prices_of
-from infra.plan.recording import record
-from infra.plan.usage import stated_usage
-from infra.preview.settings import load_preview
+from infra.previews.settings import load_preview
 from infra.settings import load
+from ops.kubernetes import kubeconfig
+from ops.kubernetes.cluster import Cluster
+from ops.laptop import ports
+from ops.laptop.home import Home
+from ops.plan.prices import priced_regions, prices_of
+from ops.plan.recording import record
+from ops.plan.usage import stated_usage
 
 Reader = Callable[[Path], object]
 
@@ -122,7 +122,7 @@ def test_a_command_of_the_laptop_ends_with_the_sentence(tmp_path: Path, name: st
     if name != "ports.json":
         put(tmp_path, "ports.json", b"{%s}" % b", ".join(b'"%s": 1' % key.encode() for key in ports.PREFERRED))
     file = put(tmp_path, name, b'{\n  "postgres": 5442,\n}\n')
-    command = [sys.executable, "-m", "infra.laptop", "--home", str(tmp_path), *arguments]
+    command = [sys.executable, "-m", "ops", *arguments, "--home", str(tmp_path)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {file}, line 3: not valid JSON: ")

@@ -1,6 +1,5 @@
 """What the tag of an image says, how images are built, and how they get to the cluster."""
 
-import argparse
 import base64
 import os
 import re
@@ -17,22 +16,23 @@ import pytest
 import yaml
 
 from infra.errors import OperationError
-from infra.images import build as building
-from infra.images import content, tools
-from infra.images.__main__ import run
-from infra.images.build import build, with_bases
-from infra.images.built import read_built
-from infra.images.cluster import ClusterNodes, load_command
-from infra.images.context import build_context
-from infra.images.ecr import Ecr
+from infra.images import content
 from infra.images.errors import ImageError
 from infra.images.nodes import LIKE_THIS_MACHINE, Nodes, nodes_of
-from infra.images.registries import preview_registry_of
-from infra.images.tools import Tool, tool_at_hand
-from infra.operations.account import Account
-from infra.releases.release import ReleasedImage
+from infra.release import ReleasedImage
 from infra.settings import ExistingClusterSettings, load
 from infra.settings.neighbours import Neighbour
+from ops.aws.account import Account
+from ops.cli.images import images, sign
+from ops.images import build as building
+from ops.images import tools
+from ops.images.build import build, with_bases
+from ops.images.build_context import build_context
+from ops.images.built import read_built
+from ops.images.ecr import Ecr
+from ops.images.node_images import ClusterNodes, load_command
+from ops.images.registries import preview_registry_of
+from ops.images.tools import Tool, tool_at_hand
 from tests.programs import write_program
 
 REPOSITORY = Path(__file__).parents[2]
@@ -399,23 +399,25 @@ def test_a_file_of_what_was_built_that_is_none_is_one_sentence(tmp_path: Path, t
         read_built(file)
 
 
-@pytest.mark.parametrize("command", ["build", "sign"])
-def test_images_of_another_stack_are_neither_built_nor_signed_again(command: str) -> None:
+@pytest.mark.parametrize("command", [images, sign])
+def test_images_of_another_stack_are_neither_built_nor_signed_again(command: Callable[[str], None]) -> None:
     with pytest.raises(
         OperationError,
         match=r"^prod runs the images of staging, and they are not built again: `make promote FROM=staging TO=prod` br",
     ):
-        run(argparse.Namespace(command=command, stack="prod", built=None, preview=False))
+        command("prod")
 
 
 def test_nothing_is_signed_that_no_run_has_built() -> None:
-    with pytest.raises(ImageError, match=r"^only what this run has built is signed: name the file that `make images"):
-        run(argparse.Namespace(command="sign", stack="dev", built=None))
+    with pytest.raises(
+        ImageError, match=r"^only the images that this run has built are signed: name the file that `make images"
+    ):
+        sign("dev")
 
 
 def test_images_for_preview_environments_are_refused_beside_a_stack_that_takes_none() -> None:
     with pytest.raises(OperationError, match=r"^staging runs the images of dev, and they are not built again"):
-        run(argparse.Namespace(command="build", stack="staging", built=None, preview=True))
+        images("staging", preview=True)
 
 
 def test_clusters_that_run_what_docker_builds_need_no_loading(programs: Path) -> None:
@@ -474,7 +476,7 @@ def test_the_registrys_password_goes_through_stdin_and_once(
 
 
 def test_the_command_refuses_with_one_sentence_and_an_exit_status(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "infra.images", "build", "local"]
+    command = [sys.executable, "-m", "ops", "images", "local"]
     environment = {**os.environ, "KUBECONFIG": str(tmp_path / "none")}
     refused = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert refused.returncode == 1

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.paths import printable, user_path
+from ops.paths import printable, user_path
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:

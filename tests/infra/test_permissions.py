@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
 from infra.airflow_platform import Component
-from infra.plan.resources import Recording
+from ops.plan.resources import Recording
 
 TRUST = json.dumps(
     {

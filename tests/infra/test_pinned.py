@@ -10,16 +10,16 @@ import pytest
 import yaml
 
 from infra.airflow import values
+from infra.documents import REPOSITORY
 from infra.images import content
 from infra.images.errors import ImageError
 from infra.images.nodes import Nodes, nodes_of
 from infra.images.pinned import RELEASE_FILE, pinned, read_release, versions
-from infra.plan.manifests import Object, objects, pods
-from infra.plan.recording import record
-from infra.plan.resources import Recording
-from infra.releases.release import Chart, Release, ReleasedImage
+from infra.release import Chart, Release, ReleasedImage
 from infra.settings import PROJECT
-from infra.settings.loading import REPOSITORY
+from ops.plan.manifests import Object, objects, pods
+from ops.plan.recording import record
+from ops.plan.resources import Recording
 
 REGISTRY = "registry.example.com/ml"
 DAGS = {"repository": "git://git.example.com/dags.git", "branch": "dev", "folder": "pipelines"}

@@ -8,11 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from infra import environments
-from infra.laptop import ports, postgres, processes
-from infra.laptop.home import Home
-from infra.process_environment import COMMANDS, LAPTOP, OPERATIONS, PACKAGES, SYSTEM, TESTS, allowed, enter, within
-from infra.settings.loading import REPOSITORY
+from infra.documents import REPOSITORY
+from ops import environments
+from ops.cli import app
+from ops.laptop import ports, postgres, processes
+from ops.laptop.home import Home
+from ops.process_environment import (
+    COMMANDS,
+    LAPTOP,
+    OPERATIONS,
+    PACKAGES,
+    PARAMETERS,
+    SYSTEM,
+    TESTS,
+    allowed,
+    enter,
+    enter_command,
+    within,
+)
 
 # Each makes a command fail that reads it, when it starts or when it imports a library or speaks to a server.
 FOREIGN = {
@@ -80,17 +93,64 @@ def test_what_is_set_for_other_programs_changes_nothing(
     assert len(told) == (2 if sentence else 0), done.stderr  # the second one is make's
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "infra.environments"])
+@pytest.mark.parametrize("command", ["ops up", "ops deploy", "ops plan", "ops gate", "ops images", "ops.environments"])
 def test_every_command_starts_whatever_is_set_for_other_programs(foreign: dict[str, str], command: str) -> None:
-    started = [sys.executable, "-E", "-s", "-m", command, "--help"]
+    started = [sys.executable, "-E", "-s", "-m", *command.split(), "--help"]
     done = subprocess.run(started, env=foreign, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_every_program_of_the_makefile_has_a_list_of_what_reaches_it() -> None:
-    text = (REPOSITORY / "Makefile").read_text()
-    modules = {word for word in text.replace(",", " ").split() if word.startswith("infra.") and "/" not in word}
-    assert modules - {"infra.environments"} == COMMANDS.keys()  # which enters its own, see below
+def test_the_lists_are_those_of_commands() -> None:
+    assert COMMANDS.keys() <= app.COMMANDS.keys()
+
+
+def test_the_variables_of_arguments_and_options_reach_the_commands_and_nothing_that_they_start() -> None:
+    read = {each.envvar for name in app.COMMANDS for each in app.loaded(name).params if getattr(each, "envvar", None)}
+    assert read - {"LAPTOP_HOME"} == set(PARAMETERS)
+    program = """
+import os, sys
+from ops.cli import app, images, options
+def image_names(stack: options.Stack) -> None:
+    print(stack, *os.environ)
+images.image_names = image_names
+sys.argv[1:] = ["image-names"]
+app.main()
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | dict.fromkeys(PARAMETERS, "given"),
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    value, *names = found.stdout.split()
+    assert value == "given"
+    assert not set(PARAMETERS) & set(names)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "expected"),
+    [
+        (["up"], {}, LAPTOP),
+        (["status"], {}, LAPTOP),
+        (["status"], {"STACK": "dev"}, OPERATIONS),
+        (["status", "dev"], {}, OPERATIONS),
+        (["gate", "tests"], {}, TESTS),
+        (["deploy"], {}, OPERATIONS),
+        (["--help"], {}, OPERATIONS),
+    ],
+)
+def test_a_command_gets_the_variables_of_its_list(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], variables: dict[str, str], expected: tuple[str, ...]
+) -> None:
+    for name in ("AWS_PROFILE", "PIP_INDEX_URL", "LAPTOP_HOME", "PYTHONPATH"):
+        monkeypatch.setenv(name, "x")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    wanted = allowed(expected) | variables
+    with within(TESTS, **dict(os.environ)):
+        enter_command(arguments)
+        assert dict(os.environ) == wanted
 
 
 def test_what_creates_environments_starts_the_installer_without_pythons_variables(

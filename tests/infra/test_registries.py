@@ -15,16 +15,17 @@ import httpx
 import pytest
 
 from infra.errors import OperationError
-from infra.images import content, login, skopeo
-from infra.images.ecr import Ecr, NoRepositoryError
+from infra.images import content
 from infra.images.errors import ImageError
-from infra.images.login import is_loopback, logged_in
 from infra.images.nodes import Nodes
-from infra.images.oci import OciRegistry
-from infra.images.registries import built_images, copy, copy_unchanged, registry_of, signature_tags
-from infra.operations.account import Account
-from infra.releases.release import ReleasedImage
+from infra.release import ReleasedImage
 from infra.settings import ExistingClusterSettings, load
+from ops.aws.account import Account
+from ops.images import login, skopeo
+from ops.images.ecr import Ecr, NoRepositoryError
+from ops.images.login import is_loopback, logged_in
+from ops.images.oci import OciRegistry
+from ops.images.registries import built_images, copy, copy_unchanged, registry_of, signature_tags
 from tests.programs import put_on_path
 from tests.servers import free_port
 

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from infra.documents import REPOSITORY
 from infra.settings import PROJECT, SettingsError, load
-from infra.settings.loading import REPOSITORY, neighbours
+from infra.settings.loading import neighbours
 from infra.settings.neighbours import Neighbour, Neighbours, chain, line
 
 IDENTITY = r"^https://github\.com/example/team/\.github/workflows/release\.yaml@refs/heads/dev$"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import environments
+from ops import environments
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "requirements"

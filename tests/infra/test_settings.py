@@ -10,8 +10,9 @@ import yaml
 from pydantic import BaseModel
 
 from infra.airflow_platform import DagSource
+from infra.documents import REPOSITORY
 from infra.settings import PROJECT, ExistingClusterSettings, Settings, SettingsError, load, load_aws
-from infra.settings.loading import REPOSITORY, neighbours, parse
+from infra.settings.loading import neighbours, parse
 from infra.settings.neighbours import Neighbour, Source
 from infra.settings.schema import SCHEMA_FILE, schema, schema_text
 

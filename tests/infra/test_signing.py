@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from infra.images.errors import ImageError
-from infra.images.registries import signature_tags
-from infra.images.signing import ISSUER, TOKEN, provenance, sign, sign_all, sign_built, verify
-from infra.operations.account import Account
-from infra.releases.release import ReleasedImage
+from infra.release import ReleasedImage
+from ops.aws.account import Account
+from ops.images.registries import signature_tags
+from ops.images.signing import ISSUER, TOKEN, provenance, sign, sign_all, sign_built, verify
 from tests.programs import put_on_path
 
 IMAGE = ReleasedImage(repository="registry.example/ml", tag="0123456789abcdef", digest=f"sha256:{'a' * 64}")

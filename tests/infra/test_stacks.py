@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from infra.aws.names import Limit
-from infra.plan.resources import SECRET, Recording, Resource
+from infra.documents import REPOSITORY
 from infra.settings import Settings
-from infra.settings.loading import REPOSITORY
+from ops.plan.resources import SECRET, Recording, Resource
 
 STABLE_TAGS = {"project", "stack", "owner", "cost-center", "managed-by"}
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.laptop.home import Home
+from ops.laptop.home import Home
 
 
 @pytest.fixture

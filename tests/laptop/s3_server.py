@@ -5,8 +5,8 @@ from typing import Any
 
 import psutil
 
-from infra.laptop import object_store, ports, processes
-from infra.laptop.home import Home
+from ops.laptop import object_store, ports, processes
+from ops.laptop.home import Home
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 from infra.helm_values import airflow_settings
-from infra.laptop import airflow, ports
-from infra.laptop.home import Home
+from ops.laptop import airflow, ports
+from ops.laptop.home import Home
 
 EXPECTED_OVERRIDES = {
     # what a laptop must change of what the clusters share

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from infra.laptop.home import DEFAULT_HOME
+from ops.laptop.home import DEFAULT_HOME
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "infra.laptop", *arguments]
+    command = [sys.executable, "-m", "ops", *arguments]
     return subprocess.run(command, check=False, capture_output=True, text=True)
 
 
@@ -24,16 +24,16 @@ def sentence(result: subprocess.CompletedProcess[str]) -> str:
 def test_every_command_explains_itself(command: str) -> None:
     result = run(command, "--help")
     assert result.returncode == 0
-    assert f"infra.laptop {command}" in result.stdout
+    assert f"Usage: ops {command} " in result.stdout
 
 
 def test_status_and_logs_before_the_first_start_say_what_to_do(tmp_path: Path) -> None:
     for arguments in (("status",), ("login",), ("logs", "scheduler")):
-        sentence(run("--home", str(tmp_path), *arguments))
+        sentence(run(*arguments, "--home", str(tmp_path)))
 
 
 def test_down_before_the_first_start_stops_nothing_and_succeeds(tmp_path: Path) -> None:
-    result = run("--home", str(tmp_path / "home"), "down")
+    result = run("down", "--home", str(tmp_path / "home"))
     assert (result.returncode, result.stdout) == (0, "nothing was running\n")
 
 
@@ -43,16 +43,16 @@ def test_a_home_that_cannot_be_written_is_refused_by_a_sentence_that_names_the_v
 ) -> None:
     (tmp_path / "f").write_text("")
     for place in ("f", "f/x", "f/x/y", "x" * 300):
-        assert "LAPTOP_HOME" in sentence(run("--home", str(tmp_path / place), command))
+        assert "LAPTOP_HOME" in sentence(run(command, "--home", str(tmp_path / place)))
 
 
 def test_a_wrong_param_is_refused_before_anything_is_started(tmp_path: Path) -> None:
-    assert "epoch" in sentence(run("--home", str(tmp_path / "home"), "up", "--params", "epoch=9"))
+    assert "epoch" in sentence(run("up", "--home", str(tmp_path / "home"), "--params", "epoch=9"))
     assert not (tmp_path / "home").exists()
 
 
 def test_an_empty_variable_is_the_same_as_none(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "infra.laptop", "--help"]
+    command = [sys.executable, "-m", "ops", "up", "--help"]
     shown = [
         subprocess.run(command, env={"LAPTOP_HOME": home}, check=True, capture_output=True, text=True).stdout
         for home in ("", str(DEFAULT_HOME))
@@ -62,7 +62,7 @@ def test_an_empty_variable_is_the_same_as_none(tmp_path: Path) -> None:
 
 def test_a_tilde_that_the_shell_left_is_the_home_folder(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "LAPTOP_HOME": "~/laptop"}
-    command = [sys.executable, "-m", "infra.laptop", "up", "--images", "~/pictures"]
+    command = [sys.executable, "-m", "ops", "up", "--images", "~/pictures"]
     result = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     assert f"IMAGES={tmp_path}/pictures is not a folder" in sentence(result)
     result = subprocess.run([*command[:3], "status"], env=environment, check=False, capture_output=True, text=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from infra.errors import OperationError
-from infra.laptop import ownership
-from infra.laptop.home import Home, write_atomically
+from ops.laptop import ownership
+from ops.laptop.home import Home, write_atomically
 
 
 def test_secrets_are_generated_once_and_readable_by_their_owner_alone(home: Home) -> None:

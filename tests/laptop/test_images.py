@@ -10,8 +10,8 @@ from moto.server import ThreadedMotoServer
 from PIL import Image as Picture
 
 from infra.errors import OperationError
-from infra.laptop import images
-from infra.laptop.images import Image
+from ops.laptop import images
+from ops.laptop.images import Image
 
 PREFIX = "images/pets/"
 

@@ -9,28 +9,28 @@ from pathlib import Path
 import pytest
 
 from infra.errors import OperationError
-from infra.laptop import airflow, model_registry, ports, serving
-from infra.laptop.home import Home
+from ops.laptop import airflow, mlflow, ports, serving
+from ops.laptop.home import Home
 
 PASSWORDS = ("MLFLOW_ADMIN_PASSWORD", "MLFLOW_TASKS_PASSWORD", "MLFLOW_SERVING_PASSWORD")
 
 
 def test_the_server_is_given_every_password_by_its_environment_alone(home: Home) -> None:
-    secrets, service = home.secrets, model_registry.service(home, ports.choose(home))
+    secrets, service = home.secrets, mlflow.service(home, ports.choose(home))
     passwords = [secrets.mlflow_admin, secrets.mlflow_tasks, secrets.mlflow_serving]
     assert [service.environment[name] for name in PASSWORDS] == passwords
     assert not any(password in " ".join(service.command) for password in passwords)
 
 
 def test_its_temporary_files_are_where_no_other_user_of_the_machine_can_put_any(home: Home) -> None:
-    folder = Path(model_registry.service(home, ports.choose(home)).environment["TMPDIR"])
+    folder = Path(mlflow.service(home, ports.choose(home)).environment["TMPDIR"])
     assert folder.is_relative_to(home.root)
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_it_answers_by_its_own_address_and_port_only(home: Home) -> None:
     chosen = ports.choose(home)
-    hosts = model_registry.service(home, chosen).environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+    hosts = mlflow.service(home, chosen).environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
     assert hosts == [f"127.0.0.1:{chosen['mlflow']}", f"localhost:{chosen['mlflow']}"]
 
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from infra.errors import OperationError
-from infra.laptop import object_migration
-from infra.laptop.home import Home
+from ops.laptop import object_migration
+from ops.laptop.home import Home
 from tests.laptop import s3_server
 from tests.laptop.s3_server import S3Server
 
@@ -46,8 +46,8 @@ EXPECTED = {
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from infra.laptop import object_migration, object_store
-from infra.laptop.home import Home
+from ops.laptop import object_migration, object_store
+from ops.laptop.home import Home
 home, port = Home(Path(sys.argv[1])), int(sys.argv[2])
 upload, uploads = object_migration._upload, []
 def upload_some(s3, each):

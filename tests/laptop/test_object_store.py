@@ -19,8 +19,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from infra.laptop import certificate, object_store, ports, processes
-from infra.laptop.home import Home
+from ops.laptop import certificate, object_store, ports, processes
+from ops.laptop.home import Home
 from tests.laptop import s3_server
 from tests.laptop.s3_server import S3Server
 

@@ -1,7 +1,7 @@
 import pytest
 
 from infra.errors import OperationError
-from infra.laptop.params import parameters
+from ops.laptop.params import parameters
 
 
 def test_params_are_read_as_json_where_they_are_json_and_as_text_else() -> None:

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from infra.errors import OperationError
-from infra.laptop import postgres, processes
-from infra.laptop.home import Home
-from infra.laptop.processes import Service, as_user
+from ops.laptop import postgres, processes
+from ops.laptop.home import Home
+from ops.laptop.processes import Service, as_user
 from tests.servers import free_port
 
 

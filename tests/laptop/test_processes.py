@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from infra.errors import OperationError
-from infra.laptop import ports, processes
-from infra.laptop.home import Home
-from infra.laptop.processes import Service
-from infra.loopback import LOOPBACK, port_is_free
+from ops.laptop import ports, processes
+from ops.laptop.home import Home
+from ops.laptop.processes import Service
+from ops.loopback import LOOPBACK, port_is_free
 
 SLEEPER = (sys.executable, "-c", "import time; print('up', flush=True); time.sleep(300)")
 WITH_CHILD = (

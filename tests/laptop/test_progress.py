@@ -7,11 +7,11 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from infra.airflow_api import AirflowApi, Task
-from infra.console import new_console
 from infra.errors import OperationError
-from infra.laptop import progress
-from infra.laptop.laptop import DAG, Laptop
+from ops.airflow_api import AirflowApi, Task
+from ops.console import new_console
+from ops.laptop import progress
+from ops.laptop.laptop import DAG, Laptop
 
 RUNNING = Task("train", "running", 1, None)
 

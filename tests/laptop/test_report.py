@@ -10,13 +10,13 @@ from typing import cast
 import pytest
 from moto.server import ThreadedMotoServer
 
-from infra.airflow_api import AirflowApi, Task
-from infra.console import new_console
-from infra.laptop import object_store, report
-from infra.laptop.home import Home
-from infra.laptop.laptop import Laptop
-from infra.laptop.ports import PREFERRED
-from infra.laptop.report import Stages
+from ops.airflow_api import AirflowApi, Task
+from ops.console import new_console
+from ops.laptop import object_store, report
+from ops.laptop.home import Home
+from ops.laptop.laptop import Laptop
+from ops.laptop.ports import PREFERRED
+from ops.laptop.report import Stages
 
 REPORT = {
     "accuracy": 0.987,

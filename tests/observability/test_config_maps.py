@@ -3,8 +3,8 @@ import json
 import pytest
 import yaml
 
-from infra.plan.recording import record
-from infra.plan.resources import Resource
+from ops.plan.recording import record
+from ops.plan.resources import Resource
 
 # Pulumi's own classes of deprecated names warn when they are imported, used or not.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has been deprecated in favor of:DeprecationWarning")

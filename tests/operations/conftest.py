@@ -6,8 +6,8 @@ import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 
-from infra.operations.account import Account, account_of
 from infra.settings import Settings, load_aws
+from ops.aws.account import Account, account_of
 
 
 @pytest.fixture(scope="session")

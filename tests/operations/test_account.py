@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from infra import own_s3
 from infra.errors import OperationError
-from infra.operations.account import Account, account_of, aws_errors
 from infra.settings import Settings, load_aws
+from ops import own_s3
+from ops.aws.account import Account, account_of, aws_errors
 
 
 def test_the_account_is_that_of_the_credentials(account: Account) -> None:

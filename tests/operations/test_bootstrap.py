@@ -5,9 +5,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from infra.errors import OperationError
-from infra.operations.account import Account
-from infra.operations.backend import Backend, backend_of
-from infra.operations.bootstrap import bootstrap
+from ops.aws.account import Account
+from ops.pulumi.backend import Backend, backend_of
+from ops.pulumi.bootstrap import bootstrap
 
 BACKEND = backend_of("dev", "123456789012", "us-east-1")
 

@@ -7,7 +7,7 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from infra.errors import OperationError
-from infra.operations import cluster_contents
+from ops.teardown import cluster_contents
 
 
 class Cluster:

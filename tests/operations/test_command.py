@@ -2,12 +2,12 @@ import sys
 
 import pytest
 
-from infra.operations import __main__ as command
-from infra.operations.account import Account
+from ops.aws.account import Account
+from ops.cli import app as command
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["operations", *arguments])
+    monkeypatch.setattr(sys, "argv", ["ops", *arguments])
     command.main()
 
 
@@ -51,8 +51,8 @@ def test_bootstrap_and_sweep_work_together(
             ["bootstrap", "local"],
             r"^error: local runs on an existing cluster and has no AWS account: choose a stack on AWS$",
         ),
-        (["dags-key", "local"], r"^error: local has a Git server of its own, which needs no key: see `make sync"),
-        (["kubeconfig", "local"], r"^error: kubectl speaks to the cluster of local already: choose it by"),
+        (["dags-key", "local"], r"^error: local has its own Git server, which needs no key: see `make sync"),
+        (["kubeconfig", "local"], r"^error: kubectl already has access to the cluster of local: select it with"),
         (["destroy", "local"], r"^error: nothing was destroyed: type local when asked"),
     ],
 )

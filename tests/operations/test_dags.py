@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from infra.errors import OperationError
-from infra.operations import dags
-from infra.operations.dags import Revision, key_secret, remote_helper
+from ops.airflow import dags
+from ops.airflow.dags import Revision, key_secret, remote_helper
 from tests.programs import write_program
 
 

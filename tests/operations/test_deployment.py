@@ -7,15 +7,15 @@ from urllib.error import URLError
 import pytest
 from pulumi.automation import PulumiCommand
 
+from infra.documents import REPOSITORY
 from infra.errors import OperationError
-from infra.operations import aws_deployment as deploying
-from infra.operations.account import Account
-from infra.operations.aws_deployment import AwsDeployment
-from infra.operations.backend import backend_of
-from infra.operations.bootstrap import bootstrap
-from infra.operations.pulumi_cli import pulumi_command
 from infra.settings import load_aws
-from infra.settings.loading import REPOSITORY
+from ops.aws.account import Account
+from ops.pulumi import aws_deployment as deploying
+from ops.pulumi.aws_deployment import AwsDeployment
+from ops.pulumi.backend import backend_of
+from ops.pulumi.bootstrap import bootstrap
+from ops.pulumi.pulumi_cli import pulumi_command
 from tests.programs import put_on_path
 
 FAKE_CLI = """#!/bin/sh

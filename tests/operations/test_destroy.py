@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from infra.errors import OperationError
-from infra.operations import destroy as destroying
-from infra.operations.account import Account
-from infra.operations.aws_deployment import AwsDeployment
 from infra.settings import Settings
+from ops.aws.account import Account
+from ops.pulumi.aws_deployment import AwsDeployment
+from ops.teardown import aws_teardown as destroying
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from infra.operations.diagnosis import Diagnosis, Namespace
+from ops.kubernetes.diagnosis import Diagnosis, Namespace
 
 REPOSITORY = "git@example.com:ml/dags.git"
 DIAGNOSIS = Diagnosis("dev", REPOSITORY, "main")

@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from infra.errors import OperationError
-from infra.operations import drift_issue
-from infra.operations.deployment import Deployment
-from infra.operations.drift import Drifted, drifted, lines, show
-from infra.plan.difference import Change
+from ops.drift import drift_issue
+from ops.drift.drift import Drifted, drifted, lines, show
+from ops.plan.difference import Change
+from ops.pulumi.deployment import Deployment
 from tests.programs import put_on_path, write_program
 
 FAKE_GH = """#!/bin/sh

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.operations import __main__ as command
+from ops.cli import app as command
 from tests.programs import write_program
 from tests.pulumi_engine import small_stack
 
@@ -42,7 +42,7 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["operations", *arguments])
+    monkeypatch.setattr(sys, "argv", ["ops", *arguments])
     command.main()
 
 

@@ -9,11 +9,11 @@ import yaml
 
 from infra.errors import OperationError
 from infra.existing_cluster.context import ContextError
-from infra.operations import existing_cluster_deployment as deploying
-from infra.operations import existing_cluster_destroy as destroying
-from infra.operations.cluster import Cluster
-from infra.operations.existing_cluster_deployment import ExistingClusterDeployment, environment
 from infra.settings import ExistingClusterSettings, load
+from ops.kubernetes.cluster import Cluster
+from ops.pulumi import existing_cluster_deployment as deploying
+from ops.pulumi.existing_cluster_deployment import ExistingClusterDeployment, environment
+from ops.teardown import existing_cluster_teardown as destroying
 from tests.programs import put_on_path
 
 FAKE_CLI = """#!/bin/sh
@@ -42,7 +42,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "of somebody's other project")
     monkeypatch.setattr(deploying, "REPOSITORY", tmp_path)
     monkeypatch.setattr(deploying, "STATE", tmp_path / ".pulumi-state")
-    monkeypatch.setattr("infra.operations.deployment.REPOSITORY", tmp_path)
+    monkeypatch.setattr("ops.pulumi.deployment.REPOSITORY", tmp_path)
     monkeypatch.setattr(Cluster, "check", lambda _: None)
     point_at(tmp_path, monkeypatch, "kind-dev")
     return tmp_path
@@ -108,7 +108,7 @@ def test_a_deployment_that_waits_in_vain_is_ended_with_the_reason(
     clone: Path, settings: ExistingClusterSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployment = ExistingClusterDeployment.of("local", settings, lambda _: None)
-    monkeypatch.setattr("infra.operations.deployment.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("ops.pulumi.deployment.LOOK_SECONDS", 0.2)
     (clone / "bin" / "pulumi").write_text("#!/bin/sh\nexec sleep 60\n")
     with pytest.raises(OperationError, match=r"^pod it: no image$"):
         deployment.run("up", watch=lambda: "pod it: no image")

@@ -5,10 +5,10 @@ from typing import Any, cast
 import pytest
 
 from infra.errors import OperationError
-from infra.operations import dags
-from infra.operations.cluster import Cluster
-from infra.operations.installation import Installation, on_existing_cluster
 from infra.settings import DagSettings, ExistingClusterSettings, load
+from ops.airflow import dags
+from ops.airflow.installation import Installation, on_existing_cluster
+from ops.kubernetes.cluster import Cluster
 
 CLUSTER = cast(Cluster, object())
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from infra.errors import OperationError
-from infra.operations import kubeconfig
+from ops.kubernetes import kubeconfig
 
 
 def access(name: str, server: str = "https://cluster") -> dict[str, Any]:

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from infra.documents import REPOSITORY
 from infra.errors import OperationError
-from infra.operations.new_stack import free_network, text_like, write_stack
 from infra.settings import load_aws
-from infra.settings.loading import REPOSITORY
+from ops.pulumi.new_stack import free_network, text_like, write_stack
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import pytest
 from moto import mock_aws
 
 from infra.errors import OperationError
-from infra.operations import __main__ as command
-from infra.operations import redacted_state
-from infra.operations.account import Account
-from infra.operations.backend import backend_of
-from infra.operations.drift import Drifted, drifted, known
-from infra.operations.redacted_state import IS_SECRET, MARK, local, redacted, secret_urns, without_secrets
-from infra.plan.difference import Change
+from ops.aws.account import Account
+from ops.cli import app, stacks
+from ops.drift import redacted_state
+from ops.drift.drift import Drifted, drifted, known
+from ops.drift.redacted_state import IS_SECRET, MARK, local, redacted, secret_urns, without_secrets
+from ops.plan.difference import Change
+from ops.pulumi.backend import backend_of
 from tests.programs import write_program
 
 PREFIX = "urn:pulumi:small::airflow::"
@@ -173,9 +173,9 @@ def test_the_command_says_what_it_did_not_look_at(
             assert left_out == ["one", "two"]
             return {"steps": []}
 
-    monkeypatch.setattr(command, "redacted", lambda *_: Nothing())
-    monkeypatch.setattr(sys, "argv", ["operations", "drift", "dev", "--without-secrets"])
-    command.main()
+    monkeypatch.setattr(stacks, "redacted", lambda *_: Nothing())
+    monkeypatch.setattr(sys, "argv", ["ops", "drift", "dev", "--without-secrets"])
+    app.main()
     assert capsys.readouterr().out.splitlines() == [
         "2 resources that are nothing but secret were not compared",
         "dev is as Pulumi left it",

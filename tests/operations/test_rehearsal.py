@@ -7,14 +7,15 @@ from kubernetes.client import ApiClient
 
 from infra.database_setup import LABELS
 from infra.errors import OperationError
-from infra.operations import jobs, rehearsal
-from infra.operations.cluster import Cluster
-from infra.operations.diagnosis import Diagnosis, Namespace
-from infra.operations.installation import Installation
-from infra.operations.rehearsal import Contents, difference, reason, rehearse_on, report, seconds, server_of
-from infra.operations.rehearsal_jobs import Server, drop
-from infra.operations.rehearsal_jobs import rehearsal as rehearsal_job
 from infra.settings import load
+from ops.airflow.installation import Installation
+from ops.kubernetes import jobs
+from ops.kubernetes.cluster import Cluster
+from ops.kubernetes.diagnosis import Diagnosis, Namespace
+from ops.releases import rehearsal
+from ops.releases.rehearsal import Contents, difference, reason, rehearse_on, report, seconds, server_of
+from ops.releases.rehearsal_jobs import Server, drop
+from ops.releases.rehearsal_jobs import rehearsal as rehearsal_job
 from tests.releases.records import a_release
 
 IMAGE = f"registry.example/airflow:abc@sha256:{'0' * 64}"
@@ -323,8 +324,8 @@ def test_a_job_that_somebody_deletes_is_told() -> None:
 
 def test_an_image_that_cannot_be_pulled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "LOOK_SECONDS", 0)
-    monkeypatch.setattr("infra.operations.diagnosis.IMAGE_SECONDS", 0)
-    monkeypatch.setattr("infra.operations.watch.CORRECTION_SECONDS", 0)
+    monkeypatch.setattr("ops.kubernetes.diagnosis.IMAGE_SECONDS", 0)
+    monkeypatch.setattr("ops.kubernetes.watch.CORRECTION_SECONDS", 0)
     cluster = FakeCluster()
     usual = cluster.pod
     waiting = {
@@ -393,8 +394,8 @@ def test_an_image_of_another_stack_is_copied_into_the_registry_of_the_stack_firs
 
     monkeypatch.setattr(rehearsal, "installation_of", lambda *_: SimpleNamespace(cluster=None))
     monkeypatch.setattr(rehearsal, "server_of", lambda *_: SERVER)
-    monkeypatch.setattr("infra.images.registries.registry_of", lambda stack, _: stack)
-    monkeypatch.setattr("infra.images.registries.copy", copy)
+    monkeypatch.setattr("ops.images.registries.registry_of", lambda stack, _: stack)
+    monkeypatch.setattr("ops.images.registries.copy", copy)
     monkeypatch.setattr(rehearsal, "rehearse_on", lambda *given: used.append(given[2]))
     rehearsal.rehearse("staging", release, pytest.fail)
     rehearsal.rehearse("dev", release, pytest.fail)

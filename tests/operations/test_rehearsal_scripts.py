@@ -7,8 +7,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from infra.operations.rehearsal import Contents
-from infra.operations.rehearsal_jobs import script
+from ops.releases.rehearsal import Contents
+from ops.releases.rehearsal_jobs import script
 from tests.database_server import Server, running
 from tests.programs import write_program
 

@@ -8,12 +8,12 @@ from typing import Any, cast
 import pytest
 
 from infra.errors import OperationError
-from infra.operations import airflow, dags, smoke, smoke_run
-from infra.operations.airflow import Login
-from infra.operations.cluster import Cluster
-from infra.operations.dags import Revision
-from infra.operations.diagnosis import Diagnosis, Namespace
-from infra.operations.installation import Installation
+from ops.airflow import airflow_ui, dags, smoke, smoke_run
+from ops.airflow.airflow_ui import Login
+from ops.airflow.dags import Revision
+from ops.airflow.installation import Installation
+from ops.kubernetes.cluster import Cluster
+from ops.kubernetes.diagnosis import Diagnosis, Namespace
 
 COMMIT, OTHER = "1" * 40, "2" * 40
 USER, PASSWORD = "admin", "correct"
@@ -91,7 +91,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
     def reached(_: Installation) -> Iterator[Login]:
         yield login
 
-    monkeypatch.setattr(airflow, "reached", reached)
+    monkeypatch.setattr(airflow_ui, "reached", reached)
     monkeypatch.setattr(dags, "revision", lambda _: Revision(COMMIT, COMMIT))
     monkeypatch.setattr(smoke, "LOOK_SECONDS", 0)
     monkeypatch.setattr(smoke_run, "LOOK_SECONDS", 0)
@@ -156,8 +156,8 @@ def test_each_thing_that_works_is_one_line_with_its_seconds(fake: FakeAirflow) -
 
 
 def test_a_login_that_is_refused_is_told(fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    with airflow.reached(cast(Installation, None)) as login:
-        monkeypatch.setattr(airflow, "reached", lambda _: _as_context(Login(login.url, USER, "wrong")))
+    with airflow_ui.reached(cast(Installation, None)) as login:
+        monkeypatch.setattr(airflow_ui, "reached", lambda _: _as_context(Login(login.url, USER, "wrong")))
         with pytest.raises(OperationError, match=r"^Airflow refused the login of admin \(HTTP 401\)$"):
             check()
 
@@ -168,7 +168,7 @@ def _as_context(login: Login) -> Iterator[Login]:
 
 
 def test_an_airflow_that_does_not_answer_is_told(fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(airflow, "reached", lambda _: _as_context(Login("http://127.0.0.1:9", USER, PASSWORD)))
+    monkeypatch.setattr(airflow_ui, "reached", lambda _: _as_context(Login("http://127.0.0.1:9", USER, PASSWORD)))
     with pytest.raises(OperationError, match=r"^Airflow's API does not answer \(.*refused\): see its pods"):
         check()
 
@@ -276,8 +276,8 @@ def test_an_image_that_the_executor_gave_up_is_told_by_what_is_left_of_its_pod(f
 def test_a_pod_that_cannot_start_is_told_at_once_and_the_run_is_ended(
     fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.operations.diagnosis.IMAGE_SECONDS", 0)
-    monkeypatch.setattr("infra.operations.watch.CORRECTION_SECONDS", 0)
+    monkeypatch.setattr("ops.kubernetes.diagnosis.IMAGE_SECONDS", 0)
+    monkeypatch.setattr("ops.kubernetes.watch.CORRECTION_SECONDS", 0)
     fake.answers[f"{RUNS}/run-1"] = {"state": "queued"}
     with pytest.raises(
         OperationError, match=r"^the task of smoke_test does not run: pod smoke-test-1: the image x/ml:1"
@@ -308,8 +308,8 @@ def _interrupted(_: float) -> None:
 def test_a_thing_that_never_settles_is_told_with_what_ails_the_pods(
     fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.operations.diagnosis.IMAGE_SECONDS", 0)
-    monkeypatch.setattr("infra.operations.watch.CORRECTION_SECONDS", 0)
+    monkeypatch.setattr("ops.kubernetes.diagnosis.IMAGE_SECONDS", 0)
+    monkeypatch.setattr("ops.kubernetes.watch.CORRECTION_SECONDS", 0)
     path = "/api/v2/monitor/health"
     fake.answers[path] = {**WELL[path], "scheduler": {"status": "unhealthy"}}
     with pytest.raises(

@@ -9,17 +9,17 @@ import yaml
 
 from infra.errors import OperationError
 from infra.images import content
-from infra.images.ecr import Ecr
 from infra.images.nodes import nodes_of
 from infra.images.pinned import RELEASE_FILE
-from infra.operations import stack_images
-from infra.operations.account import Account
-from infra.operations.aws_deployment import AwsDeployment
-from infra.operations.cluster import Cluster
-from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
-from infra.operations.stack_images import check_images, check_preview_images
-from infra.releases.release import Chart, Release, ReleasedImage
+from infra.release import Chart, Release, ReleasedImage
 from infra.settings import ExistingClusterSettings, load, load_aws
+from ops.aws.account import Account
+from ops.images.ecr import Ecr
+from ops.kubernetes.cluster import Cluster
+from ops.pulumi import stack_images
+from ops.pulumi.aws_deployment import AwsDeployment
+from ops.pulumi.existing_cluster_deployment import ExistingClusterDeployment
+from ops.pulumi.stack_images import check_images, check_preview_images
 
 
 class Shelf:

@@ -1,9 +1,9 @@
 import socket
 from typing import Any
 
-from infra.loopback import port_is_free
-from infra.operations.diagnosis import Problem
-from infra.operations.status import images, pod_lines, state
+from ops.airflow.status import images, pod_lines, state
+from ops.kubernetes.diagnosis import Problem
+from ops.loopback import port_is_free
 
 
 def pod(name: str, phase: str = "Running", *restarts: int) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 import pytest
 
 from infra.errors import OperationError
-from infra.operations.account import Account
-from infra.operations.destroy import report
-from infra.operations.sweep import Leftover, sweep
+from ops.aws.account import Account
+from ops.teardown.aws_teardown import report
+from ops.teardown.sweep import Leftover, sweep
 
 TAGS = [{"Key": "project", "Value": "airflow"}, {"Key": "stack", "Value": "dev"}]
 OTHERS = [{"Key": "project", "Value": "airflow"}, {"Key": "stack", "Value": "staging"}]

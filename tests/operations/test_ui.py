@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from infra.operations import __main__ as operations
-from infra.operations import airflow, model_registry
+from ops.airflow import airflow_ui, mlflow_ui
+from ops.cli import stacks as operations
 
 SECRETS = {
     name: {"username": b64encode(b"admin").decode(), "password": b64encode(f"of {name}".encode()).decode()}
@@ -31,7 +31,7 @@ def shown(secrets: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
     )
     installation = SimpleNamespace(cluster=cluster, namespace="airflow", stack="local")
     monkeypatch.setattr(operations, "installation_of", lambda *_: installation)
-    for module in (airflow, model_registry):
+    for module in (airflow_ui, mlflow_ui):
         monkeypatch.setattr(module, "forwarded", forwarded)
 
     def interrupted(_event: threading.Event) -> None:
@@ -39,8 +39,8 @@ def shown(secrets: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
 
     said: list[str] = []
     monkeypatch.setattr(threading.Event, "wait", interrupted)
-    monkeypatch.setattr(operations, "say", said.append)
-    operations.show_ui("local")
+    monkeypatch.setattr(operations, "echo", said.append)
+    operations.ui("local")
     return "\n".join(said)
 
 

@@ -1,9 +1,9 @@
 from typing import Any, cast
 
 from infra.errors import OperationError
-from infra.operations.cluster import Cluster
-from infra.operations.diagnosis import Diagnosis, Namespace
-from infra.operations.watch import Watch
+from ops.kubernetes.cluster import Cluster
+from ops.kubernetes.diagnosis import Diagnosis, Namespace
+from ops.kubernetes.watch import Watch
 
 ILL = {
     "metadata": {"name": "it", "uid": "u"},

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.plan.recording import Recording, record
+from ops.plan.recording import Recording, record
 
 STACKS = ("dev", "staging", "prod")
 

@@ -3,10 +3,10 @@ from pathlib import Path
 import pytest
 
 from infra.errors import OperationError
-from infra.plan import comment as commenting
-from infra.plan.comment import LONGEST, Row, check_ref, comment, post
-from infra.plan.plan import comparison, plan_of
-from infra.plan.resources import Recording, Resource
+from ops.plan import comment as commenting
+from ops.plan.comment import LONGEST, Row, check_ref, comment, post
+from ops.plan.plan import comparison, plan_of
+from ops.plan.resources import Recording, Resource
 from tests.programs import put_on_path
 
 STACK = Resource(urn="stack", type="pulumi:pulumi:Stack", name="airflow-dev", inputs={}, custom=False)

@@ -7,12 +7,12 @@ import pytest
 import yaml
 
 from infra.errors import OperationError
-from infra.plan.cost import FREE, RULES, Charge, charges, total
-from infra.plan.plan import plan_of
-from infra.plan.prices import FILE, Prices, priced_regions, prices_of
-from infra.plan.recording import record
-from infra.plan.resources import Recording, Resource
-from infra.plan.usage import stated_usage
+from ops.plan.cost import FREE, RULES, Charge, charges, total
+from ops.plan.plan import plan_of
+from ops.plan.prices import FILE, Prices, priced_regions, prices_of
+from ops.plan.recording import record
+from ops.plan.resources import Recording, Resource
+from ops.plan.usage import stated_usage
 
 STACK = Resource(urn="stack", type="pulumi:pulumi:Stack", name="airflow-dev", inputs={}, custom=False)
 

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from infra.documents import REPOSITORY
 from infra.errors import OperationError
-from infra.plan.against import recording_of
-from infra.plan.difference import Change, difference
-from infra.plan.recording import REPOSITORY, Recording, Resource
+from ops.plan.against import recording_of
+from ops.plan.difference import Change, difference
+from ops.plan.recording import Recording, Resource
 
 
 def recording(stack: str, *resources: Resource) -> Recording:
@@ -76,7 +77,7 @@ def test_dev_and_prod_differ_in_their_protection(recordings: dict[str, Recording
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """A git repository with the program as it is now."""
-    for name in ("infra", "images", "requirements", "dags", "helm-values"):
+    for name in ("infra", "ops", "images", "requirements", "dags", "helm-values"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for file in REPOSITORY.glob("Pulumi*.yaml"):
         shutil.copy(file, tmp_path)

@@ -1,7 +1,7 @@
 import json
 
-from infra.plan.iam import components, grants, matrix
-from infra.plan.resources import Recording, Resource
+from ops.plan.iam import components, grants, matrix
+from ops.plan.resources import Recording, Resource
 
 TRUST = {
     "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"Service": "pods.eks.amazonaws.com"}}]

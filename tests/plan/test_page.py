@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from infra.plan import __main__ as command
-from infra.plan.architecture import architecture
-from infra.plan.diagram import diagram
-from infra.plan.page import kind, page
-from infra.plan.plan import comparison, plan_of
-from infra.plan.recording import Recording
+from ops.cli import app as command
+from ops.plan.architecture import architecture
+from ops.plan.diagram import diagram
+from ops.plan.page import kind, page
+from ops.plan.plan import comparison, plan_of
+from ops.plan.recording import Recording
 
 # What a browser fetches by itself; a link waits for a click.
 LOADING = {"src", "srcset", "data", "poster", "action", "background", "manifest", "xlink:href"}
@@ -119,7 +119,7 @@ def test_texts_of_the_diagram_stay_in_their_boxes(recording: Recording) -> None:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["plan", *arguments])
+    monkeypatch.setattr(sys, "argv", ["ops", "plan", *arguments])
     command.main()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pulumi
 import pytest
 
-from infra.plan.recording import Recording, Resource, engine_config, record
+from ops.plan.recording import Recording, Resource, engine_config, record
 
 
 def only(recording: Recording, type_: str) -> Resource:

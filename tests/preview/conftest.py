@@ -14,13 +14,13 @@ import pytest
 import yaml
 from kubernetes.client.exceptions import ApiException
 
-from infra.operations.cluster import Cluster
-from infra.plan.recording import record
-from infra.plan.resources import Recording
-from infra.preview.records import Record, Records
-from infra.preview.settings import PreviewSettings, text_of
+from infra.documents import REPOSITORY
+from infra.previews.settings import PreviewSettings, text_of
 from infra.settings import PROJECT
-from infra.settings.loading import REPOSITORY
+from ops.kubernetes.cluster import Cluster
+from ops.plan.recording import record
+from ops.plan.resources import Recording
+from ops.previews.records import Record, Records
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 NAMESPACE = "airflow-platform"

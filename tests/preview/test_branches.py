@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from infra.errors import OperationError
-from infra.preview import branches
-from infra.preview.branches import check_exists
+from ops.previews import branches
+from ops.previews.branches import check_exists
 
 WITHOUT_SETTINGS = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 WHO = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com")

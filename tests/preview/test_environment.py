@@ -11,19 +11,19 @@ from typing import Any
 
 import pytest
 
+from infra.documents import REPOSITORY
 from infra.errors import OperationError
-from infra.operations.deployment import Say
-from infra.operations.installation import of_preview, on_aws, on_existing_cluster
-from infra.preview import collection, environment, removal
-from infra.preview import settings as preview_settings
-from infra.preview.collection import collect, lines, list_environments
-from infra.preview.environment import bring_up, keep_record
-from infra.preview.names import stack_name
-from infra.preview.records import Record, Records
-from infra.preview.removal import remove
-from infra.preview.settings import load_preview
+from infra.preview_names import stack_name
+from infra.previews import settings as preview_settings
+from infra.previews.settings import load_preview
 from infra.settings import ExistingClusterSettings, SettingsError, StackSettings, load, load_aws
-from infra.settings.loading import REPOSITORY
+from ops.airflow.installation import of_preview, on_aws, on_existing_cluster
+from ops.console import Echo
+from ops.previews import environment, garbage_collection, removal
+from ops.previews.environment import bring_up, keep_record
+from ops.previews.garbage_collection import collect, lines, list_environments
+from ops.previews.records import Record, Records
+from ops.previews.removal import remove
 
 from .conftest import NOW, record_of, settings_of
 
@@ -90,10 +90,10 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def file_of(stack: str, folder: Path = tmp_path) -> Path:
         return folder / f"Pulumi.{stack}.yaml"
 
-    for module in (environment, removal, collection, preview_settings):
+    for module in (environment, removal, garbage_collection, preview_settings):
         monkeypatch.setattr(module, "file_of", file_of)
-    monkeypatch.setattr(collection, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(collection, "load_preview", lambda stack: load_preview(stack, tmp_path))
+    monkeypatch.setattr(garbage_collection, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(garbage_collection, "load_preview", lambda stack: load_preview(stack, tmp_path))
     monkeypatch.setattr(removal, "STATE", tmp_path / "state")
     return tmp_path
 
@@ -108,16 +108,16 @@ def world(records: Records, clone: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
 
         return take
 
-    def destroy(deployment: FakeDeployment, _: Say) -> None:
+    def destroy(deployment: FakeDeployment, _: Echo) -> None:
         deployment.run("destroy", "--yes")
 
-    def push(installation: Any, _: Say, revision: str) -> None:
+    def push(installation: Any, _: Echo, revision: str) -> None:
         world.do(f"push {revision} to {installation.diagnosis.branch}", installation.stack)
 
     def check_exists(branch: str, repository: str | None) -> None:
         world.do(f"look for {branch} in {repository}", "")
 
-    monkeypatch.setattr("infra.operations.dags.push", push)
+    monkeypatch.setattr("ops.airflow.dags.push", push)
     monkeypatch.setattr(environment, "check_exists", check_exists)
     monkeypatch.setattr(environment, "check_preview_images", lambda *_: world.do("images", ""))
     monkeypatch.setattr(removal, "_destroy", destroy)

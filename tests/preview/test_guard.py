@@ -1,10 +1,10 @@
 import pytest
 
 from infra.errors import OperationError
-from infra.operations.existing_cluster_deployment import ExistingClusterDeployment
-from infra.preview.guard import check_none_left
-from infra.preview.records import Records
 from infra.settings import ExistingClusterSettings, load
+from ops.previews.deploy_checks import check_none_left
+from ops.previews.records import Records
+from ops.pulumi.existing_cluster_deployment import ExistingClusterDeployment
 
 from .conftest import record_of, settings_of
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from infra.preview.names import STACK, bucket_prefix, database_names, is_preview, stack_name
+from infra.preview_names import STACK, bucket_prefix, database_names, is_preview, stack_name
 from infra.settings.loading import STACK_NAME
 
 BRANCHES = (

@@ -10,9 +10,9 @@ import pytest
 
 from infra.airflow.chart import cached_archive
 from infra.airflow.values import checked_values
-from infra.plan.manifests import CHART_TYPE, own_objects, rendered
-from infra.plan.resources import Recording, Resource
-from infra.preview.platform import create
+from infra.previews.platform import create
+from ops.plan.manifests import CHART_TYPE, own_objects, rendered
+from ops.plan.resources import Recording, Resource
 
 from .conftest import BASES, settings_of
 
@@ -268,7 +268,7 @@ def test_the_values_are_the_bases_and_after_them_the_environments(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: Any = SimpleNamespace(namespace="somewhere")
-    monkeypatch.setattr("infra.preview.existing_cluster.create", lambda *_: made)
+    monkeypatch.setattr("infra.previews.existing_cluster.create", lambda *_: made)
     monkeypatch.setattr("pulumi.StackReference", lambda name: SimpleNamespace(require_output=name))
     values, _, platform, _ = create(settings_of("local").stack, project)
     assert values == ("local", "preview")

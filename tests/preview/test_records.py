@@ -5,7 +5,7 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 
 from infra.errors import OperationError
-from infra.preview.records import Records
+from ops.previews.records import Records
 
 from .conftest import NAMESPACE, NOW, FakeCore, record_of, settings_of
 

@@ -12,10 +12,10 @@ import pytest
 from moto import mock_aws
 
 from infra.errors import OperationError
-from infra.operations.rehearsal_jobs import Server as JobServer
-from infra.preview.database_drop import SCRIPT, manifest_of
-from infra.preview.names import database_names, stack_name
-from infra.preview.objects import empty
+from infra.preview_names import database_names, stack_name
+from ops.previews.database_drop import SCRIPT, manifest_of
+from ops.previews.objects import empty
+from ops.releases.rehearsal_jobs import Server as JobServer
 from tests.database_server import Server, running
 
 STACK = stack_name("local", "feature/x")

@@ -3,10 +3,10 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from infra.errors import OperationError
-from infra.preview.rules import check_base, check_branch, check_room, expiry
-from infra.preview.settings import is_expired
+from infra.previews.settings import is_expired
 from infra.settings import load
 from infra.settings.loading import neighbours
+from ops.previews.rules import check_base, check_branch, check_room, expiry
 
 from .conftest import NOW, settings_of
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from infra.preview.settings import file_of, load_preview, parse, tasks_of, text_of
+from infra.previews.settings import file_of, load_preview, parse, tasks_of, text_of
 from infra.settings import SettingsError, load
 from infra.settings.loading import neighbours
 

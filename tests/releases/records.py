@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from infra.releases.release import Chart, Release, ReleasedImage
+from infra.release import Chart, Release, ReleasedImage
 
 
 def a_release(**changes: Any) -> Release:

@@ -13,11 +13,11 @@ from typing import Any
 import yaml
 
 from infra.images.errors import ImageError
-from infra.operations.deployment import Say
-from infra.releases.clone import Clone, Move
-from infra.releases.images import Images
-from infra.releases.ledger import Ledger
-from infra.releases.release import Chart, Release, ReleasedImage
+from infra.release import Chart, Release, ReleasedImage
+from ops.console import Echo
+from ops.releases.clone import Clone, Move
+from ops.releases.images import Images
+from ops.releases.ledger import Ledger
 
 BRANCHES = {"dev": "dev", "staging": "staging", "prod": "main"}
 BEFORE: Mapping[str, str | None] = {"dev": None, "staging": "dev", "prod": "staging"}
@@ -35,7 +35,7 @@ with DAG("{name}", schedule={schedule!r}):
 PLAN = """
 import json, pathlib, sys
 found = json.loads(pathlib.Path("resources.json").read_text())
-print(json.dumps({"project": "airflow", "stack": sys.argv[1], "exports": {}, **found}))
+print(json.dumps({"project": "airflow", "stack": sys.argv[2], "exports": {}, **found}))
 """
 
 
@@ -60,7 +60,7 @@ class FolderRegistry:
         (self.folder / f"{image}:{tag}").write_text(digest)
 
 
-def copy(source: Any, target: Any, image: ReleasedImage, name: str, say: Say) -> ReleasedImage:
+def copy(source: Any, target: Any, image: ReleasedImage, name: str, echo: Echo) -> ReleasedImage:
     assert source.has_digest(name, image.digest)
     target.put(name, image.tag, image.digest)
     return image.model_copy(update={"repository": target.repository(name)})
@@ -186,8 +186,8 @@ def make_team(folder: Path) -> Team:
             "requirements/airflow.txt": "apache-airflow==3.3.2\n",
             "Makefile": "test:\n\t@test ! -e broken\n",
             "infra/__init__.py": "",
-            "infra/plan/__init__.py": "",
-            "infra/plan/__main__.py": PLAN,
+            "ops/plan/__init__.py": "",
+            "ops/__main__.py": PLAN,
             "resources.json": resources(),
         },
         "Begin",

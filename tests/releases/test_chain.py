@@ -1,7 +1,7 @@
 import pytest
 
 from infra.errors import OperationError
-from infra.releases.chain import check_neighbours, previous, way
+from ops.releases.chain import check_neighbours, previous, way
 
 from .team import Team
 

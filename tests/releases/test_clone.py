@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from infra.errors import OperationError
-from infra.releases.clone import Clone, Move
+from ops.releases.clone import Clone, Move
 from tests.programs import write_program
 
 from .team import Team

@@ -4,8 +4,9 @@ import sys
 
 import pytest
 
-from infra.releases import __main__ as command
-from infra.releases.clone import Clone
+from ops.cli import app
+from ops.cli import releases as command
+from ops.releases.clone import Clone
 
 from .team import Team
 
@@ -17,11 +18,11 @@ def in_the_clone(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["releases", *arguments])
-    command.main()
+    monkeypatch.setattr(sys, "argv", ["ops", *arguments])
+    app.main()
 
 
-@pytest.mark.parametrize("name", ["promote", "rollback", "release", "history", "gates", "gate"])
+@pytest.mark.parametrize("name", ["promote", "rollback", "release", "releases", "gates", "gate"])
 def test_every_command_explains_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
@@ -38,7 +39,7 @@ def test_every_command_explains_itself(
         (["rollback", "prod"], r"^error: prod has no release, so there is nothing to go back to$"),
         (["gates", "dev"], r"^error: releases of dev are built for it, so there are no gates before it$"),
         (["gate", "plan"], r"^error: name the stack: `make gate GATE=plan STACK=staging`$"),
-        (["history", "nope"], r"^error: Pulumi.nope.yaml does not exist"),
+        (["releases", "nope"], r"^error: Pulumi.nope.yaml does not exist"),
     ],
 )
 def test_a_mistake_of_the_user_is_one_sentence(
@@ -51,20 +52,19 @@ def test_a_mistake_of_the_user_is_one_sentence(
 def test_a_confirmation_of_something_else_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match=r"^2$"):
+    with pytest.raises(SystemExit, match=r"^error: Invalid value for '--confirm'.*migration"):
         run(monkeypatch, "promote", "dev", "staging", "--confirm", "database")
-    assert "invalid choice: 'database'" in capsys.readouterr().err
 
 
 def test_a_release_is_promoted_listed_and_rolled_back(
     team: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     release = team.release()
-    run(monkeypatch, "history", "staging")
+    run(monkeypatch, "releases", "staging")
     assert capsys.readouterr().out == "staging has no release yet\n"
     run(monkeypatch, "promote", "dev", "staging")
     assert f"staging gets {release.short} of dev" in capsys.readouterr().out
-    run(monkeypatch, "history", "staging")
+    run(monkeypatch, "releases", "staging")
     listed = capsys.readouterr().out
     assert f"Promote {release.short} from dev to staging" in listed
     assert "Ada <ada@example.org>" in listed

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.releases.dags import Dag, DagDifference, Dags, dag_difference, dags_of
+from ops.releases.dags import Dag, DagDifference, Dags, dag_difference, dags_of
 
 from .team import DAG, Team
 

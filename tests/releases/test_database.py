@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from infra.documents import REPOSITORY
 from infra.errors import OperationError
-from infra.releases import database
-from infra.releases.database import check_version, incompatible, migrates, revisions
-from infra.settings.loading import REPOSITORY
+from ops.releases import database
+from ops.releases.database import check_version, incompatible, migrates, revisions
 
 from .records import a_release
 

@@ -5,10 +5,10 @@ import pytest
 from rich.console import Console
 
 from infra.errors import OperationError
-from infra.plan.difference import Change
-from infra.releases import terminal
-from infra.releases.promotion import promote, promotion
-from infra.releases.transition import Transition
+from ops.plan.difference import Change
+from ops.releases import terminal
+from ops.releases.promotion import promote, promotion
+from ops.releases.transition import Transition
 
 from .team import DAG, Team, digest_of
 
@@ -98,7 +98,7 @@ def test_a_region_without_prices_has_no_known_increase(team: Team, gateways: Cal
 
 def test_a_commit_that_cannot_be_planned_is_one_sentence(team: Team) -> None:
     team.git("push", "--quiet", "origin", "HEAD:refs/heads/staging")
-    team.release(commit=team.commit({"infra/plan/__main__.py": "raise SystemExit('error: no such setting')\n"}))
+    team.release(commit=team.commit({"ops/__main__.py": "raise SystemExit('error: no such setting')\n"}))
     with (
         promotion(team.clone, "dev", "staging") as way,
         pytest.raises(OperationError, match=r"^what changes in staging cannot be told: .*no such setting"),

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from infra.releases.evidence import Evidence
-from infra.releases.gates import Facts, Gate, gates
-from infra.releases.release import Chart, Release
+from infra.release import Chart, Release
 from infra.settings import GateSettings, ReleaseSettings
+from ops.releases.evidence import Evidence
+from ops.releases.gates import Facts, Gate, gates
 
 from .team import NOW, REVISIONS
 

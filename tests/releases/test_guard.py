@@ -8,18 +8,18 @@ import pytest
 import yaml
 
 from infra.errors import OperationError
-from infra.images import registries
-from infra.images.ecr import NoRepositoryError
 from infra.images.pinned import RELEASE_FILE
-from infra.operations.deployment import Deployment
-from infra.releases import database, recording
-from infra.releases.guard import admitted, carrying, previewed
-from infra.releases.images import Images
-from infra.releases.ledger import BRANCH, Ledger
-from infra.releases.promotion import promote, promotion
-from infra.releases.recording import record
-from infra.releases.release import Release, ReleasedImage
+from infra.release import Release, ReleasedImage
 from infra.settings import StackSettings, load
+from ops.images import registries
+from ops.images.ecr import NoRepositoryError
+from ops.pulumi.deployment import Deployment
+from ops.releases import database, recording
+from ops.releases.deploy_checks import admitted, carrying, previewed
+from ops.releases.images import Images
+from ops.releases.ledger import BRANCH, Ledger
+from ops.releases.promotion import promote, promotion
+from ops.releases.recording import record
 from tests.programs import write_program
 
 from .team import IMAGES, REVISIONS, Team, digest_of

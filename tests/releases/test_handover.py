@@ -12,16 +12,17 @@ from typing import Any
 
 import pytest
 
-from infra.releases import __main__ as command
-from infra.releases import handover
-from infra.releases.clone import Clone
-from infra.releases.evidence import Evidence
-from infra.releases.handover import Change, HandoverError, Remote, check_out, publish
-from infra.releases.ledger import Ledger
-from infra.releases.passing import run_tests
-from infra.releases.promotion import promote, promotion
-from infra.releases.recording import record
-from infra.releases.rollback import roll_back, way_back
+from ops.cli import app
+from ops.cli import releases as command
+from ops.releases import handover
+from ops.releases.clone import Clone
+from ops.releases.evidence import Evidence
+from ops.releases.gate_runs import run_tests
+from ops.releases.handover import Change, HandoverError, Remote, check_out, publish
+from ops.releases.ledger import Ledger
+from ops.releases.promotion import promote, promotion
+from ops.releases.recording import record
+from ops.releases.rollback import roll_back, way_back
 from tests.programs import put_on_path
 
 from .records import a_release
@@ -432,7 +433,9 @@ def run(team: Team, *arguments: str, **environment: str) -> subprocess.Completed
 
 def test_the_program_needs_nothing_but_git_and_the_standard_library(promotable: Team, clone: Clone) -> None:
     prepared_promotion(promotable, clone)
-    done = run(promotable, "publish", "promote", str(clone.change_file), "--stack", "staging")
+    done = run(
+        promotable, "publish", "--operation", "promote", "--change", str(clone.change_file), "--stack", "staging"
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("published: Promote ")
 
@@ -447,7 +450,7 @@ def test_a_mistake_is_one_sentence(team: Team, tmp_path: Path) -> None:
     ):
         file = tmp_path / "change.json"
         file.write_text(text)
-        done = run(team, "publish", "promote", str(file), "--stack", "staging")
+        done = run(team, "publish", "--operation", "promote", "--change", str(file), "--stack", "staging")
         assert done.returncode == 1
         assert re.fullmatch(
             r"error: the change in .* cannot be read \(.*\): prepare it again with CHANGE=<file>\n", done.stderr
@@ -480,7 +483,17 @@ def test_the_key_reaches_github_alone_and_lies_nowhere_afterwards(
         "TMPDIR": str(tmp_path / "tmp"),
     }
     (tmp_path / "tmp").mkdir()
-    done = run(promotable, "publish", "promote", str(clone.change_file), "--stack", "staging", **environment)
+    done = run(
+        promotable,
+        "publish",
+        "--operation",
+        "promote",
+        "--change",
+        str(clone.change_file),
+        "--stack",
+        "staging",
+        **environment,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert promotable.head("staging") == promotable.clone.head()
     arguments = (tmp_path / "fake" / "arguments").read_text()
@@ -499,7 +512,9 @@ def test_a_workflow_without_the_key_is_told(promotable: Team, clone: Clone) -> N
     done = run(
         promotable,
         "publish",
+        "--operation",
         "promote",
+        "--change",
         str(clone.change_file),
         "--stack",
         "staging",
@@ -525,8 +540,8 @@ def test_every_command_writes_its_change_down_instead_of_pushing_it(
     file.write_text("of an earlier run")
     promotable.release(commit=promotable.commit({"newest": "1"}))
     before = refs(promotable)
-    monkeypatch.setattr(sys, "argv", ["releases", *arguments, "--change", str(file)])
-    command.main()
+    monkeypatch.setattr(sys, "argv", ["ops", *arguments, "--change", str(file)])
+    app.main()
     assert Change.read(file).message
     assert refs(promotable) == before
     assert f"nothing is pushed yet: `make publish` pushes what is in {file}" in capsys.readouterr().out
@@ -536,8 +551,8 @@ def test_every_command_writes_its_change_down_instead_of_pushing_it(
 def test_what_is_no_commit_is_no_release_to_go_back_to(team: Team, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
     monkeypatch.setattr(command, "Clone", lambda: Clone(team.clone.folder))
     team.release("prod")
-    monkeypatch.setattr(sys, "argv", ["releases", "rollback", "prod", f"--to={to}"])
+    monkeypatch.setattr(sys, "argv", ["ops", "rollback", "prod", f"--to={to}"])
     with pytest.raises(
         SystemExit, match=r"^error: .* is not a commit: give its first hexadecimal digits, as `make releases"
     ):
-        command.main()
+        app.main()

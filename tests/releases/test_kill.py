@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 
 from infra.errors import OperationError
-from infra.images.registries import Registry
-from infra.operations.deployment import Say
-from infra.releases.images import Images
-from infra.releases.ledger import Ledger
-from infra.releases.promotion import promote, promotion
-from infra.releases.release import ReleasedImage
+from infra.release import ReleasedImage
+from ops.console import Echo
+from ops.images.registries import Registry
+from ops.releases.images import Images
+from ops.releases.ledger import Ledger
+from ops.releases.promotion import promote, promotion
 from tests.programs import put_on_path, write_program
 
 from .team import Team, copy
@@ -125,11 +125,11 @@ def test_a_promotion_that_is_killed_while_it_copies_an_image_is_finished_by_the_
     before, after = ready.head("staging"), ready.clone.head()
     copied: list[str] = []
 
-    def killing(source: Registry, target: Registry, image: ReleasedImage, name: str, say: Say) -> ReleasedImage:
+    def killing(source: Registry, target: Registry, image: ReleasedImage, name: str, echo: Echo) -> ReleasedImage:
         copied.append(name)
         if len(copied) == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        return copy(source, target, image, name, say)
+        return copy(source, target, image, name, echo)
 
     images = Images(ready.images.registry_of, killing, ready.images.verify)
     assert promote_in_a_process(ready, images) == -signal.SIGKILL

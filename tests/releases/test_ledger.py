@@ -1,9 +1,9 @@
 import pytest
 
 from infra.errors import OperationError
-from infra.releases.clone import Clone, Move
-from infra.releases.evidence import Evidence, found
-from infra.releases.ledger import BRANCH, Ledger, release_of
+from ops.releases.clone import Clone, Move
+from ops.releases.evidence import Evidence, found
+from ops.releases.ledger import BRANCH, Ledger, release_of
 
 from .team import NOW, Team
 

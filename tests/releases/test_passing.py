@@ -3,12 +3,12 @@ import os
 import pytest
 
 from infra.errors import OperationError
-from infra.operations.deployment import Say
-from infra.releases.evidence import Evidence
-from infra.releases.ledger import Ledger
-from infra.releases.passing import approve, rehearse, run_tests
-from infra.releases.promotion import promote, promotion
-from infra.releases.release import Release
+from infra.release import Release
+from ops.console import Echo
+from ops.releases.evidence import Evidence
+from ops.releases.gate_runs import approve, rehearse, run_tests
+from ops.releases.ledger import Ledger
+from ops.releases.promotion import promote, promotion
 
 from .team import Team
 
@@ -85,7 +85,7 @@ def test_a_refusal_to_approve_is_recorded_and_an_error(team: Team, released: Rel
 def test_a_rehearsal_that_works_is_recorded(team: Team, released: Release) -> None:
     called: list[tuple[str, str]] = []
 
-    def rehearsal(stack: str, release: Release, say: Say) -> None:
+    def rehearsal(stack: str, release: Release, echo: Echo) -> None:
         called.append((stack, release.commit))
 
     with promotion(team.clone, "dev", "staging") as way:
@@ -97,7 +97,7 @@ def test_a_rehearsal_that_works_is_recorded(team: Team, released: Release) -> No
 
 
 def test_a_rehearsal_that_fails_is_recorded_with_its_own_words_as_the_error(team: Team, released: Release) -> None:
-    def rehearsal(stack: str, release: Release, say: Say) -> None:
+    def rehearsal(stack: str, release: Release, echo: Echo) -> None:
         raise OperationError("the migration failed: no column")
 
     with promotion(team.clone, "dev", "staging") as way, pytest.raises(OperationError, match="no column"):

@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from infra.errors import OperationError
-from infra.releases.evidence import Evidence
-from infra.releases.ledger import Ledger
-from infra.releases.promotion import promote, promotion
+from ops.releases.evidence import Evidence
+from ops.releases.ledger import Ledger
+from ops.releases.promotion import promote, promotion
 
 from .team import NOW, REVISIONS, Team, digest_of
 

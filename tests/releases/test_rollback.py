@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 
 from infra.errors import OperationError
-from infra.releases.ledger import Ledger
-from infra.releases.promotion import promote, promotion
-from infra.releases.release import Release
-from infra.releases.rollback import roll_back, way_back
+from infra.release import Release
+from ops.releases.ledger import Ledger
+from ops.releases.promotion import promote, promotion
+from ops.releases.rollback import roll_back, way_back
 
 from .team import NOW, REVISIONS, Team
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from infra.operations.backend import backend_of
 from infra.settings import StackSettings, load
 from infra.settings.loading import neighbours
+from ops.pulumi.backend import backend_of
 from tests.makefile import mistakes
 
 from .parsed import FILES, FOLDER, Job, jobs, workflow
@@ -134,7 +134,7 @@ def test_the_program_that_gets_the_key_is_started_by_nothing_but_a_plain_python(
         prerequisites, recipe = found[1].partition("##")[0], found[2]
         assert prerequisites.strip() == ""
         assert recipe.startswith("$(handover) ")
-    assert "\noverride handover := $(named_python) -I infra/releases/handover.py\n" in makefile
+    assert "\noverride handover := $(named_python) -I ops/releases/handover.py\n" in makefile
 
 
 @pytest.mark.parametrize("file", FILES, ids=file_name)

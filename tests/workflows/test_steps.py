@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.makefile import Call, Sandbox
+from ops.process_environment import PARAMETERS
+from tests.makefile import OTHERS, Call, Sandbox, parsed
 
 from .parsed import Job, jobs
 
@@ -35,7 +36,7 @@ VALUES = {
     "github.sha": ("0" * 40, "0123456789abcdef" * 2 + "01234567"),
 }
 OF_THE_RUNNER = {"RUNNER_TEMP": "/runner/temp"}
-HANDOVER = ["-I", "infra/releases/handover.py"]
+HANDOVER = ["-I", "ops/releases/handover.py"]
 
 
 def name_of(value: object) -> str:
@@ -60,9 +61,13 @@ def filled(value: str, job: Job, index: int) -> str:
     return re.sub(r"\$\{\{ (.*?) \}\}", example, value)
 
 
-def started(sandbox: Sandbox, command: str, environment: dict[str, str]) -> list[list[str]]:
-    """Run a command in the sandbox; return the programs that it starts, with their arguments."""
-    return [call.words for call in run(sandbox, command, environment)]
+def started(sandbox: Sandbox, command: str, environment: dict[str, str]) -> list[tuple[list[str], dict[str, str]]]:
+    """Run a command in the sandbox; return the programs that it starts, with their arguments and variables."""
+    read = {*PARAMETERS, *(name for names in OTHERS.values() for name in names)}
+    return [
+        (call.words, {name: value for name, value in call.environment.items() if name in read})
+        for call in run(sandbox, command, environment)
+    ]
 
 
 def run(sandbox: Sandbox, command: str, environment: dict[str, str]) -> list[Call]:
@@ -82,9 +87,9 @@ def test_a_step_starts_programs_with_arguments_that_they_take(
     assert calls
     for call in calls:
         if call.words[1:3] == HANDOVER:
-            check(monkeypatch, "infra.releases.handover", call.arguments)
-        elif "-m" in call.words and call.module.startswith("infra."):
-            check(monkeypatch, call.module, call.arguments)
+            check(monkeypatch, call)
+        elif "-m" in call.words and call.module == "ops":
+            assert parsed(call)
 
 
 @pytest.mark.parametrize(("job", "step"), STEPS, ids=name_of)
@@ -102,15 +107,17 @@ def used(command: str, environment: dict[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in re.findall(r"\$([A-Z_]+)", command) if name not in OF_THE_RUNNER}
 
 
-def check(monkeypatch: pytest.MonkeyPatch, module: str, arguments: list[str]) -> None:
-    """Have a program parse its arguments, and go no further."""
+def check(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    """Have the program that runs next to a key parse its arguments, and go no further."""
     parse = argparse.ArgumentParser.parse_args
 
-    def parsed(parser: argparse.ArgumentParser, *_: Any) -> None:
+    def parsed_arguments(parser: argparse.ArgumentParser, *_: Any) -> None:
         raise ParsedError(parse(parser))
 
     with monkeypatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", parsed)
-        patch.setattr(sys, "argv", [module, *arguments])
+        for name, value in call.environment.items():
+            patch.setenv(name, value)
+        patch.setattr(argparse.ArgumentParser, "parse_args", parsed_arguments)
+        patch.setattr(sys, "argv", ["handover", *call.arguments])
         with pytest.raises(ParsedError):
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            runpy.run_module("ops.releases.handover", run_name="__main__", alter_sys=True)

@@ -1,1 +1,0 @@
-"""Preview environments: a feature branch's own Airflow in the cluster of another stack, for some days."""

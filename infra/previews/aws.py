@@ -1,0 +1,72 @@
+"""An environment beside a stack on AWS."""
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from infra import airflow_namespace
+from infra.airflow_platform import MAINTENANCE_DATABASE, NAMESPACE, DagSource, DatabaseAccess, Platform
+from infra.aws import database
+from infra.aws.account import Account
+from infra.aws.identity import Identities, Place
+from infra.previews import dags_key, images
+from infra.previews.base_outputs import Outputs, buckets_of
+from infra.previews.databases import Databases
+from infra.previews.settings import PreviewSettings
+from infra.settings import Settings
+
+
+def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platform:
+    """Make what is the environment's own; `outputs` returns one of the base."""
+    stack = settings.stack
+    account = Account.of(stack, base)
+    provider = kubernetes.Provider(
+        "kubernetes", kubeconfig=outputs("kubeconfig"), cluster_identifier=outputs("cluster_arn")
+    )
+    in_cluster = pulumi.ResourceOptions(provider=provider)
+
+    buckets = buckets_of(outputs, settings.prefix)
+    place = Place(
+        cluster_name=outputs("cluster_name"),
+        cluster_arn=outputs("cluster_arn"),
+        bucket_arns={
+            "data": _arn(buckets.data),
+            "artifacts": _arn(buckets.artifacts),
+            "logs": _arn(buckets.logs),
+        },
+        key_arn=outputs("data_key_arn"),
+        namespace=stack,
+        prefix=settings.prefix,
+    )
+    identities = Identities("identities", account, place, pulumi.ResourceOptions(provider=account.provider))
+    port = pulumi.Output.from_input(database.PORT)
+    password = outputs("database_admin_password")
+    admin = DatabaseAccess(outputs("database_host"), port, MAINTENANCE_DATABASE, database.ADMIN, password)
+    client = database.CLIENT_IMAGE, database.CLIENT_USER_ID
+    databases = Databases("databases", stack, admin, database.SETUP_NAMESPACE, client, in_cluster)
+    namespace = airflow_namespace.create(
+        stack, pulumi.ResourceOptions(provider=provider, depends_on=[identities, databases])
+    )
+    dags_key.copy(base.dags, NAMESPACE, namespace, in_cluster)
+
+    return Platform(
+        provider=provider,
+        namespace=namespace,
+        airflow_database=databases.airflow,
+        mlflow_database=databases.mlflow,
+        buckets=buckets,
+        environment={"AWS_REGION": base.region},
+        credentials_secret=None,
+        object_store_keys={},
+        images={
+            name: pulumi.Output.format("{0}:{1}", outputs("preview_image_repositories")[name], tag)
+            for name, tag in images.tags(settings.base).items()
+        },
+        storage_class=None,
+        dags=DagSource(**base.dags.model_dump() | {"branch": settings.branch}),
+        has_gpus=base.node_pools.gpu is not None,
+        guest=True,
+    )
+
+
+def _arn(bucket: pulumi.Output[str]) -> pulumi.Output[str]:
+    return pulumi.Output.format("arn:aws:s3:::{0}", bucket)

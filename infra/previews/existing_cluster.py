@@ -1,0 +1,99 @@
+"""An environment beside a stack on an existing cluster."""
+
+from collections.abc import Sequence
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from infra import airflow_namespace
+from infra.airflow_platform import MAINTENANCE_DATABASE, DagSource, DatabaseAccess, Platform
+from infra.existing_cluster import database, git_server, object_store
+from infra.existing_cluster.context import checked_context
+from infra.existing_cluster.platform import CREDENTIALS_SECRET, create_credentials
+from infra.existing_cluster.server import admission
+from infra.existing_cluster_names import GIT_SERVER, platform_namespace
+from infra.images.content import ON_NODES, PREVIEWS
+from infra.previews import dags_key, images
+from infra.previews.base_outputs import Outputs, buckets_of
+from infra.previews.databases import Databases
+from infra.previews.settings import PreviewSettings
+from infra.settings import ExistingClusterSettings
+
+# The base's servers that an environment uses, with their ports and who connects to them.
+CLIENTS = {
+    database.SERVER: (database.PORT, database.clients),
+    object_store.SERVER: (object_store.PORT, object_store.clients),
+    GIT_SERVER: (git_server.PORT, git_server.clients),
+}
+
+
+def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Outputs) -> Platform:
+    """Make what is the environment's own; `outputs` returns one of the base.
+
+    Raises:
+        ContextError: No cluster is at hand, or one that the base's settings do not name.
+    """
+    stack, servers = settings.stack, platform_namespace(base.namespace)
+    provider = kubernetes.Provider("kubernetes", context=checked_context(settings.base, base.contexts))
+    opts = pulumi.ResourceOptions(provider=provider)
+
+    used = [name for name in CLIENTS if name != GIT_SERVER or base.dags is None]
+    admissions = Admissions("admissions", stack, servers, used, opts)
+    port = pulumi.Output.from_input(database.PORT)
+    password = outputs("database_admin_password")
+    admin = DatabaseAccess(outputs("database_host"), port, MAINTENANCE_DATABASE, database.ADMIN, password, tls=False)
+    client = database.IMAGE, database.USER_ID
+    databases = Databases("databases", stack, admin, servers, client, opts)
+    namespace = airflow_namespace.create(
+        stack, pulumi.ResourceOptions(provider=provider, depends_on=[admissions, databases])
+    )
+    keys = outputs("object_store_credentials")
+    credentials = create_credentials(CREDENTIALS_SECRET, namespace, keys, opts)
+    if base.dags:
+        dags_key.copy(base.dags, base.namespace, namespace, opts)
+
+    registry = f"{base.registry}/{PREVIEWS}" if base.registry else ON_NODES
+    return Platform(
+        provider=provider,
+        namespace=namespace,
+        airflow_database=databases.airflow,
+        mlflow_database=databases.mlflow,
+        buckets=buckets_of(outputs, settings.prefix),
+        environment=object_store.environment(f"{object_store.SERVER}.{servers}.svc"),
+        credentials_secret=credentials,
+        object_store_keys=keys,
+        images={
+            name: pulumi.Output.from_input(f"{registry}/{name}:{tag}")
+            for name, tag in images.tags(settings.base).items()
+        },
+        storage_class=None,
+        dags=_dags(settings, base, servers),
+        has_gpus=False,
+        guest=True,
+    )
+
+
+def _dags(settings: PreviewSettings, base: ExistingClusterSettings, servers: str) -> DagSource:
+    if base.dags:
+        return DagSource(**base.dags.model_dump() | {"branch": settings.branch})
+    # On the base's own Git server the branch has the name of the environment, which is nobody else's.
+    return DagSource(git_server.address(f"{GIT_SERVER}.{servers}.svc"), settings.stack, git_server.FOLDER)
+
+
+class Admissions(pulumi.ComponentResource):
+    """The environment's pods are let in where those of the base are: to its database, object store and Git server."""
+
+    def __init__(
+        self, name: str, stack: str, namespace: str, servers: Sequence[str], opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        """Make a policy for each server, in their namespace."""
+        super().__init__("airflow:preview:Admissions", name, opts=opts)
+        for server in servers:
+            port, clients = CLIENTS[server]
+            kubernetes.networking.v1.NetworkPolicy(
+                f"{stack}-to-{server}",
+                metadata={"name": f"{stack}-to-{server}", "namespace": namespace},
+                spec=admission(server, port, clients(stack)),
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+        self.register_outputs({})

@@ -1,0 +1,1 @@
+"""A stack's Airflow: its user interfaces, its DAGs, its health."""

@@ -1,0 +1,30 @@
+"""MLflow's user interface, and its administrator's login."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from infra.errors import OperationError
+from infra.mlflow_server import ADMIN_SECRET, NAME, PORT
+from ops.airflow.airflow_ui import Login
+from ops.airflow.installation import Installation
+from ops.kubernetes.kubectl import forwarded
+from ops.loopback import LOOPBACK
+
+
+@contextmanager
+def reached(installation: Installation, port: int = 0) -> Iterator[Login]:
+    """Forward a port of this machine to MLflow; another one where that is taken.
+
+    Raises:
+        OperationError: MLflow is not there, has no login yet, or does not answer.
+    """
+    cluster, namespace = installation.cluster, installation.namespace
+    secret = cluster.secret(namespace, ADMIN_SECRET)
+    if secret is None:
+        raise OperationError(f"MLflow has no login yet: run `make deploy STACK={installation.stack}`")
+    user, password = (base64.b64decode(secret[key]).decode() for key in ("username", "password"))
+    with forwarded(cluster, namespace, f"service/{NAME}", PORT, port) as local:
+        yield Login(f"http://{LOOPBACK}:{local}", user, password)

@@ -1,0 +1,84 @@
+"""Show how a stack is: its pods and what ails them, the commit that runs, and DAG files that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from infra.errors import OperationError
+from ops.airflow import airflow_ui, dags
+from ops.airflow.installation import Installation
+from ops.console import Echo
+from ops.kubernetes.diagnosis import Problem
+
+
+def show(installation: Installation, echo: Echo) -> None:
+    """Print it.
+
+    Raises:
+        OperationError: The stack is not in the cluster, or something is wrong; each thing is said before.
+    """
+    cluster, stack = installation.cluster, installation.stack
+    echo(f"cluster    {cluster.context}")
+    there = set(cluster.namespaces())
+    if installation.namespace not in there:
+        raise OperationError(
+            f"{stack} is not in the cluster {cluster.context}, which has no namespace {installation.namespace}: run "
+            f"`make deploy STACK={stack}`"
+        )
+    ill = 0
+    for name in installation.namespaces:
+        namespace = cluster.namespace(name)
+        problems = installation.diagnosis.problems(namespace, partial(cluster.log, name))
+        echo(f"namespace  {name}")
+        for line in pod_lines(namespace.pods, problems):
+            echo(f"  {line}")
+        ill += len(problems)
+    echo(
+        f"DAGs       {installation.diagnosis.repository} {installation.diagnosis.branch}: {dags.revision(installation)}"
+    )
+    broken = _import_errors(installation)
+    for error in broken:
+        echo(f"  broken   {error}")
+    echo(f"open it    make ui STACK={stack}")
+    if ill or broken:
+        raise OperationError(f"{ill} problems and {len(broken)} broken DAG files: they are listed above")
+
+
+def _import_errors(installation: Installation) -> list[str]:
+    try:
+        with airflow_ui.reached(installation) as login, airflow_ui.client(login) as api:
+            return airflow_ui.import_errors(api)
+    except OperationError as error:
+        return [f"unknown: {error}"]
+
+
+def pod_lines(pods: Sequence[Mapping[str, Any]], problems: Sequence[Problem]) -> Iterator[str]:
+    """Yield a line for each pod, with its images' tags, and beneath it what is wrong; then what is wrong besides."""
+    width = max((len(pod["metadata"]["name"]) for pod in pods), default=0)
+    left = list(problems)
+    for pod in pods:
+        name = pod["metadata"]["name"]
+        yield f"{name:{width}}  {state(pod):18}  {', '.join(images(pod))}"
+        own = [problem for problem in problems if problem.subject == f"pod {name}"]
+        left = [problem for problem in left if problem not in own]
+        yield from (f"  {problem.sentence}" for problem in own)
+    yield from (str(problem) for problem in left)
+
+
+def state(pod: Mapping[str, Any]) -> str:
+    """Return a pod's phase, how many of its containers are ready, and how often they were restarted."""
+    containers = pod.get("status", {}).get("containerStatuses") or ()
+    phase = pod.get("status", {}).get("phase", "Unknown")
+    if phase != "Running":
+        return str(phase)
+    ready = sum(1 for container in containers if container.get("ready"))
+    restarts = sum(container.get("restartCount", 0) for container in containers)
+    return f"Running {ready}/{len(containers)}" + (f", {restarts} restarts" if restarts else "")
+
+
+def images(pod: Mapping[str, Any]) -> list[str]:
+    """Return the images of a pod's containers, by their last names and tags without digests, each once."""
+    found = [container["image"].partition("@")[0].rpartition("/")[2] for container in pod["spec"]["containers"]]
+    return list(dict.fromkeys(found))

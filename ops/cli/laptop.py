@@ -1,0 +1,198 @@
+"""The commands for this machine."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.table import Table
+from rich.text import Text
+
+from infra.errors import OperationError
+from ops.airflow_api import AirflowApiError
+from ops.cli.options import completed_stacks
+from ops.console import echo, new_console
+from ops.laptop import images, laptop, object_store, processes, serving
+from ops.laptop.home import DEFAULT_HOME, Home
+from ops.laptop.laptop import DAG, Laptop
+from ops.laptop.params import parameters
+from ops.laptop.progress import follow
+from ops.laptop.report import Stages, failure, show, show_services
+from ops.paths import user_path
+
+console = new_console(soft_wrap=True)
+
+HomeFolder = Annotated[
+    Path,
+    typer.Option(
+        "--home", envvar="LAPTOP_HOME", parser=user_path, help="The folder that holds data, logs and passwords."
+    ),
+]
+
+
+def up(
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="IMAGES", parser=user_path, metavar="FOLDER", help="A folder with a subfolder of images per class."
+        ),
+    ] = None,
+    params: Annotated[
+        str, typer.Option(envvar="PARAMS", help='Params of the DAG, such as "epochs=3 minimum_accuracy=0.9".')
+    ] = "",
+    no_run: Annotated[bool, typer.Option("--no-run", help="Start the services only.")] = False,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Start everything, run the DAG and show its results."""
+    with opened(home) as here:
+        start(here, images, parameters(params), run=not no_run)
+
+
+def down(home: HomeFolder = DEFAULT_HOME) -> None:
+    """Stop everything; data is kept."""
+    with opened(home) as here:
+        with here.lock():
+            stopped = laptop.stop(here)
+        echo(f"stopped {', '.join(stopped)}; data is kept in {here.root}" if stopped else "nothing was running")
+
+
+def clean(home: HomeFolder = DEFAULT_HOME) -> None:
+    """Stop everything and delete the data."""
+    with opened(home) as here:
+        with here.lock():
+            laptop.stop(here)
+            here.delete()
+        echo(f"deleted {here.root}")
+
+
+def status(
+    stack: Annotated[
+        str | None,
+        typer.Argument(envvar="STACK", autocompletion=completed_stacks, help="The stack; without it, this machine."),
+    ] = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Show each process; the exit code is 1 unless all are healthy."""
+    if stack:
+        from ops.cli import stacks
+
+        stacks.status(stack)
+        return
+    with opened(home) as here:
+        show_processes(here)
+
+
+def login(home: HomeFolder = DEFAULT_HOME) -> None:
+    """Show the addresses of the user interfaces and the passwords."""
+    with opened(home) as here:
+        show_services(console, Laptop.known(here), passwords=True)
+
+
+def logs(
+    service: Annotated[str | None, typer.Argument(envvar="S", help="The process, such as scheduler.")] = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Follow the log of one process."""
+    with opened(home) as here:
+        names = sorted(path.stem for path in here.logs.glob("*.log")) if here.logs.exists() else []
+        if service not in names:
+            raise OperationError(f"name a process with S=<name>: {', '.join(names) or 'none has been started yet'}")
+        os.execvp("tail", ["tail", "-n", "100", "-F", str(processes.log_file(here, service))])
+
+
+def roll_out(
+    version: Annotated[str, typer.Argument(help="The version of the model.")], home: HomeFolder = DEFAULT_HOME
+) -> None:
+    """Serve a version of the model and print the address."""
+    with opened(home) as here:
+        machine = Laptop.known(here)
+        serving.roll_out(here, machine.ports, version)
+        echo(serving.url(machine.ports))
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[Home]:
+    """Return the home of a folder, after checking it; end with one sentence if a service fails."""
+    home = Home(Path(os.path.realpath(folder)))
+    # Everything that is created here is this user's alone, whatever the user's umask.
+    os.umask(0o077)
+    try:
+        with home.writing():
+            home.check()
+            yield home
+    except AirflowApiError as error:
+        raise OperationError(str(error)) from error
+    except (httpx.HTTPError, BotoCoreError, ClientError) as error:
+        raise OperationError(
+            f"a service failed ({error}): `make status` shows which, `make up` starts what is not running"
+        ) from error
+    except KeyboardInterrupt:
+        sys.exit("interrupted: what was started goes on; `make up` continues, `make down` stops it")
+
+
+def start(home: Home, folder: Path | None, chosen: dict[str, Any], *, run: bool) -> None:
+    """Start what is not running, run the DAG and show what came out of it."""
+    stages = Stages()
+    pictures = list(images.folder(folder)) if folder else None
+    prefix = images.prefix_of(folder) if folder else images.DIGITS_PREFIX
+
+    def store_images() -> None:
+        bucket = object_store.BUCKETS["data"]
+        found = iter(pictures) if pictures is not None else images.digits()
+        uploaded = images.store(machine.s3, bucket, prefix, found)
+        echo(
+            f"{uploaded} images stored in s3://{bucket}/{prefix}"
+            if uploaded
+            else f"s3://{bucket}/{prefix} is up to date"
+        )
+
+    with home.lock():
+        machine = Laptop.at(home)
+        machine.start(echo, store_images)
+        api = machine.api()
+        machine.wait_for_dag(api)
+    stages.end("services")
+    if not run:
+        return
+    machine.unpause_dag(api, echo)
+    conf = {"prefix": prefix, **chosen}
+    active = api.active_run(DAG)
+    if active and active["conf"] == conf:
+        run_id = active["dag_run_id"]
+        echo(f"following the run {run_id}, which has not ended yet")
+    else:
+        run_id = api.trigger(DAG, conf)["dag_run_id"]
+        echo(f"started the run {run_id}")
+    state, tasks = follow(api, DAG, run_id, console)
+    stages.end("run")
+    if state != "success":
+        raise failure(api, run_id, tasks, machine)
+    show(console, machine, api, run_id, tasks, stages)
+
+
+def show_processes(home: Home) -> None:
+    """Show each process."""
+    found = Laptop.known(home).status()
+    table = Table(box=None, pad_edge=False)
+    for column in ("process", "pid", "port", "health", "MiB"):
+        table.add_column(column, justify="right" if column in ("pid", "port", "MiB") else "left", no_wrap=True)
+    table.add_column("log", overflow="fold")
+    for entry in found:
+        state, style = (
+            ("healthy", "green") if entry.healthy else ("not answering", "yellow") if entry.pid else ("stopped", "red")
+        )
+        cells: list[str | Text] = [
+            str(entry.pid or ""),
+            str(entry.port or ""),
+            Text(state, style),
+            f"{entry.memory / 2**20:.0f}" if entry.pid else "",
+        ]
+        table.add_row(entry.name, *cells, Text(entry.log))
+    console.print(table)
+    console.print(f"memory of all: {sum(entry.memory for entry in found) / 2**20:.0f} MiB")
+    sys.exit(0 if all(entry.healthy for entry in found) else 1)

@@ -1,0 +1,275 @@
+"""The commands for stacks: deploy them, look at them, remove them."""
+
+import getpass
+import json
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.documents import REPOSITORY, read_text
+from infra.errors import OperationError
+from infra.settings import ExistingClusterSettings, load, load_aws
+from ops.airflow import airflow_ui, dags, mlflow_ui
+from ops.airflow import smoke as smoke_test
+from ops.airflow import status as stack_status
+from ops.airflow.airflow_ui import Login
+from ops.airflow.installation import installation_of, on_aws, on_existing_cluster
+from ops.aws.account import account_of
+from ops.cli.options import Stack, Yes, completed_stacks
+from ops.console import echo, new_console
+from ops.drift import drift as drifts
+from ops.drift import drift_issue
+from ops.drift.redacted_state import redacted
+from ops.kubernetes import kubeconfig as kubeconfigs
+from ops.kubernetes.cluster import Cluster
+from ops.kubernetes.watch import Watch, Watcher
+from ops.paths import user_path
+from ops.previews.deploy_checks import check_none_left
+from ops.pulumi import bootstrap as bootstrapping
+from ops.pulumi import new_stack
+from ops.pulumi.aws_deployment import AwsDeployment
+from ops.pulumi.backend import backend_of
+from ops.pulumi.existing_cluster_deployment import ExistingClusterDeployment
+from ops.pulumi.stack_images import check_images
+from ops.releases import deploy_checks
+from ops.releases.clone import Clone
+from ops.releases.images import REGISTRIES
+from ops.teardown import aws_teardown, existing_cluster_teardown
+
+UI_PORT, MLFLOW_UI_PORT = 8080, 5000
+DRIFTED = 2  # the exit code; that of a failure is 1
+
+console = new_console(soft_wrap=True)
+
+
+def stack(
+    name: Annotated[str, typer.Argument(envvar="NAME", help="The name of the new stack, such as qa.")],
+    like: Annotated[
+        str, typer.Option(envvar="LIKE", autocompletion=completed_stacks, help="The stack to copy.")
+    ] = "dev",
+) -> None:
+    """Write the settings of a new stack."""
+    file = new_stack.write_stack(name, like)
+    echo(f"wrote {file.relative_to(REPOSITORY)}: review it, then run `make plan STACK={name}`")
+
+
+def bootstrap(stack: Stack) -> None:
+    """Create the bucket of Pulumi's state and the key of its secrets."""
+    account = account_of(stack, load_aws(stack))
+    bootstrapping.bootstrap(account, backend_of(stack, account.id, account.region), echo)
+    echo(f"account {account.id} is ready for `make deploy STACK={stack}`")
+
+
+def preview(stack: Stack) -> None:
+    """Show what a deployment would change."""
+    release = deploy_checks.previewed(Clone(), stack, load(stack), REGISTRIES)
+    with deploy_checks.carrying(deployment_of(stack), release) as deployment:
+        deployment.run("preview", "--diff")
+
+
+def deploy(
+    stack: Stack,
+    yes: Yes = False,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", envvar="REFRESH", help="Undo what was changed outside Pulumi.")
+    ] = False,
+    force: Annotated[
+        str | None,
+        typer.Option(envvar="FORCE", metavar="REASON", help="Skip the checks of releases; the reason is recorded."),
+    ] = None,
+) -> None:
+    """Deploy a stack."""
+    release = deploy_checks.admitted(Clone(), stack, load(stack), REGISTRIES, force)
+    with deploy_checks.carrying(deployment_of(stack), release) as deployment:
+        preview_and_deploy(deployment, yes=yes, refresh=refresh)
+
+
+def smoke(stack: Stack) -> None:
+    """Check a deployed stack."""
+    smoke_test.smoke(stack, echo)
+
+
+def status(stack: Stack) -> None:
+    """Show a stack's pods and their problems, its DAG files, and the commit that runs."""
+    stack_status.show(installation_of(stack, echo), echo)
+
+
+def ui(stack: Stack) -> None:
+    """Keep the user interfaces of Airflow and MLflow open until Ctrl-C."""
+    installation = installation_of(stack, echo)
+    with ExitStack() as forwards:
+        show_login("Airflow", forwards.enter_context(airflow_ui.reached(installation, UI_PORT)))
+        try:
+            show_login("MLflow", forwards.enter_context(mlflow_ui.reached(installation, MLFLOW_UI_PORT)))
+        except OperationError as error:
+            echo(str(error))
+        echo("until Ctrl-C")
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            echo("closed")
+
+
+def drift(
+    stack: Stack,
+    issue: Annotated[
+        bool, typer.Option("--issue", envvar="ISSUE", help="Keep an issue open on GitHub as long as it drifts.")
+    ] = False,
+    without_secrets: Annotated[
+        bool,
+        typer.Option(
+            "--without-secrets", envvar="WITHOUT_SECRETS", help="Compare no secrets; needs no right to read them."
+        ),
+    ] = False,
+) -> None:
+    """Compare what is deployed with Pulumi's state.
+
+    The exit code is 0 without drift, 2 with drift, and 1 if the command failed.
+    """
+    if without_secrets:
+        with redacted(stack, echo) as (deployment, left_out):
+            found = drifts.known(drifts.drifted(deployment.refresh_report(left_out)))
+        drifts.show(console, stack, found, len(left_out))
+    else:
+        found = drifts.drifted(deployment_of(stack).refresh_report())
+        drifts.show(console, stack, found)
+    if issue:
+        drift_issue.keep(stack, found, echo)
+    if found:
+        raise typer.Exit(DRIFTED)
+
+
+def destroy(
+    stack: Stack,
+    yes: Yes = False,
+    confirm: Annotated[
+        str | None, typer.Option(envvar="CONFIRM", metavar="STACK", help="The stack's name, instead of typing it.")
+    ] = None,
+) -> None:
+    """Delete a stack and prove that nothing is left."""
+    destroy_stack(stack, confirm, yes=yes)
+
+
+def sweep(stack: Stack) -> None:
+    """List what is left of a stack in the account or the cluster."""
+    sweep_stack(stack)
+
+
+def kubeconfig(
+    stack: Stack,
+    file: Annotated[
+        Path | None, typer.Option(parser=user_path, help="The kubeconfig file; by default the one that kubectl uses.")
+    ] = None,
+) -> None:
+    """Add the cluster to the kubeconfig file and select it."""
+    if isinstance(load(stack), ExistingClusterSettings):
+        raise OperationError(
+            f"kubectl already has access to the cluster of {stack}: select it with `kubectl config use-context`"
+        )
+    access = json.loads(AwsDeployment.of(stack, echo).outputs()["kubeconfig"])
+    target = file or kubeconfigs.kubeconfig_file()
+    kubeconfigs.write(target, access)
+    echo(f"{target}: kubectl now uses {access['current-context']}")
+
+
+def sync(stack: Stack) -> None:
+    """Push HEAD to the Git server of a stack on an existing cluster."""
+    dags.push(installation_of(stack, echo), echo)
+
+
+def dags_key(
+    stack: Stack,
+    file: Annotated[
+        Path | None,
+        typer.Option(envvar="KEY", parser=user_path, help="The file of the SSH key or the token; else standard input."),
+    ] = None,
+    user: Annotated[str, typer.Option(envvar="USER_NAME", help="The token's user.")] = dags.ANY_USER,
+) -> None:
+    """Store the key of the DAG repository in the cluster."""
+    source = load(stack).dags
+    if source is None:
+        raise OperationError(f"{stack} has its own Git server, which needs no key: see `make sync STACK={stack}`")
+    key = read_text(file) if file else read_secret("the key: ")
+    dags.put_key(installation_of(stack, echo), source, key, user, echo)
+
+
+def deployment_of(stack: str) -> AwsDeployment | ExistingClusterDeployment:
+    """Return the stack as Pulumi works on it."""
+    settings = load(stack)
+    if isinstance(settings, ExistingClusterSettings):
+        return ExistingClusterDeployment.of(stack, settings, echo)
+    return AwsDeployment.of(stack, echo)
+
+
+def preview_and_deploy(deployment: AwsDeployment | ExistingClusterDeployment, *, yes: bool, refresh: bool) -> None:
+    """Deploy the stack, after somebody has seen what changes."""
+    check_images(deployment, echo)
+    refreshing = ("--refresh",) if refresh else ()
+    if not yes:
+        deployment.run("preview", *refreshing)
+        if not sys.stdin.isatty() or console.input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise OperationError("nothing was deployed: answer y when asked, or give YES=1")
+    deployment.run("up", "--yes", "--skip-preview", *refreshing, watch=watcher(deployment))
+
+
+def watcher(deployment: AwsDeployment | ExistingClusterDeployment) -> Watcher | None:
+    """Return what looks at the stack's pods meanwhile; None where there is no cluster yet."""
+    if isinstance(deployment, ExistingClusterDeployment):
+        installation = on_existing_cluster(deployment.stack, deployment.settings, deployment.cluster)
+    else:
+        outputs = deployment.outputs()
+        if "kubeconfig" not in outputs:
+            return None
+        cluster = Cluster.of_access(json.loads(outputs["kubeconfig"]))
+        installation = on_aws(deployment.stack, deployment.settings, cluster)
+    return Watch(installation.cluster, installation.namespaces, installation.diagnosis)
+
+
+def destroy_stack(stack: str, confirm: str | None, *, yes: bool) -> None:
+    """Destroy a stack after confirmation."""
+    settings = load(stack)
+    protected = not isinstance(settings, ExistingClusterSettings) and settings.protect
+    typed = confirm or ask(stack, unless=yes)
+    aws_teardown.check_confirmation(stack, typed, protected=protected, yes=yes)
+    deployment = deployment_of(stack)
+    check_none_left(deployment)
+    if isinstance(deployment, ExistingClusterDeployment):
+        existing_cluster_teardown.destroy(deployment, echo)
+    else:
+        aws_teardown.destroy(deployment, echo)
+
+
+def sweep_stack(stack: str) -> None:
+    """List what is left of a stack."""
+    settings = load(stack)
+    if isinstance(settings, ExistingClusterSettings):
+        installation = installation_of(stack, echo)
+        existing_cluster_teardown.report(stack, installation.cluster, (), installation.namespaces, echo)
+    else:
+        aws_teardown.report(account_of(stack, settings), stack, echo)
+
+
+def show_login(name: str, login: Login) -> None:
+    """Print where a user interface is, and its administrator's login."""
+    echo(f"{name:<11}{login.url}\nuser       {login.user}\npassword   {login.password}")
+
+
+def read_secret(prompt: str) -> str:
+    """Read a secret that somebody types, or that a program or a file gives."""
+    if sys.stdin.isatty():
+        return getpass.getpass(prompt)
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise OperationError("standard input is not text: give the file that holds the key") from error
+
+
+def ask(stack: str, *, unless: bool) -> str | None:
+    """Have the stack's name typed, where there is somebody to type it."""
+    if unless or not sys.stdin.isatty():
+        return None
+    return console.input(f"Everything in {stack} will be deleted. Type its name to go on: ").strip()

@@ -1,0 +1,1 @@
+"""Compare what is deployed with Pulumi's state."""

@@ -1,0 +1,102 @@
+"""A stack's state without its secrets: what those may compare with AWS and the cluster who must not read any."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from infra.errors import OperationError
+from infra.settings import PROJECT, load_aws
+from ops.aws.account import account_of, aws_errors, error_code
+from ops.console import Echo
+from ops.plan.resources import SECRET
+from ops.pulumi.backend import backend_of
+from ops.pulumi.deployment import Deployment
+from ops.pulumi.pulumi_cli import pulumi_command
+
+# How Pulumi marks a secret in its state:
+# https://github.com/pulumi/pulumi/blob/v3.274.1/sdk/go/common/resource/sig.go
+MARK, IS_SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
+# What would have to be read to be compared, and what is in the state alone.
+SECRET_KINDS = ("kubernetes:core/v1:Secret", "aws:secretsmanager/secretVersion:SecretVersion", "random:")
+
+
+@contextmanager
+def redacted(stack: str, echo: Echo) -> Iterator[tuple[Deployment, list[str]]]:
+    """Yield a stack on AWS with a copy of its state that has no secrets, and the resources that are nothing but secret.
+
+    Needs neither the key of the state's secrets nor the right to write.
+
+    Raises:
+        SettingsError: The stack has no settings, or wrong ones, or is not on AWS.
+        OperationError: The account is another one, or the state cannot be read.
+    """
+    settings = load_aws(stack)
+    account = account_of(stack, settings)
+    backend = backend_of(stack, account.id, account.region)
+    key = f".pulumi/stacks/{PROJECT}/{stack}.json"
+    with aws_errors():
+        try:
+            found = account.client("s3").get_object(Bucket=backend.bucket, Key=key)["Body"].read()
+        except ClientError as error:
+            if error_code(error) in ("NoSuchKey", "NoSuchBucket"):
+                raise OperationError(f"{stack} is not deployed: s3://{backend.bucket} has no {key}") from error
+            raise
+    deployment = without_secrets(json.loads(found)["checkpoint"]["latest"])
+    with TemporaryDirectory(prefix="state-") as name:
+        folder = Path(name)
+        yield local(stack, deployment, folder, pulumi_command(echo).command, account.region), secret_urns(deployment)
+
+
+def local(stack: str, deployment: Mapping[str, Any], folder: Path, program: str, region: str) -> Deployment:
+    """Return a stack whose state is in a folder.
+
+    Raises:
+        OperationError: Pulumi does not take the state.
+    """
+    state, project, file = folder / "state", folder / "project", folder / "deployment.json"
+    state.mkdir()
+    project.mkdir()
+    # A refresh runs no program.
+    (project / "Pulumi.yaml").write_text(f"name: {PROJECT}\nruntime: python\n")
+    file.write_text(json.dumps({"version": 3, "deployment": deployment}))
+    found = Deployment(
+        stack,
+        program,
+        {
+            "PULUMI_BACKEND_URL": f"file://{state}",
+            "PULUMI_CONFIG_PASSPHRASE": "",
+            "PULUMI_CONFIG_PASSPHRASE_FILE": None,
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "AWS_REGION": region,
+            "AWS_DEFAULT_REGION": region,
+        },
+        folder=project,
+    )
+    found.answer("stack", "select", "--create", "--secrets-provider", "passphrase")
+    found.answer("stack", "import", "--file", str(file))
+    return found
+
+
+def without_secrets(deployment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a deployment as Pulumi keeps it, with a word in place of each secret, and without what decrypts them."""
+    return {key: _redacted(value) for key, value in deployment.items() if key != "secrets_providers"}
+
+
+def secret_urns(deployment: Mapping[str, Any]) -> list[str]:
+    """Return the resources that are nothing but secret."""
+    return [one["urn"] for one in deployment.get("resources", ()) if one["type"].startswith(SECRET_KINDS)]
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.get(MARK) == IS_SECRET:
+            return SECRET
+        return {key: _redacted(one) for key, one in value.items()}
+    return [_redacted(one) for one in value] if isinstance(value, list) else value

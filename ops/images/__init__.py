@@ -1,0 +1,1 @@
+"""Build the container images, push them to registries or load them onto nodes, and sign them."""

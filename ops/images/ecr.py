@@ -1,0 +1,108 @@
+"""The registry of a stack on AWS."""
+
+from base64 import b64decode
+from functools import cached_property
+from typing import Any, NoReturn
+
+from botocore.exceptions import ClientError
+
+from infra.aws.names import Limit, Names
+from infra.images.content import in_previews
+from infra.images.errors import ImageError
+from infra.settings import PROJECT
+from ops.aws.account import Account, aws_errors, error_code
+from ops.images.login import ecr_token
+from ops.images.tools import Tool
+
+
+class NoRepositoryError(ImageError):
+    """The stack's program has not made the repository yet."""
+
+
+class Ecr:
+    """The ECR repositories that the stack's program makes: its own, or those of the preview environments beside it.
+
+    Every method raises OperationError when AWS refuses a request, or cannot be asked.
+    """
+
+    def __init__(self, stack: str, account: Account, *, previews: bool = False) -> None:
+        self._stack = stack
+        self._previews = previews
+        self._names = Names(PROJECT, stack)
+        self._client: Any = account.client("ecr")
+        self._logged_in = False
+
+    def repository(self, image: str) -> str:
+        """Return the address of an image's repository.
+
+        Raises:
+            NoRepositoryError: It does not exist yet.
+        """
+        path = self._path(image)
+        with aws_errors():
+            try:
+                found = self._client.describe_repositories(repositoryNames=[path])
+            except ClientError as error:
+                self._refuse(error, path)
+        return str(found["repositories"][0]["repositoryUri"])
+
+    def has(self, name: str) -> bool:
+        """Say whether the image of this full name is in its repository."""
+        repository, _, tag = name.partition("/")[2].rpartition(":")
+        return self._digest(repository, imageTag=tag) is not None
+
+    def digest(self, image: str, tag: str) -> str | None:
+        """Return the digest of an image's tag, None where it is not there.
+
+        Raises:
+            NoRepositoryError: The repository does not exist yet.
+        """
+        return self._digest(self._path(image), imageTag=tag)
+
+    def has_digest(self, image: str, digest: str) -> bool:
+        """Say whether an image is there with this digest.
+
+        Raises:
+            NoRepositoryError: The repository does not exist yet.
+        """
+        return self._digest(self._path(image), imageDigest=digest) is not None
+
+    def deliver(self, tool: Tool, name: str) -> str:
+        """Push an image, and return its digest; the password that ECR gives out for it is good for twelve hours.
+
+        Raises:
+            ImageError: The tool cannot log in, or push.
+        """
+        registry = name.partition("/")[0]
+        if not self._logged_in:
+            user, password = self._credentials
+            tool.log_in(registry, user, password)
+            self._logged_in = True
+        return tool.push(name)
+
+    def _path(self, image: str) -> str:
+        return self._names.path(in_previews(image) if self._previews else image, Limit.REPOSITORY)
+
+    def _digest(self, repository: str, **identifier: str) -> str | None:
+        with aws_errors():
+            try:
+                found = self._client.describe_images(repositoryName=repository, imageIds=[identifier])
+            except ClientError as error:
+                if error_code(error) == "ImageNotFoundException":
+                    return None
+                self._refuse(error, repository)
+        return str(found["imageDetails"][0]["imageDigest"])
+
+    def _refuse(self, error: ClientError, repository: str) -> NoReturn:
+        if error_code(error) == "RepositoryNotFoundException":
+            raise NoRepositoryError(
+                f"the ECR repository {repository} does not exist: `make deploy STACK={self._stack}` makes it"
+            ) from None
+        raise error
+
+    @cached_property
+    def _credentials(self) -> tuple[str, str]:
+        with aws_errors():
+            token = ecr_token(self._client)
+        user, _, password = b64decode(token).decode().partition(":")
+        return user, password

@@ -1,0 +1,150 @@
+"""Airflow's four components, with the settings that the clusters have and the few that a laptop must change."""
+
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
+
+import httpx
+
+from infra import computing, mlflow_users
+from infra.documents import REPOSITORY
+from infra.errors import OperationError
+from infra.helm_values import airflow_settings
+from ops.laptop import mlflow
+from ops.laptop.home import Home, write_atomically
+from ops.laptop.object_store import BUCKETS, client_environment
+from ops.laptop.processes import Service, answers
+from ops.loopback import LOOPBACK
+from ops.process_environment import SYSTEM, allowed
+
+ADMIN = "admin"
+PROGRAM = (sys.executable, "-m", "airflow")
+PREPARE_DATABASE = REPOSITORY / "images" / "airflow" / "bin" / "prepare_database.py"
+OPS = (sys.executable, "-m", "ops")
+
+
+def url(ports: dict[str, int]) -> str:
+    """Return the address of the API and the user interface."""
+    return f"http://{LOOPBACK}:{ports['api-server']}"
+
+
+def overrides(home: Home, ports: dict[str, int]) -> dict[str, dict[str, str]]:
+    """Return what differs from the clusters' settings: the executor, addresses, folders and generated secrets."""
+    database = f"airflow:{home.secrets.airflow_database}@{LOOPBACK}:{ports['postgres']}/airflow"
+    return {
+        "core": {
+            "executor": "LocalExecutor",
+            "parallelism": str(max(2, os.cpu_count() or 2)),
+            "dags_folder": str(REPOSITORY / "dags"),
+            "plugins_folder": str(home.airflow / "plugins"),
+            "execution_api_server_url": f"{url(ports)}/execution/",
+            "fernet_key": home.secrets.fernet_key,
+        },
+        "database": {"sql_alchemy_conn": f"postgresql+psycopg2://{database}"},
+        "api": {
+            "host": LOOPBACK,
+            "port": str(ports["api-server"]),
+            "base_url": url(ports),
+            "secret_key": home.secrets.api,
+        },
+        "api_auth": {"jwt_secret": home.secrets.jwt},
+        "dag_processor": {"parsing_processes": "1"},
+        "scheduler": {
+            "scheduler_health_check_server_host": LOOPBACK,
+            "scheduler_health_check_server_port": str(ports["scheduler"]),
+        },
+        "logging": {
+            "base_log_folder": str(home.logs / "airflow"),
+            "remote_base_log_folder": f"s3://{BUCKETS['logs']}/airflow",
+            "json_logs": "False",
+        },
+    }
+
+
+def environment(home: Home, ports: dict[str, int]) -> dict[str, str]:
+    """Return the environment of every Airflow process, and so of every task."""
+    changes = overrides(home, ports)
+    settings = airflow_settings()
+    variables = {
+        f"AIRFLOW__{section.upper()}__{option.upper()}": value
+        for section in settings.keys() | changes.keys()
+        for option, value in (settings.get(section, {}) | changes.get(section, {})).items()
+    }
+    return {
+        **variables,
+        **client_environment(home, ports["s3"]),
+        "AIRFLOW_HOME": str(home.airflow),
+        **computing.VARIABLES,
+        "DATA_BUCKET": BUCKETS["data"],
+        "ARTIFACTS_BUCKET": BUCKETS["artifacts"],
+        "MLFLOW_TRACKING_URI": mlflow.url(ports),
+        **mlflow.login(home, mlflow_users.TASKS),
+        "SERVING_ROLLOUT_COMMAND": shlex.join([*OPS, "roll-out", "--home", str(home.root)]),
+    }
+
+
+def services(home: Home, ports: dict[str, int]) -> tuple[Service, ...]:
+    """Return the api-server, scheduler, dag-processor and triggerer.
+
+    Logs are read from disk and from S3: the servers that hand them out between machines stay off.
+    """
+    variables = environment(home, ports)
+    scheduler_health = f"http://{LOOPBACK}:{ports['scheduler']}/health"
+
+    def component(name: str, *arguments: str, healthy: str | None = None, port: int | None = None) -> Service:
+        return Service(
+            name=name,
+            command=(*PROGRAM, name, *arguments),
+            environment=variables,
+            port=port,
+            healthy=(lambda: answers(healthy)) if healthy else (lambda: _reports_healthy(ports, name)),
+        )
+
+    return (
+        component("api-server", healthy=f"{url(ports)}/api/v2/version", port=ports["api-server"]),
+        component("scheduler", "--skip-serve-logs", healthy=scheduler_health, port=ports["scheduler"]),
+        component("dag-processor"),
+        component("triggerer", "--skip-serve-logs"),
+    )
+
+
+def prepare_database(home: Home, ports: dict[str, int]) -> None:
+    """Migrate the metadata database and create the administrator, unless that was done by these versions already.
+
+    Raises:
+        OperationError: The migration or the creation of the user failed.
+    """
+    marker = home.airflow / "database.json"
+    done = {name: version(name) for name in ("apache-airflow", "apache-airflow-providers-fab")}
+    done["admin"] = hashlib.sha256(home.secrets.admin.encode()).hexdigest()
+    if marker.is_file() and marker.read_bytes() == json.dumps(done).encode():
+        return
+    result = subprocess.run(
+        [sys.executable, PREPARE_DATABASE],
+        env=allowed(SYSTEM)
+        | environment(home, ports)
+        | {"AIRFLOW_ADMIN_USERNAME": ADMIN, "AIRFLOW_ADMIN_PASSWORD": home.secrets.admin},
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    (home.logs / "migrate.log").write_text(result.stdout)
+    if result.returncode != 0:
+        tail = "\n".join(result.stdout.splitlines()[-10:])
+        raise OperationError(
+            f"the metadata database could not be migrated; {home.logs / 'migrate.log'} ends with:\n{tail}"
+        )
+    write_atomically(marker, json.dumps(done))
+
+
+def _reports_healthy(ports: dict[str, int], component: str) -> bool:
+    try:
+        health = httpx.get(f"{url(ports)}/api/v2/monitor/health", timeout=5, trust_env=False).json()
+    except (httpx.TransportError, ValueError):
+        return False
+    return bool(health.get(component.replace("-", "_"), {}).get("status") == "healthy")

@@ -1,0 +1,71 @@
+"""The loopback ports of the services: chosen once, kept, and chosen anew only when something else has taken one."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from infra.documents import read_json
+from infra.errors import OperationError
+from ops.laptop import processes
+from ops.laptop.home import Home, write_atomically
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+# By the name of the service; one with several ports has more names after a dot.
+PREFERRED = {
+    "postgres": 5442,
+    "s3": 4566,
+    "s3.grpc": 4567,
+    "s3.filer": 4568,
+    "s3-master": 4569,
+    "s3-master.grpc": 4570,
+    "s3-volume": 4571,
+    "s3-volume.grpc": 4572,
+    "mlflow": 5000,
+    "api-server": 8080,
+    "scheduler": 8974,
+    "serving": 8000,
+}
+
+# A second port, at this distance, that a server takes without being told.
+TWINS = {"s3.filer": 10000}
+
+
+def choose(home: Home) -> dict[str, int]:
+    """Return a port for each service: the one it listens on, else the one it had, else the next that is free."""
+    before = _read(home) if _path(home).exists() else {}
+    running = {name for name, record in processes.records(home).items() if record.leader() is not None}
+    chosen: dict[str, int] = {}
+    for name, preferred in PREFERRED.items():
+        port = before.get(name, preferred)
+        if name.partition(".")[0] not in running or name not in before:
+            taken = set(chosen.values()) | set(before.values()) - {before.get(name, 0)}
+            port = processes.free_port(port, taken, TWINS.get(name, 0))
+        chosen[name] = port
+    if chosen != before:
+        write_atomically(_path(home), json.dumps(chosen, indent=2))
+    return chosen
+
+
+def kept(home: Home) -> dict[str, int]:
+    """Return the ports that were chosen before.
+
+    Raises:
+        OperationError: None were.
+    """
+    if not _path(home).exists():
+        raise OperationError(f"nothing was ever started in {home.root}: run `make up`")
+    found = _read(home)
+    if missing := PREFERRED.keys() - found.keys():
+        raise OperationError(f"{_path(home)} names no port of {', '.join(sorted(missing))}: run `make up`")
+    return found
+
+
+def _read(home: Home) -> dict[str, int]:
+    return read_json(_path(home), dict[str, Port])
+
+
+def _path(home: Home) -> Path:
+    return home.root / "ports.json"

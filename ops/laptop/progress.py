@@ -1,0 +1,94 @@
+"""Show a run while it goes on: a live table on a terminal, a line for each change elsewhere."""
+
+import time
+from collections.abc import Iterable
+
+import httpx
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from infra.errors import OperationError
+from ops.airflow_api import ACTIVE, AirflowApi, Task
+
+POLL_SECONDS = 1.0
+SILENCE_SECONDS = 120.0  # after which an Airflow that does not answer is given up
+ENDED = ("success", "failed", "skipped", "upstream_failed")
+STYLES = {
+    "success": "green",
+    "failed": "bold red",
+    "upstream_failed": "red",
+    "running": "cyan",
+    "up_for_retry": "yellow",
+}
+
+
+def follow(api: AirflowApi, dag: str, run: str, console: Console) -> tuple[str, list[Task]]:
+    """Show the run's tasks until it has ended; return its state and its tasks.
+
+    A server that does not answer for a moment is asked again.
+
+    Raises:
+        OperationError: Airflow stopped answering, or the DAG was paused, so the run cannot continue.
+    """
+    shown: dict[str, str] = {}  # by task, in the order in which they were first listed
+    began: dict[str, float] = {}
+    answered = time.monotonic()
+    with Live(console=console, auto_refresh=False, transient=True, screen=False) as live:
+        while True:
+            try:
+                state, tasks, paused = api.run_state(dag, run), api.tasks(dag, run), api.is_paused(dag)
+            except httpx.TransportError as error:
+                if time.monotonic() - answered > SILENCE_SECONDS:
+                    raise OperationError(
+                        f"Airflow has not answered for {SILENCE_SECONDS:.0f} s: `make status` shows what runs, "
+                        "`make up` continues the run"
+                    ) from error
+                time.sleep(POLL_SECONDS)
+                continue
+            answered = time.monotonic()
+            changed = _changed(tasks, shown)
+            tasks.sort(key=lambda task: list(shown).index(task.name))
+            for task in changed:
+                began.setdefault(f"{task.name} {task.tries} {task.state}", time.monotonic())
+                if not console.is_terminal and task.state in (*ENDED, "running", "up_for_retry"):
+                    console.print(_line(task))
+            if console.is_terminal:
+                live.update(_table(tasks, began), refresh=True)
+            if state not in ACTIVE:
+                break
+            if paused:
+                raise OperationError(
+                    f"{dag} was paused in Airflow, so its run {run} does not go on: `make up` unpauses it and continues"
+                )
+            time.sleep(POLL_SECONDS)
+    if console.is_terminal:
+        console.print(_table(tasks, began))
+    return state, tasks
+
+
+def _changed(tasks: Iterable[Task], shown: dict[str, str]) -> list[Task]:
+    changed = [task for task in tasks if shown.get(task.name) != task.state]
+    shown.update({task.name: task.state for task in changed})
+    return changed
+
+
+def _line(task: Task) -> str:
+    seconds = f" after {task.seconds:.1f} s" if task.state in ENDED and task.seconds is not None else ""
+    tries = f" (try {task.tries})" if task.tries > 1 else ""
+    return f"{task.name}: {task.state}{seconds}{tries}"
+
+
+def _table(tasks: Iterable[Task], began: dict[str, float]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("task")
+    table.add_column("state")
+    table.add_column("seconds", justify="right")
+    for task in tasks:
+        since = began.get(f"{task.name} {task.tries} {task.state}")
+        running = time.monotonic() - since if task.state == "running" and since else None
+        seconds = task.seconds if task.state in ENDED else running
+        style = STYLES.get(task.state, "dim")
+        table.add_row(Text(task.name), Text(task.state, style), f"{seconds:.1f}" if seconds is not None else "")
+    return table

@@ -1,0 +1,136 @@
+"""Say how a run went: its results, or which task failed and why."""
+
+import json
+import sys
+import time
+from pathlib import PurePosixPath
+from shlex import quote as quote_for_shell
+from typing import Any
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from infra import mlflow_users
+from infra.errors import OperationError
+from ops.airflow_api import AirflowApi, Task
+from ops.laptop import airflow, mlflow, object_store, serving
+from ops.laptop.home import DEFAULT_HOME, write_atomically
+from ops.laptop.laptop import DAG, Laptop
+
+PICTURES = {"confusion_matrix": "confusions", "predictions": "predictions"}
+REPORTING_TASK = "smoke_test"
+LOG_LINES = 8
+SUFFIX_CHARACTERS = 16  # of the example's file name, which has its own limit
+
+
+class Stages:
+    """The seconds that each stage of a command took."""
+
+    def __init__(self) -> None:
+        """Begin the first stage."""
+        self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def end(self, name: str) -> None:
+        """End the current stage under this name, and begin the next."""
+        now = time.monotonic()
+        self.seconds[name] = now - self._began
+        self._began = now
+
+
+def show(console: Console, machine: Laptop, api: AirflowApi, run_id: str, tasks: list[Task], stages: Stages) -> None:
+    """Print the results of a run that succeeded, and keep them with the pictures in the home's folder `results`."""
+    report = _fetch(machine, api.result(DAG, run_id, REPORTING_TASK))
+    example = _example_image(machine, report)
+    console.print(_scores(report))
+    console.print(
+        Text.assemble((f"\naccuracy {report['accuracy']:.4f}", "bold"), f" on held-out images, on {report['device']}")
+    )
+    if report["quarantined"]:
+        reasons = ", ".join(f"{count} {why}" for why, count in report["quarantined"].items())
+        console.print(Text.assemble(("in quarantine:", "yellow"), f" {reasons}"))
+    alias = "alias champion" if report["promoted"] else f"not promoted: {report['reason']}"
+    console.print(f"\nmodel        {report['model_uri']}")
+    console.print(f"MLflow       {report['model_name']} version {report['version']} ({alias})")
+    for picture, label in PICTURES.items():
+        console.print(f"{label:<12} {machine.home.results / f'{picture}.png'}")
+    console.print(f"\nendpoint     {report['endpoint']}/predict")
+    console.print(f"health       {report['endpoint']}/healthz says version {report['champion_version']}")
+    console.print(f"             curl -F {quote_for_shell(f'image=@{example}')} {report['endpoint']}/predict")
+    console.print(f"run          {_run_url(machine, run_id)}")
+    # What is written to a file or a pipe is often kept where others read it, such as a CI system.
+    show_services(console, machine, passwords=sys.stdout.isatty())
+    spent = [(name, seconds) for name, seconds in stages.seconds.items()]
+    spent += [(f"  {task.name}", task.seconds) for task in tasks if task.seconds is not None]
+    console.print("\nseconds      " + ", ".join(f"{name.strip()} {seconds:.1f}" for name, seconds in spent))
+
+
+def show_services(console: Console, machine: Laptop, *, passwords: bool) -> None:
+    """Print the addresses of the user interfaces, with the passwords or with the command that shows them."""
+    console.print(f"Airflow      {airflow.url(machine.ports)}")
+    if passwords:
+        console.print(f"             user {airflow.ADMIN}, password {machine.home.secrets.admin}")
+    console.print(f"MLflow       {mlflow.url(machine.ports)}")
+    if passwords:
+        console.print(f"             user {mlflow_users.ADMIN}, password {machine.home.secrets.mlflow_admin}")
+    else:
+        root = machine.home.root
+        home = f"LAPTOP_HOME={quote_for_shell(str(root))} " if root != DEFAULT_HOME else ""
+        console.print(f"passwords    {home}make login")
+
+
+def failure(api: AirflowApi, run_id: str, tasks: list[Task], machine: Laptop) -> OperationError:
+    """Return the error that names the tasks that failed, with the end of their logs."""
+    failed = [task for task in tasks if task.state == "failed"]
+    paragraphs = [
+        f"the run {run_id} failed in {', '.join(task.name for task in failed) or 'no task: it ran out of time'}"
+    ]
+    for task in failed:
+        lines = [line for line in api.log(DAG, run_id, task) if line.startswith("ERROR ") and "task_failed" not in line]
+        paragraphs += [f"  {line}" for line in lines[-LOG_LINES:]]
+    served = serving.served_version(machine.ports)
+    paragraphs.append(f"all of its logs: {_run_url(machine, run_id)}")
+    if served:
+        paragraphs.append(f"{serving.url(machine.ports)} keeps serving version {served}")
+    return OperationError("\n".join(paragraphs))
+
+
+def _fetch(machine: Laptop, key: str) -> dict[str, Any]:
+    """Read the run's report, and bring it and its pictures into the folder `results`."""
+    bucket, results = object_store.BUCKETS["artifacts"], machine.home.results
+
+    def read(key: str) -> bytes:
+        return bytes(machine.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+    text = read(key).decode()
+    report: dict[str, Any] = json.loads(text)
+    write_atomically(results / "report.json", text)
+    for picture in PICTURES:
+        (results / f"{picture}.png").write_bytes(read(report[picture]))
+    return report
+
+
+def _example_image(machine: Laptop, report: dict[str, Any]) -> str:
+    """Put one of the run's images beside the results, for the `curl` line."""
+    bucket = object_store.BUCKETS["data"]
+    key = machine.s3.list_objects_v2(Bucket=bucket, Prefix=report["prefix"], MaxKeys=1)["Contents"][0]["Key"]
+    path = machine.home.results / f"example{PurePosixPath(key).suffix[:SUFFIX_CHARACTERS]}"
+    path.write_bytes(machine.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+    return str(path)
+
+
+def _scores(report: dict[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class")
+    for column in ("precision", "recall", "F1", "images"):
+        table.add_column(column, justify="right")
+    for name, scores in report["per_class"].items():
+        figures = [f"{scores[score]:.3f}" for score in ("precision", "recall", "f1")]
+        table.add_row(Text(name), *figures, str(scores["images"]))
+    return table
+
+
+def _run_url(machine: Laptop, run_id: str) -> str:
+    return f"{airflow.url(machine.ports)}/dags/{DAG}/runs/{quote(run_id, safe='')}"

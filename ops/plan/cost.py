@@ -1,0 +1,399 @@
+"""What a recorded stack costs a month: one charge for each thing that AWS would put on the bill.
+
+Every type of resource is either charged by a rule here or named among those that cost nothing; a type in neither is an
+error, so that nothing costs 0 by having been forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from infra.errors import OperationError
+from ops.plan.prices import Instance, Price, Prices
+from ops.plan.resources import STACK_TYPE, Recording, Resource
+from ops.plan.usage import Amount, Bucket, Size, Usage
+
+HOURS = 730  # in a month, as AWS' own calculator counts: https://aws.amazon.com/calculator/calculator-assumptions/
+DAYS = 30
+# Every gp3 disk has these, at no further cost: https://aws.amazon.com/ebs/pricing/
+FREE_IOPS = 3000
+FREE_THROUGHPUT = 125
+ALWAYS = Amount(idle=1, load=1)
+
+# Up to here Performance Insights is free: https://aws.amazon.com/rds/performance-insights/pricing/
+FREE_INSIGHTS_DAYS = 7
+
+
+@dataclass(frozen=True)
+class Charge:
+    """One line of the bill.
+
+    Attributes:
+        urn: The resource that it is for.
+        resource: The resource's logical name.
+        what: What is paid for.
+        price: What one unit costs.
+        quantity: Units a month, idle and at the stated load.
+        basis: Where the quantity comes from.
+    """
+
+    urn: str
+    resource: str
+    what: str
+    price: Price
+    quantity: Amount
+    basis: str
+
+    @property
+    def idle(self) -> float:
+        """US dollars a month for an idle stack."""
+        return self.price.usd * self.quantity.idle
+
+    @property
+    def load(self) -> float:
+        """US dollars a month at the stated load."""
+        return self.price.usd * self.quantity.load
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A gp3 disk: its size, and what it has beyond the speed that is free."""
+
+    gib: float
+    more_iops: float
+    more_throughput: float
+
+
+@dataclass(frozen=True)
+class Month:
+    """What rules count with."""
+
+    recording: Recording
+    prices: Prices
+    usage: Usage
+
+    def amount(self, name: str) -> Amount:
+        """Return a stated quantity."""
+        return self.usage.amounts[name]
+
+    def always(self, price: str, count: float, what: str, basis: str) -> tuple[str, Price, Amount, str]:
+        """Return a charge for something that exists all month, used or not."""
+        return what, self.prices.service(price), ALWAYS * count, basis
+
+
+Rule = Callable[[Resource, Month], Iterator[tuple[str, Price, Amount, str]]]
+
+
+def charges(recording: Recording, prices: Prices, usage: Usage) -> list[Charge]:
+    """Return the lines of the bill, the most expensive first.
+
+    Raises:
+        OperationError: A type of resource is neither charged nor free, or a price is missing.
+    """
+    month = Month(recording, prices, usage)
+    found = [
+        Charge(resource.urn, resource.name, what, price, quantity, basis)
+        for resource in recording.resources
+        for what, price, quantity, basis in rule_of(resource)(resource, month)
+    ]
+    return sorted(found, key=lambda charge: (-charge.idle, -charge.load, charge.resource, charge.what))
+
+
+def rule_of(resource: Resource) -> Rule:
+    """Return the rule by which a resource is charged.
+
+    Raises:
+        OperationError: Its type is neither charged nor free.
+    """
+    if resource.type in RULES:
+        return RULES[resource.type]
+    package = resource.type.split(":", maxsplit=1)[0]
+    if not resource.custom or package in FREE_PACKAGES or resource.type in FREE:
+        return _free
+    raise OperationError(
+        f"{resource.type} ({resource.name}) is neither charged nor free: add a rule, or name it in FREE, in "
+        "ops/plan/cost.py"
+    )
+
+
+def total(lines: Sequence[Charge]) -> Amount:
+    """Return the sum, in US dollars a month."""
+    return Amount(idle=sum(line.idle for line in lines), load=sum(line.load for line in lines))
+
+
+def _free(_resource: Resource, _month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    yield from ()
+
+
+def _stack(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    yield month.always("kms_key", 1, "key of Pulumi's secrets", "1 key, made by `make bootstrap`")
+
+
+def _cluster(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    yield month.always("eks_cluster", HOURS, "Kubernetes control plane", f"1 cluster x {HOURS} h")
+
+
+def _nat_gateway(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    gateways = len(month.recording.of_type("aws:ec2/natGateway:NatGateway"))
+    yield month.always("nat_gateway", HOURS, "NAT gateway", f"1 gateway x {HOURS} h")
+    share = "" if gateways == 1 else f", 1/{gateways} of them here"
+    gigabytes = month.amount("nat_gb") * (1 / gateways)
+    yield (
+        "data through NAT",
+        month.prices.service("nat_gateway_data"),
+        gigabytes,
+        f"{month.amount('nat_gb').text}{share}",
+    )
+
+
+def _address(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    yield month.always("public_ipv4", HOURS, "public IPv4 address", f"1 address x {HOURS} h")
+
+
+def _endpoint(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    if resource.inputs["vpcEndpointType"] != "Interface":
+        return
+    zones = len(resource.inputs["subnetIds"])
+    yield month.always("interface_endpoint", zones * HOURS, "interface endpoint", f"{zones} zones x {HOURS} h")
+    yield (
+        "data through the endpoint",
+        month.prices.service("interface_endpoint_data"),
+        month.amount("endpoint_gb"),
+        month.amount("endpoint_gb").text,
+    )
+
+
+def _database(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    inputs = resource.inputs
+    insights_days = inputs.get("performanceInsightsRetentionPeriod", FREE_INSIGHTS_DAYS)
+    if insights_days > FREE_INSIGHTS_DAYS or inputs.get("databaseInsightsMode") == "advanced":
+        raise OperationError(
+            f"{resource.name} keeps Performance Insights for {insights_days} days, which prices.yaml has no price for: "
+            f"keep them for {FREE_INSIGHTS_DAYS}, or add the price and a rule in ops/plan/cost.py"
+        )
+    if inputs["storageType"] != "gp3":
+        raise OperationError(
+            f"{resource.name} has storage of type {inputs['storageType']}, which prices.yaml has no price for: use gp3"
+        )
+    copies = 2 if inputs.get("multiAz") else 1
+    zones = "2 zones" if copies == 2 else "1 zone"
+    class_, size = inputs["instanceClass"], inputs["allocatedStorage"]
+    yield f"PostgreSQL on {class_}", month.prices.database(class_), ALWAYS * copies * HOURS, f"{zones} x {HOURS} h"
+    yield month.always("rds_gp3", copies * size, "database storage", f"{zones} x {size} GiB")
+
+
+def _bucket(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    stated = _stated_bucket(resource, month.usage)
+    yield "objects", month.prices.service("s3_standard"), stated.gb, "GB in the bucket, none in cold storage yet"
+    yield "writes", month.prices.service("s3_writes"), stated.writes, "thousand PUT, POST and LIST requests"
+    yield "reads", month.prices.service("s3_reads"), stated.reads, "thousand GET requests"
+
+
+def _stated_bucket(resource: Resource, usage: Usage) -> Bucket:
+    """Return the usage of the bucket with the longest purpose in its name."""
+    purposes = [purpose for purpose in usage.buckets if purpose in resource.name]
+    if not purposes:
+        raise OperationError(f"usage.yaml does not say what the bucket {resource.name} holds: add it under buckets")
+    return usage.buckets[max(purposes, key=len)]
+
+
+def _log_group(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    amount = month.amount("control_plane_log_gb" if resource.inputs["name"].startswith("/aws/eks/") else "flow_log_gb")
+    months = resource.inputs["retentionInDays"] / DAYS
+    yield "log lines", month.prices.service("log_ingestion"), amount, amount.text
+    yield (
+        "kept logs",
+        month.prices.service("log_storage"),
+        amount * months,
+        f"{resource.inputs['retentionInDays']} days of them",
+    )
+
+
+def _key(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    requests = month.amount("kms_requests")
+    yield month.always("kms_key", 1, "KMS key", "1 key; each of its first two yearly rotations adds as much")
+    yield "requests to the key", month.prices.service("kms_requests"), requests, requests.text
+
+
+def _secret(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    yield month.always("secret", 1, "stored secret", "1 secret")
+
+
+def _repository(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    images = month.amount("image_gb")
+    yield "images", month.prices.service("ecr_storage"), images, images.text
+
+
+def _node_pool(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    """Charge the nodes that a pool starts: those of Airflow's services, and those of tasks."""
+    gpu = has_gpus(resource)
+    overhead, tasks = month.usage.node_overhead, month.usage.tasks
+    if not gpu:
+        services = month.usage.services_of(month.recording.stack)
+        plural = "node" if services.nodes == 1 else "nodes"
+        basis = f"{services.nodes} {plural} for Airflow's services x {HOURS} h"
+        yield from _nodes(resource, month, services + overhead, ALWAYS * services.nodes * HOURS, basis)
+    hours = month.amount("gpu_task_hours" if gpu else "cpu_task_hours")
+    yield from _nodes(
+        resource, month, tasks["gpu" if gpu else "cpu"] + overhead, hours, f"{hours.text}, one task a node"
+    )
+
+
+def _nodes(
+    pool: Resource, month: Month, size: Size, hours: Amount, basis: str
+) -> Iterator[tuple[str, Price, Amount, str]]:
+    instance = month.prices.cheapest_instance(requirement(pool, "instance-family"), size.vcpu, size.memory_gib)
+    fee = month.prices.instances.auto_mode_fee
+    disk = disk_of(pool, month.recording)
+    spot = "spot" in requirement(pool, "capacity-type")
+    yield (
+        f"{instance.type} {'Spot' if spot else 'On-Demand'}",
+        _capacity(instance, month.usage, spot=spot),
+        hours,
+        basis,
+    )
+    surcharge = Price(usd=instance.price.usd * fee.share, unit="hour", source=fee.source, as_of=fee.as_of)
+    yield f"EKS Auto Mode for {instance.type}", surcharge, hours, f"{fee.share:.0%} of On-Demand x the same hours"
+    months = hours * (1 / HOURS)
+    for what, price, units, unit in (
+        ("disk", "ebs_gp3", disk.gib, "GiB"),
+        ("faster disk", "ebs_gp3_iops", disk.more_iops, f"IOPS beyond {FREE_IOPS}"),
+        ("faster disk", "ebs_gp3_throughput", disk.more_throughput, f"MiB/s beyond {FREE_THROUGHPUT}"),
+    ):
+        if units:
+            basis = f"{units:g} {unit} for the same hours"
+            yield f"{what} of {instance.type}", month.prices.service(price), months * units, basis
+
+
+def _capacity(instance: Instance, usage: Usage, *, spot: bool) -> Price:
+    if not spot:
+        return instance.price
+    return instance.price.model_copy(update={"usd": instance.price.usd * usage.spot_share})
+
+
+def has_gpus(pool: Resource) -> bool:
+    """Say whether a node pool is for pods that ask for a GPU."""
+    taints = pool.inputs["spec"]["template"]["spec"].get("taints", [])
+    return any(taint["key"] == "nvidia.com/gpu" for taint in taints)
+
+
+def requirement(pool: Resource, name: str) -> list[str]:
+    """Return the values that a node pool allows for a label such as `instance-family`, whatever its prefix.
+
+    Raises:
+        OperationError: It says nothing about this label.
+    """
+    for item in pool.inputs["spec"]["template"]["spec"]["requirements"]:
+        if item["key"].split("/")[-1] == name and item["operator"] == "In":
+            return list(item["values"])
+    raise OperationError(
+        f"the node pool {pool.name} does not say which {name} it allows, so its cost is unknown: add the requirement"
+    )
+
+
+def disk_of(pool: Resource, recording: Recording) -> Disk:
+    """Return each node's disk, from the pool's NodeClass.
+
+    Raises:
+        OperationError: There is no such NodeClass.
+    """
+    wanted = pool.inputs["spec"]["template"]["spec"]["nodeClassRef"]["name"]
+    for node_class in recording.of_type("kubernetes:eks.amazonaws.com/v1:NodeClass"):
+        if node_class.inputs["metadata"]["name"] == wanted:
+            storage = node_class.inputs["spec"]["ephemeralStorage"]
+            return Disk(
+                gib=float(str(storage["size"]).removesuffix("Gi")),
+                more_iops=storage.get("iops", FREE_IOPS) - FREE_IOPS,
+                more_throughput=storage.get("throughput", FREE_THROUGHPUT) - FREE_THROUGHPUT,
+            )
+    raise OperationError(f"the node pool {pool.name} names the NodeClass {wanted}, which the program does not make")
+
+
+def _service(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    if _spec(resource).get("type") == "LoadBalancer":
+        yield month.always(
+            "load_balancer", HOURS, "load balancer", f"1 load balancer x {HOURS} h, without its capacity units"
+        )
+
+
+def _ingress(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    yield month.always(
+        "load_balancer", HOURS, "load balancer", f"1 load balancer x {HOURS} h, without its capacity units"
+    )
+
+
+def _volume(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    size = float(_spec(resource)["resources"]["requests"]["storage"].removesuffix("Gi"))
+    yield month.always("ebs_gp3", size, "volume", f"{size:g} GiB")
+
+
+def _volumes(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    for template in _spec(resource).get("volumeClaimTemplates", []):
+        size = float(template["spec"]["resources"]["requests"]["storage"].removesuffix("Gi"))
+        count = _spec(resource).get("replicas", 1)
+        yield month.always("ebs_gp3", count * size, "volumes", f"{count} x {size:g} GiB")
+
+
+def _spec(resource: Resource) -> dict[str, Any]:
+    return dict(resource.inputs.get("spec", {}))
+
+
+RULES: dict[str, Rule] = {
+    STACK_TYPE: _stack,
+    "aws:cloudwatch/logGroup:LogGroup": _log_group,
+    "aws:ec2/eip:Eip": _address,
+    "aws:ec2/natGateway:NatGateway": _nat_gateway,
+    "aws:ec2/vpcEndpoint:VpcEndpoint": _endpoint,
+    "aws:ecr/repository:Repository": _repository,
+    "aws:eks/cluster:Cluster": _cluster,
+    "aws:kms/key:Key": _key,
+    "aws:rds/instance:Instance": _database,
+    "aws:s3/bucket:Bucket": _bucket,
+    "aws:secretsmanager/secret:Secret": _secret,
+    "kubernetes:apps/v1:StatefulSet": _volumes,
+    "kubernetes:core/v1:PersistentVolumeClaim": _volume,
+    "kubernetes:core/v1:Service": _service,
+    "kubernetes:karpenter.sh/v1:NodePool": _node_pool,
+    "kubernetes:networking.k8s.io/v1:Ingress": _ingress,
+}
+
+# Packages whose other resources are no AWS resources: what Kubernetes keeps to itself, and generated passwords.
+FREE_PACKAGES = frozenset({"kubernetes", "pulumi", "random"})
+
+# AWS charges for what these bring about, such as traffic and storage, and not for them.
+FREE = frozenset(
+    {
+        "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup",
+        "aws:ec2/flowLog:FlowLog",
+        "aws:ec2/internetGateway:InternetGateway",
+        "aws:ec2/route:Route",
+        "aws:ec2/routeTable:RouteTable",
+        "aws:ec2/routeTableAssociation:RouteTableAssociation",
+        "aws:ec2/securityGroup:SecurityGroup",
+        "aws:ec2/subnet:Subnet",
+        "aws:ec2/vpc:Vpc",
+        "aws:ecr/lifecyclePolicy:LifecyclePolicy",
+        "aws:eks/accessEntry:AccessEntry",
+        "aws:eks/accessPolicyAssociation:AccessPolicyAssociation",
+        "aws:eks/podIdentityAssociation:PodIdentityAssociation",
+        "aws:iam/policy:Policy",
+        "aws:iam/role:Role",
+        "aws:iam/rolePolicy:RolePolicy",
+        "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
+        "aws:kms/alias:Alias",
+        "aws:rds/parameterGroup:ParameterGroup",
+        "aws:rds/subnetGroup:SubnetGroup",
+        "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration",
+        "aws:s3/bucketLogging:BucketLogging",
+        "aws:s3/bucketOwnershipControls:BucketOwnershipControls",
+        "aws:s3/bucketPolicy:BucketPolicy",
+        "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock",
+        "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration",
+        "aws:s3/bucketVersioning:BucketVersioning",
+        "aws:secretsmanager/secretVersion:SecretVersion",
+        "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",
+        "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
+    }
+)

@@ -1,0 +1,144 @@
+"""Who may do what: every statement of every IAM policy in a recording, as one table."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ops.plan.resources import Recording, Resource
+
+# Which input of a type holds a policy, and which names what the policy is attached to.
+IDENTITY_POLICIES = {
+    "aws:iam/rolePolicy:RolePolicy": "role",
+    "aws:iam/rolePolicyAttachment:RolePolicyAttachment": "role",
+}
+RESOURCE_POLICIES = {
+    "aws:s3/bucketPolicy:BucketPolicy": "bucket",
+    "aws:kms/key:Key": "",
+    "aws:ecr/repositoryPolicy:RepositoryPolicy": "repository",
+}
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One statement.
+
+    Attributes:
+        who: The component or the role that it is about, or the principal that a resource's own policy names.
+        effect: Allow or Deny.
+        actions: The actions; a managed policy of AWS stands for all that it allows.
+        resources: The ARNs.
+        conditions: The conditions, one text each.
+        source: The logical name of the resource that says so.
+    """
+
+    who: str
+    effect: str
+    actions: tuple[str, ...]
+    resources: tuple[str, ...]
+    conditions: tuple[str, ...]
+    source: str
+
+
+def grants(recording: Recording) -> list[Grant]:
+    """Return every statement: those of roles, of who may take a role on, and of resources' own policies."""
+    return [*_of_roles(recording), *_trusts(recording), *_of_resources(recording)]
+
+
+def components(recording: Recording) -> dict[str, str]:
+    """Return the component that each role is for: its Kubernetes service account, else the role's logical name."""
+    names = {role.inputs.get("name", role.name): role.name for role in recording.of_type("aws:iam/role:Role")}
+    for link in recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation"):
+        role = link.inputs["roleArn"].rsplit("/", 1)[-1]
+        names[role] = link.inputs["serviceAccount"]
+    return names
+
+
+def matrix(recording: Recording) -> tuple[list[str], dict[str, dict[str, list[str]]]]:
+    """Return the resources that components may use, and for each component the actions that it may take on each.
+
+    A component without any permission has an empty row. Names are shortened to what tells them apart.
+    """
+    links = recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
+    rows: dict[str, dict[str, list[str]]] = {link.inputs["serviceAccount"]: {} for link in links}
+    for grant in _of_roles(recording):
+        if grant.who in rows and grant.effect == "Allow":
+            for resource in grant.resources:
+                cell = rows[grant.who].setdefault(_short(resource, recording), [])
+                cell += [action.split(":")[-1] for action in grant.actions]
+    return sorted({column for row in rows.values() for column in row}), dict(sorted(rows.items()))
+
+
+def _short(arn: str, recording: Recording) -> str:
+    """Shorten an ARN: `arn:aws:s3:::airflow-dev-data-123456789012/images/*` is `data/images/*`."""
+    name = arn.rsplit(":", maxsplit=1)[-1].removeprefix(f"{recording.project}-{recording.stack}-")
+    return re.sub(r"-\d{12}(?=/|$)", "", name)
+
+
+def _of_roles(recording: Recording) -> Iterator[Grant]:
+    component = components(recording)
+    policies = {policy.inputs.get("name", policy.name): policy for policy in recording.of_type("aws:iam/policy:Policy")}
+    for resource in recording.of_type(*IDENTITY_POLICIES):
+        who = component.get(resource.inputs["role"], resource.inputs["role"])
+        if "policy" in resource.inputs:
+            yield from _statements(who, resource.inputs["policy"], resource.name)
+            continue
+        name = resource.inputs["policyArn"].rsplit("/", 1)[-1]
+        if name in policies:
+            yield from _statements(who, policies[name].inputs["policy"], policies[name].name)
+        else:
+            yield Grant(who, "Allow", (f"all of {name}",), ("as AWS defines it",), (), resource.name)
+
+
+def _trusts(recording: Recording) -> Iterator[Grant]:
+    component = components(recording)
+    for role in recording.of_type("aws:iam/role:Role"):
+        target = component.get(role.inputs.get("name", role.name), role.name)
+        yield from _statements("", role.inputs["assumeRolePolicy"], role.name, resource=f"role of {target}")
+
+
+def _of_resources(recording: Recording) -> Iterator[Grant]:
+    for resource in recording.of_type(*RESOURCE_POLICIES):
+        if "policy" in resource.inputs:
+            target = _target(resource)
+            yield from _statements("", resource.inputs["policy"], resource.name, resource=target)
+
+
+def _target(resource: Resource) -> str:
+    return str(resource.inputs.get(RESOURCE_POLICIES[resource.type], f"{resource.name} itself"))
+
+
+def _statements(who: str, policy: str | Mapping[str, Any], source: str, resource: str = "") -> Iterator[Grant]:
+    document = json.loads(policy) if isinstance(policy, str) else policy
+    for statement in _many(document["Statement"]):
+        yield Grant(
+            who=who or ", ".join(_principals(statement)),
+            effect=statement["Effect"],
+            actions=tuple(_many(statement.get("Action", ())))
+            or tuple(f"not {name}" for name in _many(statement["NotAction"])),
+            resources=(resource,) if resource else tuple(_many(statement.get("Resource", ()))),
+            conditions=tuple(_conditions(statement.get("Condition", {}))),
+            source=source,
+        )
+
+
+def _principals(statement: Mapping[str, Any]) -> Iterator[str]:
+    principal = statement.get("Principal", "*")
+    if isinstance(principal, str):
+        yield "anybody" if principal == "*" else principal
+        return
+    for kind in principal.values():
+        yield from ("anybody" if name == "*" else name for name in _many(kind))
+
+
+def _conditions(condition: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for operator, tests in condition.items():
+        for key, values in tests.items():
+            yield f"{operator} {key} = {' or '.join(map(str, _many(values)))}"
+
+
+def _many(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]

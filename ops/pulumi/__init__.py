@@ -1,0 +1,1 @@
+"""Run Pulumi for a stack: its state, its settings, previews and deployments."""

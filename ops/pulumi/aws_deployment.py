@@ -1,0 +1,60 @@
+"""A stack on AWS as Pulumi works on it: with its state, its key, its account and its region."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infra.documents import REPOSITORY
+from infra.errors import OperationError
+from infra.settings import Settings, load_aws
+from ops.aws.account import Account, account_of, aws_errors
+from ops.console import Echo
+from ops.pulumi.backend import Backend, backend_of
+from ops.pulumi.bootstrap import bucket_exists
+from ops.pulumi.deployment import Deployment
+from ops.pulumi.pulumi_cli import pulumi_command
+
+
+@dataclass(frozen=True)
+class AwsDeployment(Deployment):
+    """The stack.
+
+    Attributes:
+        settings: Its settings.
+        account: Its account.
+    """
+
+    settings: Settings
+    account: Account
+
+    @classmethod
+    def of(cls, stack: str, echo: Echo) -> AwsDeployment:
+        """Check the settings, the account and the state's place, and select the stack.
+
+        Raises:
+            SettingsError: The stack has no settings, or wrong ones.
+            OperationError: The account is another one, or `make bootstrap` was not run.
+        """
+        settings = load_aws(stack)
+        account = account_of(stack, settings)
+        backend = backend_of(stack, account.id, account.region)
+        with aws_errors():
+            if not bucket_exists(account, backend.bucket):
+                raise OperationError(f"s3://{backend.bucket} is not there: run `make bootstrap STACK={stack}` first")
+        found = cls(stack, pulumi_command(echo).command, environment(backend), settings, account)
+        file = REPOSITORY / f"Pulumi.{stack}.yaml"
+        before = file.read_text()
+        found.run("stack", "select", "--create", "--secrets-provider", backend.secrets_provider)
+        if file.read_text() != before:
+            echo(f"{file.name} now names the stack's key: commit it, for without it nobody else can deploy the stack")
+        return found
+
+
+def environment(backend: Backend) -> dict[str, str | None]:
+    """Return what Pulumi finds in its environment: where the state is, the region, and to ask nobody for updates."""
+    return {
+        "PULUMI_BACKEND_URL": backend.url,
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+        "AWS_REGION": backend.region,
+        "AWS_DEFAULT_REGION": backend.region,
+    }

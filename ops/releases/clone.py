@@ -1,0 +1,213 @@
+"""The Git clone in which a command runs, and the remote that everybody shares."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra.documents import REPOSITORY
+from infra.errors import OperationError
+
+HEADS = "refs/heads/"
+
+
+@dataclass(frozen=True)
+class Move:
+    """A branch of the remote that is to go from one commit to another.
+
+    Attributes:
+        branch: The branch.
+        before: Where it must be for that; None where it must not exist.
+        after: Where it goes.
+    """
+
+    branch: str
+    before: str | None
+    after: str
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A clone and one of its remotes.
+
+    No method moves a reference of the clone or touches its files, so nothing is left to mend where one is killed, and
+    several may run at once. All raise OperationError when Git is missing, or refuses.
+
+    Attributes:
+        folder: The clone's top folder.
+        remote: The remote's name.
+        change_file: Where a change of the remote is written down, for `make publish`, instead of being pushed.
+    """
+
+    folder: Path = REPOSITORY
+    remote: str = "origin"
+    change_file: Path | None = None
+
+    def dirty(self) -> list[str]:
+        """Return the files that are not as the commit has them, new ones included."""
+        return [line[3:] for line in self.git("status", "--porcelain").splitlines()]
+
+    def branch(self) -> str | None:
+        """Return the branch that is checked out; None where it is a commit without one."""
+        found = self._run("symbolic-ref", "--quiet", "--short", "HEAD")
+        return _text(found).strip() or None
+
+    def head(self) -> str:
+        """Return the commit that is checked out."""
+        return self.git("rev-parse", "--verify", "HEAD")
+
+    def identity(self) -> str:
+        """Return who works here, as `name <address>`.
+
+        Raises:
+            OperationError: Git does not know.
+        """
+        found = self._run("-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
+        if found.returncode != 0:
+            raise OperationError(
+                'git does not know who you are: say so with `git config user.name "…"` and `git config user.email …`'
+            )
+        return _text(found).rpartition(">")[0] + ">"
+
+    def fetch(self, *branches: str) -> dict[str, str]:
+        """Bring branches of the remote here, and return where each is; one that the remote lacks is left out.
+
+        Raises:
+            OperationError: There is no such remote, or it cannot be reached.
+        """
+        if self._run("remote", "get-url", self.remote).returncode != 0:
+            raise OperationError(
+                f"{self.folder} has no remote {self.remote}: `git remote add {self.remote} <address of the repository>`"
+            )
+        names = [HEADS + branch for branch in branches]
+        listed = (line.split("\t") for line in self._ask_remote("ls-remote", "--refs", self.remote, *names))
+        heads = {name.removeprefix(HEADS): commit for commit, name in listed if name in names}
+        self._bring(*heads.values())
+        return heads
+
+    def ensure(self, commit: str) -> None:
+        """Bring a commit here that may be in no branch of the remote any more.
+
+        Raises:
+            OperationError: The remote does not have it either.
+        """
+        if self._run("cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
+            self._bring(commit)
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Say whether a commit is part of another's history, or is it."""
+        found = self._run("merge-base", "--is-ancestor", older, newer)
+        if found.returncode > 1:
+            raise OperationError(f"{older[:12]} and {newer[:12]} cannot be compared: {_words(found.stderr)}")
+        return found.returncode == 0
+
+    def between(self, older: str, newer: str) -> list[str]:
+        """Return the short names and subjects of the commits that the newer has and the older has not."""
+        return self.git("log", "--format=%h %s", f"{older}..{newer}").splitlines()
+
+    def tree(self, commit: str, path: str) -> str:
+        """Return the Git tree of a folder in a commit."""
+        return self.git("rev-parse", "--verify", f"{commit}:{path}")
+
+    def entries(self, commit: str, path: str) -> dict[str, str]:
+        """Return what a folder of a commit holds: the names, and the Git object of each."""
+        lines = self.git("ls-tree", f"{commit}:{path}").splitlines()
+        return {name: entry.split()[2] for entry, _, name in (line.partition("\t") for line in lines)}
+
+    def read(self, files: Sequence[str]) -> list[str | None]:
+        """Return the content of files, each named `<commit>:<path>`; None for one that is not there."""
+        output = io.BytesIO(self._checked("cat-file", "--batch", stdin="".join(f"{name}\n" for name in files)))
+        contents: list[str | None] = []
+        for _ in files:
+            header = output.readline().split()
+            if header[-1] == b"missing":
+                contents.append(None)
+                continue
+            contents.append(output.read(int(header[2])).decode())
+            output.readline()
+        return contents
+
+    def extract(self, commit: str, folder: Path) -> None:
+        """Write the files of a commit into a folder."""
+        with tarfile.open(fileobj=io.BytesIO(self._checked("archive", "--format=tar", commit))) as files:
+            files.extractall(folder, filter="data")
+
+    def push(self, *moves: Move) -> bool:
+        """Move branches of the remote, all of them or none; False where one was not where it must be.
+
+        Raises:
+            OperationError: The remote cannot be reached, or refuses for another reason.
+        """
+        leases = [f"--force-with-lease={HEADS}{move.branch}:{move.before or ''}" for move in moves]
+        targets = [f"{move.after}:{HEADS}{move.branch}" for move in moves]
+        result = self._run("push", "--quiet", "--atomic", "--no-follow-tags", *leases, self.remote, *targets)
+        if result.returncode == 0:
+            return True
+        heads = self.fetch(*(move.branch for move in moves))
+        if all(heads.get(move.branch) == move.after for move in moves):
+            return True  # only the answer was lost
+        if any(heads.get(move.branch) != move.before for move in moves):
+            return False
+        raise OperationError(
+            f"{self.remote} does not let {' and '.join(move.branch for move in moves)} be moved "
+            f"({_words(result.stderr)}): see that your account may push there"
+        )
+
+    def git(self, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None) -> str:
+        """Return what a Git command prints.
+
+        Raises:
+            OperationError: It failed.
+        """
+        return self._checked(*arguments, stdin=stdin, environment=environment).decode().rstrip("\n")
+
+    def _bring(self, *commits: str) -> None:
+        if commits:
+            whole = ["--unshallow"] if self.git("rev-parse", "--is-shallow-repository") == "true" else []
+            options = ["--quiet", "--no-tags", "--no-write-fetch-head", *whole]
+            self._ask_remote("fetch", *options, self.remote, *dict.fromkeys(commits))
+
+    def _ask_remote(self, *arguments: str) -> list[str]:
+        result = self._run(*arguments)
+        if result.returncode != 0:
+            raise OperationError(
+                f"the remote {self.remote} cannot be read ({_words(result.stderr)}): check the network, and that "
+                f"`git fetch {self.remote}` works"
+            )
+        return _text(result).splitlines()
+
+    def _checked(self, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None) -> bytes:
+        result = self._run(*arguments, stdin=stdin, environment=environment)
+        if result.returncode != 0:
+            raise OperationError(f"`git {arguments[0]}` failed in {self.folder}: {_words(result.stderr)}")
+        return result.stdout
+
+    def _run(
+        self, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        try:
+            return subprocess.run(
+                ["git", "-C", str(self.folder), *arguments],
+                check=False,
+                input=stdin.encode(),
+                capture_output=True,
+                env={**os.environ, "LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", **(environment or {})},
+            )
+        except FileNotFoundError:
+            raise OperationError("git is not on PATH: install it") from None
+
+
+def _text(result: subprocess.CompletedProcess[bytes]) -> str:
+    return result.stdout.decode()
+
+
+def _words(stderr: bytes) -> str:
+    """Return the line that says most: hints follow the error, and what a server's hooks say comes before it."""
+    lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(("fatal: ", "error: ", "remote: error: ", "! "))]
+    return (told or lines or ["no message"])[0].removeprefix("fatal: ").removeprefix("error: ")

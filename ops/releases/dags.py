@@ -1,0 +1,169 @@
+"""The DAGs of a commit as Airflow reads them, and what differs between two commits."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infra.errors import OperationError
+from ops.releases.clone import Clone
+
+SECONDS = 600
+
+# What the pods of a cluster are told; without it the DAGs ask for no pods of their own, as on a laptop.
+POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "ML_IMAGE": "image:tag", "SERVING_IMAGE": "image:tag"}
+# Whoever parses DAGs must need no network.
+CLOSED = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+
+PROGRAM = """
+import json, pathlib, sys
+from airflow.dag_processing.dagbag import DagBag
+from airflow.serialization.serialized_objects import DagSerialization
+folder = pathlib.Path(sys.argv[1]).resolve()
+bag = DagBag(folder)
+errors = {str(pathlib.Path(file).relative_to(folder)): text for file, text in bag.import_errors.items()}
+dags = {}
+for dag_id, dag in bag.dags.items():
+    file = str(pathlib.Path(dag.fileloc).resolve().relative_to(folder))
+    try:
+        DagSerialization.to_dict(dag)
+    except Exception as error:
+        errors[file] = f"{type(error).__name__}: {error}"
+    dags[dag_id] = {"file": file, "schedule": "none" if dag.schedule is None else str(dag.schedule)}
+print(json.dumps({"errors": errors, "dags": dags}))
+"""
+
+
+@dataclass(frozen=True)
+class Dag:
+    """A DAG of a commit.
+
+    Attributes:
+        schedule: When it runs, as its file says; `none` where it is only started by hand.
+        content: The Git object of its folder, or of its file where it has no folder.
+    """
+
+    schedule: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Dags:
+    """The DAGs of a commit.
+
+    Attributes:
+        dags: The DAGs, by their names.
+        shared: The Git objects of folders and files without a DAG, which all may use, by their names.
+        errors: Why a file cannot be read, by its path in the folder of the DAGs.
+    """
+
+    dags: Mapping[str, Dag] = field(default_factory=dict)
+    shared: Mapping[str, str] = field(default_factory=dict)
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DagDifference:
+    """What differs between the DAGs of two commits.
+
+    Attributes:
+        added: DAGs that only the newer has.
+        removed: DAGs that only the older has.
+        changed: DAGs of which files differ.
+        shared: Folders and files that DAGs share and that differ.
+        schedules: The older and the newer schedule of each DAG that has another one.
+    """
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    schedules: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Say whether anything differs."""
+        return bool(self.added or self.removed or self.changed or self.shared or self.schedules)
+
+
+def dags_of(clone: Clone, commit: str, folder: str, tree: Path) -> Dags:
+    """Return the DAGs of a commit.
+
+    They are read by this clone's Airflow in a process of its own, which sees none of the user's variables.
+
+    Args:
+        clone: The clone.
+        commit: The commit.
+        folder: The folder of the DAGs in it.
+        tree: The commit's files.
+
+    Raises:
+        OperationError: Airflow does not start, or does not come to an end.
+    """
+    if not (tree / folder).is_dir():
+        return Dags()
+    entries = clone.entries(commit, folder)
+    answer = _read(tree / folder)
+    homes = {dag_id: Path(found["file"]).parts[0] for dag_id, found in answer["dags"].items()}
+    return Dags(
+        dags={dag_id: Dag(found["schedule"], entries[homes[dag_id]]) for dag_id, found in answer["dags"].items()},
+        shared={name: content for name, content in entries.items() if name not in homes.values()},
+        errors=answer["errors"],
+    )
+
+
+def dag_difference(before: Dags, after: Dags) -> DagDifference:
+    """Return what it takes to get from one commit's DAGs to another's."""
+    older, newer = before.dags, after.dags
+    both = sorted(older.keys() & newer.keys())
+    names = sorted(before.shared.keys() | after.shared.keys())
+    return DagDifference(
+        added=tuple(sorted(newer.keys() - older.keys())),
+        removed=tuple(sorted(older.keys() - newer.keys())),
+        changed=tuple(name for name in both if older[name].content != newer[name].content),
+        shared=tuple(name for name in names if before.shared.get(name) != after.shared.get(name)),
+        schedules={
+            name: (older[name].schedule, newer[name].schedule)
+            for name in both
+            if older[name].schedule != newer[name].schedule
+        },
+    )
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as home:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": home,
+            "AIRFLOW_HOME": home,
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
+            "PYTHONPATH": str(folder),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **CLOSED,
+            **POD,
+        }
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", PROGRAM, str(folder)],
+                check=False,
+                cwd=home,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+            )
+        except subprocess.TimeoutExpired:
+            raise OperationError(
+                f"the DAGs are not read after {SECONDS} s: see that no DAG file waits when it is parsed"
+            ) from None
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise OperationError(f"the DAGs cannot be read ({last}): see that `make test` passes here")
+    return dict(json.loads(done.stdout.splitlines()[-1]))

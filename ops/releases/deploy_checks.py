@@ -1,0 +1,94 @@
+"""Which release a deployment brings into a stack, and whether it may."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+
+from infra.errors import OperationError
+from infra.images.pinned import RELEASE_FILE
+from infra.release import Release
+from infra.settings import StackSettings
+from ops.images.ecr import NoRepositoryError
+from ops.pulumi.deployment import Deployment
+from ops.releases.chain import dag_settings
+from ops.releases.clone import Clone
+from ops.releases.git_preconditions import elsewhere
+from ops.releases.images import Images
+from ops.releases.ledger import Ledger
+from ops.releases.recording import built, promoted
+
+Stack = TypeVar("Stack", bound=Deployment)
+
+
+def admitted(
+    clone: Clone, stack: str, settings: StackSettings, images: Images, force: str | None = None
+) -> Release | None:
+    """Return the release that a deployment from this clone brings; None where the stack has no releases yet, or none.
+
+    Args:
+        clone: The clone.
+        stack: The stack.
+        settings: Its settings.
+        images: What speaks to registries.
+        force: Why it is to be deployed past the checks; that is recorded.
+
+    Raises:
+        OperationError: The clone is elsewhere than the stack, and nobody forces it.
+    """
+    if settings.release is None:
+        return None
+    branch = dag_settings(stack, settings).branch
+    ledger = Ledger(clone, branch)
+    present = ledger.release(stack)
+    first = settings.release.after is None
+    try:
+        if sentence := elsewhere(clone, stack, branch, ledger.heads.get(branch)):
+            raise OperationError(sentence)
+        release = None if first else promoted(clone, stack, present)
+    except OperationError as error:
+        if not force:
+            raise OperationError(f'{error}; or deploy all the same with FORCE="why", which is recorded') from None
+        _record(ledger, stack, present, force)
+        release = present
+    with suppress(NoRepositoryError):  # the first deployment makes the registry
+        return built(clone, stack, settings, images) if first else release
+    return None
+
+
+def previewed(clone: Clone, stack: str, settings: StackSettings, images: Images) -> Release | None:
+    """Return the release that a deployment from this clone would bring; None where its images are not built yet."""
+    if settings.release is None:
+        return None
+    if settings.release.after:
+        return Ledger(clone).release(stack)
+    with suppress(OperationError):
+        return built(clone, stack, settings, images)
+    return None
+
+
+@contextmanager
+def carrying(deployment: Stack, release: Release | None) -> Iterator[Stack]:
+    """Let the program of a deployment find the record of its release."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "release.yaml"
+        if release:
+            file.write_text(yaml.safe_dump(release.model_dump(mode="json")))
+        environment = {**deployment.environment, RELEASE_FILE: str(file) if release else None}
+        yield replace(deployment, environment=environment)
+
+
+def _record(ledger: Ledger, stack: str, present: Release | None, why: str) -> None:
+    """Write down that what runs from now on is not the release, which therefore counts as not deployed."""
+    message = f"Deploy {stack} past the checks: {why}"
+    if present is None:
+        ledger.note(message)
+        return
+    forced_by = f"{ledger.clone.identity()}, from {ledger.clone.head()[:12]}: {why}"
+    ledger.put_release(present.model_copy(update={"forced_by": forced_by, "deployed_at": None}), present, message)

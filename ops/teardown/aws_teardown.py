@@ -1,0 +1,97 @@
+"""Destroy a stack on AWS: what runs in its cluster first, then what Pulumi made, then prove that nothing is left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from infra.errors import OperationError
+from ops.aws.account import Account, aws_errors, error_code
+from ops.console import Echo
+from ops.pulumi.aws_deployment import AwsDeployment
+from ops.teardown.cluster_contents import delete_contents
+from ops.teardown.sweep import sweep
+
+PROD = "prod"
+MISSING = ("ResourceNotFoundException", "DBInstanceNotFound")
+
+
+def check_confirmation(stack: str, typed: str | None, *, protected: bool, yes: bool) -> None:
+    """Stop unless the destruction is meant: `yes` is enough for an unprotected stack, a protected one needs its name.
+
+    Raises:
+        OperationError: It is not.
+    """
+    needs_name = protected or stack == PROD
+    if typed == stack or (yes and not needs_name):
+        return
+    hint = f"CONFIRM={stack}" if needs_name else f"YES=1 or CONFIRM={stack}"
+    raise OperationError(f"nothing was destroyed: type {stack} when asked, or give {hint}")
+
+
+def destroy(deployment: AwsDeployment, echo: Echo) -> None:
+    """Destroy the stack, and list what is left.
+
+    Raises:
+        OperationError: A step failed, or something is left.
+    """
+    outputs = deployment.outputs()
+    cluster = outputs.get("cluster_name", "")
+    if cluster and _cluster_exists(deployment.account, cluster):
+        delete_contents(json.loads(outputs["kubeconfig"]), echo)
+    if deployment.settings.protect:
+        echo("lifting the protection from deletion")
+        deployment.run("state", "unprotect", "--all", "--yes")
+        _lift_protection(deployment.account, cluster, outputs)
+    deployment.run("destroy", "--yes", "--refresh")
+    report(deployment.account, deployment.stack, echo)
+
+
+def report(account: Account, stack: str, echo: Echo) -> None:
+    """Say that nothing of a stack is left in the account.
+
+    Raises:
+        OperationError: Something is; each thing is said before.
+    """
+    left = sweep(account, stack)
+    for leftover in left:
+        echo(f"left: {leftover.arn}{f' ({leftover.note})' if leftover.note else ''}")
+    if left:
+        raise OperationError(f"{len(left)} things of {stack} are left in account {account.id}: they are listed above")
+    echo(
+        f"nothing of {stack} is left in account {account.id}, {account.region}: no resource with its tags or its names"
+    )
+
+
+def _cluster_exists(account: Account, name: str) -> bool:
+    with _what_is_there():
+        account.client("eks").describe_cluster(name=name)
+        return True
+    return False
+
+
+def _lift_protection(account: Account, cluster: str, outputs: Mapping[str, Any]) -> None:
+    """Let AWS delete what it protects by itself, besides Pulumi."""
+    with _what_is_there():
+        if cluster:
+            account.client("eks").update_cluster_config(name=cluster, deletionProtection=False)
+    with _what_is_there():
+        if host := outputs.get("database_host"):
+            account.client("rds").modify_db_instance(
+                DBInstanceIdentifier=host.split(".", maxsplit=1)[0], DeletionProtection=False, ApplyImmediately=True
+            )
+
+
+@contextmanager
+def _what_is_there() -> Iterator[None]:
+    """Pass over what is gone already: a destruction that was interrupted goes on where it stopped."""
+    with aws_errors():
+        try:
+            yield
+        except ClientError as error:
+            if error_code(error) not in MISSING:
+                raise
