@@ -1,26 +1,26 @@
-# Every operation of the bundle. `make help` lists them.
+# `make help` lists the targets.
 .DEFAULT_GOAL := help
 
-# What a user gives, by `make up IMAGES=...` or `IMAGES=... make up`, reaches the programs byte for byte: make passes it
-# on in their environment without expanding it, and they read it there.
+# Variables set with `make up IMAGES=...` or `IMAGES=... make up` reach the programs byte for byte: make passes them in the
+# environment without expanding them, and the programs read them there.
 override is_given = $(findstring command line,$(origin $(1)))
 override as_it_is = $(eval override $(1) := $$(value $(1)))$(eval export $(1))
 
-# Python's own variables, such as PYTHONHOME, are not read; ops/process_environment.py decides about all others.
+# Ignore Python's own variables, such as PYTHONHOME; ops/process_environment.py filters all others.
 override isolated := -E -s
 override run := .venv/bin/python $(isolated) -m
 override ops := $(run) ops
-# Many shells leave `~` as it is in `make PYTHON=~/bin/python3`.
+# Many shells do not expand `~` in `make PYTHON=~/bin/python3`.
 override named_python := python=$${PYTHON:-python3}; case $$python in "~/"*) python=$$HOME/$${python\#??} ;; esac; "$$python"
 override first_python := $(named_python) $(isolated)
-# Only the standard library: it runs next to a key, where no other code may.
+# Uses only the standard library: it runs in a job with the release key, where no other code is allowed.
 override handover := $(named_python) -I ops/releases/handover.py
 override ready := .venv/ready .venv-mlflow/ready
 
 $(foreach name,$(.VARIABLES),$(if $(call is_given,$(name)),$(call as_it_is,$(name))))
 
 .PHONY: help
-help: ## List the commands
+help: ## List all commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
 		/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
 
@@ -55,11 +55,11 @@ bench-local: ## Measure `make up` from a fresh clone: stages, restart, memory, D
 	@$(first_python) tests/bench_local.py
 
 .PHONY: bench-serving
-bench-serving: .venv/ready ## Measure the model server's memory and latency: every format, several clients at once
+bench-serving: .venv/ready ## Measure the model server's memory and latency for every format and several clients at once
 	@$(run) tests.bench_serving
 
 .PHONY: bench-memory
-bench-memory: .venv/ready ## Measure the memory of each task with 50,000 images, photos of 48 MP and 1,000 classes
+bench-memory: .venv/ready ## Measure the memory of each task with 50,000 images, 48 MP photos and 1,000 classes
 	@$(run) tests.bench_memory
 
 ##@ On Kubernetes: any cluster (STACK=local), or one that Pulumi builds on AWS (STACK=dev)
@@ -69,7 +69,7 @@ plan: .venv/ready ## Show offline what a stack creates, costs and allows (STACK=
 	@$(ops) plan
 
 .PHONY: images
-images: .venv/ready ## Build the images that a stack's cluster lacks and deliver them (STACK=local, BUILT=<file>: write down what was built, PREVIEW=1: for preview environments)
+images: .venv/ready ## Build the images that a stack's cluster lacks and deliver them (STACK=local, BUILT=<file>: write the digests of pushed images, PREVIEW=1: for preview environments)
 	@$(ops) images
 
 .PHONY: preview
@@ -77,7 +77,7 @@ preview: .venv/ready ## Preview a deployment (STACK=dev)
 	@$(ops) preview
 
 .PHONY: deploy
-deploy: .venv/ready ## Deploy a stack (STACK=dev, YES=1: do not ask, REFRESH=1: undo drift, FORCE="why": past the checks)
+deploy: .venv/ready ## Deploy a stack (STACK=dev, YES=1: do not ask, REFRESH=1: undo drift, FORCE="reason": skip the release checks)
 	@$(ops) deploy
 
 .PHONY: smoke
@@ -99,19 +99,19 @@ sync: .venv/ready ## Push HEAD to the Git server of a stack on an existing clust
 ##@ Releases, from branch to branch
 
 .PHONY: promote
-promote: .venv/ready ## Promote the release of a stack to the next stack (FROM=dev TO=staging, DRY_RUN=1: only show, CONFIRM=migration, CHANGE=<file>: for `make publish`)
+promote: .venv/ready ## Promote the release of a stack to the next stack (FROM=dev TO=staging, DRY_RUN=1: show the changes only, CONFIRM=migration, CHANGE=<file>: for `make publish`)
 	@$(ops) promote
 
 .PHONY: rollback
-rollback: .venv/ready ## Roll a stack back to an earlier release (STACK=prod, TO=<commit>, DRY_RUN=1: only show, CONFIRM=database, CHANGE=<file>: for `make publish`)
+rollback: .venv/ready ## Roll a stack back to an earlier release (STACK=prod, TO=<commit>, DRY_RUN=1: show the changes only, CONFIRM=database, CHANGE=<file>: for `make publish`)
 	@$(ops) rollback
 
 .PHONY: publish
-publish: ## Push what another command wrote into a file (OPERATION=promote STACK=staging CHANGE=<file>, COMMIT=<tested commit>)
+publish: ## Push a change that another command wrote to a file (OPERATION=promote STACK=staging CHANGE=<file>, COMMIT=<tested commit>)
 	@$(handover) publish
 
 .PHONY: check-out
-check-out: ## Check out the commit of a stack's release (STACK=dev, CHANGE=<file>: after that is published)
+check-out: ## Check out the commit of a stack's release (STACK=dev, CHANGE=<file>: wait until it is published)
 	@$(handover) check-out
 
 .PHONY: sign
@@ -135,11 +135,11 @@ gate: .venv/ready ## Pass one gate and record it (GATE=tests, or GATE=plan|rehea
 	@$(ops) gate
 
 .PHONY: drift
-drift: .venv/ready ## Show what was changed outside Pulumi; exit code 2 if something was (STACK=prod, ISSUE=1: keep an issue on GitHub, WITHOUT_SECRETS=1: with a role that reads none)
+drift: .venv/ready ## Show what was changed outside Pulumi; exit code 2 if something was (STACK=prod, ISSUE=1: keep a GitHub issue, WITHOUT_SECRETS=1: with a role that cannot read secrets)
 	@$(ops) drift
 
 .PHONY: plan-comment
-plan-comment: .venv/ready ## Write what a change does to each stack and its cost (AGAINST=origin/dev, PULL_REQUEST=12: as a comment there)
+plan-comment: .venv/ready ## Write what a change does to each stack and its cost (AGAINST=origin/dev, PULL_REQUEST=12: post it as a comment)
 	@$(ops) plan-comment
 
 ##@ Preview environments of branches
@@ -188,15 +188,15 @@ test: $(ready) ## Run the whole offline test suite
 	@$(run) pytest --ignore tests/cluster
 
 .PHONY: e2e
-e2e: .venv/ready ## Prove the stack `local` on the cluster that KUBECONFIG names, after `make images STACK=local`
+e2e: .venv/ready ## Test the stack `local` on the cluster in KUBECONFIG, after `make images STACK=local`
 	@$(run) pytest tests/cluster
 
 .PHONY: bench-cluster
-bench-cluster: .venv/ready ## Measure the stack `local` and the chart's defaults on that cluster, turn by turn
+bench-cluster: .venv/ready ## Compare the stack `local` with the chart's defaults on the cluster in KUBECONFIG
 	@$(run) tests.bench_cluster
 
 .PHONY: lint
-lint: .venv/ready ## Check style and types of everything
+lint: .venv/ready ## Check style, types, import contracts and workflows
 	@$(run) ruff check .
 	@$(run) ruff format --check .
 	@$(run) mypy
@@ -204,12 +204,12 @@ lint: .venv/ready ## Check style and types of everything
 	@.venv/bin/zizmor --quiet --offline --no-config --pedantic .github/workflows
 
 .PHONY: format
-format: .venv/ready ## Rewrite the sources in the project's style
+format: .venv/ready ## Format the sources
 	@$(run) ruff check --fix-only .
 	@$(run) ruff format .
 
 .PHONY: requirements
-requirements: ## Pin requirements/*.txt anew from requirements/*.in (UPGRADE=1: newest versions)
+requirements: ## Update requirements/*.txt from requirements/*.in (UPGRADE=1: to the newest versions)
 	@$(run) ops.environments pin
 
 .venv/ready: requirements/dev.txt requirements/torch.txt requirements/torchvision.txt requirements/uv.txt pyproject.toml \
