@@ -1,4 +1,4 @@
-"""What the Makefile takes: its targets, and the variables of each; and the programs that it starts."""
+"""The targets of the Makefile, their variables, and the programs that they start."""
 
 import json
 import os
@@ -20,10 +20,10 @@ from tests.programs import write_program
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 TARGET = re.compile(r"^([a-z0-9-]+):.*## .*\n((?:\t.*\n)*)", re.MULTILINE)
-# In a page or a workflow: the target, and the variables after it.
+# A make command on a page or in a workflow: the target and its variables.
 COMMAND = re.compile(r"""\bmake ([a-z][a-z0-9-]+)\b((?: [A-Z_]+=(?:"[^"]*"|[^\s`;,)]*))*)""")
 VARIABLE = re.compile(r"([A-Z_]+)=")
-# What programs read that are no commands of `ops`.
+# Variables of targets that do not run a command of `ops`.
 OTHERS = {
     "publish": ("OPERATION", "STACK", "CHANGE", "COMMIT"),
     "check-out": ("STACK", "CHANGE"),
@@ -43,7 +43,7 @@ with open({calls!r}, "a") as file:
 
 @dataclass(frozen=True)
 class Call:
-    """A program that was started: its name and its arguments, and its environment."""
+    """A started program: its name, arguments and environment."""
 
     words: list[str]
     environment: dict[str, str]
@@ -60,7 +60,7 @@ class Call:
 
 
 class Sandbox:
-    """The Makefile, with programs that only write down how they were called."""
+    """The Makefile with programs that only record their calls."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,11 +78,11 @@ class Sandbox:
             (folder / name).touch()
 
     def make(self, *arguments: str, **environment: str) -> "Made":
-        """Run make."""
+        """Run make with these arguments and environment variables."""
         return self.run(["make", *arguments], **environment)
 
     def run(self, command: list[str], **environment: str) -> "Made":
-        """Run a command, without the variables of the tests' own make."""
+        """Run a command without the environment variables of the test run."""
         self._calls.write_text("")
         done = subprocess.run(
             command,
@@ -98,7 +98,7 @@ class Sandbox:
 
 @dataclass(frozen=True)
 class Made:
-    """How a command ended, what it wrote to standard error, and the programs that it started."""
+    """The exit code and standard error of a command, and the programs that it started."""
 
     code: int
     error: str
@@ -120,7 +120,7 @@ def variables(target: str, recipe: str) -> frozenset[str]:
 
 
 def parsed(call: Call) -> dict[str, Any]:
-    """Return what a command of `ops` makes of its arguments and of its environment."""
+    """Return the parameters that a command of `ops` parses from its arguments and environment."""
     command, *arguments = call.arguments
     with pytest.MonkeyPatch.context() as patch:
         for name in PARAMETERS:
@@ -131,7 +131,7 @@ def parsed(call: Call) -> dict[str, Any]:
 
 
 def mistakes(text: str) -> list[str]:
-    """Return what is wrong with the commands in a text: targets that are not there, variables that nothing reads."""
+    """Return the make commands in a text with unknown targets or unused variables."""
     known = targets()
     found = []
     for target, variables in COMMAND.findall(text):

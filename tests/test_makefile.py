@@ -1,4 +1,4 @@
-"""What the Makefile hands to the programs."""
+"""Variables that the Makefile passes to the programs."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ READ = [(target, variable) for target, variables in targets().items() for variab
 FLAGS = {"YES", "REFRESH", "DRY_RUN", "ISSUE", "PREVIEW", "WITHOUT_SECRETS"}
 CHOICES = {("promote", "CONFIRM"): "migration", ("rollback", "CONFIRM"): "database", ("gate", "GATE"): "tests"}
 NUMBERS = {"HOURS": "5"}
-# Variables that programs read from their environment, whatever the target.
+# Variables that programs read from the environment for every target.
 ELSEWHERE = ("LAPTOP_HOME", "BUILDER", "IMAGE_LOAD", "IMAGE_BUILD_ARGS", "BASE_IMAGE_ML", "KUBECONFIG")
 
 
@@ -23,17 +23,19 @@ def sandbox(tmp_path: Path) -> Sandbox:
 
 
 def hostile(file: str) -> str:
-    """Text that make or a shell would act upon, if one of them read it."""
+    """Return text that runs commands if make or a shell expands it."""
     return (
         f"""$(shell touch {file})`touch {file}`$(touch {file})$(HOME)$HOME ${{HOME}} '";touch {file};\n#\\ $$ & | é """
     )
 
 
-@pytest.mark.parametrize("way", ["command line", "environment"])
+@pytest.mark.parametrize("source", ["command line", "environment"])
 @pytest.mark.parametrize(("target", "variable"), READ)
-def test_a_variable_reaches_its_program_byte_for_byte(sandbox: Sandbox, target: str, variable: str, way: str) -> None:
+def test_a_variable_reaches_its_program_byte_for_byte(
+    sandbox: Sandbox, target: str, variable: str, source: str
+) -> None:
     value = hostile("touched")
-    if way == "environment":
+    if source == "environment":
         made = sandbox.make(target, PYTHON=str(sandbox.python), **{variable: value})
     else:
         made = sandbox.make(target, f"{variable}={value}", PYTHON=str(sandbox.python))
@@ -46,7 +48,7 @@ def test_a_variable_reaches_its_program_byte_for_byte(sandbox: Sandbox, target: 
 @pytest.mark.parametrize(
     ("target", "variable"), [pair for pair in READ if pair[0] in COMMANDS and pair[1] != "LAPTOP_HOME"]
 )
-def test_a_command_takes_a_variable_as_it_is(target: str, variable: str, tmp_path: Path) -> None:
+def test_a_command_reads_a_variable_unchanged(target: str, variable: str, tmp_path: Path) -> None:
     command = loaded(target)
     [parameter] = [each for each in command.params if getattr(each, "envvar", None) == variable]
     value = "1" if variable in FLAGS else CHOICES.get((target, variable)) or NUMBERS.get(variable) or hostile("touched")
@@ -66,7 +68,7 @@ def test_a_variable_that_only_a_program_reads_reaches_it_byte_for_byte(sandbox: 
 
 
 @pytest.mark.parametrize("name", ["run", "ready", "ops", "isolated", "as_it_is"])
-def test_what_the_makefile_sets_for_itself_cannot_be_replaced(sandbox: Sandbox, name: str) -> None:
+def test_internal_variables_of_the_makefile_cannot_be_overridden(sandbox: Sandbox, name: str) -> None:
     made = sandbox.make("preview", "STACK=dev", f"{name}={hostile('touched')}")
     [call] = made.calls
     assert call.arguments == ["preview"]
@@ -74,7 +76,7 @@ def test_what_the_makefile_sets_for_itself_cannot_be_replaced(sandbox: Sandbox, 
 
 
 @pytest.mark.parametrize("target", ["bench-local", "setup"])
-def test_the_name_of_the_first_python_is_one_word_that_no_shell_reads(sandbox: Sandbox, target: str) -> None:
+def test_the_path_of_the_first_python_is_one_word_that_no_shell_expands(sandbox: Sandbox, target: str) -> None:
     (sandbox.folder / ".venv/ready").unlink()
     made = sandbox.make(target, f"PYTHON={hostile('touched')}")
     assert made.code != 0
@@ -85,7 +87,7 @@ def test_the_name_of_the_first_python_is_one_word_that_no_shell_reads(sandbox: S
     assert named.calls
 
 
-def test_a_tilde_in_the_name_of_the_first_python_is_the_home_folder(sandbox: Sandbox) -> None:
+def test_a_tilde_in_the_path_of_the_first_python_is_the_home_folder(sandbox: Sandbox) -> None:
     (sandbox.folder / ".venv/ready").unlink()
     made = sandbox.make("bench-local", f"PYTHON=~/{sandbox.python.name}", HOME=str(sandbox.python.parent))
     assert made.code == 0, made.error
@@ -93,7 +95,7 @@ def test_a_tilde_in_the_name_of_the_first_python_is_the_home_folder(sandbox: San
 
 
 @pytest.mark.parametrize("target", sorted(targets()))
-def test_no_recipe_reads_a_variable_that_is_not_defined(sandbox: Sandbox, target: str) -> None:
+def test_no_recipe_reads_an_undefined_variable(sandbox: Sandbox, target: str) -> None:
     made = sandbox.make("--warn-undefined-variables", target, PYTHON=str(sandbox.python))
     assert "undefined variable" not in made.error
 
@@ -110,29 +112,29 @@ def test_no_recipe_reads_a_variable_that_is_not_defined(sandbox: Sandbox, target
         ("preview-env-down", "error: BRANCH is missing: run `make preview-env-down BRANCH=feature/x`"),
     ],
 )
-@pytest.mark.parametrize("given", [False, True], ids=["missing", "empty"])
-def test_a_variable_that_is_missing_or_empty_is_asked_for(
-    monkeypatch: pytest.MonkeyPatch, target: str, sentence: str, given: bool
+@pytest.mark.parametrize("empty", [False, True], ids=["missing", "empty"])
+def test_a_missing_or_empty_required_variable_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, target: str, sentence: str, empty: bool
 ) -> None:
     for variable in targets()[target]:
-        monkeypatch.setenv(variable, "") if given else monkeypatch.delenv(variable, raising=False)
+        monkeypatch.setenv(variable, "") if empty else monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(sys, "argv", ["ops", target])
     with pytest.raises(SystemExit) as refused:
         main()
     assert refused.value.code == sentence
 
 
-def test_a_variable_that_is_empty_is_none() -> None:
+def test_an_empty_variable_counts_as_unset() -> None:
     found = parsed(Call(["python", "-m", "ops", "deploy"], {"STACK": "dev", "YES": "", "FORCE": "", "REFRESH": ""}))
     assert found == {"stack": "dev", "yes": False, "force": None, "refresh": False}
 
 
-def test_a_value_that_looks_like_an_option_is_none() -> None:
+def test_a_value_that_looks_like_an_option_is_not_an_option() -> None:
     found = parsed(Call(["python", "-m", "ops", "destroy"], {"STACK": "--yes", "CONFIRM": "--yes"}))
     assert found == {"stack": "--yes", "yes": False, "confirm": "--yes"}
 
 
-def test_the_stack_of_a_preview_environment_is_dev_unless_another_is_named() -> None:
+def test_the_default_stack_of_a_preview_environment_is_dev() -> None:
     def stack(target: str, **environment: str) -> str:
         return str(parsed(Call(["python", "-m", "ops", target], environment))["stack"])
 
@@ -147,7 +149,7 @@ def test_make_help_and_the_help_of_ops_agree(target: str) -> None:
     assert re.sub(r" \(.*\)$", "", text) == COMMANDS[target].summary
 
 
-def test_every_command_for_people_has_a_target() -> None:
+def test_every_public_command_has_a_target() -> None:
     assert {name for name, entry in COMMANDS.items() if entry.panel != INTERNAL} <= targets().keys()
 
 
@@ -157,7 +159,7 @@ def test_the_headings_of_make_help_and_of_the_help_of_ops_agree() -> None:
 
 
 @pytest.mark.parametrize("target", sorted(targets().keys() - {"help"}))
-def test_no_program_is_started_by_a_python_that_reads_its_own_variables(sandbox: Sandbox, target: str) -> None:
+def test_every_python_ignores_its_own_environment_variables(sandbox: Sandbox, target: str) -> None:
     (sandbox.folder / ".venv/ready").unlink()
     made = sandbox.make(target, PYTHON=str(sandbox.python))
     assert made.code == 0, made.error

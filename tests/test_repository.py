@@ -16,17 +16,17 @@ def page_name(page: Path) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_every_make_command_of_a_page_exists_with_its_variables(page: Path) -> None:
+def test_every_make_command_on_a_page_exists_with_its_variables(page: Path) -> None:
     assert makefile.mistakes("\n".join(re.findall(r"`+[^`]+`+", page.read_text()))) == []
 
 
-def test_a_command_that_no_longer_exists_would_be_noticed() -> None:
+def test_commands_and_variables_that_do_not_exist_are_found() -> None:
     text = '`make promote FROM=dev TO=staging DRY_RUN=1`, `make deploy FROM=dev`, `make repromote TO="x y"`'
     assert makefile.mistakes(text) == ["make deploy FROM=", "make repromote"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_name)
-def test_every_file_and_heading_that_a_page_links_to_exists(page: Path) -> None:
+def test_every_linked_file_and_heading_exists(page: Path) -> None:
     for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         if not link.startswith("http"):
             name, _, heading = link.partition("#")
@@ -36,7 +36,7 @@ def test_every_file_and_heading_that_a_page_links_to_exists(page: Path) -> None:
 
 
 def headings(page: Path) -> set[str]:
-    """Return the headings of a page as links name them."""
+    """Return the anchors of the headings of a page."""
     found = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in found}
 
@@ -47,7 +47,7 @@ def test_make_help_lists_every_target() -> None:
         assert f"make {target} " in shown
 
 
-def test_no_module_of_the_program_hides_one_of_the_standard_library() -> None:
-    """Pulumi runs the program in the folder `infra`, which Python then may search first."""
+def test_no_module_of_the_program_shadows_the_standard_library() -> None:
+    """Pulumi runs the program in the folder `infra`, which Python can search first."""
     names = {path.stem for path in (REPOSITORY / "infra").iterdir() if path.suffix == ".py" or path.is_dir()}
     assert names & sys.stdlib_module_names <= {"__init__", "__main__"}

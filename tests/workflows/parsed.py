@@ -11,7 +11,7 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 
 @dataclass(frozen=True)
 class Job:
-    """A job of a workflow, and the workflow."""
+    """A job and the workflow that contains it."""
 
     workflow: str
     name: str
@@ -26,12 +26,12 @@ class Job:
         return list(self.content["steps"])
 
     def environment(self, step: dict[str, Any]) -> dict[str, str]:
-        """What a step finds in its environment."""
+        """Return the environment of a step."""
         return {**self.around.get("env", {}), **self.content.get("env", {}), **step.get("env", {})}
 
     @property
     def commands(self) -> list[str]:
-        """What its steps run."""
+        """The commands of its steps."""
         return [step["run"] for step in self.steps if "run" in step]
 
     def uses(self, action: str) -> bool:
@@ -39,7 +39,7 @@ class Job:
 
 
 def workflow(file: Path) -> dict[str, Any]:
-    """Return a workflow."""
+    """Read a workflow file."""
     content = yaml.safe_load(file.read_text())
     return {"on" if key is True else str(key): value for key, value in content.items()}  # `on` is true in YAML 1.1
 

@@ -1,4 +1,4 @@
-"""What every workflow has to obey, and that the workflows know the stacks as the settings have them."""
+"""Rules for all workflows, and checks that the workflows match the stack settings."""
 
 import json
 import re
@@ -18,13 +18,13 @@ from tests.makefile import mistakes
 from .parsed import FILES, FOLDER, Job, jobs, workflow
 
 JOBS = list(jobs())
-# Of jobs that have nothing else to do than to look at what a person typed.
+# Jobs that only validate the inputs of a manual run.
 INPUTS = [job for job in JOBS if job.name == "inputs"]
 STEPS = [(job, step) for job in JOBS for step in job.steps if "run" in step and job not in INPUTS]
 CHECKOUT = "actions/checkout"
 AWS = "aws-actions/configure-aws-credentials"
 ARGUMENT = r'[A-Z_]+=(?:[a-z0-9]+|"(?:[a-z]+/)?\$[A-Z_]+(?:/[a-z.]+)?")'
-# What GitHub's runner sets for each step.
+# Variables that GitHub's runner sets for each step.
 OF_THE_RUNNER = {"RUNNER_TEMP"}
 PUBLISH = re.compile(r'make publish OPERATION=[a-z]+( (STACK|COMMIT)="\$[A-Z]+")? CHANGE="\$RUNNER_TEMP/change.json"')
 
@@ -40,7 +40,7 @@ def chain() -> dict[str, StackSettings]:
     stacks: list[str] = []
     while (stack := following.get(stacks[-1] if stacks else None)) is not None:
         stacks.append(stack)
-    assert len(stacks) == len(following), "the stacks make no single chain"
+    assert len(stacks) == len(following), "the stacks do not form a single chain"
     return {stack: found[stack] for stack in stacks}
 
 
@@ -48,7 +48,7 @@ def branches() -> dict[str, str]:
     return {stack: settings.dags.branch for stack, settings in chain().items() if settings.dags}
 
 
-def test_actionlint_finds_nothing() -> None:
+def test_actionlint_reports_no_problems() -> None:
     if shutil.which("actionlint") is None:
         pytest.skip("not on PATH: actionlint")
     done = subprocess.run(["actionlint", *map(str, FILES)], check=False, capture_output=True, text=True)
@@ -56,34 +56,34 @@ def test_actionlint_finds_nothing() -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=file_name)
-def test_every_action_is_pinned_to_a_commit_and_says_which_version_that_is(file: Path) -> None:
+def test_every_action_is_pinned_to_a_commit_with_its_version_in_a_comment(file: Path) -> None:
     for line in re.findall(r"^.*\buses: .*$", file.read_text(), re.MULTILINE):
         assert re.fullmatch(r" +(- )?uses: [\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
 
 
-def test_an_action_has_one_version_everywhere() -> None:
+def test_all_workflows_use_the_same_version_of_an_action() -> None:
     used = set(re.findall(r"uses: (\S+)@(\S+ # \S+)", "\n".join(file.read_text() for file in FILES)))
     assert len(dict(used)) == len(used)
 
 
 @pytest.mark.parametrize("file", FILES, ids=file_name)
-def test_no_secret_is_known_but_the_workflows_token_and_the_key_that_moves_branches(file: Path) -> None:
+def test_workflows_use_no_secrets_except_their_token_and_the_release_key(file: Path) -> None:
     assert set(re.findall(r"secrets\.(\w+)", file.read_text())) <= {"GITHUB_TOKEN", "RELEASE_KEY"}
     assert "secrets: inherit" not in file.read_text()
 
 
 @pytest.mark.parametrize("file", FILES, ids=file_name)
-def test_a_token_may_do_nothing_that_a_job_does_not_ask_for(file: Path) -> None:
+def test_a_token_has_no_permissions_that_its_job_does_not_request(file: Path) -> None:
     assert workflow(file)["permissions"] == {}
 
 
 @pytest.mark.parametrize("file", FILES, ids=file_name)
-def test_no_workflow_runs_foreign_code_with_the_repositorys_rights(file: Path) -> None:
+def test_no_workflow_runs_code_of_forks_with_the_repositorys_permissions(file: Path) -> None:
     assert not {"pull_request_target", "workflow_run", "issue_comment"} & set(workflow(file)["on"])
 
 
 @pytest.mark.parametrize("job", JOBS, ids=str)
-def test_a_job_that_asks_for_a_cloud_role_has_an_identity_and_no_other_job_has_one(job: Job) -> None:
+def test_only_jobs_that_assume_a_cloud_role_have_an_identity_token(job: Job) -> None:
     asks = job.uses(AWS)
     assert (job.content["permissions"].get("id-token") == "write") is asks
     if asks:
@@ -93,12 +93,12 @@ def test_a_job_that_asks_for_a_cloud_role_has_an_identity_and_no_other_job_has_o
 
 
 @pytest.mark.parametrize("job", JOBS, ids=str)
-def test_no_jobs_token_may_write_to_the_repository(job: Job) -> None:
+def test_no_job_token_can_write_to_the_repository(job: Job) -> None:
     assert job.content["permissions"].get("contents", "read") == "read"
 
 
 @pytest.mark.parametrize("job", JOBS, ids=str)
-def test_no_credentials_are_left_on_disk_by_a_checkout(job: Job) -> None:
+def test_a_checkout_leaves_no_credentials_on_disk(job: Job) -> None:
     for step in job.steps:
         if step.get("uses", "").startswith(f"{CHECKOUT}@"):
             assert step["with"].get("persist-credentials") is False
@@ -106,8 +106,8 @@ def test_no_credentials_are_left_on_disk_by_a_checkout(job: Job) -> None:
 
 
 @pytest.mark.parametrize("job", JOBS, ids=str)
-def test_the_key_that_moves_branches_is_alone_with_git(job: Job) -> None:
-    """In a job of one command, whose program has no dependencies, and in an environment that no other job has."""
+def test_the_release_key_is_used_only_next_to_git(job: Job) -> None:
+    """The job runs one command without dependencies, in an environment that no other job uses."""
     has_key = "RELEASE_KEY" in json.dumps(job.content)
     assert str(job.content.get("environment", "")).endswith("-branch") is has_key
     if not has_key:
@@ -126,7 +126,7 @@ def test_the_key_that_moves_branches_is_alone_with_git(job: Job) -> None:
     }
 
 
-def test_the_program_that_gets_the_key_is_started_by_nothing_but_a_plain_python() -> None:
+def test_the_program_with_the_release_key_runs_in_an_isolated_python() -> None:
     makefile = (FOLDER.parents[1] / "Makefile").read_text()
     for target in ("publish", "check-out"):
         found = re.search(rf"^{target}:(.*)\n\t@(.*)$", makefile, re.MULTILINE)
@@ -138,7 +138,7 @@ def test_the_program_that_gets_the_key_is_started_by_nothing_but_a_plain_python(
 
 
 @pytest.mark.parametrize("file", FILES, ids=file_name)
-def test_no_text_of_others_is_pasted_into_a_command(file: Path) -> None:
+def test_no_expression_is_expanded_in_a_command(file: Path) -> None:
     for name, job in workflow(file)["jobs"].items():
         for step in job["steps"]:
             assert "${{" not in step.get("run", ""), name
@@ -146,7 +146,7 @@ def test_no_text_of_others_is_pasted_into_a_command(file: Path) -> None:
 
 @pytest.mark.parametrize("job", INPUTS, ids=str)
 @pytest.mark.parametrize("evil", ["$(touch x)", "`id`", "0123abc; id", "--all", "0123abc\nx", "0" * 41, "prod"])
-def test_what_a_person_types_is_looked_at_before_any_job_has_a_role(job: Job, evil: str) -> None:
+def test_manual_inputs_are_validated_before_any_job_assumes_a_role(job: Job, evil: str) -> None:
     [step] = job.steps
     inputs = workflow(FOLDER / f"{job.workflow}.yaml")["on"]["workflow_dispatch"]["inputs"]
     good = {"STACK": "prod", "FROM": "staging", "TO": "prod" if "from" in inputs else "0123abc"}
@@ -165,14 +165,14 @@ def test_what_a_person_types_is_looked_at_before_any_job_has_a_role(job: Job, ev
 
 
 @pytest.mark.parametrize("job", [job for job in JOBS if "make promote" in " ".join(job.commands)], ids=str)
-def test_a_promotion_runs_the_releases_own_commit(job: Job) -> None:
+def test_a_promotion_runs_the_commit_of_the_release(job: Job) -> None:
     steps = [step.get("uses", step.get("run", "")).partition("@")[0] for step in job.steps]
     assert steps[:3] == [CHECKOUT, 'make check-out STACK="$FROM"', AWS]
 
 
 @pytest.mark.parametrize("job", JOBS, ids=str)
-def test_a_role_that_may_change_something_is_never_given_without_the_environment_that_asks(job: Job) -> None:
-    """What has an environment `*-read` only looks; a dry run has no other."""
+def test_a_role_with_write_access_requires_the_environment_with_approval(job: Job) -> None:
+    """Jobs in an environment `*-read` only read; dry runs use no other environment."""
     verbs = {text.split()[1] for text in job.commands}
     environment = str(job.content.get("environment", ""))
     if environment.endswith("-read"):
@@ -184,7 +184,7 @@ def test_a_role_that_may_change_something_is_never_given_without_the_environment
         assert environment.endswith("-read")
 
 
-def test_zizmor_finds_nothing_and_is_part_of_the_lint(tmp_path: Path) -> None:
+def test_zizmor_reports_no_problems_and_is_part_of_make_lint(tmp_path: Path) -> None:
     makefile = (FOLDER.parents[1] / "Makefile").read_text()
     [options] = re.findall(r"^\t@.*/zizmor (--quiet --offline .*) \.github/workflows$", makefile, re.MULTILINE)
 
@@ -199,7 +199,7 @@ def test_zizmor_finds_nothing_and_is_part_of_the_lint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("job", JOBS, ids=str)
-def test_a_job_ends_some_time_and_waits_for_another_of_its_kind(job: Job) -> None:
+def test_every_job_has_a_timeout_and_a_concurrency_group(job: Job) -> None:
     assert job.content["timeout-minutes"] <= 90
     concurrency = job.content.get("concurrency") or job.around["concurrency"]
     assert concurrency["group"]
@@ -210,20 +210,20 @@ def test_a_job_ends_some_time_and_waits_for_another_of_its_kind(job: Job) -> Non
 @pytest.mark.parametrize(
     ("job", "step"), STEPS, ids=lambda value: value.get("run") if isinstance(value, dict) else str(value)
 )
-def test_a_step_is_one_make_command_with_variables_that_the_target_reads(job: Job, step: dict[str, Any]) -> None:
+def test_a_step_is_one_make_command_with_variables_of_the_target(job: Job, step: dict[str, Any]) -> None:
     assert re.fullmatch(rf"make [a-z-]+( {ARGUMENT})*", step["run"])
     assert mistakes(step["run"]) == []
     assert set(re.findall(r"\$([A-Z_]+)", step["run"])) <= {*job.environment(step), *OF_THE_RUNNER}
 
 
-def test_the_workflow_of_releases_follows_the_branch_of_the_first_stack() -> None:
+def test_the_release_workflow_follows_the_branch_of_the_first_stack() -> None:
     first, branch = next(iter(branches().items()))
     release = FOLDER / "release.yaml"
     assert workflow(release)["on"]["push"]["branches"] == [branch]
     assert set(re.findall(r"(?:stack \|\||STACK [!=]=|'dev'\) ==) '(\w+)'", release.read_text())) == {first}
 
 
-def test_images_are_signed_by_the_workflow_whose_signature_the_other_stacks_ask_for() -> None:
+def test_images_are_signed_by_the_workflow_that_the_other_stacks_trust() -> None:
     (signing,) = {job.workflow for job in JOBS for step in job.steps if step.get("run", "").startswith("make sign")}
     branch = next(iter(branches().values()))
     repository = "https://github.com/example/airflow-on-kubernetes"
@@ -239,18 +239,18 @@ def test_a_stack_is_deployed_from_the_commit_of_its_release(job: Job) -> None:
     steps = [step for step in job.steps if step.get("run", "").startswith("make check-out ")]
     [step] = steps
     assert job.steps.index(step) < [one.get("uses", "").startswith(f"{AWS}@") for one in job.steps].index(True)
-    # The first stack's release is what lies here.
+    # A release of the first stack is built from the workflow's own commit.
     assert step.get("if") == (f"env.STACK != '{first}'" if job.workflow == "release" else None)
     assert job.workflow == "release" or 'CHANGE="$RUNNER_TEMP/change.json"' in step["run"]
 
 
-def test_drift_is_looked_for_in_every_stack() -> None:
+def test_drift_is_checked_for_every_stack() -> None:
     (job,) = [job for job in JOBS if job.workflow == "drift"]
     include = job.content["strategy"]["matrix"]["include"]
     assert {one["stack"]: one["branch"] for one in include} == branches()
 
 
-def test_the_stacks_to_choose_from_are_those_of_the_chain() -> None:
+def test_the_selectable_stacks_are_those_of_the_chain() -> None:
     def options(name: str, choice: str) -> list[str]:
         return list(workflow(FOLDER / f"{name}.yaml")["on"]["workflow_dispatch"]["inputs"][choice]["options"])
 
@@ -273,7 +273,7 @@ def documented_policies() -> list[dict[str, Any]]:
     return [json.loads(text) for text in re.findall(r"```json\n(.*?)```", page, re.DOTALL)]
 
 
-def test_the_documented_role_that_only_looks_can_read_no_secret_and_no_object_but_the_state() -> None:
+def test_the_documented_read_role_can_read_no_secrets_and_no_objects_except_the_state() -> None:
     _trust, reading, _preview = documented_policies()
     secrets, objects = reading["Statement"]
     assert {statement["Effect"] for statement in reading["Statement"]} == {"Deny"}
@@ -286,7 +286,7 @@ def test_the_documented_role_that_only_looks_can_read_no_secret_and_no_object_bu
     assert objects["NotResource"] == f"arn:aws:s3:::{bucket}/.pulumi/stacks/airflow/prod.json"
 
 
-def test_the_documented_role_of_previews_writes_to_no_repository_whose_images_are_signed() -> None:
+def test_the_documented_preview_role_cannot_push_to_repositories_with_signed_images() -> None:
     preview = documented_policies()[-1]
     writes = [one for one in preview["Statement"] if "ecr:PutImage" in one["Action"]]
     assert [one["Resource"].partition("repository/")[2] for one in writes] == ["airflow-dev/previews/*"]

@@ -1,4 +1,4 @@
-"""Every step of every workflow, as its shell runs it: the commands that come out are ones that the programs take."""
+"""Run the steps of all workflows in a shell and check that the programs accept the resulting commands."""
 
 import argparse
 import re
@@ -14,9 +14,9 @@ from tests.makefile import OTHERS, Call, Sandbox, parsed
 from .parsed import Job, jobs
 
 STEPS = [(job, step) for job in jobs() for step in job.steps if step.get("run", "").startswith("make ")]
-# What stands in `${{ }}` in the environment of a step, once with little and once with much.
+# Values of the expressions in the environment of a step: a minimal and a full set.
 VALUES = {
-    "github.actor": ("somebody", "some-body[bot]"),
+    "github.actor": ("octocat", "octo-cat[bot]"),
     "github.actor_id": ("1", "1"),
     "github.base_ref": ("dev", "release/2026"),
     "github.head_ref": ("fix", "feature/a-b_c.1"),
@@ -44,7 +44,7 @@ def name_of(value: object) -> str:
 
 
 class ParsedError(Exception):
-    """The arguments are understood; nothing is run."""
+    """Raised instead of running the program, after it parsed its arguments."""
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def filled(value: str, job: Job, index: int) -> str:
 
 
 def started(sandbox: Sandbox, command: str, environment: dict[str, str]) -> list[tuple[list[str], dict[str, str]]]:
-    """Run a command in the sandbox; return the programs that it starts, with their arguments and variables."""
+    """Run a command in the sandbox and return the programs that it starts, with their arguments and variables."""
     read = {*PARAMETERS, *(name for names in OTHERS.values() for name in names)}
     return [
         (call.words, {name: value for name, value in call.environment.items() if name in read})
@@ -78,9 +78,9 @@ def environment_of(job: Job, step: dict[str, Any], index: int) -> dict[str, str]
     return {name: filled(value, job, index) for name, value in job.environment(step).items()}
 
 
-@pytest.mark.parametrize("index", [0, 1], ids=["little", "much"])
+@pytest.mark.parametrize("index", [0, 1], ids=["minimal", "full"])
 @pytest.mark.parametrize(("job", "step"), STEPS, ids=name_of)
-def test_a_step_starts_programs_with_arguments_that_they_take(
+def test_a_step_starts_programs_with_valid_arguments(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, job: Job, step: dict[str, Any], index: int
 ) -> None:
     calls = run(sandbox, step["run"], environment_of(job, step, index))
@@ -93,10 +93,10 @@ def test_a_step_starts_programs_with_arguments_that_they_take(
 
 
 @pytest.mark.parametrize(("job", "step"), STEPS, ids=name_of)
-def test_every_variable_of_a_step_makes_a_difference(sandbox: Sandbox, job: Job, step: dict[str, Any]) -> None:
+def test_every_variable_of_a_step_has_an_effect(sandbox: Sandbox, job: Job, step: dict[str, Any]) -> None:
     environment = environment_of(job, step, index=1)
     whole = started(sandbox, step["run"], environment)
-    # Make takes what is in the environment for its variables, too.
+    # make also reads its variables from the environment.
     alone = {name: value for name, value in environment.items() if f" {name}=" not in step["run"]}
     for variable in re.findall(r" [A-Z_]+=(?:\"[^\"]*\"|\S+)", step["run"]):
         shorter = step["run"].replace(variable, "")
@@ -108,7 +108,7 @@ def used(command: str, environment: dict[str, str]) -> dict[str, str]:
 
 
 def check(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
-    """Have the program that runs next to a key parse its arguments, and go no further."""
+    """Let the program with the release key parse its arguments, but not run."""
     parse = argparse.ArgumentParser.parse_args
 
     def parsed_arguments(parser: argparse.ArgumentParser, *_: Any) -> None:
