@@ -34,7 +34,7 @@ ENVIRONMENTS = {
     "mlflow": (REPOSITORY / ".venv-mlflow", REQUIREMENTS / "mlflow.txt", 1),
 }
 # PyPI's PyTorch with its CUDA libraries has a file for itself, for other builds of it come without them.
-TORCH_FILES = (REQUIREMENTS / "torch.txt", REQUIREMENTS / "torchvision.txt")
+TORCH_FILE = REQUIREMENTS / "torch.txt"
 TORCH = re.compile(r"(torch|nvidia-|cuda-|triton)")
 # A requirement with its hashes: the lines after the first are indented.
 PIN = re.compile(r"^\S.*\n(?:[ \t].*\n)*", re.MULTILINE)
@@ -102,10 +102,9 @@ OTHER_HASH = (
 MISMATCH = re.compile(r"hash mismatch|do not match the hashes", re.IGNORECASE)
 
 
-def install_pinned(install: list[str], *requirements: Path) -> None:
-    """Install what requirements files name, all of it and nothing else, if it has one of the hashes given there."""
-    files = [word for file in requirements for word in ("-r", str(file))]
-    command = [*install, "--no-deps", "--require-hashes", *files]
+def install_pinned(install: list[str], requirements: Path) -> None:
+    """Install what a requirements file names, all of it and nothing else, if it has one of the hashes given there."""
+    command = [*install, "--no-deps", "--require-hashes", "-r", str(requirements)]
     done = subprocess.run(command, check=False, env=environment(), stderr=subprocess.PIPE, text=True)
     sys.stderr.write(done.stderr)
     if done.returncode != 0:
@@ -118,7 +117,7 @@ def install_torch(install: list[str]) -> None:
     PyPI's Linux wheels of torch bring 4 GiB of CUDA libraries; PyTorch's own index has a build for CPUs, which uv
     selects by the driver that it finds. Wheels in UV_FIND_LINKS or PIP_FIND_LINKS take precedence.
     """
-    versions = [pin.split()[0] for file in TORCH_FILES for pin in pins(file) if pin.startswith("torch")]
+    versions = [pin.split()[0] for pin in pins(TORCH_FILE) if pin.startswith("torch")]
     if torch_in_find_links():
         run([*install, *versions], UNREACHABLE)
         return
@@ -134,7 +133,7 @@ def install_torch(install: list[str]) -> None:
         if chosen.returncode == 0:
             return
         echo("PyTorch's own package index is out of reach: taking torch from PyPI, with its CUDA libraries (5 GiB)")
-    install_pinned(install, *TORCH_FILES)
+    install_pinned(install, TORCH_FILE)
 
 
 def torch_in_find_links() -> bool:
@@ -148,7 +147,7 @@ def pin(*, upgrade: bool) -> None:
     uv = str(REPOSITORY / ".venv" / "bin" / "uv")
     if not runs(Path(uv)):
         fail("uv is not there: run `make setup` first")
-    for name in ("dev", "mlflow", "airflow", "ml", "serving", "infra", "torch", "torchvision", "uv"):
+    for name in ("dev", "mlflow", "airflow", "ml", "serving", "infra", "torch", "uv"):
         source, target = REQUIREMENTS / f"{name}.in", REQUIREMENTS / f"{name}.txt"
         command = [uv, "pip", "compile", "--quiet", "--universal", "--python-version", version(SUPPORTED[0])]
         command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate", str(source)]
@@ -172,8 +171,7 @@ def pins(file: Path) -> list[str]:
 
 def belongs(pin: str, name: str) -> bool:
     """Say whether a requirement belongs into the file of this name: PyTorch's are apart from all others."""
-    apart = "torchvision" if pin.startswith("torchvision==") else "torch" if TORCH.match(pin) else None
-    return apart == (name if name in ("torch", "torchvision") else None)
+    return bool(TORCH.match(pin)) is (name == TORCH_FILE.stem)
 
 
 def supported_python() -> str:

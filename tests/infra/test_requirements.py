@@ -18,9 +18,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "requirements"
 FILES = sorted(FOLDER.glob("*.txt"))
 # PyTorch has other hashes in its own index, so it stands apart from what always has those of PyPI.
-APART = ("torch.txt", "torchvision.txt")
+APART = "torch.txt"
 # With another resolution.
-ALONE = (*APART, "mlflow.txt")
+ALONE = (APART, "mlflow.txt")
 
 PIN = r"[a-z0-9._-]+(\[[a-z0-9,._-]+\])?==[^\s;]+( ; [^\\]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+\n"
 INSTALLERS = {
@@ -59,9 +59,9 @@ def test_the_environments_that_share_code_share_versions_and_hashes(file: str) -
 
 
 @pytest.mark.parametrize("file", FILES, ids=file_name)
-def test_pytorch_and_its_cuda_libraries_are_pinned_in_files_for_themselves(file: Path) -> None:
+def test_pytorch_and_its_cuda_libraries_are_pinned_in_a_file_for_themselves(file: Path) -> None:
     of_torch = re.findall(r"^(torch|torchvision|triton|(?:nvidia|cuda)-[a-z0-9-]+)==", file.read_text(), re.MULTILINE)
-    assert bool(of_torch) is (file.name in APART)
+    assert bool(of_torch) is (file.name == APART)
     assert len(of_torch) == len(environments.pins(file)) or not of_torch
 
 
