@@ -27,12 +27,13 @@ TASKS_SECRET = "mlflow-tasks"  # noqa: S105
 # As dags/ml_common/serving_manifests.py names it.
 SERVING_SECRET = "image-classifier-serving"  # noqa: S105
 
-# The server refuses a schema that is not its own version's; making and migrating one are the same function.
+# `mlflow db upgrade`, which also creates the schema; the server refuses a schema of another version. The address has a
+# password, so it must not be an argument of the process.
 PREPARE_DATABASE = """
 import os
-from mlflow.store.db import utils
+from mlflow.db import commands
 
-utils._initialize_tables(utils.create_sqlalchemy_engine_with_retry(os.environ["MLFLOW_BACKEND_STORE_URI"]))
+commands(["upgrade", os.environ["MLFLOW_BACKEND_STORE_URI"]])
 """
 
 

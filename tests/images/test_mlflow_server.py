@@ -1,4 +1,4 @@
-"""The MLflow server in its own process: who is served what, and where artifacts may be."""
+"""The MLflow server in its own process: access, and where artifacts may be stored."""
 
 import json
 import re
@@ -19,6 +19,7 @@ from moto.server import ThreadedMotoServer
 
 from access import BODY_SECONDS, MAX_BODY_BYTES, Right, required_right
 from infra.mlflow_users import ADMIN, SERVING, TASKS, USERS
+from infra.mlflow_server import PREPARE_DATABASE
 from ops.laptop.mlflow import PROGRAM
 from tests import mlflow_server
 from tests.mlflow_server import PASSWORDS, PYTHON, MlflowServer
@@ -83,7 +84,7 @@ def server(aws: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 @pytest.fixture(scope="module")
 def routes() -> list[tuple[str, str]]:
-    """Methods and paths of all routes of MLflow, with something in the place of their variables."""
+    """Methods and paths of all MLflow routes, with values in place of their variables."""
     found = json.loads(subprocess.run([PYTHON, "-c", LIST_ROUTES], check=True, capture_output=True).stdout)
     return [(method, re.sub(r"<[^>]+>|\{[^}]+\}", "x", path)) for method, path in found]
 
@@ -111,7 +112,7 @@ def test_the_routes_are_all_that_mlflow_has(routes: list[tuple[str, str]]) -> No
         assert any(word in path for _, path in routes), word
 
 
-def test_without_a_login_every_route_but_the_health_check_is_refused(
+def test_without_a_login_every_route_except_the_health_check_is_refused(
     server: MlflowServer, routes: list[tuple[str, str]]
 ) -> None:
     with client(server) as stranger:
@@ -120,7 +121,7 @@ def test_without_a_login_every_route_but_the_health_check_is_refused(
 
 
 @pytest.mark.parametrize("path", ["/healthx", "/health/", "/health/../version", "//", "/static-files/../x", "/%2e/"])
-def test_no_path_that_looks_like_a_free_one_is_free(server: MlflowServer, path: str) -> None:
+def test_no_path_that_looks_like_the_health_check_is_served_without_a_login(server: MlflowServer, path: str) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port)) as connection:
         host = urlsplit(server.url).netloc
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
@@ -160,7 +161,7 @@ def test_each_user_gets_the_interface_and_reads(server: MlflowServer, user: str)
         assert http.post("/ajax-api/2.0/mlflow/runs/search", json={"experiment_ids": ["0"]}).status_code == 200
 
 
-def test_what_is_neither_tracking_nor_registry_is_offered_to_no_one(
+def test_routes_other_than_tracking_and_registry_are_refused_to_every_user(
     admin: httpx.Client, routes: list[tuple[str, str]]
 ) -> None:
     hidden = [(method, path) for method, path in routes if any(word in path for word in NOT_OFFERED)]
@@ -221,7 +222,7 @@ def test_a_user_is_refused_every_route_beyond_its_right(
         ("GET", f"/x{API}/runs/get", None),
     ],
 )
-def test_reading_writing_and_deleting_are_told_apart(method: str, path: str, right: Right | None) -> None:
+def test_requests_are_classified_as_reading_writing_or_deleting(method: str, path: str, right: Right | None) -> None:
     assert required_right(method, path) is right
 
 
@@ -246,7 +247,7 @@ def test_reading_writing_and_deleting_are_told_apart(method: str, path: str, rig
         *("localhost:", "localhost:1:2", "xlocalhost:1", "127.0.0.1:1", ""),
     ],
 )
-def test_a_host_that_is_not_listed_is_refused_whoever_asks(server: MlflowServer, host: str) -> None:
+def test_a_host_that_is_not_listed_is_refused_with_any_login(server: MlflowServer, host: str) -> None:
     for user in (None, ADMIN):
         answer = client(server, user, Host=host).get(f"{API}/experiments/search", params={"max_results": 1})
         assert answer.status_code in (400, 403)
@@ -264,13 +265,11 @@ def test_a_probe_is_answered_by_the_address_of_a_pod(server: MlflowServer) -> No
 
 @pytest.mark.parametrize("origin", ["http://attacker.example", "null", "http://localhost:9", "http://127.0.0.1", ""])
 @pytest.mark.parametrize(("method", "path"), [("GET", "/version"), ("POST", f"{API}/experiments/create")])
-def test_a_page_of_another_server_may_not_ask_with_the_users_login(
-    server: MlflowServer, origin: str, method: str, path: str
-) -> None:
+def test_requests_of_another_sites_pages_are_refused(server: MlflowServer, origin: str, method: str, path: str) -> None:
     assert client(server, ADMIN, Origin=origin).request(method, path).status_code == 403
 
 
-def test_the_interfaces_own_pages_may_ask(server: MlflowServer) -> None:
+def test_requests_of_the_interfaces_own_pages_are_served(server: MlflowServer) -> None:
     answer = client(server, ADMIN, Origin=server.url).post(f"{API}/experiments/create", json={"name": uuid4().hex})
     assert answer.status_code == 200
 
@@ -344,7 +343,7 @@ def test_a_version_from_outside_the_folder_is_refused(tasks: httpx.Client, locat
 
 
 @pytest.mark.parametrize("location", [ROOT, f"{ROOT}/", f"{ROOT}/7", f"{ROOT}/name of ü/...", None])
-def test_an_experiment_inside_the_folder_takes_what_is_uploaded_and_gives_it_back(
+def test_an_experiment_inside_the_folder_stores_and_returns_artifacts(
     tasks: httpx.Client, location: str | None
 ) -> None:
     run = new_run(tasks, location)
@@ -381,7 +380,7 @@ def test_a_path_out_of_a_runs_artifacts_is_refused(tasks: httpx.Client, path: st
 
 
 @pytest.mark.parametrize("scheme", ["file://", ""])
-def test_locations_that_are_in_the_database_from_before_are_neither_read_nor_written(
+def test_older_locations_in_the_database_are_neither_read_nor_written(
     server: MlflowServer, tasks: httpx.Client, tmp_path: Path, scheme: str
 ) -> None:
     (tmp_path / "secret").write_text("secret")
@@ -439,7 +438,7 @@ def test_without_one_of_its_settings_it_does_not_start(tmp_path: Path, name: str
         del environment[name]
     done = subprocess.run([PYTHON, PROGRAM], env=environment, check=False, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr == f"{name} is not set: the MLflow server does not start without it\n"
+    assert done.stderr == f"{name} is not set: set it and start the MLflow server again\n"
 
 
 @pytest.mark.parametrize("root", ["/tmp/x", "file:///tmp/x", "s3://", "mlflow-artifacts:/"])
@@ -454,3 +453,13 @@ def test_no_password_is_in_its_arguments_or_its_log(server: MlflowServer) -> Non
     client(server, Authorization=httpx.BasicAuth(ADMIN, f"{PASSWORDS[ADMIN]}!")._auth_header).get("/")
     assert "password of" not in (server.database.parent / "log").read_text()
     assert not [word for word in psutil.Process(server.process_id).cmdline() if "password" in word]
+
+
+def test_the_program_that_prepares_the_database_creates_the_schema_and_keeps_what_is_there(tmp_path: Path) -> None:
+    environment = {**mlflow_server.environment(tmp_path, free_port(), ROOT), "HOME": str(tmp_path)}
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
+        subprocess.run([PYTHON, "-c", PREPARE_DATABASE], env=environment, check=True, capture_output=True)
+        database.execute("INSERT INTO experiments (experiment_id, name, workspace) VALUES (7, 'kept', 'default')")
+        database.commit()
+        subprocess.run([PYTHON, "-c", PREPARE_DATABASE], env=environment, check=True, capture_output=True)
+        assert database.execute("SELECT name FROM experiments WHERE experiment_id = 7").fetchall() == [("kept",)]
