@@ -26,6 +26,7 @@ from tests.laptop import s3_server
 REPOSITORY = Path(__file__).resolve().parent.parent
 IMAGES = (5_000, 50_000)
 SIDE = 224
+ARCHITECTURES = ("resnet18", "resnet34", "resnet50")
 PHOTOS = 16
 PHOTO_SIZE = (8000, 6000)
 PHOTO_BYTES = 19 * 1024**2
@@ -39,25 +40,30 @@ from pathlib import Path
 def stop(*_):
     raise TimeoutError
 
-def measure(fingerprint, image_size):
-    from image_classifier import keys
+def measure(fingerprint, image_size, architecture):
+    from image_classifier import keys, networks
     from image_classifier.model import Classifier
-    from image_classifier.resnet import ResNet18
     bucket = steps.artifacts_bucket()
     classes = tuple(sorted(bucket.get_json(keys.dataset_folder(fingerprint) + steps.MANIFEST)["classes"]))
-    weights = Classifier(ResNet18(len(classes)), classes, image_size).to_bytes()
+    weights = Classifier(networks.create(architecture, len(classes)), architecture, classes, image_size).to_bytes()
     bucket.put(keys.model_folder("bench") + steps.WEIGHTS, weights)
     trained = {"training_key": "bench", "fingerprint": fingerprint, "image_size": image_size}
     steps._measure(bucket, trained, "bench/evaluation/")
 
-def train(fingerprint, image_size, checkpoint, seconds):
-    from image_classifier import keys
+def chosen(architecture, image_size=32):
     from image_classifier.parameters import Parameters
-    chosen = Parameters("", image_size, 1, 0.001, 64, 0.5, 0, None)
+    return Parameters("", architecture, "none", image_size, 1, 0.001, 64, 0.5, 0, None)
+
+def base_checkpoint(architecture):
+    return steps.base_checkpoint(chosen(architecture))
+
+def train(fingerprint, image_size, architecture, checkpoint, seconds):
+    from image_classifier import keys
     signal.signal(signal.SIGALRM, stop)
     signal.alarm(seconds)
     try:
-        steps.train(fingerprint, keys.tensors_folder(fingerprint, image_size), checkpoint, chosen)
+        tensors = keys.tensors_folder(fingerprint, image_size)
+        steps.train(fingerprint, tensors, checkpoint, chosen(architecture, image_size))
     except TimeoutError:
         pass
 
@@ -68,7 +74,7 @@ def picture(count):
 
 began = time.monotonic()
 from image_classifier import steps
-step = {"base_checkpoint": steps.base_checkpoint, "validate": steps.validate, "preprocess": steps.preprocess,
+step = {"base_checkpoint": base_checkpoint, "validate": steps.validate, "preprocess": steps.preprocess,
         "train": train, "evaluate": measure, "picture": picture}[sys.argv[1]]
 result = step(*json.loads(sys.argv[2]))
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -105,18 +111,20 @@ def measure(store_environment: Mapping[str, str], s3: Any) -> None:
         print(f"{title:<26} {name:<15} {figures['kib'] / 1024:5.0f} MiB {figures['seconds']:6.0f} s", flush=True)
         return figures["result"]
 
-    def steps(title: str, prefix: str) -> None:
+    def steps(title: str, prefix: str, architecture: str = ARCHITECTURES[0]) -> None:
         fingerprint = step(title, "validate", prefix)["fingerprint"]
         step(title, "preprocess", fingerprint, SIDE)
-        step(title, "train", fingerprint, SIDE, checkpoint, TRAINING_SECONDS)
-        step(title, "evaluate", fingerprint, SIDE)
+        step(title, "train", fingerprint, SIDE, architecture, checkpoints[architecture], TRAINING_SECONDS)
+        step(title, "evaluate", fingerprint, SIDE, architecture)
 
-    checkpoint = step("default parameters", "base_checkpoint", None)
+    checkpoints = {name: step(name, "base_checkpoint", name) for name in ARCHITECTURES}
     store(s3, "images/photos/", photos(), PHOTOS, class_count=2)
     steps(f"{PHOTOS} photos of 48 megapixels", "images/photos/")
     for count in IMAGES:
         store(s3, f"images/{count}/", small_images(), count, class_count=10)
         steps(f"{count} images of {SIDE} px", f"images/{count}/")
+    for name in ARCHITECTURES[1:]:
+        steps(f"{IMAGES[0]} images, {name}", f"images/{IMAGES[0]}/", name)
     for count in (10, 102, 1000):
         step(f"{count} classes", "picture", count)
 

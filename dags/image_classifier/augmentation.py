@@ -1,35 +1,48 @@
-"""Random geometry for batches of images, in torch alone and repeatable by the generator's seed."""
+"""Random geometry for batches of images."""
 
-import math
 from dataclasses import dataclass
 
 import torch
-from torch import Generator, Tensor
-from torch.nn import functional
+from torch import Tensor
+from torchvision.transforms import v2
+
+# Share of an image's side by which it is extended: more than any geometry here brings in from outside.
+BORDER = 0.4
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Largest change of each kind; no mirroring, which would turn one character into another."""
+    """Largest change of each kind; no mirroring, which would turn one character into another.
+
+    Attributes:
+        degrees: Rotation in either direction.
+        scale: Change in size, as a fraction.
+        shift: Translation along each axis, as a fraction of the image's side.
+    """
 
     degrees: float
     scale: float
     shift: float
 
-    def apply(self, images: Tensor, generator: Generator) -> Tensor:
-        """Rotate, scale and shift each image on its own.
+    def apply(self, images: Tensor) -> Tensor:
+        """Rotate, scale and shift each image on its own, by random numbers from torch's global generator.
 
-        images: float [N, C, S, S]; `degrees` of rotation either way, `scale` and `shift` as fractions of the image's
-        size. What comes in from outside repeats the border.
+        Args:
+            images: float [N, C, S, S].
+
+        Returns:
+            float [N, C, S, S]; what comes in from outside an image repeats its border.
         """
-        count = len(images)
-        uniform = (torch.rand(count, 4, generator=generator) * 2 - 1).to(images.device)
-        angle = uniform[:, 0] * math.radians(self.degrees)
-        zoom = 1 + uniform[:, 1] * self.scale
-        shift = uniform[:, 2:] * self.shift * 2  # affine_grid measures from -1 to 1
-        cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
-        matrix = torch.stack(
-            [torch.stack([cosine, -sine, shift[:, 0]], 1), torch.stack([sine, cosine, shift[:, 1]], 1)], 1
+        side = images.shape[-1]
+        border = round(side * BORDER)
+        shift = self.shift * side / (side + 2 * border)
+        affine = v2.RandomAffine(
+            self.degrees,
+            translate=(shift, shift),
+            scale=(1 - self.scale, 1 + self.scale),
+            interpolation=v2.InterpolationMode.BILINEAR,
         )
-        grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
-        return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        # RandomAffine repeats no border, and changes all images of a batch alike.
+        extended = v2.functional.pad(images, [border], padding_mode="edge")
+        changed: Tensor = v2.functional.center_crop(torch.stack([affine(image) for image in extended]), [side, side])
+        return changed

@@ -1,4 +1,4 @@
-"""Which images make up a dataset, and which of them are held out."""
+"""Datasets: which images belong to one, and which of them are held out."""
 
 import hashlib
 import json
@@ -23,13 +23,13 @@ class LabelledImage:
 
 
 def label_of(key: str, prefix: str) -> str | None:
-    """The first folder under `prefix`, which ends in "/"; None for an object that is in no folder."""
+    """Return the first folder under `prefix`, which ends in "/", or None for an object outside any folder."""
     folder, slash, _ = key.removeprefix(prefix).partition("/")
     return folder if folder and slash else None
 
 
 def require_class_folders(keys: Iterable[str], prefix: str, where: str) -> None:
-    """Raises PermanentError when there are no objects or some are outside class folders."""
+    """Raise PermanentError if there are no objects, or some are outside class folders."""
     keys = list(keys)
     if not keys:
         raise PermanentError(
@@ -38,13 +38,13 @@ def require_class_folders(keys: Iterable[str], prefix: str, where: str) -> None:
     outside = [key for key in keys if label_of(key, prefix) is None]
     if outside:
         raise PermanentError(
-            f"{len(outside)} objects under {where} are in no class folder (such as {', '.join(outside[:SHOWN_KEYS])}): "
-            "move each to <prefix><class>/<file>."
+            f"{len(outside)} objects under {where} are not in a class folder "
+            f"(such as {', '.join(outside[:SHOWN_KEYS])}): move each to <prefix><class>/<file>."
         )
 
 
 def require_enough_images(images: Sequence[LabelledImage], labels: Iterable[str]) -> None:
-    """Raises PermanentError for fewer than two classes, or a class of `labels` with too few different images."""
+    """Raise PermanentError for fewer than two classes, or for a class of `labels` with too few different images."""
     contents: dict[str, set[str]] = {label: set() for label in sorted(labels)}
     if len(contents) < 2:
         raise PermanentError(
@@ -61,13 +61,13 @@ def require_enough_images(images: Sequence[LabelledImage], labels: Iterable[str]
 
 
 def fingerprint(images: Iterable[LabelledImage]) -> str:
-    """16 hex digits that change when any image, its key or its class does."""
+    """Return 16 hex digits that change when any image, its key or its class changes."""
     rows = sorted((image.key, image.sha256, image.label) for image in images)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def manifest_of(images: Sequence[LabelledImage]) -> dict[str, object]:
-    """The dataset as JSON: fingerprint, number of images in each class, and every image."""
+    """Return the dataset as JSON: its fingerprint, the number of images in each class, and every image."""
     ordered = sorted(images, key=lambda image: image.key)
     return {
         "fingerprint": fingerprint(images),
@@ -77,11 +77,14 @@ def manifest_of(images: Sequence[LabelledImage]) -> dict[str, object]:
 
 
 def split(images: Sequence[LabelledImage]) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """(training, held-out) images.
+    """Split a dataset into training and held-out images.
 
-    The hash of an image's content decides, so an image never changes sides when others come or go, and copies of it
-    are on one side. A class that would be without held-out images gives the one with the smallest hash, a class
-    without training images keeps the one with the largest.
+    The hash of an image's content decides, so that an image stays where it is when others are added or removed, and all
+    copies of it stay together. Of a class without held-out images, the image with the smallest hash is held out; of a
+    class without training images, the one with the largest hash is used for training.
+
+    Returns:
+        Training images, held-out images.
     """
     contents = defaultdict(set)
     for image in images:

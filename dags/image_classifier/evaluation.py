@@ -1,4 +1,4 @@
-"""Held-out metrics of a classifier."""
+"""Metrics of a classifier on held-out images."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ EXAMPLES = 40
 
 @dataclass(frozen=True)
 class Example:
-    """One held-out image, uint8 [3, S, S], with the names of its true and its predicted class."""
+    """A held-out image, uint8 [3, S, S], with the names of its true and predicted classes."""
 
     image: Tensor
     truth: str
@@ -24,7 +24,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The true and the predicted class of each held-out image, and some of the images, wrong ones first."""
+    """The true and predicted class of each held-out image, and some of the images, wrong ones first."""
 
     truths: list[str] = field(default_factory=list)
     predicted: list[str] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Predictions:
 
 
 def predict(classifier: Classifier, held_out: Shards, classes: Sequence[str]) -> Predictions:
-    """What the classifier says of each image; `classes` are the names of the labels in `held_out`."""
+    """Classify each image; `classes` are the names of the labels in `held_out`."""
     wrong: list[Example] = []
     right: list[Example] = []
     predictions = Predictions()
@@ -48,7 +48,7 @@ def predict(classifier: Classifier, held_out: Shards, classes: Sequence[str]) ->
 
 
 def accuracy(classifier: Classifier, held_out: Shards, classes: Sequence[str]) -> float:
-    """Share of right names; a class that the classifier does not know counts as wrong."""
+    """Return the share of correct predictions; a class that the classifier does not know counts as wrong."""
     guesses = [guess == truth for _, truth, guess in _guesses(classifier, held_out, classes)]
     return sum(guesses) / len(guesses)
 
@@ -61,7 +61,7 @@ def _guesses(classifier: Classifier, held_out: Shards, classes: Sequence[str]) -
 
 
 def metrics(truths: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> dict[str, Any]:
-    """Accuracy, and precision, recall, F1 and number of images of each class."""
+    """Return the accuracy, and the precision, recall, F1 and number of images of each class."""
     columns = precision_recall_fscore_support(truths, predicted, labels=list(classes), zero_division=0)
     per_class = {
         name: {"precision": float(p), "recall": float(r), "f1": float(f1), "images": int(count)}

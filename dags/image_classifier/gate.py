@@ -1,4 +1,4 @@
-"""Whether a model may become the champion."""
+"""The decision whether a model becomes the champion."""
 
 from dataclasses import dataclass
 
@@ -7,16 +7,19 @@ from ml_common.errors import PermanentError
 
 @dataclass(frozen=True)
 class Verdict:
-    """`promote` says whether the champion changes, `reason` why, in one sentence."""
+    """Whether the champion changes, and why, in one sentence."""
 
     promote: bool
     reason: str
 
 
 def judge(accuracy: float, minimum: float, champion_version: str | None, champion_accuracy: float | None) -> Verdict:
-    """Compare a model with the minimum and with the champion, both by accuracy on the same held-out images.
+    """Compare a model's accuracy with the minimum, and with the champion's on the same held-out images.
 
-    Raises PermanentError below the minimum. A tie goes to the new model, which has seen the newer images.
+    In a tie the new model wins, because it was trained on the newer images.
+
+    Raises:
+        PermanentError: The accuracy is below the minimum.
     """
     if accuracy < minimum:
         keeps = f"version {champion_version} keeps serving" if champion_version else "there is no champion yet"
@@ -34,6 +37,6 @@ def judge(accuracy: float, minimum: float, champion_version: str | None, champio
         )
     return Verdict(
         True,
-        f"Accuracy {accuracy:.4f} is not below the {champion_accuracy:.4f} of the champion so far, "
+        f"Accuracy {accuracy:.4f} is not below the {champion_accuracy:.4f} of the previous champion, "
         f"version {champion_version}, on the same held-out images.",
     )

@@ -1,11 +1,11 @@
-"""Pictures of characters and shapes, drawn on the fly, for the base checkpoint: no data has to be fetched for it."""
+"""Drawn characters and shapes, on which the base checkpoint is trained without downloading data."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.nn import functional
 
 from image_classifier.augmentation import Geometry
@@ -23,33 +23,34 @@ COARSEST_SIDE = 12
 
 
 def masks(size: int) -> Tensor:
-    """One mask per class, white on black: float [CLASS_COUNT, 1, size, size] in 0..1."""
+    """Draw one mask per class, white on black: float [CLASS_COUNT, 1, size, size] in 0..1."""
     pictures = [_character(character, size) for character in CHARACTERS]
     pictures += [_shape(shape, size) for shape in SHAPES]
     return torch.from_numpy(np.stack([np.array(picture) for picture in pictures]))[:, None].float() / 255
 
 
-def batches(
-    drawn: Tensor, *, batch_count: int, batch_size: int, generator: Generator, device: Device
-) -> Iterator[Batch]:
-    """Random classes, geometry, stroke, sharpness, colours and noise for what `masks` drew, on `device`."""
+def batches(drawn: Tensor, *, batch_count: int, batch_size: int, device: Device) -> Iterator[Batch]:
+    """Yield what `masks` drew with random classes, geometry, sharpness, colours and noise, on `device`.
+
+    The random numbers come from torch's global generator.
+    """
     for _ in range(batch_count):
-        labels = torch.randint(CLASS_COUNT, (batch_size,), generator=generator)
-        images = GEOMETRY.apply(drawn[labels], generator)
-        images = _blurred(images, generator)
-        dark, light = torch.rand(2, batch_size, 3, 1, 1, generator=generator) * COLOUR_RANGE
+        labels = torch.randint(CLASS_COUNT, (batch_size,))
+        images = GEOMETRY.apply(drawn[labels])
+        images = _blurred(images)
+        dark, light = torch.rand(2, batch_size, 3, 1, 1) * COLOUR_RANGE
         images = dark + (1 - light - dark) * images
-        negative = torch.rand(batch_size, 1, 1, 1, generator=generator) < 0.5
+        negative = torch.rand(batch_size, 1, 1, 1) < 0.5
         images = torch.where(negative, 1 - images, images)
-        noise = torch.randn(images.shape, generator=generator)
-        images = images + noise * torch.rand(batch_size, 1, 1, 1, generator=generator) * LARGEST_NOISE
+        noise = torch.randn(images.shape)
+        images = images + noise * torch.rand(batch_size, 1, 1, 1) * LARGEST_NOISE
         yield images.clamp(0, 1).to(device.torch_device), labels.to(device.torch_device)
 
 
-def _blurred(images: Tensor, generator: Generator) -> Tensor:
-    """Shrink the whole batch to a random size and back, as photographs of small things look."""
+def _blurred(images: Tensor) -> Tensor:
+    """Shrink the whole batch to a random size and back, so that it looks like photographs of small objects."""
     size = images.shape[-1]
-    side = int(torch.randint(COARSEST_SIDE, size + 1, (1,), generator=generator))
+    side = int(torch.randint(COARSEST_SIDE, size + 1, (1,)))
     small = functional.interpolate(images, (side, side), mode="area")
     return functional.interpolate(small, (size, size), mode="bilinear", align_corners=False)
 

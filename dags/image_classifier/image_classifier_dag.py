@@ -1,36 +1,43 @@
 """
 # image_classifier
 
-Trains a classifier on the images in the data bucket, compares it with the model in use, and serves the better one.
+Trains a classifier on the images in the data bucket, compares it with the champion, and serves the better one.
 
-**Input.** `s3://$DATA_BUCKET/<prefix><class>/<file>`: the first folder under the Param `prefix` is the class; at least
-two classes with five different images each. Any mode (RGBA, 16-bit, CMYK, ...) is turned into RGB.
+**Input.** `s3://$DATA_BUCKET/<prefix><class>/<file>`: the first folder under the Param `prefix` is the class. At least
+two classes with five different images each are required. Images in any mode (RGBA, 16-bit, CMYK, ...) are converted to
+RGB.
 
-**Output.** Model, metrics and pictures under `s3://$ARTIFACTS_BUCKET/image_classifier/`, a version of the MLflow model
+**Output.** Model, metrics and plots under `s3://$ARTIFACTS_BUCKET/image_classifier/`, a version of the MLflow model
 `image_classifier`, an endpoint that serves its alias `champion`, and a report, whose key `smoke_test` returns.
 
 | Task | What it does | When it fails |
 | --- | --- | --- |
-| validate | finds images, moves unreadable ones to `quarantine/` | mend the folders as the log says |
-| preprocess | decodes, resizes, holds out 20 % by the hash of the content | see "Again" |
-| base_checkpoint | trains a base checkpoint once, or takes the Param's | see "Again" |
-| train | fine-tunes a ResNet-18, on a GPU when there is one | out of memory: lower `batch_size` |
-| evaluate | measures the model, and the champion on the same images | see "Again" |
-| gate | stops below `minimum_accuracy`; promotes what is not worse than the champion | more images or epochs |
-| register | stores a version in MLflow, moves `champion` if the gate said so | see "Again" |
-| deploy | serves the champion; the old one serves until the new one does | the log names the error |
-| smoke_test | asks the endpoint about held-out images, writes the report | restart or rebuild serving |
+| validate | finds images, moves unreadable files to `quarantine/` | fix the folders as the log says |
+| preprocess | decodes and resizes; holds out 20 % by content hash | see Retries |
+| base_checkpoint | trains a base checkpoint once, downloads pretrained weights once, or takes your own | see Weights |
+| train | fine-tunes a ResNet, on a GPU if the cluster has one | out of memory: lower `batch_size` |
+| evaluate | measures the model and the champion on the same held-out images | see Retries |
+| gate | fails below `minimum_accuracy`; promotes a model not worse than the champion | add images or epochs |
+| register | stores a version in MLflow and moves `champion` if the gate promoted it | see Retries |
+| deploy | serves the champion; the old version serves until the new one is ready | see the error in the log |
+| smoke_test | sends held-out images to the endpoint and writes the report | restart or rebuild serving |
 
-**Quarantine.** A file's reason is its object's metadata `reason`. Upload a repaired file to its old place, or delete
-the file from `quarantine/`: from the next run on it is no longer reported.
+**Weights.** By default, training starts from a base checkpoint that this DAG trains on drawn characters. With
+`weights=IMAGENET1K_V1` it starts from torchvision's pretrained weights, which are downloaded once and kept in the
+artifacts bucket. Where download.pytorch.org cannot be reached, the log says where to upload the file instead. With
+`base_checkpoint` it starts from your own file.
 
-**Again.** Same images, Params and code: every step finds its output and reuses it, so clearing any task is safe.
-A failed connection to the object store or MLflow is retried with growing delay; what is wrong for good fails at once.
+**Quarantine.** The reason is in the object's metadata `reason`. Upload a repaired file to its original key, or delete
+it from `quarantine/`; the next run no longer reports it.
 
-**Memory.** Images become tensors in shards of 256 MiB, of which a task holds two at most: what a task needs does not
-grow with the number of images or of classes.
+**Retries.** With the same images, Params and code, every step finds and reuses its output, so clearing any task is
+safe. Failed connections to the object store, MLflow or download.pytorch.org are retried with exponential backoff;
+errors that a retry cannot fix fail at once.
 
-**Go back.** Set the alias `champion` in MLflow to an older version and clear `deploy`.
+**Memory.** Images are stored as tensors in shards of 256 MiB, of which a task holds at most two, so memory does not
+grow with the number of images or classes.
+
+**Rollback.** Set the alias `champion` in MLflow to an older version and clear `deploy`.
 """
 
 from datetime import timedelta
@@ -57,7 +64,7 @@ PARAMS = {name: Param(**schema) for name, schema in SCHEMAS.items()}
     doc_md=__doc__,
 )
 def image_classifier() -> None:
-    """Wire the steps; each imports what it needs only when it runs, which keeps parsing fast."""
+    """Wire the steps. Each task imports its libraries when it runs, so that parsing stays fast."""
 
     @task
     def validate(params: Any = None) -> Any:
@@ -75,7 +82,7 @@ def image_classifier() -> None:
     def base_checkpoint(params: Any = None) -> str:
         from image_classifier import parameters, steps
 
-        return steps.base_checkpoint(parameters.read(params).base_checkpoint)
+        return steps.base_checkpoint(parameters.read(params))
 
     @task(executor_config=pods.on_gpu())
     def train(dataset: Any, tensors: Any, checkpoint: Any, params: Any = None) -> Any:

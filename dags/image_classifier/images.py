@@ -1,7 +1,7 @@
-"""From the bytes of an image file, of whatever kind, to a tensor; the same for training and for serving.
+"""Decode image files of any format to tensors, in the same way for training and serving.
 
-A picture is decoded within a fixed amount of memory, `MAX_DECODING_BYTES`, however many threads decode: a file that
-needs more is refused from its header, and a file that must wait for the memory of others waits.
+Images are decoded within a fixed amount of memory, `MAX_DECODING_BYTES`, no matter how many threads decode: a file
+whose header asks for more is refused, and a file waits until other threads have freed the memory it needs.
 """
 
 import io
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-if TYPE_CHECKING:  # the model server decodes in a process that has no memory for torch
+if TYPE_CHECKING:  # the model server decodes in a process without memory for torch
     from torch import Tensor
 
 MAX_BYTES = 20 * 1024 * 1024
@@ -26,7 +26,7 @@ MAX_PIXELS = 50_000_000
 # 20 in WebP. `make bench-serving` measures it.
 MAX_DECODING_BYTES = 320 * 1024 * 1024
 
-# Formats that hold one photograph or drawing. Pillow also opens some by starting other programs (EPS): not here.
+# Not among them are formats that Pillow opens by starting other programs, such as EPS.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 # A decoded picture has sides of at least this and below twice this, unless the file's are smaller: twice what the DAG's
@@ -36,7 +36,7 @@ LEAST_SIDE = 1024
 # Two canvases of libwebp's, the bytes of the frame, and Pillow's picture.
 WEBP_BYTES_PER_PIXEL = 16
 
-# Of one copy of a part of the picture, while it is converted to RGB.
+# Of one tile of an image, while it is converted to RGB.
 TILE_PIXELS = 1 << 20
 
 # Pillow refuses twice this value as soon as it knows a size, before it allocates anything, and warns from the value on.
@@ -60,7 +60,7 @@ JPEG_SIGNATURE = b"\xff\xd8"
 JPEG_FIRST_MARKER = 0xFF01
 JPEG_SCAN = 0xFFDA
 JPEG_APP1 = 0xFFE1
-# All application segments and comments; except APP0 and APP14, which say what the colours are.
+# All application segments and comments except APP0 and APP14, which define the colours.
 JPEG_METADATA = {*range(JPEG_APP1, 0xFFF0), 0xFFFE} - {0xFFEE}
 EXIF_SIGNATURE = b"Exif\0\0"
 
@@ -78,11 +78,11 @@ UPRIGHT = {
 
 
 class UnreadableImageError(Exception):
-    """The bytes cannot become a tensor; the message is one of the reasons above."""
+    """The file cannot be decoded; the message is one of the reasons above."""
 
 
 class MemoryBudget:
-    """Bytes that threads share; who asks first is served first, so that a large request is not overtaken for ever."""
+    """A number of bytes that threads share, first come first served, so that large requests do not starve."""
 
     def __init__(self, size: int) -> None:
         self._free = size
@@ -107,9 +107,10 @@ _memory = MemoryBudget(MAX_DECODING_BYTES)
 
 
 def to_tensor(data: bytes, image_size: int) -> "Tensor":
-    """Image file to uint8 [3, image_size, image_size] in RGB; the aspect ratio is not kept.
+    """Decode an image file to uint8 [3, image_size, image_size] in RGB, without keeping the aspect ratio.
 
-    Raises UnreadableImageError.
+    Raises:
+        UnreadableImageError: The file cannot be decoded.
     """
     import torch
 
@@ -117,18 +118,21 @@ def to_tensor(data: bytes, image_size: int) -> "Tensor":
 
 
 def to_array(data: bytes, image_size: int) -> np.ndarray:
-    """Image file to uint8 [image_size, image_size, 3] in RGB; the aspect ratio is not kept.
+    """Decode an image file to uint8 [image_size, image_size, 3] in RGB, without keeping the aspect ratio.
 
-    Raises UnreadableImageError.
+    Raises:
+        UnreadableImageError: The file cannot be decoded.
     """
     return np.array(decode(data).resize((image_size, image_size), Image.Resampling.BILINEAR))
 
 
 def decode(data: bytes) -> Image.Image:
-    """Image file to an upright 8-bit RGB picture, reduced to sides below twice LEAST_SIDE; of an animation the first
-    frame.
+    """Decode an image file to an upright 8-bit RGB picture with sides below twice LEAST_SIDE.
 
-    Raises UnreadableImageError.
+    Of an animation, decode the first frame.
+
+    Raises:
+        UnreadableImageError: The file cannot be decoded.
     """
     if not data:
         raise UnreadableImageError(EMPTY)
@@ -144,10 +148,12 @@ def decode(data: bytes) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any mode of Pillow to 8-bit RGB.
+    """Convert an image in any of Pillow's modes to 8-bit RGB.
 
-    16-bit values are scaled, not clipped. Transparency is laid on white: a picture that has it was drawn to be shown on
-    a page. Raises UnreadableImageError for values of unknown range.
+    16-bit values are scaled, not clipped. Transparent images are drawn on white, for which they are usually made.
+
+    Raises:
+        UnreadableImageError: The range of the pixel values is unknown.
     """
     if image.mode.startswith(("I", "F")):
         return _scaled_to_8_bit(image).convert("RGB")
@@ -192,10 +198,9 @@ def _decode(data: bytes) -> Image.Image:
 
 
 def _decoding_bytes(image: Image.Image) -> int:
-    """Most memory that `image.load()` holds, from the header; Pillow's pixels take up to 4 bytes each.
+    """Return the most memory that `image.load()` takes, from the header; Pillow's pixels take up to 4 bytes each.
 
-    A JPEG is first set to be decoded at an eighth to the whole of its size. The factors are those that
-    `make bench-serving` measures.
+    A JPEG is first set to be decoded at an eighth to the whole of its size. `make bench-serving` measures the factors.
     """
     pixels = image.width * image.height
     if isinstance(image, JpegImagePlugin.JpegImageFile):
@@ -212,7 +217,7 @@ def _decoding_bytes(image: Image.Image) -> int:
 
 
 def _webp_bytes(data: bytes) -> int:
-    """What `_decoding_bytes` says of a WebP; 0 of another file. `Image.open` already reserves the canvases."""
+    """Return the memory that a WebP takes, or 0 for another file: `Image.open` already reserves the canvases."""
     if not (data.startswith(b"RIFF") and data[8:12] == b"WEBP"):
         return 0
     width, height = WebPImagePlugin._get_size(data[:30]) or (0, 0)
@@ -220,7 +225,7 @@ def _webp_bytes(data: bytes) -> int:
 
 
 def _segment_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
-    """Size of a decompressed strip or tile, which libtiff decodes at once."""
+    """Return the size of a decompressed strip or tile, which libtiff decodes at once."""
     tags = image.tag_v2
     width = tags.get(TiffImagePlugin.TILEWIDTH, image.width)
     length = tags.get(TiffImagePlugin.TILELENGTH) or min(
@@ -231,7 +236,7 @@ def _segment_bytes(image: TiffImagePlugin.TiffImageFile) -> int:
 
 
 def _orientation(image: Image.Image) -> int | None:
-    """The EXIF tag; None where there is no legible one. A picture is not damaged by what stands next to it."""
+    """Return the EXIF tag, or None if it is missing or unreadable: bad metadata does not make an image unreadable."""
     with suppress(Exception):  # as Image.open
         value = image.getexif().get(ORIENTATION)
         return value if isinstance(value, int) else None
@@ -239,9 +244,9 @@ def _orientation(image: Image.Image) -> int | None:
 
 
 def _reduced_to_rgb(image: Image.Image) -> Image.Image:
-    """`image` in RGB, each side divided by the whole number that leaves at least LEAST_SIDE.
+    """Convert `image` to RGB, with each side divided by the whole number that leaves at least LEAST_SIDE.
 
-    The conversion makes several copies: they are made of one part of the picture at a time.
+    The conversion makes several copies, so it handles one tile of the image at a time.
     """
     across, down = (max(1, side // LEAST_SIDE) for side in image.size)
     reduced = Image.new("RGB", (math.ceil(image.width / across), math.ceil(image.height / down)))
@@ -255,10 +260,10 @@ def _reduced_to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _without_metadata(data: bytes) -> bytes:
-    """A PNG or JPEG with nothing but its pixels and its orientation; any other file as it is.
+    """Return a PNG or JPEG with only its pixels and orientation, and any other file unchanged.
 
-    For files that Pillow refuses because of what stands next to the picture: text or a colour profile that is large, as
-    image generators write it, or EXIF with a value of the wrong type.
+    For files that Pillow refuses because of their metadata: large text or colour profiles, as image generators write
+    them, or EXIF values of the wrong type.
     """
     if data.startswith(PNG_SIGNATURE):
         return _bare_png(data)

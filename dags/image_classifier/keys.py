@@ -1,4 +1,4 @@
-"""Where outputs lie in the artifacts bucket: the same inputs and code always give the same key."""
+"""Where outputs are stored in the artifacts bucket: the same inputs and code always give the same key."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ SHARED = PACKAGE.parent / "ml_common"
 
 
 def code_version(files: Iterable[Path] | None = None) -> str:
-    """16 hex digits over the source of `files`, by default everything a run of the pipeline uses."""
+    """Return 16 hex digits over the source of `files`, by default everything that a run uses."""
     paths = [*PACKAGE.glob("*.py"), *SHARED.glob("*.py")] if files is None else list(files)
     digest = hashlib.sha256()
     for path in sorted(paths):
@@ -21,30 +21,35 @@ def code_version(files: Iterable[Path] | None = None) -> str:
 
 
 def content_key(inputs: dict[str, Any]) -> str:
-    """16 hex digits for a set of JSON values."""
+    """Return 16 hex digits for a set of JSON values."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def dataset_folder(fingerprint: str) -> str:
-    """A dataset's manifest and tensors."""
+    """Return the folder of a dataset's manifest and tensors."""
     return f"{ROOT}datasets/{fingerprint}/"
 
 
 def tensors_folder(fingerprint: str, image_size: int) -> str:
-    """Tensors depend on the code as well, which decodes and splits."""
+    """Return the folder of a dataset's tensors, which also depend on the code that decodes and splits."""
     return f"{dataset_folder(fingerprint)}tensors-{image_size}-{code_version()}/"
 
 
-def base_folder(version: str) -> str:
-    """The base checkpoint of one version of the code that trains it."""
-    return f"{ROOT}base/{version}/"
+def base_folder(architecture: str, version: str) -> str:
+    """Return the folder of a base checkpoint, trained by one version of the code."""
+    return f"{ROOT}base/{architecture}/{version}/"
+
+
+def pretrained_key(file_name: str) -> str:
+    """Return the key of a file with torchvision's pretrained weights."""
+    return f"{ROOT}pretrained/{file_name}"
 
 
 def model_folder(training_key: str) -> str:
-    """A trained model and its evaluation."""
+    """Return the folder of a trained model and its evaluation."""
     return f"{ROOT}models/{training_key}/"
 
 
 def report_key(run_id: str) -> str:
-    """A run's identifier holds characters such as "+" and ":" that do not belong into a key."""
+    """Return the key of a run's report, without characters such as "+" and ":" of the run's identifier."""
     return f"{ROOT}runs/{''.join(c if c.isalnum() or c in '-_.' else '_' for c in run_id)}/report.json"

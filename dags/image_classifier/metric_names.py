@@ -11,9 +11,10 @@ DIGEST_LENGTH = 16
 
 
 def metric_name(name: str) -> str:
-    """`name` with each character that MLflow refuses as `:<hexadecimal code point>:`; different for different names.
+    """Return a name that MLflow accepts, different for each `name`.
 
-    The end of a name that is too long for MLflow is replaced by a digest of the whole.
+    A character that MLflow refuses becomes `:<hexadecimal code point>:`. The end of a name that is too long for MLflow
+    is replaced by a digest of the whole name.
     """
     legal = REFUSED.sub(lambda match: f":{ord(match[0]):x}:", name)
     if len(legal) <= MAX_LENGTH:

@@ -1,6 +1,6 @@
-"""The classifier as a whole: weights with all that is needed to use them.
+"""The classifier as a whole: a network's weights with everything that is needed to use them.
 
-Evaluation and serving both go through `Classifier`, so an image is prepared in one way everywhere.
+Evaluation and serving both use `Classifier`, so images are prepared in the same way everywhere.
 """
 
 import json
@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from image_classifier.images import to_array
-from image_classifier.resnet import ResNet18
 from ml_common.device import Device
 from ml_common.errors import PermanentError
 
@@ -26,10 +25,12 @@ CHANNEL_DEVIATION = (0.229, 0.224, 0.225)
 # 150 MiB for the first layer's output.
 EVALUATION_PIXELS = 2**20
 METADATA = "classifier"
+# Of model files that do not name theirs: all from before there was a choice.
+FIRST_ARCHITECTURE = "resnet18"
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Float images in 0..1 [N, 3, S, S] to zero mean and unit deviation per channel."""
+    """Scale images, float [N, 3, S, S] in 0..1, by ImageNet's mean and deviation of each channel."""
     mean = torch.tensor(CHANNEL_MEAN, device=images.device).view(1, 3, 1, 1)
     deviation = torch.tensor(CHANNEL_DEVIATION, device=images.device).view(1, 3, 1, 1)
     return (images - mean) / deviation
@@ -37,20 +38,35 @@ def normalise(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained network, the names of its classes in the order of its outputs, and the side of its images in pixels."""
+    """A trained network and what its inputs and outputs mean.
 
-    network: ResNet18
+    Attributes:
+        network: Takes normalised images, float [N, 3, image_size, image_size]; returns logits, float [N, class count].
+        architecture: The network's name in torchvision, such as `resnet18`.
+        classes: Names of the classes, in the order of the network's outputs.
+        image_size: Side of the images in pixels.
+    """
+
+    network: nn.Module
+    architecture: str
     classes: tuple[str, ...]
     image_size: int
 
     def to(self, device: Device) -> "Classifier":
-        """Move the network to `device` for use, not for training."""
+        """Move the network to `device` and switch it to inference."""
         self.network.to(device.torch_device).eval()
         return self
 
     @torch.inference_mode()
     def probabilities(self, images: Tensor) -> Tensor:
-        """Images, uint8 [N, 3, image_size, image_size], to float32 [N, class count] on the CPU; rows sum to 1."""
+        """Classify images.
+
+        Args:
+            images: uint8 [N, 3, image_size, image_size].
+
+        Returns:
+            float32 [N, class count] on the CPU; each row sums to 1.
+        """
         device = next(self.network.parameters()).device
         batches = [
             self.network(normalise(batch.to(device).float() / 255)).softmax(1).cpu()
@@ -59,29 +75,33 @@ class Classifier:
         return torch.cat(batches)
 
     def classify(self, file: bytes) -> dict[str, float]:
-        """Image file to the probability of each class. Raises UnreadableImageError."""
+        """Return the probability of each class for an image file. Raises UnreadableImageError."""
         return self.classify_pixels(to_array(file, self.image_size))
 
     def classify_pixels(self, pixels: np.ndarray) -> dict[str, float]:
-        """What `to_array` made of an image file to the probability of each class."""
+        """Return the probability of each class for what `to_array` returned, uint8 [image_size, image_size, 3]."""
         image = torch.from_numpy(pixels).permute(2, 0, 1)
         return dict(zip(self.classes, self.probabilities(image[None])[0].tolist(), strict=True))
 
     def to_bytes(self) -> bytes:
-        """One safetensors file; classes and image size are in its header."""
+        """Return a safetensors file, with architecture, classes and image size in its header."""
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
-        # One entry, for safetensors writes several in a random order: equal models must be equal bytes.
-        return save(weights, {METADATA: json.dumps({"classes": self.classes, "image_size": self.image_size})})
+        metadata = {"architecture": self.architecture, "classes": self.classes, "image_size": self.image_size}
+        # One entry: safetensors writes several in random order, and equal models must be equal bytes.
+        return save(weights, {METADATA: json.dumps(metadata)})
 
     @classmethod
     def from_file(cls, path: Path) -> "Classifier":
-        """Read what `to_bytes` gave. Raises PermanentError when the file is something else."""
+        """Read a file that `to_bytes` wrote. Raises PermanentError for any other file."""
+        # It loads torch's compiler: 4 s of CPU and 90 MiB that tasks without a network do not need.
+        from image_classifier import networks
+
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = json.loads(file.metadata()[METADATA])
-                classes = tuple(metadata["classes"])
-                network = ResNet18(len(classes))
+                architecture, classes = metadata.get("architecture", FIRST_ARCHITECTURE), tuple(metadata["classes"])
+                network = networks.create(architecture, len(classes))
                 network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-                return cls(network.eval(), classes, metadata["image_size"])
+                return cls(network.eval(), architecture, classes, metadata["image_size"])
         except (SafetensorError, TypeError, KeyError, ValueError, RuntimeError, OSError) as error:
             raise PermanentError(f"{path.name} is not a model of image_classifier: {error}.") from error

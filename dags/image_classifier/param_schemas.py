@@ -1,4 +1,4 @@
-"""The DAG's Params as JSON schemas, in which Airflow and `make up PARAMS=...` check the same values."""
+"""The DAG's Params as JSON schemas, against which both Airflow and `make up PARAMS=...` check values."""
 
 from typing import Any
 
@@ -8,6 +8,18 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "type": "string",
         "pattern": "^[^/]+(/[^/]+)*/$",
         "description": 'Folder of the class folders in the data bucket; ends in "/", does not begin with one.',
+    },
+    "architecture": {
+        "default": "resnet18",
+        "type": "string",
+        "enum": ["resnet18", "resnet34", "resnet50"],
+        "description": "Network to train.",
+    },
+    "weights": {
+        "default": "none",
+        "type": "string",
+        "enum": ["none", "IMAGENET1K_V1"],
+        "description": "torchvision's pretrained weights to start from; none: a base checkpoint is trained here.",
     },
     "image_size": {
         "default": 32,
@@ -35,26 +47,26 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "type": "integer",
         "minimum": 2,
         "maximum": 1024,
-        "description": "Images per step of training; few images come in smaller batches.",
+        "description": "Images in each training step; smaller for few images.",
     },
     "minimum_accuracy": {
         "default": 0.97,
         "type": "number",
         "minimum": 0,
         "maximum": 1,
-        "description": "Held-out accuracy below which the run fails.",
+        "description": "Accuracy on held-out images below which the run fails.",
     },
     "seed": {
         "default": 0,
         "type": "integer",
         "minimum": 0,
         "maximum": 2**31 - 1,
-        "description": "Repeats a training exactly on a CPU.",
+        "description": "The same seed repeats a training exactly on a CPU.",
     },
     "base_checkpoint": {
         "default": None,
         "type": ["null", "string"],
         "pattern": r"^[^/].*\.(pth|safetensors)$",
-        "description": "Key of a torchvision ResNet-18 in the artifacts bucket; empty: one is trained here.",
+        "description": "Key of your own checkpoint in the artifacts bucket: a state dict of `architecture`.",
     },
 }

@@ -1,4 +1,4 @@
-"""A run's Params with the types that the steps count on."""
+"""A run's Params, with the types that the steps expect."""
 
 import math
 from collections.abc import Mapping
@@ -7,12 +7,16 @@ from typing import Any
 
 from ml_common.errors import PermanentError
 
+NO_WEIGHTS = "none"
+
 
 @dataclass(frozen=True)
 class Parameters:
-    """The Params of the DAG, which describes them and gives their limits."""
+    """The DAG's Params, as param_schemas.py describes them."""
 
     prefix: str
+    architecture: str
+    weights: str
     image_size: int
     epochs: int
     learning_rate: float
@@ -23,13 +27,20 @@ class Parameters:
 
 
 def read(params: Mapping[str, Any]) -> Parameters:
-    """Params that Airflow has checked against their JSON schemas, which take 1.0 for an integer and let NaN through.
+    """Read Params that Airflow has checked against their JSON schemas, which take 1.0 as an integer and accept NaN.
 
-    Raises PermanentError for a number that is not finite or, where an integer is wanted, not whole.
+    Raises:
+        PermanentError: A number is not finite or, where an integer is expected, not whole; or two Params name
+            different checkpoints.
     """
-    return Parameters(
+    found = Parameters(
         **{field.name: _typed(field.name, field.type, params[field.name]) for field in fields(Parameters)}
     )
+    if found.base_checkpoint and found.weights != NO_WEIGHTS:
+        raise PermanentError(
+            "The Params `base_checkpoint` and `weights` both choose where training starts: set only one of them."
+        )
+    return found
 
 
 def _typed(name: str, wanted: Any, value: Any) -> Any:
@@ -37,10 +48,10 @@ def _typed(name: str, wanted: Any, value: Any) -> Any:
         return value
     try:
         number = wanted(value)
-        right = math.isfinite(number) and number == value
+        valid = math.isfinite(number) and number == value
     except (TypeError, ValueError, OverflowError):
-        right = False
-    if not right:
+        valid = False
+    if not valid:
         kind = "a whole number" if wanted is int else "a finite number"
         raise PermanentError(f"The Param `{name}` is {value!r} instead of {kind}: start a run with another value.")
     return number

@@ -1,4 +1,4 @@
-"""The two pictures of an evaluation, as PNG files. Their cost does not depend on the number of classes."""
+"""The two plots of an evaluation, as PNG files, at a cost that does not depend on the number of classes."""
 
 import io
 from collections.abc import Sequence
@@ -24,16 +24,16 @@ NAMED_ROWS = 20
 NAME_LENGTH = 24
 GRID_NAME_LENGTH = 16
 
-# Pictures look the same on every machine, and a class name with "$" in it is no formula.
+# Plots look the same on every machine, and a class name with "$" in it is not a formula.
 matplotlib.rcdefaults()
 matplotlib.rcParams["text.parse_math"] = False
 
 
 def confusion_picture(truths: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> bytes:
-    """Confusion matrix: rows are true classes, columns predictions, colours the share of a row.
+    """Draw a confusion matrix: rows are true classes, columns predictions, colours the share of a row.
 
-    Up to READABLE_CLASSES classes it has names and counts; of more classes it is an overview beside the most frequent
-    mistakes.
+    Up to READABLE_CLASSES classes, it has names and counts. For more classes, it is an overview next to a list of the
+    most frequent mistakes.
     """
     counts: NDArray[np.int64] = confusion_matrix(truths, predicted, labels=list(classes))
     if len(classes) <= READABLE_CLASSES:
@@ -45,12 +45,12 @@ def confusion_picture(truths: Sequence[str], predicted: Sequence[str], classes: 
         overview, mistakes = figure.subplots(1, 2, width_ratios=(5, 4))
         _draw_overview(overview, counts, classes)
         _draw_mistakes(mistakes, counts, classes)
-    figure.suptitle(f"{counts.sum()} held-out images, {np.trace(counts)} right")
+    figure.suptitle(f"{counts.sum()} held-out images, {np.trace(counts)} correct")
     return _png(figure)
 
 
 def predictions_picture(examples: Sequence[Example]) -> bytes:
-    """Grid of held-out images with their predictions."""
+    """Draw a grid of held-out images with their predictions."""
     figure = Figure(figsize=(GRID_COLUMNS * 1.4, GRID_ROWS * 1.75), dpi=DOTS_PER_INCH, layout="constrained")
     figure.suptitle("Held-out images with predictions; wrong ones first and in red")
     figure.subplots(GRID_ROWS, GRID_COLUMNS, subplot_kw={"xticks": [], "yticks": [], "frame_on": False})
@@ -64,7 +64,7 @@ def predictions_picture(examples: Sequence[Example]) -> bytes:
 
 
 def caption(name: str, length: int) -> str:
-    """`name` with Unicode escapes for what the font cannot draw, cut in the middle to `length` characters."""
+    """Escape the characters of `name` that the font lacks, and shorten it in the middle to `length` characters."""
     drawn = "".join(
         character
         if character.isprintable() and ord(character) in _characters_of_the_font()
@@ -90,7 +90,7 @@ def _draw_matrix(axes: Axes, counts: NDArray[np.int64], classes: Sequence[str]) 
     for row, column in np.argwhere(counts):
         colour = "white" if shares[row, column] > 0.5 else "black"
         text = axes.text(column, row, str(counts[row, column]), color=colour, ha="center", va="center")
-        text.set_in_layout(False)  # measuring each of them takes longer than drawing
+        text.set_in_layout(False)  # measuring each of them takes longer than drawing it
 
 
 def _draw_overview(axes: Axes, counts: NDArray[np.int64], classes: Sequence[str]) -> None:
@@ -99,7 +99,7 @@ def _draw_overview(axes: Axes, counts: NDArray[np.int64], classes: Sequence[str]
     names = [caption(classes[index], NAME_LENGTH) for index in named]
     axes.set_xticks(named, names, rotation="vertical")
     axes.set_yticks(named, names)
-    axes.set_title(f"all {len(classes)} classes, some of them named")
+    axes.set_title(f"all {len(classes)} classes, some with names")
 
 
 def _draw_shares(axes: Axes, counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -116,7 +116,7 @@ def _draw_mistakes(axes: Axes, counts: NDArray[np.int64], classes: Sequence[str]
     most_frequent = np.argsort(-mistakes, axis=None, kind="stable")[:LISTED_CONFUSIONS]
     rows, columns = np.unravel_index(most_frequent[mistakes.flat[most_frequent] > 0], mistakes.shape)
     labels = [
-        f"{caption(classes[row], NAME_LENGTH)}, taken for {caption(classes[column], NAME_LENGTH)}"
+        f"{caption(classes[row], NAME_LENGTH)} predicted as {caption(classes[column], NAME_LENGTH)}"
         for row, column in zip(rows, columns, strict=True)
     ]
     bars = axes.barh(range(len(labels)), mistakes[rows, columns])

@@ -1,6 +1,6 @@
-"""The MLflow model registry: registered model `image_classifier`, whose alias `champion` is what is served.
+"""The registered MLflow model `image_classifier`, whose alias `champion` names the version that is served.
 
-The server's address comes from MLFLOW_TRACKING_URI; model files go to the object store directly.
+The server's address comes from MLFLOW_TRACKING_URI; model files are written to the object store directly.
 """
 
 import json
@@ -17,18 +17,12 @@ from typing import Any
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 import mlflow
+import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import (
-    INVALID_PARAMETER_VALUE,
-    RESOURCE_ALREADY_EXISTS,
-    RESOURCE_DOES_NOT_EXIST,
-    ErrorCode,
-)
-from mlflow.utils.yaml_utils import write_yaml
 
 from image_classifier.model import Classifier
 from ml_common.errors import PermanentError, ServiceUnavailableError
@@ -43,10 +37,11 @@ METRICS_PER_REQUEST = 400
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Everything that a registered version tells about a model; `history` has one entry of metrics per epoch."""
+    """What is registered about a model; `history` has the metrics of each epoch."""
 
     training_key: str
     weights: bytes
+    architecture: str
     classes: Sequence[str]
     image_size: int
     params: Mapping[str, Any]
@@ -56,29 +51,29 @@ class TrainedModel:
 
 
 def champion_version() -> str | None:
-    """The version that the alias `champion` names, None before the first."""
+    """Return the version that the alias `champion` names, or None before the first one."""
     with _clear_errors("look up the champion"):
         return _version_by_alias(MlflowClient())
 
 
 def load(version: str) -> Classifier:
-    """The classifier of a version. Raises PermanentError when it cannot be loaded."""
+    """Load the classifier of a version. Raises PermanentError if it cannot be loaded."""
     with _clear_errors(f"load version {version}"), tempfile.TemporaryDirectory() as folder:
         path = mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{version}/{WEIGHTS}", dst_path=folder)
         try:
             return Classifier.from_file(Path(path))
         except PermanentError as error:
             raise PermanentError(
-                f"Version {version} cannot be loaded: {error} If it is the champion, set that alias in MLflow to a "
-                "version that can, or remove the alias."
+                f"Version {version} cannot be loaded: {error} If it is the champion, set the alias `champion` in "
+                "MLflow to another version, or remove the alias."
             ) from error
 
 
 def register(model: TrainedModel) -> str:
-    """The version of `model`: the existing one with its training key, else a new one.
+    """Register a model and return its version; a model with the same training key is registered once.
 
-    A version comes into being last, when everything it refers to is stored; what failed midway is marked FAILED in
-    MLflow and the next try continues its run.
+    The version is created last, when everything that it refers to is stored. A run that fails midway is marked FAILED
+    in MLflow, and the next attempt continues it.
     """
     with _clear_errors("register the model"):
         client = MlflowClient()
@@ -89,7 +84,7 @@ def register(model: TrainedModel) -> str:
 
 
 def promote(version: str) -> None:
-    """Let the alias `champion` name `version`."""
+    """Set the alias `champion` to `version`."""
     with _clear_errors(f"make version {version} the champion"):
         MlflowClient().set_registered_model_alias(MODEL_NAME, CHAMPION, version)
 
@@ -140,9 +135,8 @@ def _log_run(client: MlflowClient, run_id: str, model: TrainedModel) -> None:
 
 def _write_model_files(folder: Path, model: TrainedModel, run_id: str, model_id: str) -> None:
     (folder / WEIGHTS).write_bytes(model.weights)
-    # The writer of mlflow.models needs pandas. Format: https://mlflow.org/docs/latest/ml/model/
-    description = _description(model, run_id, model_id)
-    write_yaml(folder, "MLmodel", description, sort_keys=False, ensure_yaml_extension=False)
+    # mlflow.pyfunc.log_model needs pandas and stores code. Format: https://mlflow.org/docs/latest/ml/model/
+    (folder / "MLmodel").write_text(yaml.safe_dump(_description(model, run_id, model_id), sort_keys=False))
 
 
 def _description(model: TrainedModel, run_id: str, model_id: str) -> dict[str, Any]:
@@ -150,7 +144,7 @@ def _description(model: TrainedModel, run_id: str, model_id: str) -> dict[str, A
     probabilities = _tensor("probabilities", "float32", [-1, len(model.classes)])
     return {
         "artifact_path": MODEL_NAME,
-        "flavors": {"safetensors": {"data": WEIGHTS, "architecture": "resnet18"}},
+        "flavors": {"safetensors": {"data": WEIGHTS, "architecture": model.architecture}},
         "metadata": {"classes": list(model.classes), "training_key": model.training_key},
         "mlflow_version": mlflow.__version__,
         "model_id": model_id,
@@ -171,7 +165,7 @@ def _experiment_id(client: MlflowClient) -> str:
 
 
 def _run_id(client: MlflowClient, experiment_id: str, training_key: str) -> str:
-    """The run of this training key, set to running again, else a new one."""
+    """Return the run of this training key, set to running again, or a new run."""
     runs = client.search_runs([experiment_id], f"tags.{TRAINING_KEY} = '{training_key}'", max_results=1)
     if runs:
         client.update_run(runs[0].info.run_id, "RUNNING")
@@ -183,7 +177,7 @@ def _create_registered_model(client: MlflowClient) -> None:
     try:
         client.create_registered_model(MODEL_NAME)
     except MlflowException as error:
-        if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
 
 
@@ -198,7 +192,7 @@ def _version_by_alias(client: MlflowClient) -> str | None:
     try:
         return str(client.get_model_version_by_alias(MODEL_NAME, CHAMPION).version)
     except MlflowException as error:
-        if error.error_code in {ErrorCode.Name(RESOURCE_DOES_NOT_EXIST), ErrorCode.Name(INVALID_PARAMETER_VALUE)}:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             return None
         raise
 
@@ -207,7 +201,9 @@ def _version_by_alias(client: MlflowClient) -> str | None:
 def _clear_errors(action: str) -> Iterator[None]:
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
-        raise PermanentError(f"Could not {action}: MLFLOW_TRACKING_URI is not set; it is the MLflow server's address.")
+        raise PermanentError(
+            f"Could not {action}: MLFLOW_TRACKING_URI is not set: set it to the MLflow server's address."
+        )
     try:
         yield
     except MlflowException as error:

@@ -1,4 +1,4 @@
-"""A dataset's images as tensors, in files of which a few fit into any task's memory.
+"""A dataset's images as tensors, in files that are small enough for any task's memory.
 
 A shard is a safetensors file with `images`, uint8 [N, 3, S, S], and `labels`, int64 [N], the indices of the classes.
 """
@@ -41,12 +41,12 @@ class Shards:
     load: Callable[[int], Tensors]
 
     def read(self, order: Iterable[int] | None = None) -> Iterator[Tensors]:
-        """Yield each shard once, in this order, or as they are stored; the next one is fetched meanwhile."""
+        """Yield each shard once, in this order or as stored, and fetch the next one meanwhile."""
         return ahead(self.load, range(len(self.counts)) if order is None else order)
 
 
 def stored(bucket: Bucket, folder: str, name: str, counts: Sequence[int]) -> Shards:
-    """What `write` put into the folder under this name. Shards stay in files, mapped into memory while in use."""
+    """Return what `write` stored under this name; a shard in use is a file mapped into memory."""
 
     # A dataset of one shard is fetched once for all epochs.
     @lru_cache(maxsize=1)
@@ -69,10 +69,15 @@ def write(
     folder: str,
     name: str,
 ) -> list[int]:
-    """Store the images of `source` under this name in a folder of `target`; return the number in each shard.
+    """Store images of `source` under this name in a folder of `target`.
 
     They are stored in the order of their hashes, so that every shard is a fair sample of the dataset.
-    Raises PermanentError when an image has changed since the dataset was made.
+
+    Returns:
+        The number of images in each shard.
+
+    Raises:
+        PermanentError: An image has changed since `validate` ran.
     """
     ordered = sorted(images, key=lambda image: (image.sha256, image.key))
     counts = shard_counts(len(ordered), image_size)
@@ -89,7 +94,7 @@ def write(
 
 
 def shard_counts(image_count: int, image_size: int) -> list[int]:
-    """Numbers of images in as few shards of SHARD_BYTES as hold them all; they differ by one at most."""
+    """Spread images evenly over as few shards of SHARD_BYTES as possible; return the number in each."""
     shards = ceil(image_count * 3 * image_size**2 / SHARD_BYTES)
     return [image_count // shards + (index < image_count % shards) for index in range(shards)]
 
@@ -111,7 +116,7 @@ def _tensors(
 def _content(source: Bucket, image: LabelledImage) -> bytes:
     data = source.get(image.key)
     if sha256(data).hexdigest() != image.sha256:
-        raise PermanentError(f"{source.uri(image.key)} changed while this run was using it: start another run.")
+        raise PermanentError(f"{source.uri(image.key)} changed during this run: start another run.")
     return data
 
 

@@ -1,7 +1,7 @@
-"""The steps of the pipeline, one function per task of the DAG.
+"""The steps of the pipeline, one function for each task of the DAG.
 
-Between them travel keys of the artifacts bucket and small dictionaries. What a step writes lies under a key made from
-its inputs and is complete when its manifest is there, so that a step which finds its output reuses it.
+Steps pass each other keys of the artifacts bucket and small dictionaries. A step writes its output under a key derived
+from its inputs, manifest last, and reuses an output whose manifest exists.
 """
 
 import logging
@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 
 import torch
 
-from image_classifier import checkpoints, gate, keys, registry, shards, training
+from image_classifier import gate, keys, registry, shards
 from image_classifier.dataset import (
     LabelledImage,
     label_of,
@@ -24,11 +24,11 @@ from image_classifier.dataset import (
     require_enough_images,
     split,
 )
+from image_classifier.endpoint_check import check_endpoint
 from image_classifier.images import MAX_BYTES, TOO_MANY_BYTES, UnreadableImageError, decode
 from image_classifier.metric_names import metric_name
-from image_classifier.model import Classifier
-from image_classifier.parameters import Parameters
-from image_classifier.smoke_test import check_endpoint
+from image_classifier.model import FIRST_ARCHITECTURE, Classifier
+from image_classifier.parameters import NO_WEIGHTS, Parameters
 from ml_common import deployment
 from ml_common.device import best_device
 from ml_common.errors import PermanentError
@@ -48,7 +48,7 @@ SMOKE_TEST_IMAGES = 40
 
 
 class Dataset(TypedDict):
-    """Output of `validate`; `quarantined` counts the files in quarantine that were not replaced, by reason."""
+    """Output of `validate`; `quarantined` counts the files in quarantine that have not been replaced, by reason."""
 
     fingerprint: str
     quarantined: dict[str, int]
@@ -91,9 +91,10 @@ class Deployment(TypedDict):
 
 
 def validate(prefix: str) -> Dataset:
-    """Find the readable images under `prefix` of the data bucket and move the others to quarantine.
+    """Find the readable images under `prefix` of the data bucket and move unreadable files to quarantine.
 
-    Raises PermanentError when what is left is no dataset.
+    Raises:
+        PermanentError: The remaining images are not a dataset.
     """
     bucket = data_bucket()
     objects = [found for found in bucket.list(prefix) if not found.key.endswith("/")]
@@ -118,13 +119,13 @@ def _check(bucket: Bucket, prefix: str, found: StoredObject) -> LabelledImage | 
         decode(data)
     except UnreadableImageError as error:
         bucket.move(found.key, QUARANTINE + found.key, {REASON: str(error)})
-        log.warning("%s is moved to quarantine: %s.", found.key, error)
+        log.warning("Moved %s to quarantine: %s.", found.key, error)
         return None
     return LabelledImage(found.key, sha256(data).hexdigest(), str(label_of(found.key, prefix)))
 
 
 def _quarantined(bucket: Bucket, prefix: str, readable: set[str]) -> dict[str, int]:
-    """A file that was repaired is back in its old place; its copy in quarantine no longer counts."""
+    """Count the files in quarantine by reason, except those whose original key has a readable image again."""
     stored = [found.key for found in bucket.list(QUARANTINE + prefix)]
     waiting = [key for key in stored if key.removeprefix(QUARANTINE) not in readable]
     reasons = parallel_map(lambda key: bucket.metadata(key).get(REASON, "unknown"), waiting)
@@ -132,14 +133,17 @@ def _quarantined(bucket: Bucket, prefix: str, readable: set[str]) -> dict[str, i
 
 
 def preprocess(fingerprint: str, image_size: int) -> str:
-    """Folder with the dataset's images as shards of tensors, split into training and held-out ones.
+    """Store the dataset's images as shards of tensors, split into training and held-out images.
 
     The manifest has the number of images in each class and in each shard, and the held-out images.
+
+    Returns:
+        The folder.
     """
     bucket = artifacts_bucket()
     folder = keys.tensors_folder(fingerprint, image_size)
     if bucket.published(folder) is not None:
-        log.info("The tensors are already at %s: reused.", bucket.uri(folder))
+        log.info("Reusing the tensors at %s.", bucket.uri(folder))
         return folder
     manifest = bucket.get_json(keys.dataset_folder(fingerprint) + MANIFEST)
     training_images, held_out_images = split([LabelledImage(**image) for image in manifest["images"]])
@@ -161,22 +165,32 @@ def preprocess(fingerprint: str, image_size: int) -> str:
 
 
 def _shards(bucket: Bucket, tensors: str, name: str) -> tuple[shards.Shards, tuple[str, ...]]:
-    """The shards of this name, and the names of their labels."""
+    """Return the shards of this name, and the names of their labels."""
     manifest = bucket.get_json(tensors + MANIFEST)
     return shards.stored(bucket, tensors, name, manifest["shards"][name]), tuple(sorted(manifest["classes"]))
 
 
-def base_checkpoint(chosen_key: str | None) -> str:
-    """Key of the checkpoint to start from: the chosen one, else the one trained here once and kept."""
-    return chosen_key or checkpoints.trained_here(artifacts_bucket())
+def base_checkpoint(parameters: Parameters) -> str:
+    """Return the key of the checkpoint to start from: the user's, torchvision's, or the one trained here once."""
+    if parameters.base_checkpoint:
+        return parameters.base_checkpoint
+    from image_classifier import checkpoints  # with torchvision, whose 90 MiB other tasks do not need
+
+    if parameters.weights != NO_WEIGHTS:
+        return checkpoints.pretrained(artifacts_bucket(), parameters.architecture, parameters.weights)
+    return checkpoints.trained_here(artifacts_bucket(), parameters.architecture)
 
 
 def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameters) -> Training:
-    """Fine-tune the checkpoint on the training images of the folder `tensors`; the same inputs are trained on once."""
+    """Fine-tune the checkpoint on the training images in the folder `tensors`, once for the same inputs."""
+    from image_classifier import checkpoints, networks, training  # as in base_checkpoint
+
     bucket = artifacts_bucket()
     checkpoint_bytes = checkpoints.read(bucket, checkpoint)
     inputs = {
         "dataset": fingerprint,
+        "architecture": parameters.architecture,
+        "weights": parameters.weights,
         "base_checkpoint": sha256(checkpoint_bytes).hexdigest(),
         "image_size": parameters.image_size,
         "epochs": parameters.epochs,
@@ -190,13 +204,13 @@ def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameter
     folder = keys.model_folder(training_key)
     manifest = bucket.published(folder)
     if manifest is not None:
-        log.info("The same inputs were trained on before: %s is reused.", bucket.uri(folder))
+        log.info("Reusing the model at %s, which was trained on the same inputs.", bucket.uri(folder))
         return _training(manifest, reused=True)
 
     device = best_device()
     torch.manual_seed(parameters.seed)
     images, classes = _shards(bucket, tensors, TRAINING)
-    network = checkpoints.network_from(checkpoint_bytes, checkpoint, len(classes))
+    network = checkpoints.network_from(checkpoint_bytes, checkpoint, parameters.architecture, len(classes))
     del checkpoint_bytes  # training would keep it in memory
     history = training.fine_tune(
         network,
@@ -204,7 +218,7 @@ def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameter
         epochs=parameters.epochs,
         learning_rate=parameters.learning_rate,
         batch_size=parameters.batch_size,
-        seed=parameters.seed,
+        bytes_per_pixel=networks.TRAINING_BYTES_PER_PIXEL[parameters.architecture],
         device=device,
     )
     manifest = {
@@ -216,7 +230,8 @@ def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameter
         "seconds": sum(epoch.seconds for epoch in history),
         "device": device.description,
     }
-    bucket.publish(folder, {WEIGHTS: Classifier(network, classes, parameters.image_size).to_bytes()}, manifest)
+    classifier = Classifier(network, parameters.architecture, classes, parameters.image_size)
+    bucket.publish(folder, {WEIGHTS: classifier.to_bytes()}, manifest)
     return _training(manifest, reused=False)
 
 
@@ -232,8 +247,8 @@ def _training(manifest: dict[str, Any], *, reused: bool) -> Training:
 
 
 def evaluate(trained: Training) -> Evaluation:
-    """Measure the model on the held-out images, and the current champion on the same ones."""
-    from image_classifier import evaluation  # with scikit-learn, whose 80 MiB the other tasks can spare
+    """Measure the model and the current champion on the same held-out images."""
+    from image_classifier import evaluation  # with scikit-learn, whose 80 MiB other tasks do not need
 
     bucket = artifacts_bucket()
     folder = _evaluation_folder(trained["training_key"])
@@ -281,7 +296,7 @@ def _evaluation_folder(training_key: str) -> str:
 
 
 def judge(evaluated: Evaluation, minimum_accuracy: float) -> dict[str, Any]:
-    """Whether the model becomes champion. Raises PermanentError when it is below the minimum."""
+    """Decide whether the model becomes the champion. Raises PermanentError if it is below the minimum."""
     verdict = gate.judge(
         evaluated["accuracy"], minimum_accuracy, evaluated["champion_version"], evaluated["champion_accuracy"]
     )
@@ -290,7 +305,7 @@ def judge(evaluated: Evaluation, minimum_accuracy: float) -> dict[str, Any]:
 
 
 def register(trained: Training, evaluated: Evaluation, verdict: dict[str, Any]) -> Registration:
-    """Register the model in MLflow and, when the gate said so, make it the champion."""
+    """Register the model in MLflow and, if the gate promoted it, make it the champion."""
     bucket = artifacts_bucket()
     folder = keys.model_folder(trained["training_key"])
     manifest = bucket.get_json(folder + MANIFEST)
@@ -299,6 +314,7 @@ def register(trained: Training, evaluated: Evaluation, verdict: dict[str, Any]) 
         registry.TrainedModel(
             training_key=trained["training_key"],
             weights=bucket.get(folder + WEIGHTS),
+            architecture=manifest["inputs"].get("architecture", FIRST_ARCHITECTURE),
             classes=manifest["classes"],
             image_size=trained["image_size"],
             params=manifest["inputs"],
@@ -325,7 +341,7 @@ def _per_class(bucket: Bucket, trained: Training) -> dict[str, dict[str, float]]
 
 
 def deploy() -> Deployment:
-    """Serve the champion, whichever version that is now."""
+    """Serve the current champion."""
     version = _require_champion()
     return Deployment(version=version, endpoint=deployment.deploy(version))
 
@@ -333,9 +349,7 @@ def deploy() -> Deployment:
 def _require_champion() -> str:
     version = registry.champion_version()
     if version is None:
-        raise PermanentError(
-            "There is no champion to deploy: someone removed the alias `champion` in MLflow; set it on a version."
-        )
+        raise PermanentError("There is no champion to deploy: set the alias `champion` in MLflow to a version.")
     return version
 
 
@@ -349,7 +363,7 @@ def smoke_test(
     registered: Registration,
     deployed: Deployment,
 ) -> str:
-    """Ask the endpoint about held-out images; then write the run's report and return its key."""
+    """Send held-out images to the endpoint, then write the run's report and return its key."""
     bucket, images = artifacts_bucket(), data_bucket()
     manifest = bucket.get_json(tensors + MANIFEST)
     sample = sorted(manifest["held_out"], key=lambda image: str(image["sha256"]))[:SMOKE_TEST_IMAGES]

@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from image_classifier.augmentation import Geometry
 from image_classifier.model import normalise
-from image_classifier.resnet import ResNet18
 from image_classifier.shards import Shards, Tensors
 from ml_common.device import Device
 
@@ -30,7 +29,7 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training images gave; loss in nats, accuracy on the augmented batches."""
+    """Result of one pass over the training images: loss in nats, accuracy on the augmented batches."""
 
     number: int
     loss: float
@@ -39,25 +38,38 @@ class Epoch:
     finished_at_ms: int
 
     def as_dict(self) -> dict[str, float | int]:
-        """For JSON."""
+        """Return the fields for JSON."""
         return asdict(self)
 
 
 def fit(
-    network: ResNet18,
+    network: nn.Module,
     batches: Callable[[], Iterator[Batch]],
     *,
     prepare: Callable[[Tensor], Tensor] = lambda images: images,
     steps_per_epoch: int,
     epochs: int,
     learning_rate: float,
+    bytes_per_pixel: int,
     device: Device,
 ) -> list[Epoch]:
-    """Train `network` in place by AdamW under a one-cycle schedule that peaks at `learning_rate`.
+    """Train `network` in place by AdamW with a one-cycle schedule.
 
-    `batches()` yields one epoch of (images [N, 3, S, S], int64 labels [N]) on `device`; `prepare` makes any number of
-    these images floats in 0..1. A batch goes through the network in as many passes as the device's memory needs, and
-    the gradients of all are one step; batch normalisation sees one pass at a time.
+    A batch goes through the network in as many passes as the device's memory requires; their gradients are added to one
+    step. Batch normalisation sees one pass at a time.
+
+    Args:
+        network: Takes normalised images, float [N, 3, S, S]; returns logits, float [N, class count].
+        batches: Yields one epoch of batches on `device`: images [N, 3, S, S], labels int64 [N].
+        prepare: Turns images of a batch into float [N, 3, S, S] in 0..1.
+        steps_per_epoch: Number of batches that `batches` yields.
+        epochs: Number of passes over the training images.
+        learning_rate: Peak of the schedule.
+        bytes_per_pixel: Memory that the network takes for each pixel of its input until the gradients are computed.
+        device: Where to train.
+
+    Returns:
+        The result of each epoch.
     """
     network.to(device.torch_device, memory_format=device.memory_format)  # type: ignore[call-overload]
     network.train()
@@ -72,7 +84,7 @@ def fit(
         loss_sum, correct, count = 0.0, 0, 0
         for images, labels in batches():
             optimiser.zero_grad(set_to_none=True)
-            passes = device.passes(images)
+            passes = device.passes(images, bytes_per_pixel)
             for part, truth in zip(images.tensor_split(passes), labels.tensor_split(passes), strict=True):
                 pixels = normalise(prepare(part)).contiguous(memory_format=device.memory_format)
                 with device.autocast():
@@ -95,42 +107,45 @@ def fit(
 
 
 def fine_tune(
-    network: ResNet18,
+    network: nn.Module,
     shards: Shards,
     *,
     epochs: int,
     learning_rate: float,
     batch_size: int,
-    seed: int,
+    bytes_per_pixel: int,
     device: Device,
 ) -> list[Epoch]:
-    """Train on uint8 images [N, 3, S, S] and int64 labels [N], shuffled and augmented repeatably by `seed`."""
-    generator = Generator().manual_seed(seed)
+    """Train `network` in place on uint8 images [N, 3, S, S] and int64 labels [N], shuffled and augmented at random.
+
+    The random numbers come from torch's global generator: the same seed there repeats a training exactly on a CPU.
+    """
     batch_sizes = _batch_sizes(sum(shards.counts), batch_size)
 
     def batches() -> Iterator[Batch]:
-        order = torch.randperm(len(shards.counts), generator=generator).tolist()
+        order = torch.randperm(len(shards.counts)).tolist()
         on_device = ((device.receive(images), device.receive(labels)) for images, labels in shards.read(order))
-        return _shuffled(on_device, batch_sizes, generator)
+        return _shuffled(on_device, batch_sizes)
 
     return fit(
         network,
         batches,
-        prepare=lambda images: FINE_TUNING_GEOMETRY.apply(images.float() / 255, generator),
+        prepare=lambda images: FINE_TUNING_GEOMETRY.apply(images.float() / 255),
         steps_per_epoch=len(batch_sizes),
         epochs=epochs,
         learning_rate=learning_rate,
+        bytes_per_pixel=bytes_per_pixel,
         device=device,
     )
 
 
-def _shuffled(shards: Iterable[Tensors], batch_sizes: Iterable[int], generator: Generator) -> Iterator[Batch]:
-    """Cut the shards, each of them shuffled, into batches; what a shard leaves begins the first batch of the next."""
+def _shuffled(shards: Iterable[Tensors], batch_sizes: Iterable[int]) -> Iterator[Batch]:
+    """Shuffle each shard and cut it into batches; the rest of a shard starts the first batch of the next."""
     sizes = iter(batch_sizes)
     missing = next(sizes)
     parts: list[Batch] = []
     for images, labels in shards:
-        order = torch.randperm(len(images), generator=generator).to(images.device)
+        order = torch.randperm(len(images)).to(images.device)
         while missing and len(order):
             taken, order = order[:missing], order[missing:]
             parts.append((images[taken], labels[taken]))
@@ -141,9 +156,10 @@ def _shuffled(shards: Iterable[Tensors], batch_sizes: Iterable[int], generator: 
 
 
 def _batch_sizes(image_count: int, batch_size: int) -> list[int]:
-    """Sizes of an epoch's batches; a lone last image joins the batch before, for batch normalisation needs two.
+    """Return the sizes of an epoch's batches.
 
-    Few images come in smaller batches than `batch_size`: in a handful of steps nothing would be learned.
+    Few images come in smaller batches than `batch_size`, because a handful of steps teaches nothing. A single last
+    image joins the batch before it, because batch normalisation needs two.
     """
     batch_size = min(batch_size, max(SMALLEST_BATCH, image_count // STEPS_PER_EPOCH))
     full, rest = divmod(image_count, batch_size)

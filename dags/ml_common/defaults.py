@@ -1,4 +1,4 @@
-"""What every DAG's tasks have in common: owner, retries, timeout, and a line in the log on failure."""
+"""Defaults of every DAG's tasks: owner, retries, timeout, and a log line on failure."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def log_failure(context: Any) -> None:
-    """Write one JSON line that says which try of which task failed, why, and where its log is."""
+    """Log one JSON line with the task and try that failed, the error, and the address of the log."""
     task_instance = context["ti"]
     failure = {
         "event": "task_failed",
@@ -34,7 +34,7 @@ DEFAULT_ARGS: dict[str, Any] = {
     "retry_exponential_backoff": 2,
     "max_retry_delay": timedelta(minutes=5),
     "retry_policy": ExceptionRetryPolicy(
-        [RetryRule(PermanentError, RetryAction.FAIL, reason="a retry cannot mend what is wrong")]
+        [RetryRule(PermanentError, RetryAction.FAIL, reason="a retry cannot fix this error")]
     ),
     "execution_timeout": timedelta(minutes=30),
     "on_failure_callback": log_failure,

@@ -1,4 +1,4 @@
-"""Brings a model version into service: on Kubernetes, or by a command where serving is a process of this machine."""
+"""Deploy a model version: on Kubernetes, or by a command where serving is a local process."""
 
 import os
 import shlex
@@ -12,14 +12,17 @@ ROLLOUT_COMMAND = "SERVING_ROLLOUT_COMMAND"
 ROLLOUT_SECONDS = 300
 POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
-# Where serving finds the registry and the model files: the same places as this task.
+# Serving uses the same registry and object store as this task.
 PASSED_ON = ("ARTIFACTS_BUCKET", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION", "MLFLOW_TRACKING_URI")
 
 
 def deploy(version: str) -> str:
-    """Serve `version` of the model and return the endpoint's URL; the old version serves until the new one does.
+    """Serve `version` of the model; the old version serves until the new one is ready.
 
-    SERVING_ROLLOUT_COMMAND, when set, is run with the version as last argument and prints the URL as its last line.
+    SERVING_ROLLOUT_COMMAND, if set, runs with the version as its last argument and prints the URL as its last line.
+
+    Returns:
+        The endpoint's URL.
     """
     command = os.environ.get(ROLLOUT_COMMAND)
     if command:
@@ -30,10 +33,10 @@ def deploy(version: str) -> str:
 
 
 def settings() -> ServingSettings:
-    """From SERVING_IMAGE, SERVING_NAMESPACE (else this pod's) and SERVING_SERVICE_ACCOUNT (else "default")."""
+    """Read SERVING_IMAGE, SERVING_NAMESPACE (default: this pod's) and SERVING_SERVICE_ACCOUNT (default: "default")."""
     image = os.environ.get("SERVING_IMAGE")
     if not image:
-        raise PermanentError("SERVING_IMAGE is not set: it names the container image of images/serving to deploy.")
+        raise PermanentError("SERVING_IMAGE is not set: set it to the container image of images/serving.")
     return ServingSettings(
         namespace=os.environ.get("SERVING_NAMESPACE") or _own_namespace(),
         image=image,
@@ -44,7 +47,7 @@ def settings() -> ServingSettings:
 
 def _own_namespace() -> str:
     if not POD_NAMESPACE_FILE.exists():
-        raise PermanentError("SERVING_NAMESPACE is not set: it names the Kubernetes namespace to deploy to.")
+        raise PermanentError("SERVING_NAMESPACE is not set: set it to the Kubernetes namespace to deploy to.")
     return POD_NAMESPACE_FILE.read_text().strip()
 
 

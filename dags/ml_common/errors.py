@@ -1,9 +1,9 @@
-"""The two kinds of failure that a step tells apart, both worded for the person who reads the task's log."""
+"""The two kinds of failure of a step. Their messages are for the reader of the task's log."""
 
 
 class PermanentError(Exception):
-    """The same input fails again: a person must change something, so the task is not retried."""
+    """The step would fail again until something is fixed, so the task is not retried."""
 
 
 class ServiceUnavailableError(Exception):
-    """A service that the step needs does not answer: the task is retried."""
+    """A service that the step needs does not answer, so the task is retried."""

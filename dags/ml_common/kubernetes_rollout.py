@@ -1,4 +1,4 @@
-"""Applies serving's objects to the cluster and waits until the new version answers or clearly will not."""
+"""Roll out serving on Kubernetes: apply its objects and wait until the new version answers or cannot start."""
 
 import time
 from collections.abc import Iterable
@@ -15,10 +15,10 @@ from ml_common.serving_manifests import LABELS, NAME, Manifest, ServingSettings,
 FIELD_MANAGER = "image-classifier-dag"
 DEADLINE_SECONDS = 300
 POLL_SECONDS = 2
-# Longer than the grace period of a pod: one that is still there then is on a node that does not answer.
+# Longer than a pod's grace period: a pod that still exists then is on a node that does not answer.
 OLD_PODS_SECONDS = 45
 REVISION = "deployment.kubernetes.io/revision"
-HOPELESS = {
+FATAL_WAITING_REASONS = {
     "ErrImagePull",
     "ImagePullBackOff",
     "InvalidImageName",
@@ -29,10 +29,14 @@ HOPELESS = {
 
 
 def roll_out(settings: ServingSettings, version: str) -> str:
-    """Serve `version`; return the address inside the cluster, at which no older version answers any more.
+    """Serve `version` and wait until no older version answers.
 
-    Raises PermanentError when the new pod cannot start (the old one keeps serving), ServiceUnavailableError when it is
-    not ready before the deadline or the cluster does not answer.
+    Returns:
+        The endpoint's URL inside the cluster.
+
+    Raises:
+        PermanentError: The new pod cannot start; the old one keeps serving.
+        ServiceUnavailableError: The new pod is not ready before the deadline, or the cluster does not answer.
     """
     try:
         _load_access()
@@ -41,7 +45,7 @@ def roll_out(settings: ServingSettings, version: str) -> str:
             _apply(DynamicClient(api), objects)
             apps, core = client.AppsV1Api(api), client.CoreV1Api(api)
             _wait(apps, core, settings.namespace)
-            _wait_for_the_end_of_old_pods(apps, core, settings.namespace)
+            _wait_for_old_pods_to_end(apps, core, settings.namespace)
     except ApiException as error:
         kind = ServiceUnavailableError if (error.status or 500) >= 500 else PermanentError
         raise kind(f"Kubernetes refused to deploy version {version}: {error.status} {error.reason}.") from error
@@ -58,8 +62,8 @@ def _load_access() -> None:
             config.load_kube_config()
         except config.ConfigException as error:
             raise PermanentError(
-                "This task has no access to a cluster: give its pod a service account that may deploy, "
-                "or set SERVING_ROLLOUT_COMMAND where there is no Kubernetes."
+                "This task has no access to a Kubernetes cluster: give its pod a service account that may deploy, or "
+                "set SERVING_ROLLOUT_COMMAND."
             ) from error
 
 
@@ -77,16 +81,16 @@ def _wait(apps: client.AppsV1Api, core: client.CoreV1Api, namespace: str) -> Non
             return
         newest, _ = _newest_and_old_pods(apps, core, deployment)
         for pod in newest:
-            if reason := why_hopeless(pod):
+            if reason := fatal_reason(pod):
                 raise PermanentError(f"The new serving pod cannot start, so the old version keeps serving: {reason}")
         time.sleep(POLL_SECONDS)
     raise ServiceUnavailableError(
         f"The new serving pod was not ready after {DEADLINE_SECONDS} s, so the old version keeps serving: "
-        f"look at `kubectl -n {namespace} describe deployment {NAME}`."
+        f"run `kubectl -n {namespace} describe deployment {NAME}` to see why."
     )
 
 
-def _wait_for_the_end_of_old_pods(apps: client.AppsV1Api, core: client.CoreV1Api, namespace: str) -> None:
+def _wait_for_old_pods_to_end(apps: client.AppsV1Api, core: client.CoreV1Api, namespace: str) -> None:
     deadline = time.monotonic() + OLD_PODS_SECONDS
     while time.monotonic() < deadline:
         _, old = _newest_and_old_pods(apps, core, apps.read_namespaced_deployment(NAME, namespace))
@@ -98,7 +102,7 @@ def _wait_for_the_end_of_old_pods(apps: client.AppsV1Api, core: client.CoreV1Api
 def _newest_and_old_pods(
     apps: client.AppsV1Api, core: client.CoreV1Api, deployment: Any
 ) -> tuple[list[Any], list[Any]]:
-    """Pods of the latest specification, and those of earlier ones, which may linger for a while."""
+    """Return the pods of the latest specification, and those of earlier ones that have not ended yet."""
     if deployment.status.observed_generation != deployment.metadata.generation:
         return [], []
     namespace = deployment.metadata.namespace
@@ -115,7 +119,7 @@ def _newest_and_old_pods(
 
 
 def is_rolled_out(deployment: Any) -> bool:
-    """Whether all pods are of the latest specification and available; old ones may still be ending."""
+    """Return whether all pods have the latest specification and are available; old ones may still be ending."""
     status, wanted = deployment.status, deployment.spec.replicas
     return bool(
         status.observed_generation == deployment.metadata.generation
@@ -125,11 +129,11 @@ def is_rolled_out(deployment: Any) -> bool:
     )
 
 
-def why_hopeless(pod: Any) -> str | None:
-    """One sentence when a container of `pod` will not start without help, else None."""
+def fatal_reason(pod: Any) -> str | None:
+    """Explain why a container of `pod` cannot start, or return None."""
     for container in pod.status.container_statuses or []:
         waiting = container.state.waiting
-        if waiting and waiting.reason in HOPELESS:
+        if waiting and waiting.reason in FATAL_WAITING_REASONS:
             detail = (waiting.message or "no message").rstrip(".")
             return f"{waiting.reason} for {container.image} in pod {pod.metadata.name} ({detail})."
     return None

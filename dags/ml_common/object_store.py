@@ -1,8 +1,8 @@
-"""The two buckets that every pipeline uses, over boto3.
+"""The two buckets that every pipeline uses.
 
 Endpoint, region and credentials come from boto3's own environment variables (AWS_ENDPOINT_URL, AWS_REGION, ...) or from
-the pod's identity; the buckets' names from DATA_BUCKET and ARTIFACTS_BUCKET. Where several environments share the
-buckets, BUCKET_PREFIX is the folder of this one: every key is taken and given without it.
+the pod's identity; the buckets' names come from DATA_BUCKET and ARTIFACTS_BUCKET. Where several environments share the
+buckets, BUCKET_PREFIX is this environment's folder, which keys here do not include.
 """
 
 import json
@@ -39,7 +39,7 @@ TRANSFER_CONFIG = TransferConfig(
     max_io_queue=100,
     preferred_transfer_client="classic",
 )
-# A client takes 20 MB: threads that ask for it at once must get the same one.
+# A client takes 20 MB, so threads that need it at the same time must share one.
 CLIENT_CREATION = Lock()
 PERMANENT_STATUS = range(400, 429)
 MANIFEST = "manifest.json"
@@ -55,21 +55,21 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Bucket:
-    """One bucket of the object store, or the part of it whose keys begin with `prefix`.
+    """A bucket of the object store, or the part of it whose keys begin with `prefix`.
 
-    Every method raises PermanentError for what a person must mend (no such bucket, no access) and
-    ServiceUnavailableError when the object store does not answer or fails.
+    Every method raises PermanentError if the bucket or object does not exist or access is denied, and
+    ServiceUnavailableError if the object store does not answer or fails.
     """
 
     name: str
     prefix: str = ""
 
     def uri(self, key: str) -> str:
-        """The address that tools such as the AWS CLI take."""
+        """Return the `s3://` address of an object or folder."""
         return f"s3://{self.name}/{self.prefix}{key}"
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """Every object under `prefix`, in the order of the keys."""
+        """Yield every object under `prefix`, in the order of the keys."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=self.prefix + prefix)
         with self._clear_errors(f"list {self.uri(prefix)}"):
             for page in pages:
@@ -77,46 +77,46 @@ class Bucket:
                     yield StoredObject(entry["Key"].removeprefix(self.prefix), entry["Size"])
 
     def exists(self, key: str) -> bool:
-        """Whether there is an object of exactly this key."""
+        """Return whether an object has exactly this key."""
         return self._head(key) is not None
 
     def size(self, key: str) -> int:
-        """The object's size in bytes."""
+        """Return the object's size in bytes."""
         with self._clear_errors(f"read {self.uri(key)}"):
             return int(self._client.head_object(Bucket=self.name, Key=self.prefix + key)["ContentLength"])
 
     def metadata(self, key: str) -> dict[str, str]:
-        """The object's own metadata, none when there is no such object."""
+        """Return the object's user-defined metadata, which is empty if there is no such object."""
         head = self._head(key) or {}
         return {name: unquote(value) for name, value in head.get("Metadata", {}).items()}
 
     def get(self, key: str) -> bytes:
-        """The whole object."""
+        """Return the object's content."""
         with self._clear_errors(f"read {self.uri(key)}"):
             body: bytes = self._client.get_object(Bucket=self.name, Key=self.prefix + key)["Body"].read()
             return body
 
     def get_json(self, key: str) -> Any:
-        """The value that `put_json` wrote."""
+        """Return the value that `put_json` wrote."""
         return json.loads(self.get(key))
 
     def put(self, key: str, data: bytes) -> None:
-        """Write or overwrite one object, all of it or nothing."""
+        """Write or overwrite an object atomically."""
         with self._clear_errors(f"write {self.uri(key)}"):
             self._client.put_object(Bucket=self.name, Key=self.prefix + key, Body=data)
 
     def upload(self, path: Path, key: str) -> None:
-        """Write or overwrite one object, all of it or nothing, without reading the file into memory."""
+        """Write or overwrite an object atomically, without reading the file into memory."""
         with self._clear_errors(f"write {self.uri(key)}"), self._transfers() as transfers:
             transfers.upload(str(path), self.name, self.prefix + key).result()
 
     def download(self, key: str, path: Path) -> None:
-        """Write the object to a file without holding it in memory; the file appears when it is complete."""
+        """Download the object to a file, which appears when it is complete, without holding it in memory."""
         with self._clear_errors(f"read {self.uri(key)}"), self._transfers() as transfers:
             transfers.download(self.name, self.prefix + key, str(path)).result()
 
     def put_json(self, key: str, value: Any) -> None:
-        """Equal values give equal bytes."""
+        """Write a value as JSON; equal values give equal bytes."""
         self.put(key, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode())
 
     def move(self, key: str, new_key: str, metadata: Mapping[str, str]) -> None:
@@ -132,13 +132,13 @@ class Bucket:
             self._client.delete_object(Bucket=self.name, Key=self.prefix + key)
 
     def publish(self, folder: str, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
-        """Write `files` under `folder`, which ends in "/", then its manifest: without it the output does not count."""
+        """Write `files` under `folder`, which ends in "/", then the manifest that marks the output as complete."""
         for name, data in files.items():
             self.put(folder + name, data)
         self.put_json(folder + MANIFEST, manifest)
 
     def published(self, folder: str) -> dict[str, Any] | None:
-        """The manifest of a complete output, None when there is none."""
+        """Return the manifest of a complete output, or None."""
         if not self.exists(folder + MANIFEST):
             return None
         manifest: dict[str, Any] = self.get_json(folder + MANIFEST)
@@ -189,16 +189,16 @@ class Bucket:
 
 
 def data_bucket() -> Bucket:
-    """Where the images are."""
+    """Return the bucket of the images."""
     return _bucket_named_by("DATA_BUCKET")
 
 
 def artifacts_bucket() -> Bucket:
-    """Where everything made from the images goes."""
+    """Return the bucket of everything that the pipelines make."""
     return _bucket_named_by("ARTIFACTS_BUCKET")
 
 
 def _bucket_named_by(variable: str) -> Bucket:
     if not os.environ.get(variable):
-        raise PermanentError(f"The environment variable {variable} is not set: it names the bucket to use.")
+        raise PermanentError(f"The environment variable {variable} is not set: set it to the name of the bucket.")
     return Bucket(os.environ[variable], os.environ.get("BUCKET_PREFIX", ""))

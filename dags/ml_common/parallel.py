@@ -1,4 +1,4 @@
-"""Threads that wait for the object store, with a bound on what they hold in memory."""
+"""Threads for work that waits for the object store, with a limit on what they hold in memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 
 
 def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield `function` of each item in order; only a few items per thread are in progress or waiting to be taken."""
+    """Yield `function(item)` for each item in order, with only a few items per thread in progress or finished."""
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(THREADS) as pool:
         try:
@@ -27,7 +27,7 @@ def parallel_map(function: Callable[[Item], Result], items: Iterable[Item]) -> I
 
 
 def ahead(load: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield `load` of each item in order; the next one is loaded while the caller works with the current one."""
+    """Yield `load(item)` for each item in order, and load the next one while the caller uses the current one."""
     current: Future[Result] | None = None
     with ThreadPoolExecutor(1) as pool:
         for item in items:

@@ -1,8 +1,8 @@
-"""The pods of tasks on Kubernetes: which image, how much CPU and memory, whether a GPU, and with whose rights.
+"""The pods of tasks on Kubernetes: image, CPU, memory, GPUs and service account.
 
-Each function returns a task's `executor_config`, which Airflow merges into the pod template of the cluster. Where tasks
-are no pods, and in a pod that runs one already, it is empty: loading Kubernetes' client takes longer than all the rest
-of a DAG file.
+Each function returns a task's `executor_config`, which Airflow merges into the cluster's pod template. It is empty
+where tasks do not run in pods, and inside a task's pod: importing the Kubernetes client takes longer than the rest of a
+DAG file.
 """
 
 import os
@@ -14,18 +14,18 @@ ExecutorConfig = dict[str, Any]
 
 @dataclass(frozen=True)
 class Size:
-    """What a pod gets.
+    """Resources of a pod.
 
     Attributes:
-        cores: CPU that is its own; it takes what else its node has to spare.
-        memory_gib: Memory that is its own, and all that it may take.
+        cores: CPU request; there is no limit.
+        memory_gib: Memory request and limit.
     """
 
     cores: float
     memory_gib: float
 
 
-# Small enough for a cluster on a laptop; steps wait for the object store more than they compute.
+# Small enough for a cluster on a laptop: most steps wait for the object store more than they compute.
 CPU = Size(cores=0.25, memory_gib=2)
 # What a node with one GPU, 4 vCPUs and 16 GiB leaves to its pod.
 GPU = Size(cores=3, memory_gib=12)
@@ -34,16 +34,18 @@ GPU_RESOURCE = "nvidia.com/gpu"
 
 
 def on_cpu(size: Size = CPU, image: str = "ml", service_account: str | None = None) -> ExecutorConfig:
-    """A pod on a CPU node.
+    """Run the task in a pod on a CPU node.
 
-    `image` is the name of a folder in images/. A task that calls the Kubernetes API names a `service_account` and gets
-    its token; no other task has one.
+    Args:
+        size: The pod's resources.
+        image: Name of a folder in images/.
+        service_account: For a task that calls the Kubernetes API; other tasks get no token.
     """
     return _executor_config(size, image, service_account, gpus=0)
 
 
 def on_gpu(gpus: int = 1, size: Size = GPU, image: str = "ml", instead: Size = CPU) -> ExecutorConfig:
-    """A pod on a GPU node; where the cluster has none, the same on a CPU node in the size `instead`."""
+    """Run the task in a pod on a GPU node or, in a cluster without GPUs, on a CPU node with the size `instead`."""
     if os.environ.get("GPU_NODES") == "true":
         return _executor_config(size, image, None, gpus)
     return on_cpu(instead, image)
@@ -76,5 +78,5 @@ def _executor_config(size: Size, image: str, service_account: str | None, gpus: 
 def _full_name(image: str) -> str:
     variable = f"{image.upper()}_IMAGE"
     if variable not in os.environ:
-        raise ValueError(f"{variable} is not set: it names the container image of images/{image} with its tag.")
+        raise ValueError(f"{variable} is not set: set it to the container image of images/{image} with its tag.")
     return os.environ[variable]

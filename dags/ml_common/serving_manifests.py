@@ -6,12 +6,12 @@ from typing import Any
 
 NAME = "image-classifier"
 PORT = 8080
-# A pod that is about to end answers this long: the nodes route to the new one only a moment after its Service does.
+# A terminating pod keeps answering this long, because nodes route to the new pod a moment after its Service does.
 DRAINING_SECONDS = 5
 LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "serving"}
 CREDENTIALS_SECRET = "image-classifier-serving"  # noqa: S105 - its name
 
-# Of the user that images/serving/Dockerfile runs as.
+# The user of images/serving/Dockerfile.
 USER_ID = 10001
 
 Manifest = dict[str, Any]
@@ -19,7 +19,7 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class ServingSettings:
-    """Where and as what serving runs; `environment` is for the serving process."""
+    """Namespace, image, service account and environment variables of serving."""
 
     namespace: str
     image: str
@@ -28,7 +28,7 @@ class ServingSettings:
 
 
 def manifests(settings: ServingSettings, version: str) -> list[Manifest]:
-    """Service and Deployment of `version`, to be applied in this order."""
+    """Return the Service and Deployment of `version`, to be applied in this order."""
     return [_service(settings), _deployment(settings, version)]
 
 
@@ -82,17 +82,17 @@ def _container(settings: ServingSettings, version: str) -> Manifest:
         "image": settings.image,
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
-        # The login of the model registry, and the object store's keys where pods have no cloud identity. A stack whose
-        # registry had no logins at its last deployment may lack it.
+        # The login to the model registry, and the object store's keys where pods have no cloud identity. A stack that
+        # was last deployed when the registry had no logins may not have it.
         "envFrom": [{"secretRef": {"name": CREDENTIALS_SECRET, "optional": True}}],
         # The server, its decoding process and one image of MAX_DECODING_BYTES (docs/serving.md).
-        "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
+        "resources": {"requests": {"cpu": "250m", "memory": "640Mi"}, "limits": {"memory": "1536Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        # Loading torch and the model takes a while on a small node; nothing else may judge the pod before that.
+        # Loading torch and the model takes a while on a small node; the other probes start after this one succeeds.
         "startupProbe": {**probe, "periodSeconds": 2, "failureThreshold": 60},
         "readinessProbe": {**probe, "periodSeconds": 5},
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 3},

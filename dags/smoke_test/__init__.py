@@ -1,1 +1,1 @@
-"""Sees that tasks run and reach what they depend on."""
+"""Check that tasks run and reach the services they depend on."""

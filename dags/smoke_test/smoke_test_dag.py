@@ -1,14 +1,14 @@
 """
 # smoke_test
 
-One task that starts like any other and reaches what tasks depend on. `make smoke STACK=<stack>` runs it after a
+Checks that a task starts and reaches the services that tasks depend on. `make smoke STACK=<stack>` runs it after a
 deployment.
 
 | Task | What it does | When it fails |
 | --- | --- | --- |
-| reach_services | asks the object store and MLflow | the log names the one that does not answer, or refuses |
+| reach_services | sends a request to the object store and to MLflow | the log names the service that failed |
 
-It writes nothing. A run that stays in the queue has no pod: `make status STACK=<stack>` says why.
+It writes nothing. If a run stays queued, its pod does not start: `make status STACK=<stack>` shows why.
 """
 
 from datetime import timedelta
@@ -23,7 +23,7 @@ from ml_common.defaults import DEFAULT_ARGS
     dag_id="smoke_test",
     schedule=None,
     catchup=False,
-    # A node that is started for the pod, and a large image, fit in.
+    # Long enough to start a node for the pod and pull a large image.
     dagrun_timeout=timedelta(minutes=20),
     default_args={
         **DEFAULT_ARGS,
@@ -35,7 +35,7 @@ from ml_common.defaults import DEFAULT_ARGS
     doc_md=__doc__,
 )
 def smoke_test() -> None:
-    """Wire the step."""
+    """Wire the task."""
 
     @task
     def reach_services() -> None:

@@ -1,4 +1,4 @@
-"""What every task depends on, asked without leaving a trace."""
+"""Requests to the services that every task depends on. They write nothing."""
 
 import os
 import urllib.request
@@ -16,25 +16,27 @@ TIMEOUT_SECONDS = 10
 
 
 def reach_object_store() -> None:
-    """Ask the object store, with the task's own identity.
+    """List a folder of the object store with the task's identity.
 
     Raises:
-        PermanentError: It refuses.
-        ServiceUnavailableError: It does not answer.
+        PermanentError: The object store denies access.
+        ServiceUnavailableError: The object store does not answer.
     """
     next(artifacts_bucket().list(FOLDER), None)
 
 
 def reach_model_registry() -> None:
-    """Ask MLflow for a model, with the task's own login.
+    """Search MLflow's models with the task's login.
 
     Raises:
         PermanentError: MLFLOW_TRACKING_URI is not set, or MLflow refuses the login.
-        ServiceUnavailableError: It does not answer, or fails.
+        ServiceUnavailableError: MLflow does not answer, or fails.
     """
     address = os.environ.get("MLFLOW_TRACKING_URI")
     if not address:
-        raise PermanentError("The environment variable MLFLOW_TRACKING_URI is not set: it names the MLflow server.")
+        raise PermanentError(
+            "The environment variable MLFLOW_TRACKING_URI is not set: set it to the MLflow server's address."
+        )
     login = ":".join(os.environ.get(name, "") for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"))
     request = urllib.request.Request(  # noqa: S310 - the address is the platform's
         f"{address}{MODELS}", headers={"Authorization": f"Basic {b64encode(login.encode()).decode()}"}
@@ -47,7 +49,9 @@ def reach_model_registry() -> None:
                 f"MLflow at {address} refuses this task's login ({error.code}): check MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD."
             ) from error
-        raise ServiceUnavailableError(f"MLflow at {address} answered {error.code} when asked for a model.") from error
+        raise ServiceUnavailableError(
+            f"MLflow at {address} answered {error.code} to a search for models: check its log."
+        ) from error
     except OSError as error:
         raise ServiceUnavailableError(
             f"MLflow at {address} does not answer; check that it is running and reachable ({error})."

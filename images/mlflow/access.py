@@ -1,7 +1,7 @@
-"""Who may ask the MLflow server for what: an ASGI application in front of MLflow's own.
+"""Authentication and authorization for the MLflow server: an ASGI application in front of MLflow's own.
 
-MLflow's `basic-auth` was not chosen: it keeps its users in a database, where a changed password does not arrive, and
-leaves what it does not know open to every user. Here a request that no rule names is refused.
+MLflow's `basic-auth` does not fit: it keeps users in a database, where changed passwords do not arrive, and allows
+every user any request that it has no rule for. Here, a request without a rule is refused.
 """
 
 import asyncio
@@ -25,21 +25,21 @@ BODY_SECONDS = 60
 
 PAGES = re.compile(r"/|/version|/graphql|/get-artifact|/model-versions/get-artifact|/static-files/.+")
 API = re.compile(r"/(?:ajax-)?api/[23]\.0/mlflow/(?P<resource>[^/]+)(?:/(?P<rest>.+))?")
-# What tracking and the registry consist of. Not among them is what makes the server connect to other hosts or start
-# programs, such as `gateway`, `webhooks`, `jobs` and `assistant`.
+# Tracking and the registry. Left out are resources that make the server connect to other hosts or start programs, such
+# as `gateway`, `webhooks`, `jobs` and `assistant`.
 RESOURCES = frozenset(
     {
         *("experiments", "runs", "metrics", "logged-models", "registered-models", "model-versions", "traces"),
         *("server-info", "get-trace-artifact", "upload-artifact"),
-        # The user interface asks it for endpoints; without MLFLOW_DEPLOYMENTS_TARGET it has none and connects nowhere.
+        # The user interface lists its endpoints; without MLFLOW_DEPLOYMENTS_TARGET it has none and connects nowhere.
         "gateway-proxy",
     }
 )
-# The other paths of `artifacts` hand out signed addresses of the object store.
+# The other paths of `artifacts` return signed URLs of the object store.
 ARTIFACT_LIST = ("artifacts", "list")
-# It is about models behind `gateway`.
+# It calls models through `gateway`.
 PROMPTLAB = ("runs", "create-promptlab-run")
-# The last words of paths that only read, although they are posted to.
+# Last parts of paths that only read, although they take POST.
 POSTED_READS = frozenset(
     {"search", "get-latest-versions", "batchGetInfos", "metrics", "calculate-filter-correlation", "graphql"}
 )
@@ -48,7 +48,7 @@ log = logging.getLogger("uvicorn.error")
 
 
 class Right(IntEnum):
-    """What a user may do; each includes the ones before it."""
+    """What a user may do; each right includes the ones before it."""
 
     READ = 1
     WRITE = 2
@@ -65,17 +65,17 @@ class User:
 
 
 class RefusedError(Exception):
-    """The request is not passed on."""
+    """The request is refused."""
 
     def __init__(self, status: HTTPStatus, code: str, message: str) -> None:
-        """Take one of MLflow's error codes, by which its clients know what is wrong."""
+        """Take the HTTP status, one of MLflow's error codes, and a message."""
         super().__init__(message)
         self.status = status
         self.body = json.dumps({"error_code": code, "message": message}).encode()
 
 
 def required_right(method: str, path: str) -> Right | None:
-    """Return the right that a request takes; None where no one is served."""
+    """Return the right that a request requires, or None if it is refused to every user."""
     api = API.fullmatch(path)
     if api is None:
         served = PAGES.fullmatch(path) is not None
@@ -92,13 +92,13 @@ def required_right(method: str, path: str) -> Right | None:
 
 
 def is_allowed_host(host: str, allowed: Sequence[str]) -> bool:
-    """Say whether a Host header is one of `name:port`, where the port `*` stands for any number."""
+    """Return whether a Host header is one of the allowed `name:port`, where the port `*` matches any number."""
     name, _, port = host.rpartition(":")
     return host in allowed or (port.isascii() and port.isdigit() and f"{name}:*" in allowed)
 
 
 class Gate:
-    """Passes on what a user may ask for; everything but the health check takes a login."""
+    """Passes on allowed requests; every request except the health check requires a login."""
 
     def __init__(self, app: ASGIApp, users: Sequence[User], hosts: Sequence[str]) -> None:
         self._app = app
@@ -107,7 +107,7 @@ class Gate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        # MLflow reads the body of any other request before it looks at it.
+        # Of any other request, MLflow reads the body before it checks anything.
         if scope["method"] == "GET" and scope["path"] == HEALTH:
             await self._app(scope, receive, send)
             return
@@ -124,10 +124,14 @@ class Gate:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         host, origin = headers.get("host", ""), headers.get("origin")
         if not is_allowed_host(host, self._hosts):
-            raise RefusedError(HTTPStatus.FORBIDDEN, "PERMISSION_DENIED", "This server does not have that host name.")
-        # Browsers send the login with what any page asks for, too.
+            raise RefusedError(
+                HTTPStatus.FORBIDDEN,
+                "PERMISSION_DENIED",
+                "Use one of the MLFLOW_SERVER_ALLOWED_HOSTS.",
+            )
+        # Browsers also send the login with requests of other sites' pages.
         if origin is not None and urlsplit(origin).netloc != host:
-            raise RefusedError(HTTPStatus.FORBIDDEN, "PERMISSION_DENIED", "Pages of other servers may not ask.")
+            raise RefusedError(HTTPStatus.FORBIDDEN, "PERMISSION_DENIED", "Requests from other sites are not allowed.")
         user = self._user(headers.get("authorization", ""))
         if user is None:
             raise RefusedError(
@@ -137,10 +141,12 @@ class Gate:
             )
         right = required_right(scope["method"], scope["path"])
         if right is None:
-            raise RefusedError(HTTPStatus.NOT_FOUND, "ENDPOINT_NOT_FOUND", "This server does not offer that.")
+            raise RefusedError(HTTPStatus.NOT_FOUND, "ENDPOINT_NOT_FOUND", "This server does not offer this endpoint.")
         if right > user.right:
             raise RefusedError(
-                HTTPStatus.FORBIDDEN, "PERMISSION_DENIED", f"The user {user.name} may not {right.name.lower()} here."
+                HTTPStatus.FORBIDDEN,
+                "PERMISSION_DENIED",
+                f"The user {user.name} may not {right.name.lower()}; use another login.",
             )
 
     def _user(self, authorization: str) -> User | None:
@@ -156,7 +162,7 @@ class Gate:
 
 
 async def _body(receive: Receive) -> bytes:
-    """Return the request's whole body, which MLflow takes as one."""
+    """Return the request's whole body."""
     chunks, size, more = [], 0, True
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -177,7 +183,7 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives the body, and after it what the client does next."""
+    """Return a `receive` that returns the body first, then what the client sends next."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:

@@ -1,7 +1,7 @@
-"""The folder of the object store in which all artifacts are; MLflow itself takes any location that a client names.
+"""Restrict artifacts to one folder of the object store; MLflow itself accepts any location from a client.
 
-A location is checked when it is written to the database, and again when the server reads or writes there: a database
-may hold locations from before.
+A location is checked when it is written to the database, and again when the server reads or writes it, because the
+database may have locations from before this check.
 """
 
 import re
@@ -16,9 +16,9 @@ from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from mlflow.store.tracking.dbmodels.models import SqlExperiment, SqlLoggedModel, SqlRun
 from sqlalchemy import event
 
-# No name that a server or a client of the object store may resolve, such as "..", or decode.
+# Excludes names that a server or client of the object store may resolve, such as "..", or decode.
 NAME = re.compile(r"(?!\.{1,2}$)[^/\\%?#\x00-\x1f\x7f]+")
-# Of another version or logged model, whose own location was checked.
+# The source is another version or logged model, whose own location was checked.
 MODEL = re.compile(r"models:/[^/\\%?#]+(/[^/\\%?#]+)?")
 
 
@@ -33,7 +33,7 @@ class ArtifactFolder:
     address: str
 
     def holds(self, location: str) -> bool:
-        """Say whether a location is the folder or below it."""
+        """Return whether a location is the folder or below it."""
         root, location = self.address.rstrip("/"), location.removesuffix("/")
         below = location.removeprefix(root)
         return location.startswith(root) and (not below or self._is_path(below))
@@ -44,20 +44,20 @@ class ArtifactFolder:
         return first == "" and all(NAME.fullmatch(name) for name in names)
 
     def check(self, location: str) -> None:
-        """Refuse a location outside.
+        """Refuse a location outside the folder.
 
         Raises:
-            MlflowException: It is outside.
+            MlflowException: The location is outside the folder.
         """
         if not self.holds(location):
             raise MlflowException(
-                f"The location {location!r} is outside {self.address}, where all artifacts are.",
+                f"The location {location!r} is outside {self.address}: artifacts must be in that folder.",
                 INVALID_PARAMETER_VALUE,
             )
 
 
 def confine(folder: ArtifactFolder) -> None:
-    """Let this process' MLflow keep and use locations in the folder only."""
+    """Let MLflow in this process store and use only locations in the folder."""
 
     def repository(uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> S3ArtifactRepository:
         folder.check(uri)

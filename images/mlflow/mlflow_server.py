@@ -1,8 +1,8 @@
 """The MLflow server: experiment tracking and the model registry.
 
-`mlflow server` has neither logins that fail closed nor a limit to where artifacts are: access.py and artifact_folder.py
-add them. Started directly, the server also takes one process instead of two. Settings are MLflow's own variables, and
-MLFLOW_<USER>_PASSWORD of each user; every one of them must be set.
+`mlflow server` has neither logins that fail closed nor a restriction on where artifacts are stored: access.py and
+artifact_folder.py add them. Started directly, the server also needs one process instead of two. The settings are
+MLflow's own variables and MLFLOW_<USER>_PASSWORD of each user; all are required.
 """
 
 import os
@@ -18,15 +18,15 @@ USERS = {"admin": Right.DELETE, "tasks": Right.WRITE, "serving": Right.READ}
 
 
 def setting(name: str) -> str:
-    """Return a variable of the environment; without it the server does not start."""
+    """Return an environment variable; exit if it is not set."""
     value = os.environ.get(name)
     if not value:
-        sys.exit(f"{name} is not set: the MLflow server does not start without it")
+        sys.exit(f"{name} is not set: set it and start the MLflow server again")
     return value
 
 
 def users() -> list[User]:
-    """Return who may log in."""
+    """Return the users of the server."""
     return [User(name, setting(f"MLFLOW_{name.upper()}_PASSWORD"), right) for name, right in USERS.items()]
 
 
@@ -45,7 +45,7 @@ def main() -> None:
     from artifact_folder import ArtifactFolder, confine
 
     os.environ.pop(environment_variables.MLFLOW_DEPLOYMENTS_TARGET.name, None)
-    # What `mlflow server` passes on to the process that it starts.
+    # `mlflow server` sets these for the process that it starts.
     os.environ |= {constants.BACKEND_STORE_URI_ENV_VAR: store, constants.ARTIFACT_ROOT_ENV_VAR: root}
     confine(ArtifactFolder(root))
     handlers.initialize_backend_stores(store, store, root)
@@ -55,7 +55,7 @@ def main() -> None:
         port=int(setting("MLFLOW_PORT")),
         log_config=str(Path(server.__file__).with_name("uvicorn_log_config.yaml")),
         access_log=False,
-        # At its start MLflow looks for containers of its assistant, which is not served; it has no WebSockets.
+        # On startup, MLflow looks for containers of its assistant, which is not served here. It has no WebSockets.
         lifespan="off",
         ws="none",
     )

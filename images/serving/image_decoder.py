@@ -1,5 +1,7 @@
-"""Image files are decoded in a process by themselves: an image that takes too long is given up by killing that process,
-and one that needs more memory than its header says gets none, so the model server goes on.
+"""Decode image files in a separate process.
+
+An image that takes too long is stopped by killing the process, and one that needs more memory than its header says gets
+none; the model server keeps running in both cases.
 """
 
 import os
@@ -20,19 +22,19 @@ from image_classifier.images import MAX_BYTES, MAX_DECODING_BYTES, UnreadableIma
 DECODING_SECONDS = 10
 START_SECONDS = 30
 
-# Next to the picture: its file, twice if that has metadata to leave out, and a part of it that is being converted.
+# In addition to the image: its file, twice if metadata is removed from it, and the tile that is being converted.
 WORKING_BYTES = 2 * MAX_BYTES + 56 * 1024 * 1024
 
 TOO_SLOW = f"the image takes longer than {DECODING_SECONDS} s to decode"
 
 
 class DecoderStoppedError(Exception):
-    """The decoding process ended; the next image starts another."""
+    """The decoding process ended; the next image starts a new one."""
 
 
 async def start() -> None:
-    """Start the decoding process before the first image comes."""
-    # Freed memory goes back at once: without this glibc raises the size from which it does with every large picture.
+    """Start the decoding process, so that the first image need not wait for it."""
+    # Return freed memory to the system at once: otherwise glibc raises its threshold for that with every large image.
     # https://man7.org/linux/man-pages/man3/mallopt.3.html
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(128 * 1024))
     with fail_after(START_SECONDS):
@@ -40,9 +42,13 @@ async def start() -> None:
 
 
 async def decode(file: BinaryIO, image_size: int) -> np.ndarray:
-    """Image file to uint8 [image_size, image_size, 3]. Raises UnreadableImageError and DecoderStoppedError.
+    """Decode an image file to uint8 [image_size, image_size, 3].
 
-    The file goes to the decoding process on disk: this process would keep the memory of files that it had read.
+    The decoding process gets the file on disk, because this process would keep the memory of files that it reads.
+
+    Raises:
+        UnreadableImageError: The file cannot be decoded within the limits.
+        DecoderStoppedError: The decoding process ended.
     """
     try:
         with NamedTemporaryFile() as copy, fail_after(DECODING_SECONDS):
@@ -62,11 +68,11 @@ def _decode(file: Path, image_size: int) -> np.ndarray:
 
 @cache
 def _prepare() -> None:
-    """Limit this process' memory, and leave signals for the whole group to the server, which finishes its requests."""
+    """Limit this process' memory and ignore signals to the process group, so that the server finishes its requests."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     statistics = Path("/proc/self/statm")  # https://man7.org/linux/man-pages/man5/proc_pid_statm.5.html
-    if statistics.exists():  # on Linux alone is memory that was not yet written to left uncounted by its size
+    if statistics.exists():  # only Linux reports the size of memory that is not yet written
         held = int(statistics.read_text().split()[5]) * resource.getpagesize()
         limit = held + MAX_DECODING_BYTES + WORKING_BYTES
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

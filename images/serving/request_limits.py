@@ -1,4 +1,4 @@
-"""How long and how often clients may keep the model server waiting. uvicorn itself has no limit for slow requests."""
+"""Limits for the time and number of clients' requests. uvicorn itself does not limit slow requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,16 +22,16 @@ HEADER_SECONDS = 10
 # From the end of the headers to the end of the body.
 BODY_SECONDS = 30
 
-# From the end of the headers to the end of the answer: above the body's time, the wait for the decoder and its work.
+# From the end of the headers to the end of the answer: more than the body, the wait for the decoder and decoding take.
 REQUEST_SECONDS = 90
 
-# An image is decoded and classified on its own, for the pod has memory for one; none waits longer for its turn.
+# Images are decoded and classified one at a time, because the pod has memory for one. An image waits at most this long.
 TURN_SECONDS = 10
 
 # Below the 1,024 files that a process may open on many machines.
 MAX_CONNECTIONS = 256
 
-# Uploads that are received or wait for the decoder: each holds 1 MiB of memory and up to MAX_BYTES of the volume /tmp.
+# Uploads in progress or waiting for the decoder: each takes 1 MiB of memory and up to MAX_BYTES of the volume /tmp.
 MAX_UPLOADS = 16
 
 BUSY = "The server is busy with other images; send this one again in a second."
@@ -41,7 +41,7 @@ INVALID = "This is not a valid HTTP/1.1 request, or its headers are larger than 
 
 
 class Turns:
-    """One request at a time; 503 for one that waits too long for its turn."""
+    """Lets one request through at a time; a request that waits too long gets 503."""
 
     def __init__(self) -> None:
         self._free = anyio.Semaphore(1)
@@ -61,14 +61,14 @@ class Turns:
 
 
 class UploadLimits:
-    """Answers 503 to more uploads than fit, 413 to a body that is longer than an image, and 408 to a slow one."""
+    """Answers 503 to too many uploads, 413 to a body that is larger than an image may be, and 408 to a slow one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self.uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with its body counted and timed."""
+        """Pass the request on while counting and timing its body."""
         if scope["type"] != "http" or scope["method"] != "POST":
             await self.app(scope, receive, send)
         elif self.uploads >= MAX_UPLOADS:
@@ -96,17 +96,17 @@ def _limited(receive: Receive) -> Receive:
         if received > MAX_BYTES + MULTIPART_OVERHEAD_BYTES:
             raise HTTPException(413, sentence(TOO_MANY_BYTES))
         if not message.get("more_body"):
-            deadline = None  # what follows is the end of the connection
+            deadline = None  # next comes the end of the connection
         return message
 
     return limited
 
 
 class TimedConnection(H11Protocol):
-    """A connection that ends when a request or its answer takes too long.
+    """A connection that is closed when a request or its answer takes too long.
 
-    When there are more than MAX_CONNECTIONS, the one that has waited longest for a request ends, so that a new client,
-    such as a probe, always gets in.
+    Beyond MAX_CONNECTIONS, the connection that has waited longest for a request is closed, so that a new client, such
+    as a probe, can always connect.
     """
 
     timer: asyncio.TimerHandle | None = None
@@ -114,11 +114,11 @@ class TimedConnection(H11Protocol):
 
     @property
     def waits_for_request(self) -> bool:
-        """Whether no request is being answered."""
+        """Whether the connection is waiting for a request."""
         return self.cycle is None or self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
-        """Start the time for the first request."""
+        """Start the timer for the first request."""
         super().connection_made(transport)
         self._start_timer()
         if len(self.connections) > MAX_CONNECTIONS:
@@ -126,29 +126,29 @@ class TimedConnection(H11Protocol):
             min(waiting, key=lambda one: one.deadline).transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Start the time for the answer when a request begins."""
+        """Start the timer for the answer when a request begins."""
         super().data_received(data)
         if self.cycle is not self.timed_request:
             self._start_timer()
 
     def on_response_complete(self) -> None:
-        """Start the time for the next request."""
+        """Start the timer for the next request."""
         super().on_response_complete()
         self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the time."""
+        """Stop the timer."""
         super().connection_lost(exc)
         if self.timer:
             self.timer.cancel()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's signature
-        """Answer in JSON, as everywhere."""
+        """Answer in JSON, like all other errors."""
         self._refuse(HTTPStatus.BAD_REQUEST, INVALID)
 
     @property
     def deadline(self) -> float:
-        """When this connection ends, in the event loop's time."""
+        """When this connection is closed, in the event loop's time."""
         return self.timer.when() if self.timer else 0
 
     def _start_timer(self) -> None:
@@ -174,5 +174,5 @@ class TimedConnection(H11Protocol):
 
 
 def sentence(reason: str) -> str:
-    """What a client is told about its file."""
+    """Return the error message for a client's file."""
     return f"{reason[0].upper()}{reason[1:]}; send a smaller or another image file."

@@ -1,8 +1,8 @@
 """HTTP service for one version of the registered model `image_classifier`.
 
-Starts with `python serving.py [--host H] [--port P] [--version N|champion]`; defaults come from SERVING_HOST,
+Start it with `python serving.py [--host H] [--port P] [--version N|champion]`; the defaults come from SERVING_HOST,
 SERVING_PORT and MODEL_VERSION. The model is loaded before the port is bound, and the port is shared (SO_REUSEPORT): a
-new process takes requests beside the old one until that is stopped with SIGTERM, when it finishes its requests.
+new process takes requests alongside the old one until the old one gets SIGTERM and finishes its requests.
 """
 
 import argparse
@@ -39,17 +39,17 @@ from request_limits import (
     sentence,
 )
 
-# One image gains nothing from more threads.
+# A single image is not faster with more threads.
 TORCH_THREADS = 1
 SHUTDOWN_SECONDS = 20
 
-# Short form fields next to the image.
+# Short form fields in addition to the image.
 MAX_FIELDS = 8
 
 TOO_LARGE = {TOO_MANY_BYTES, TOO_MANY_PIXELS, TOO_MUCH_MEMORY}
 NO_IMAGE = "Send the image file as the multipart field `image`."
 NOT_FOUND = "Send an image to /predict by POST, or read /healthz or /metrics by GET."
-FAILED = "The server failed; its log says why."
+FAILED = "The server failed; see its log."
 FORM = {
     "multipart/form-data": {
         "schema": {
@@ -62,7 +62,7 @@ FORM = {
 
 
 class Metrics:
-    """What /metrics tells about this process."""
+    """The metrics of this process."""
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
@@ -75,7 +75,7 @@ class Metrics:
 
 
 def create_app(classifier: Classifier, version: str) -> FastAPI:
-    """The service for `classifier`, which is `version` of the registered model."""
+    """Create the service for `classifier`, which is `version` of the registered model."""
     metrics = Metrics(version)
     turns = Turns()
     app = FastAPI(title=registry.MODEL_NAME, version=version, lifespan=_lifespan)
@@ -85,7 +85,7 @@ def create_app(classifier: Classifier, version: str) -> FastAPI:
     async def measure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         started = time.perf_counter()
         response = await call_next(request)
-        path = request.url.path if request.url.path in paths else "unknown"  # an unbounded label would grow without end
+        path = request.url.path if request.url.path in paths else "unknown"  # an unbounded label would grow forever
         metrics.requests.labels(path, str(response.status_code)).inc()
         metrics.seconds.labels(path).observe(time.perf_counter() - started)
         return response
@@ -121,7 +121,7 @@ def create_app(classifier: Classifier, version: str) -> FastAPI:
             "model_version": version,
         }
 
-    # These take no thread, so that they answer however many images are waiting.
+    # These need no thread, so they answer no matter how many images are waiting.
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         return {"status": "ok", "model": registry.MODEL_NAME, "version": version}
@@ -142,7 +142,7 @@ async def _lifespan(_app: FastAPI) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _image_of(request: Request) -> AsyncIterator[UploadFile]:
-    """The file of the form's field `image`; the form may have a few short fields as well."""
+    """Receive the file of the form's field `image`; the form may also have a few short fields."""
     try:
         form = await request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=MULTIPART_OVERHEAD_BYTES)
     except StarletteHTTPException as error:
@@ -157,7 +157,7 @@ async def _image_of(request: Request) -> AsyncIterator[UploadFile]:
 
 
 def load(version: str) -> tuple[Classifier, str]:
-    """The classifier of `version`, a number or "champion", and that number."""
+    """Load `version`, a number or "champion"; return the classifier and the number."""
     number = registry.champion_version() if version == registry.CHAMPION else version
     if number is None:
         raise PermanentError("There is no champion to serve yet: run the DAG image_classifier first.")
@@ -165,7 +165,7 @@ def load(version: str) -> tuple[Classifier, str]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket that other processes may share. Raises PermanentError when the port cannot be had."""
+    """Open a listening socket that other processes can share. Raises PermanentError if the port is not available."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -179,7 +179,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def main() -> None:
-    """Load, listen, serve until SIGTERM; exit status 1 and one sentence when it cannot start."""
+    """Serve until SIGTERM; exit with an error message if the server cannot start."""
     arguments = _arguments()
     try:
         classifier, version = load(arguments.version)
@@ -188,19 +188,19 @@ def main() -> None:
         sys.exit(str(error))
     host, port = listener.getsockname()[:2]
     print(f"Serving {registry.MODEL_NAME} version {version} at http://{host}:{port}", flush=True)  # noqa: T201
-    # anyio would have the decoding process import this file, and torch with it.
+    # Otherwise anyio lets the decoding process import this file, and with it torch.
     sys.modules["__main__"].__dict__.pop("__file__", None)
     server(create_app(classifier, version)).run(sockets=[listener])
 
 
 def server(app: FastAPI) -> uvicorn.Server:
-    """uvicorn with this service's limits for clients."""
+    """Create a uvicorn server with this service's limits for clients."""
     config = uvicorn.Config(
         app,
         http=TimedConnection,
         ws="none",
         access_log=False,
-        timeout_keep_alive=2 * HEADER_SECONDS,  # TimedConnection ends a connection before
+        timeout_keep_alive=2 * HEADER_SECONDS,  # TimedConnection closes a connection earlier
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     return uvicorn.Server(config)

@@ -13,12 +13,13 @@ from botocore.config import Config
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
-from image_classifier import checkpoints, registry, resnet
+from image_classifier import checkpoints, networks, registry
 from infra import mlflow_users
 from infra.mlflow_users import TASKS
 from ml_common import device, object_store
 from ml_common.object_store import Bucket
 from tests import mlflow_server as mlflow_server_process
+from tests.dags import narrow_network
 from tests.servers import free_port
 
 MLFLOW_BUCKET = "mlflow"
@@ -42,7 +43,7 @@ def s3_port() -> int:
 
 @pytest.fixture(scope="session", autouse=True)
 def service_environment(s3_port: int) -> Iterator[None]:
-    """No settings of the machine's user, and no waiting for services that a test took down."""
+    """Remove settings of the machine's user, and do not wait for services that a test has stopped."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("AWS_", "MLFLOW_")) and name != "MLFLOW_VENV"]:
             patch.delenv(name)
@@ -60,7 +61,7 @@ def service_environment(s3_port: int) -> Iterator[None]:
 
 @pytest.fixture
 def s3(s3_port: int) -> Iterator[ThreadedMotoServer]:
-    """The S3 server; a test may stop it, and start it again with what it held."""
+    """The S3 server; a test may stop it and start it again with its data."""
     server = ThreadedMotoServer("127.0.0.1", s3_port, verbose=False)
     server.start()
     yield server
@@ -88,7 +89,7 @@ def artifacts(s3: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch) -> Bucket
 
 @pytest.fixture
 def upload_images(data: Bucket) -> Uploader:
-    """Puts `count` different images of each colour under `prefix`, in a class folder of the colour's name."""
+    """Upload `count` different images of each colour into `prefix`, with the colour as class folder."""
 
     def upload(prefix: str = "images/", colours: tuple[str, ...] = ("red", "green", "blue"), count: int = 8) -> None:
         for colour in colours:
@@ -100,8 +101,8 @@ def upload_images(data: Bucket) -> Uploader:
 
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A narrow ResNet-18 and a base checkpoint trained for a moment."""
-    monkeypatch.setattr(resnet, "STAGE_WIDTHS", (8, 8, 16, 16))
+    """A narrow ResNet-18, and a base checkpoint trained in a moment."""
+    monkeypatch.setattr(networks, "create", narrow_network.create)
     monkeypatch.setattr(checkpoints, "EPOCHS", 1)
     monkeypatch.setattr(checkpoints, "BATCHES_PER_EPOCH", 2)
     monkeypatch.setattr(device, "usable_cores", lambda: 1)
@@ -117,7 +118,7 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def mlflow_registry(s3: ThreadedMotoServer, mlflow_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A registered model of the test's own; returns its name."""
+    """The name of a registered model that only this test uses."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     for name, value in mlflow_users.client_environment(TASKS, mlflow_server_process.PASSWORDS[TASKS]).items():
         monkeypatch.setenv(name, value)

@@ -30,13 +30,13 @@ def test_the_class_is_the_first_folder_under_the_prefix() -> None:
     assert label_of("p/q/1.png", "p/q/") is None
 
 
-def test_an_empty_prefix_is_named_with_its_place() -> None:
+def test_an_empty_prefix_is_named_with_its_bucket() -> None:
     with pytest.raises(PermanentError, match="no images under s3://data/p/"):
         require_class_folders([], "p/", "s3://data/p/")
 
 
-def test_files_beside_the_class_folders_are_named() -> None:
-    with pytest.raises(PermanentError, match=r"1 objects under .* in no class folder \(such as p/stray.png\)"):
+def test_files_outside_the_class_folders_are_named() -> None:
+    with pytest.raises(PermanentError, match=r"1 objects under .* not in a class folder \(such as p/stray.png\)"):
         require_class_folders(["p/stray.png", "p/a/1.png"], "p/", "s3://data/p/")
 
 
@@ -63,13 +63,13 @@ def test_about_a_fifth_is_held_out_and_nothing_is_lost() -> None:
     assert {*training, *held_out} == {*everything}
 
 
-def test_an_image_keeps_its_side_when_others_come() -> None:
+def test_an_image_stays_in_its_split_when_others_are_added() -> None:
     few, many = images("a", 100), images("a", 300)
     held_out_before, held_out_after = split(few)[1], split(many)[1]
     assert set(held_out_before) == set(held_out_after) & set(few)
 
 
-def test_copies_of_an_image_are_on_one_side() -> None:
+def test_copies_of_an_image_are_in_the_same_split() -> None:
     copies = [LabelledImage(f"p/a/copy{n}.png", "10" * 32, "a") for n in range(3)]
     assert [one for one in split(images("a", 20) + copies)[1] if "copy" in one.key] == copies
 

@@ -28,7 +28,7 @@ def test_a_failure_is_logged_as_one_json_line(caplog: pytest.LogCaptureFixture) 
     }
 
 
-def test_what_a_person_must_mend_is_not_retried_and_an_outage_is() -> None:
+def test_a_permanent_error_is_not_retried_and_an_outage_is() -> None:
     policy = DEFAULT_ARGS["retry_policy"]
     assert policy.evaluate(PermanentError("x"), 1, 3).action is RetryAction.FAIL
     assert policy.evaluate(ServiceUnavailableError("x"), 1, 3).action is RetryAction.DEFAULT

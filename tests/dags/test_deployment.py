@@ -30,19 +30,19 @@ def command_that(program: str) -> str:
     return f"{sys.executable} -c '{program}'"
 
 
-def test_the_version_and_the_surroundings_reach_the_serving_process() -> None:
+def test_the_serving_process_gets_the_version_and_the_environment() -> None:
     environment = {entry["name"]: entry["value"] for entry in container_of("7")["env"]}
     assert environment == {"MODEL_VERSION": "7", "SERVING_PORT": "8080", "MLFLOW_TRACKING_URI": "http://mlflow"}
 
 
-def test_another_version_changes_the_pod_and_nothing_else() -> None:
+def test_another_version_changes_only_the_pod() -> None:
     old, new = deployment_of("7"), deployment_of("8")
     assert old["spec"]["template"] != new["spec"]["template"]
     old["spec"].pop("template"), new["spec"].pop("template")
     assert old == new
 
 
-def test_the_pod_runs_with_as_few_rights_as_it_can() -> None:
+def test_the_pod_runs_with_least_privilege() -> None:
     pod = deployment_of("7")["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False
     assert pod["enableServiceLinks"] is False
@@ -86,9 +86,7 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     assert deployment.settings() == ServingSettings("ml", "i:1", "default", {"ARTIFACTS_BUCKET": "artifacts"})
 
 
-def test_without_a_namespace_of_its_own_serving_goes_to_that_of_this_pod(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_serving_goes_to_this_pods_namespace_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "namespace").write_text("airflow\n")
     monkeypatch.setenv("SERVING_IMAGE", "i:1")
     monkeypatch.setattr(deployment, "POD_NAMESPACE_FILE", tmp_path / "namespace")
@@ -128,7 +126,7 @@ def test_a_rollout_command_that_fails_gives_one_sentence(
         deployment.deploy("7")
 
 
-def test_a_rollout_command_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollout_command_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deployment, "ROLLOUT_SECONDS", 0.2)
     monkeypatch.setenv("SERVING_ROLLOUT_COMMAND", command_that("import time; time.sleep(30)"))
     with pytest.raises(ServiceUnavailableError, match="not served after"):
@@ -136,7 +134,7 @@ def test_a_rollout_command_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatc
 
 
 class Cluster:
-    """The few answers of a Kubernetes API that a rollout needs.
+    """A Kubernetes API with the few answers that a rollout needs.
 
     `pods` holds the lists of pods that it answers with one after the other; the last one stays.
     """
@@ -250,7 +248,7 @@ def test_both_objects_are_applied_on_the_server_side_and_the_address_returned(cl
 
 
 @pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "CrashLoopBackOff"])
-def test_a_pod_that_cannot_start_is_named_and_said_to_leave_the_old_version_serving(
+def test_the_error_names_a_pod_that_cannot_start_and_says_that_the_old_version_keeps_serving(
     reason: str, cluster: Cluster
 ) -> None:
     cluster.status = ROLLING
@@ -259,9 +257,7 @@ def test_a_pod_that_cannot_start_is_named_and_said_to_leave_the_old_version_serv
         kubernetes_rollout.roll_out(SETTINGS, "7")
 
 
-def test_a_pod_left_over_from_an_earlier_failure_does_not_count(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pod_of_an_earlier_failed_rollout_is_ignored(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kubernetes_rollout, "DEADLINE_SECONDS", 0.3)
     cluster.status = ROLLING
     cluster.pods = [[stuck_pod("ImagePullBackOff", owner="old")]]
@@ -269,7 +265,7 @@ def test_a_pod_left_over_from_an_earlier_failure_does_not_count(
         kubernetes_rollout.roll_out(SETTINGS, "7")
 
 
-def test_a_rollout_is_over_only_when_the_old_pod_is_gone() -> None:
+def test_a_rollout_ends_only_when_the_old_pod_is_gone() -> None:
     deployed = client.V1Deployment(
         metadata=client.V1ObjectMeta(generation=2),
         spec=client.V1DeploymentSpec(replicas=1, selector={}, template={}),
@@ -291,7 +287,7 @@ def test_the_address_is_returned_when_the_old_pod_has_ended(cluster: Cluster) ->
     assert cluster.pods == [[new]]
 
 
-def test_an_old_pod_on_a_node_that_does_not_answer_is_not_waited_for_any_longer(
+def test_an_old_pod_on_a_node_that_does_not_answer_is_not_waited_for_forever(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(kubernetes_rollout, "OLD_PODS_SECONDS", 0.1)
@@ -303,11 +299,11 @@ def test_an_old_pod_on_a_node_that_does_not_answer_is_not_waited_for_any_longer(
 def test_no_access_to_a_cluster_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setattr(config.kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(tmp_path / "none"))
-    with pytest.raises(PermanentError, match="no access to a cluster"):
+    with pytest.raises(PermanentError, match="no access to a Kubernetes cluster"):
         kubernetes_rollout.roll_out(SETTINGS, "7")
 
 
-def test_a_cluster_that_does_not_answer_is_worth_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_does_not_answer_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     unreachable = client.Configuration()
     unreachable.host, unreachable.retries = "http://127.0.0.1:9", False
     monkeypatch.setattr(kubernetes_rollout, "_load_access", lambda: client.Configuration.set_default(unreachable))

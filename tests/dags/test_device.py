@@ -6,7 +6,7 @@ import torch
 from ml_common import device
 
 
-def test_the_gpu_is_taken_when_there_is_one_with_its_own_number_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_is_used_if_there_is_one_with_its_own_number_formats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A10G")
     monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: None)

@@ -10,7 +10,7 @@ CLASSES = ("bright", "dark", "dim")
 
 
 class BrightnessNetwork(nn.Module):
-    """Tells a dark image, output 0, from a bright one, output 1."""
+    """Distinguishes dark images (output 0) from bright ones (output 1)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class BrightnessNetwork(nn.Module):
 
 
 def held_out(*parts: list[str]) -> Shards:
-    """A shard for each list of class names; the picture of any but `bright` is dark."""
+    """A shard for each list of class names; all pictures except those of `bright` are dark."""
 
     def load(index: int) -> tuple[Tensor, Tensor]:
         pictures = [
@@ -34,10 +34,10 @@ def held_out(*parts: list[str]) -> Shards:
 
 
 def brightness_classifier(*classes: str) -> Classifier:
-    return Classifier(BrightnessNetwork(), classes, 32)  # type: ignore[arg-type]
+    return Classifier(BrightnessNetwork(), "brightness", classes, 32)
 
 
-def test_accuracy_counts_right_names_in_all_shards() -> None:
+def test_accuracy_counts_correct_predictions_in_all_shards() -> None:
     images = held_out(["dark", "bright"], ["dark"])
     assert accuracy(brightness_classifier("dark", "bright"), images, CLASSES) == 1.0
     assert accuracy(brightness_classifier("bright", "dark"), images, CLASSES) == 0.0

@@ -43,20 +43,20 @@ def first_pixel(data: bytes) -> tuple[int, ...]:
     return pixel
 
 
-def test_an_image_becomes_a_uint8_tensor_of_the_wanted_size() -> None:
+def test_an_image_becomes_a_uint8_tensor_of_the_requested_size() -> None:
     tensor = to_tensor(saved(Image.new("RGB", (9, 5), (10, 20, 30))), 32)
     assert tensor.shape == (3, 32, 32)
     assert tensor.dtype == torch.uint8
     assert tensor[:, 0, 0].tolist() == [10, 20, 30]
 
 
-def test_transparency_is_laid_on_white() -> None:
+def test_transparency_is_drawn_on_white() -> None:
     assert first_pixel(saved(Image.new("RGBA", (4, 4), (0, 0, 0, 0)))) == (255, 255, 255)
     assert first_pixel(saved(Image.new("RGBA", (4, 4), (255, 0, 0, 255)))) == (255, 0, 0)
     assert first_pixel(saved(Image.new("LA", (4, 4), (0, 0)))) == (255, 255, 255)
 
 
-def test_a_transparent_palette_colour_is_laid_on_white() -> None:
+def test_a_transparent_palette_colour_is_drawn_on_white() -> None:
     picture = Image.new("P", (4, 4), 0)
     picture.putpalette([9, 9, 9, 200, 0, 0])
     assert first_pixel(saved(picture, transparency=0)) == (255, 255, 255)
@@ -114,7 +114,7 @@ ODD_EXIF = {
 
 @pytest.mark.parametrize("jfif", [True, False], ids=["with JFIF", "without JFIF"])
 @pytest.mark.parametrize("odd", ODD_EXIF)
-def test_odd_exif_does_not_keep_a_photograph_from_being_turned_upright(odd: str, jfif: bool) -> None:
+def test_a_photograph_with_odd_exif_is_turned_upright(odd: str, jfif: bool) -> None:
     data = saved(Image.new("RGB", (8, 4), "red"), "JPEG", exif=ODD_EXIF[odd])
     if not jfif:  # Pillow then takes the resolution from EXIF, already when it opens the file
         header = data.index(b"\xff\xe0")
@@ -124,11 +124,11 @@ def test_odd_exif_does_not_keep_a_photograph_from_being_turned_upright(odd: str,
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 @pytest.mark.parametrize("odd", ODD_EXIF)
-def test_odd_exif_of_other_formats_neither(odd: str, kind: str) -> None:
+def test_a_picture_of_another_format_with_odd_exif_is_turned_upright(odd: str, kind: str) -> None:
     assert decode(saved(Image.new("RGB", (8, 4), "red"), kind, exif=ODD_EXIF[odd])).size == (4, 8)
 
 
-def test_exif_that_is_no_exif_leaves_the_picture_as_it_is() -> None:
+def test_invalid_exif_leaves_the_picture_unchanged() -> None:
     assert decode(saved(Image.new("RGB", (8, 4)), "JPEG", exif=b"Exif\0\0garbage")).size == (8, 4)
     assert decode(saved(Image.new("RGB", (8, 4)), "JPEG", exif=exif_of((274, 2, 2, b"6")))).size == (8, 4)
 
@@ -157,7 +157,7 @@ def test_a_png_with_large_metadata_is_read_like_any_other(kind: str) -> None:
     assert picture.getpixel((0, 0)) == (255, 0, 0)
 
 
-def test_compressed_text_is_no_decompression_bomb() -> None:
+def test_compressed_text_is_not_a_decompression_bomb() -> None:
     text = PngImagePlugin.PngInfo()
     for number in range(20):
         text.add_text(f"bomb {number}", "x" * 30_000_000, zip=True)
@@ -180,7 +180,7 @@ def test_a_large_picture_is_reduced_to_what_it_looks_like(mode: str) -> None:
     assert np.abs(np.array(picture, dtype=int) - np.array(expected, dtype=int)).mean() < 2
 
 
-def test_a_very_long_picture_is_reduced_in_its_length_alone() -> None:
+def test_a_very_long_picture_is_reduced_only_in_its_length() -> None:
     assert decode(saved(Image.new("L", (40_000, 3)))).size == (1026, 3)
 
 
@@ -228,7 +228,7 @@ print(peak() - before)
 
 
 @pytest.mark.parametrize("photograph", PHOTOGRAPHS)
-def test_a_photograph_of_48_megapixels_is_decoded_in_the_memory_that_is_promised(photograph: str) -> None:
+def test_a_photograph_of_48_megapixels_is_decoded_within_the_memory_limit(photograph: str) -> None:
     mode, kind, options = PHOTOGRAPHS[photograph]
     data = saved(Image.new(mode, PHOTOGRAPH), kind, **options)
     done = subprocess.run(
@@ -237,7 +237,7 @@ def test_a_photograph_of_48_megapixels_is_decoded_in_the_memory_that_is_promised
     assert int(done.stdout) < images.MAX_DECODING_BYTES + 32 * 2**20
 
 
-def test_threads_decode_no_more_at_once_than_fits() -> None:
+def test_threads_decode_only_as_much_at_once_as_memory_allows() -> None:
     budget = images.MemoryBudget(10)
     held: list[int] = []
     peaks: list[int] = []
@@ -255,25 +255,25 @@ def test_threads_decode_no_more_at_once_than_fits() -> None:
     assert len(peaks) == 10
 
 
-def test_an_animation_counts_by_its_first_frame() -> None:
+def test_of_an_animation_the_first_frame_is_used() -> None:
     frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
     assert first_pixel(saved(frames[0], "GIF", save_all=True, append_images=frames[1:])) == (255, 0, 0)
 
 
-def test_an_empty_file_is_named_so() -> None:
+def test_an_empty_file_is_reported_as_empty() -> None:
     with pytest.raises(UnreadableImageError, match=images.EMPTY):
         decode(b"")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
-def test_a_truncated_file_is_named_so(kind: str) -> None:
+def test_a_truncated_file_is_reported_as_damaged(kind: str) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     data = saved(Image.fromarray(noise), kind)
     with pytest.raises(UnreadableImageError):
         decode(data[: len(data) // 2])
 
 
-def test_bytes_cut_from_the_middle_of_a_png_are_noticed() -> None:
+def test_a_png_without_bytes_of_its_middle_is_reported_as_damaged() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     data = saved(Image.fromarray(noise))
     with pytest.raises(UnreadableImageError, match=images.DAMAGED):
@@ -285,7 +285,7 @@ def test_a_text_file_is_not_an_image() -> None:
         decode(b"hello")
 
 
-def test_a_postscript_file_is_never_handed_to_another_program() -> None:
+def test_a_postscript_file_never_starts_another_program() -> None:
     with pytest.raises(UnreadableImageError, match=images.NOT_AN_IMAGE):
         decode(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
 
@@ -296,7 +296,7 @@ def test_a_decompression_bomb_is_refused_from_its_header(width: int, height: int
         decode(png_of_header_only(width, height))
 
 
-def test_a_file_of_too_many_bytes_is_refused() -> None:
+def test_a_file_that_is_too_large_is_refused() -> None:
     with pytest.raises(UnreadableImageError, match=images.TOO_MANY_BYTES):
         decode(b"\0" * (images.MAX_BYTES + 1))
 

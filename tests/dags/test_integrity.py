@@ -1,4 +1,4 @@
-"""What holds for every DAG of the repository."""
+"""Properties of every DAG in the repository."""
 
 import json
 import os
@@ -14,7 +14,19 @@ import pytest
 
 DAGS = Path(__file__).parents[2] / "dags"
 DAG_FILES = sorted(DAGS.rglob("*_dag.py"))
-HEAVY = {"boto3", "kubernetes", "matplotlib", "mlflow", "numpy", "pandas", "PIL", "safetensors", "sklearn", "torch"}
+HEAVY = {
+    "boto3",
+    "kubernetes",
+    "matplotlib",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "PIL",
+    "safetensors",
+    "sklearn",
+    "torch",
+    "torchvision",
+}
 
 INSPECT = """
 import json, sys
@@ -84,7 +96,7 @@ print(json.dumps({"seconds": time.perf_counter() - started, "modules": sorted(se
 
 
 def run(program: str, argument: Path, home: Path, variables: Mapping[str, str] = MappingProxyType({})) -> Any:
-    """The JSON that `program` prints, in an Airflow of its own without database and network."""
+    """Return the JSON that `program` prints in a separate Airflow without database and network."""
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
@@ -174,7 +186,7 @@ def test_every_task_asks_for_an_image_cpu_and_memory_and_keeps_the_rest_of_the_p
             assert "tolerations" not in pod, task_id
 
 
-def test_only_the_task_that_deploys_has_a_token_of_the_cluster(pods: Any) -> None:
+def test_only_the_task_that_deploys_has_a_kubernetes_token(pods: Any) -> None:
     tasks = dict(pods["image_classifier"])
     deploy = tasks.pop("deploy")
     assert (deploy["serviceAccountName"], deploy["automountServiceAccountToken"]) == ("airflow-deploy", True)
@@ -194,18 +206,18 @@ def test_only_training_asks_for_a_gpu_where_the_cluster_has_some(tmp_path: Path)
 @pytest.mark.parametrize(
     "variables", [{}, {**POD, "AIRFLOW_IS_K8S_EXECUTOR_POD": "True"}], ids=["on a laptop", "in the pod of a task"]
 )
-def test_no_task_asks_for_a_pod_where_none_is_made(variables: Mapping[str, str], tmp_path: Path) -> None:
+def test_no_task_configures_a_pod_where_it_gets_none(variables: Mapping[str, str], tmp_path: Path) -> None:
     configs = run(CONFIGS, DAGS, tmp_path, variables)
     assert configs
     assert not any(configs)
 
 
-def test_an_image_that_the_platform_does_not_name_is_an_error_that_names_the_variable(tmp_path: Path) -> None:
+def test_an_unset_image_variable_is_an_error_that_names_it(tmp_path: Path) -> None:
     variables = {name: value for name, value in POD.items() if name != "ML_IMAGE"}
     errors = run(INSPECT, DAGS, tmp_path, variables)["errors"]
     assert len(errors) == len(DAG_FILES)
     for error in errors.values():
-        assert "ML_IMAGE is not set: it names the container image of images/ml with its tag." in error
+        assert "ML_IMAGE is not set: set it to the container image of images/ml with its tag." in error
 
 
 @pytest.mark.parametrize("path", DAG_FILES, ids=lambda path: path.stem)
@@ -222,6 +234,9 @@ def test_parsing_imports_nothing_heavy(path: Path, tmp_path: Path, capsys: pytes
         ("prefix", ""),
         ("prefix", "/images/"),
         ("prefix", "images"),
+        ("architecture", "resnet152"),
+        ("weights", None),
+        ("weights", "IMAGENET1K_V2"),
         ("image_size", 8),
         ("image_size", "32"),
         ("epochs", 0),
@@ -233,7 +248,7 @@ def test_parsing_imports_nothing_heavy(path: Path, tmp_path: Path, capsys: pytes
         ("base_checkpoint", "weights.zip"),
     ],
 )
-def test_a_wrong_param_is_refused(name: str, value: object) -> None:
+def test_an_invalid_param_is_refused(name: str, value: object) -> None:
     from airflow.sdk.exceptions import ParamValidationError
 
     from image_classifier.image_classifier_dag import PARAMS
@@ -243,9 +258,16 @@ def test_a_wrong_param_is_refused(name: str, value: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("prefix", "a/"), ("prefix", "grüne Äpfel/2/"), ("base_checkpoint", "base/resnet18.pth")]
+    ("name", "value"),
+    [
+        ("prefix", "a/"),
+        ("prefix", "grüne Äpfel/2/"),
+        ("architecture", "resnet50"),
+        ("weights", "none"),
+        ("base_checkpoint", "base/resnet18.pth"),
+    ],
 )
-def test_a_right_param_is_taken(name: str, value: object) -> None:
+def test_a_valid_param_is_accepted(name: str, value: object) -> None:
     from image_classifier.image_classifier_dag import PARAMS
 
     assert PARAMS[name].resolve(value) == value

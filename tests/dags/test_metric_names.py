@@ -40,6 +40,6 @@ def test_different_classes_have_different_metrics() -> None:
     assert len({metric_name(f"f1_{name}") for name in NAMES}) == len(NAMES)
 
 
-def test_a_name_that_mlflow_accepts_stays_as_it_is() -> None:
+def test_a_name_that_mlflow_accepts_is_unchanged() -> None:
     assert metric_name("f1_grüne Äpfel-2.0_x") == "f1_grüne Äpfel-2.0_x"
     assert metric_name("f1_cat (adult)") == "f1_cat :28:adult:29:"

@@ -12,7 +12,7 @@ from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import Bucket
 
 
-def test_what_is_put_can_be_listed_read_and_asked_for(data: Bucket) -> None:
+def test_an_object_can_be_listed_read_and_checked_for(data: Bucket) -> None:
     data.put("a/ü b.txt", b"hello")
     assert [(found.key, found.size) for found in data.list("a/")] == [("a/ü b.txt", 5)]
     assert data.get("a/ü b.txt") == b"hello"
@@ -34,14 +34,14 @@ def test_moving_keeps_the_bytes_and_writes_metadata_of_any_script(data: Bucket) 
     assert data.metadata("to/bild ä.png") == {"reason": "größer als 20 MB"}
 
 
-def test_an_output_counts_only_once_its_manifest_is_there(artifacts: Bucket) -> None:
+def test_an_output_is_complete_only_with_its_manifest(artifacts: Bucket) -> None:
     artifacts.put("out/part", b"x")
     assert artifacts.published("out/") is None
     artifacts.publish("out/", {"part": b"x"}, {"count": 1})
     assert artifacts.published("out/") == {"count": 1}
 
 
-def test_an_output_whose_writing_breaks_off_does_not_look_complete(
+def test_an_output_whose_upload_is_interrupted_is_not_complete(
     artifacts: Bucket, s3: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put, written = Bucket.put, []
@@ -61,7 +61,7 @@ def test_an_output_whose_writing_breaks_off_does_not_look_complete(
 
 
 @pytest.mark.parametrize("megabytes", [1, 40], ids=["in one part", "in several parts"])
-def test_a_file_comes_back_as_it_was_uploaded(megabytes: int, data: Bucket, tmp_path: Path) -> None:
+def test_a_downloaded_file_equals_the_uploaded_one(megabytes: int, data: Bucket, tmp_path: Path) -> None:
     sent, received = tmp_path / "sent", tmp_path / "received"
     sent.write_bytes(os.urandom(1024**2) * megabytes)
     data.upload(sent, "a/ü b")
@@ -70,7 +70,7 @@ def test_a_file_comes_back_as_it_was_uploaded(megabytes: int, data: Bucket, tmp_
     assert data.size("a/ü b") == megabytes * 1024**2
 
 
-def test_a_file_whose_upload_breaks_off_is_not_there(
+def test_a_file_whose_upload_is_interrupted_does_not_exist(
     data: Bucket, s3: ThreadedMotoServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
@@ -110,12 +110,12 @@ def test_files_cannot_be_transferred_while_the_object_store_is_down(
 
 @pytest.fixture
 def part(data: Bucket, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """The part of `data` that one of several environments has."""
+    """The part of `data` that belongs to one of several environments."""
     monkeypatch.setenv("BUCKET_PREFIX", "previews/x/")
     return object_store.data_bucket()
 
 
-def test_an_environment_with_a_prefix_reads_and_writes_under_it_alone(data: Bucket, part: Bucket) -> None:
+def test_an_environment_with_a_prefix_reads_and_writes_only_under_it(data: Bucket, part: Bucket) -> None:
     data.put("images/a", b"another's")
     part.put("images/a", b"own")
     part.put_json("report", {})
@@ -145,7 +145,7 @@ def test_both_buckets_have_the_prefix(data: Bucket, artifacts: Bucket, monkeypat
     assert object_store.artifacts_bucket() == Bucket(artifacts.name, "previews/x/")
 
 
-def test_a_missing_bucket_is_not_worth_a_retry(s3: ThreadedMotoServer) -> None:
+def test_a_missing_bucket_is_not_retried(s3: ThreadedMotoServer) -> None:
     with pytest.raises(PermanentError, match=r"Could not write s3://nowhere/key: the object store answered 404"):
         Bucket("nowhere").put("key", b"")
 

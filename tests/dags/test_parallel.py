@@ -10,12 +10,12 @@ def test_results_come_in_the_order_of_the_items() -> None:
     assert list(parallel_map(str, [])) == []
 
 
-def test_items_are_worked_on_at_once() -> None:
+def test_items_are_processed_in_parallel() -> None:
     all_started = threading.Barrier(THREADS, timeout=30)
     assert len(list(parallel_map(lambda _: all_started.wait(), range(THREADS)))) == THREADS
 
 
-def test_few_items_are_begun_before_the_results_are_taken() -> None:
+def test_only_a_few_items_are_started_before_results_are_consumed() -> None:
     begun: list[int] = []
     results = parallel_map(begun.append, range(1000))
     next(results)

@@ -16,6 +16,12 @@ def test_the_defaults_are_read_as_they_are() -> None:
     assert vars(parameters.read(DEFAULTS)) == DEFAULTS
 
 
+def test_two_checkpoints_to_start_from_are_refused() -> None:
+    chosen = {**DEFAULTS, "base_checkpoint": "mine.pth", "weights": "IMAGENET1K_V1"}
+    with pytest.raises(PermanentError, match=r"`base_checkpoint` and `weights` both choose .* set only one of them"):
+        parameters.read(chosen)
+
+
 @pytest.mark.parametrize("name", INTEGERS)
 def test_a_whole_number_with_a_decimal_point_is_an_integer(name: str) -> None:
     value = float(DEFAULTS[name])
@@ -32,13 +38,13 @@ def test_equal_numbers_are_read_as_equal_values_of_one_type(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*INTEGERS, *NUMBERS])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None, [1]], ids=str)
-def test_what_is_no_finite_number_is_refused_with_its_name(name: str, value: Any) -> None:
+def test_a_value_that_is_not_a_finite_number_is_refused_with_its_name(name: str, value: Any) -> None:
     with pytest.raises(PermanentError, match=f"The Param `{name}` is .* instead of a (whole|finite) number"):
         parameters.read({**DEFAULTS, name: value})
 
 
 @pytest.mark.parametrize("name", INTEGERS)
-def test_a_fraction_is_no_integer(name: str) -> None:
+def test_a_fraction_is_not_an_integer(name: str) -> None:
     with pytest.raises(PermanentError, match=f"The Param `{name}` is 1.5 instead of a whole number"):
         parameters.read({**DEFAULTS, name: 1.5})
 

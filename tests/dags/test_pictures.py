@@ -45,7 +45,7 @@ def test_any_class_name_can_be_drawn_without_a_warning(name: str) -> None:
             assert size(png) > (400, 400)
 
 
-def test_a_caption_shows_a_name_as_it_is_as_far_as_the_font_has_its_characters() -> None:
+def test_a_caption_escapes_only_characters_that_the_font_lacks() -> None:
     assert pictures.caption("cat (adult) & $x$ é", 24) == "cat (adult) & $x$ é"
     assert pictures.caption("a\n日", 24) == r"a\n\u65e5"
 
@@ -55,7 +55,7 @@ def test_a_long_caption_keeps_its_ends() -> None:
     assert len(pictures.caption("x" * 1000, 24)) == 24
 
 
-def test_a_dollar_is_no_formula() -> None:
+def test_a_dollar_sign_does_not_start_a_formula() -> None:
     assert matplotlib.rcParams["text.parse_math"] is False
 
 
@@ -78,11 +78,11 @@ def test_the_most_frequent_mistakes_among_many_classes_are_listed(monkeypatch: p
     truths = ["class 7"] * 3 + ["class 8"] * 2 + classes
     predicted = ["class 9"] * 3 + ["class 200"] * 2 + classes
     pictures.confusion_picture(truths, predicted, classes)
-    listed = [label for label in drawn if "taken for" in label]
-    assert listed == ["class 7, taken for class 9", "class 8, taken for class 200"]
+    listed = [label for label in drawn if "predicted as" in label]
+    assert listed == ["class 7 predicted as class 9", "class 8 predicted as class 200"]
 
 
-def test_few_predictions_fill_a_part_of_the_grid() -> None:
+def test_few_predictions_fill_part_of_the_grid() -> None:
     assert size(pictures.predictions_picture([])) == size(
         pictures.predictions_picture([Example(torch.zeros(3, 32, 32, dtype=torch.uint8), "a", "a")] * 40)
     )

@@ -13,10 +13,10 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 
-from image_classifier import registry, resnet, steps
+from image_classifier import registry, steps
+from image_classifier.endpoint_check import check_endpoint
 from image_classifier.model import Classifier
 from image_classifier.parameters import Parameters
-from image_classifier.smoke_test import check_endpoint
 from ml_common import deployment
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import Bucket
@@ -27,8 +27,9 @@ REPOSITORY = Path(__file__).parents[2]
 # The serving program for the narrow network and the registered model of the test.
 START_SERVING = """
 import sys
-from image_classifier import registry, resnet
-resnet.STAGE_WIDTHS = tuple(map(int, sys.argv.pop(1).split(",")))
+from image_classifier import networks, registry
+from tests.dags import narrow_network
+networks.create = narrow_network.create
 registry.MODEL_NAME = sys.argv.pop(1)
 import serving
 serving.main()
@@ -38,17 +39,16 @@ pytestmark = pytest.mark.usefixtures("small_network", "mlflow_registry", "artifa
 
 
 class ServingProcesses:
-    """Starts serving on one port, as a rollout does: the new process first, then the old one's end."""
+    """Roll out serving on one port: start the new process, then stop the old one."""
 
     def __init__(self) -> None:
         self.port = 0
         self.running: list[subprocess.Popen[str]] = []
 
     def start(self, version: str) -> str:
-        widths = ",".join(map(str, resnet.STAGE_WIDTHS))
-        command = [sys.executable, "-c", START_SERVING, widths, registry.MODEL_NAME]
+        command = [sys.executable, "-c", START_SERVING, registry.MODEL_NAME]
         command += ["--port", str(self.port), "--version", version]
-        path = os.pathsep.join([str(REPOSITORY / "dags"), str(REPOSITORY / "images" / "serving")])
+        path = os.pathsep.join(str(REPOSITORY / folder) for folder in ("", "dags", "images/serving"))
         process = subprocess.Popen(
             command, env=os.environ | {"PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
@@ -81,6 +81,8 @@ def run(run_id: str, *, seed: int = 0, minimum_accuracy: float = 0.5) -> str:
     tensors = steps.preprocess(dataset["fingerprint"], 32)
     chosen = Parameters(
         prefix=PREFIX,
+        architecture="resnet18",
+        weights="none",
         image_size=32,
         epochs=10,
         learning_rate=0.02,
@@ -89,7 +91,7 @@ def run(run_id: str, *, seed: int = 0, minimum_accuracy: float = 0.5) -> str:
         seed=seed,
         base_checkpoint=None,
     )
-    trained = steps.train(dataset["fingerprint"], tensors, steps.base_checkpoint(None), chosen)
+    trained = steps.train(dataset["fingerprint"], tensors, steps.base_checkpoint(chosen), chosen)
     evaluated = steps.evaluate(trained)
     registered = steps.register(trained, evaluated, steps.judge(evaluated, minimum_accuracy))
     deployed = steps.deploy()
@@ -119,7 +121,7 @@ def test_a_run_ends_with_a_report_of_a_served_champion_and_a_second_run_adds_not
     assert (again["version"], again["training_reused"]) == ("1", True)
 
 
-def test_class_names_of_any_kind_are_shown_as_they_are(
+def test_class_names_of_any_kind_are_shown_unchanged(
     upload_images: Callable[..., None], data: Bucket, artifacts: Bucket, serving_processes: ServingProcesses
 ) -> None:
     upload_images()
@@ -156,7 +158,7 @@ def test_a_run_below_the_minimum_leaves_the_champion_serving(
     assert health["version"] == "1"
 
 
-def test_a_new_process_takes_over_the_port_without_a_failed_request(
+def test_a_new_process_takes_over_the_port_without_failed_requests(
     upload_images: Callable[..., None], data: Bucket, serving_processes: ServingProcesses
 ) -> None:
     upload_images()
@@ -187,7 +189,7 @@ def test_a_new_process_takes_over_the_port_without_a_failed_request(
     assert serving_processes.running[-1].poll() is None
 
 
-def test_the_smoke_test_refuses_another_version_and_wrong_answers(
+def test_the_endpoint_check_refuses_another_version_and_wrong_answers(
     upload_images: Callable[..., None], data: Bucket, serving_processes: ServingProcesses
 ) -> None:
     upload_images()
@@ -199,10 +201,10 @@ def test_the_smoke_test_refuses_another_version_and_wrong_answers(
     assert check_endpoint(endpoint, "1", model, iter(files)) == 1.0  # files may be read as they are sent
     with pytest.raises(PermanentError, match="serves version 1 instead of 2"):
         check_endpoint(endpoint, "2", model, files)
-    renamed = Classifier(model.network, model.classes[::-1], model.image_size)
+    renamed = Classifier(model.network, model.architecture, model.classes[::-1], model.image_size)
     with pytest.raises(PermanentError, match="agrees with version 1 on"):
         check_endpoint(endpoint, "1", renamed, files)
-    with pytest.raises(ServiceUnavailableError, match="does not answer as it should"):
+    with pytest.raises(ServiceUnavailableError, match="does not answer"):
         check_endpoint("http://127.0.0.1:9", "1", model, files)
 
 

@@ -12,10 +12,9 @@ import yaml
 from mlflow import MlflowClient
 from moto.server import ThreadedMotoServer
 
-from image_classifier import registry
+from image_classifier import networks, registry
 from image_classifier.metric_names import metric_name
 from image_classifier.model import Classifier
-from image_classifier.resnet import ResNet18
 from ml_common.errors import PermanentError, ServiceUnavailableError
 
 pytestmark = pytest.mark.usefixtures("small_network", "mlflow_registry")
@@ -26,7 +25,8 @@ def model(small_network: None) -> registry.TrainedModel:
     torch.manual_seed(0)
     return registry.TrainedModel(
         training_key="0123456789abcdef",
-        weights=Classifier(ResNet18(2).eval(), ("a", "b"), 32).to_bytes(),
+        weights=Classifier(networks.create("resnet18", 2).eval(), "resnet18", ("a", "b"), 32).to_bytes(),
+        architecture="resnet18",
         classes=("a", "b"),
         image_size=32,
         params={"epochs": 2, "seed": 0},
@@ -53,7 +53,7 @@ def test_there_is_no_champion_at_first() -> None:
     assert registry.champion_version() is None
 
 
-def test_a_registered_model_comes_back_as_the_same_classifier(model: registry.TrainedModel) -> None:
+def test_a_registered_model_is_loaded_as_the_same_classifier(model: registry.TrainedModel) -> None:
     version = registry.register(model)
     loaded = registry.load(version)
     assert loaded.classes == ("a", "b")
@@ -114,7 +114,7 @@ def test_the_champion_moves_only_by_promotion(model: registry.TrainedModel) -> N
     assert registry.champion_version() == "2"
 
 
-def test_an_object_store_lost_midway_leaves_a_failed_run_and_no_version_and_the_next_try_goes_on_with_it(
+def test_an_outage_of_the_object_store_leaves_a_failed_run_without_a_version_and_the_next_try_continues_it(
     model: registry.TrainedModel, s3: ThreadedMotoServer
 ) -> None:
     s3.stop()

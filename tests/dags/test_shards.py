@@ -33,7 +33,7 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "SHARD_BYTES", 10 * 3 * SIDE**2)
 
 
-def test_shards_are_few_and_of_equal_size() -> None:
+def test_images_are_spread_evenly_over_few_shards() -> None:
     assert shards.shard_counts(1437, 32) == [1437]
     counts = shards.shard_counts(40_000, 224)
     assert sum(counts) == 40_000
@@ -59,7 +59,7 @@ def test_an_image_that_changed_since_the_dataset_was_made_is_refused(
     images: list[LabelledImage], data: Bucket, artifacts: Bucket
 ) -> None:
     data.put(images[3].key, data.get(images[4].key))
-    with pytest.raises(PermanentError, match=f"{images[3].key} changed while this run was using it: start another"):
+    with pytest.raises(PermanentError, match=f"{images[3].key} changed during this run: start another"):
         shards.write(data, images, CLASSES, SIDE, artifacts, "out/", "train")
 
 
@@ -89,7 +89,7 @@ def counted_shards(count: int) -> tuple[Shards, Callable[[], int]]:
 
 def test_shards_in_memory_do_not_grow_with_the_dataset() -> None:
     many, in_memory = counted_shards(20)
-    held = [in_memory() for _ in training._shuffled(many.read(), [5] * 16, torch.Generator().manual_seed(0))]
+    held = [in_memory() for _ in training._shuffled(many.read(), [5] * 16)]
     assert max(held) <= 3
 
 
@@ -106,9 +106,9 @@ def test_the_next_shard_is_fetched_while_the_current_one_is_used() -> None:
     assert not fetched[2].is_set()
 
 
-def test_batches_take_every_image_once_and_go_across_shards() -> None:
+def test_batches_have_every_image_once_and_cross_shards() -> None:
     images, _ = counted_shards(3)
-    batches = list(training._shuffled(images.read(), [5, 5, 2], torch.Generator().manual_seed(0)))
+    batches = list(training._shuffled(images.read(), [5, 5, 2]))
     assert [len(labels) for _, labels in batches] == [5, 5, 2]
     assert sorted(torch.cat([labels for _, labels in batches]).tolist()) == [0] * 4 + [1] * 4 + [2] * 4
     for pixels, labels in batches:

@@ -1,4 +1,4 @@
-"""What the smoke test asks of the platform."""
+"""The requests of the DAG smoke_test to the platform."""
 
 import threading
 from base64 import b64decode
@@ -36,18 +36,18 @@ def health(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     server.server_close()
 
 
-def test_an_object_store_that_answers_is_well_and_gets_nothing(artifacts: Bucket) -> None:
+def test_an_object_store_that_answers_passes_and_is_not_written_to(artifacts: Bucket) -> None:
     steps.reach_object_store()
     assert list(artifacts.list("")) == []
 
 
-def test_an_object_store_without_the_bucket_is_told(artifacts: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_bucket_is_reported(artifacts: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARTIFACTS_BUCKET", "no-such-bucket")
     with pytest.raises(PermanentError, match="list s3://no-such-bucket/mlflow/"):
         steps.reach_object_store()
 
 
-def test_an_object_store_that_is_down_is_told(artifacts: Bucket, s3: ThreadedMotoServer) -> None:
+def test_an_object_store_that_is_down_is_reported(artifacts: Bucket, s3: ThreadedMotoServer) -> None:
     s3.stop()
     try:
         with pytest.raises(ServiceUnavailableError, match="does not answer"):
@@ -56,9 +56,7 @@ def test_an_object_store_that_is_down_is_told(artifacts: Bucket, s3: ThreadedMot
         s3.start()
 
 
-def test_mlflow_is_asked_for_a_model_with_the_tasks_login(
-    health: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mlflow_gets_a_search_with_the_tasks_login(health: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "tasks")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "geheim ü")
     steps.reach_model_registry()
@@ -67,25 +65,25 @@ def test_mlflow_is_asked_for_a_model_with_the_tasks_login(
 
 
 @pytest.mark.parametrize("code", [401, 403])
-def test_an_mlflow_that_refuses_the_login_is_told_and_not_asked_again(health: dict[str, Any], code: int) -> None:
+def test_a_refused_login_is_reported_and_not_retried(health: dict[str, Any], code: int) -> None:
     health["code"] = code
     with pytest.raises(PermanentError, match=rf"refuses this task's login \({code}\): check MLFLOW_TRACKING_USERNAME"):
         steps.reach_model_registry()
 
 
-def test_an_mlflow_that_is_not_well_is_told(health: dict[str, Any]) -> None:
+def test_a_failure_of_mlflow_is_reported(health: dict[str, Any]) -> None:
     health["code"] = 503
-    with pytest.raises(ServiceUnavailableError, match=r"answered 503 when asked for a model\.$"):
+    with pytest.raises(ServiceUnavailableError, match=r"answered 503 to a search for models: check its log\.$"):
         steps.reach_model_registry()
 
 
-def test_an_mlflow_that_is_down_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_mlflow_that_is_down_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(ServiceUnavailableError, match=r"MLflow at http://127.0.0.1:9 does not answer"):
         steps.reach_model_registry()
 
 
-def test_an_mlflow_that_nobody_has_named_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unset_address_of_mlflow_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(PermanentError, match="MLFLOW_TRACKING_URI is not set"):
         steps.reach_model_registry()

@@ -9,19 +9,21 @@ import torch
 from moto.server import ThreadedMotoServer
 from safetensors.torch import load
 
-from image_classifier import checkpoints, evaluation, keys, registry, shards, steps, training
+from image_classifier import checkpoints, evaluation, keys, networks, registry, shards, steps, training
 from image_classifier.dataset import LabelledImage
 from image_classifier.model import Classifier
 from image_classifier.parameters import Parameters
-from image_classifier.resnet import ResNet18
 from image_classifier.shards import Shards
 from ml_common.device import cpu
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import MANIFEST, Bucket
+from tests.dags import narrow_network
 
 PREFIX = "images/"
 CHOSEN = Parameters(
     prefix=PREFIX,
+    architecture="resnet18",
+    weights="none",
     image_size=32,
     epochs=1,
     learning_rate=0.001,
@@ -46,7 +48,7 @@ def prepare() -> tuple[str, str]:
 
 def train(**changes: Any) -> steps.Training:
     fingerprint, tensors = prepare()
-    return steps.train(fingerprint, tensors, steps.base_checkpoint(None), replace(CHOSEN, **changes))
+    return steps.train(fingerprint, tensors, steps.base_checkpoint(CHOSEN), replace(CHOSEN, **changes))
 
 
 def test_tensors_hold_every_image_once_with_its_class(artifacts: Bucket) -> None:
@@ -79,7 +81,7 @@ def test_another_image_size_makes_other_tensors() -> None:
     assert steps.preprocess(fingerprint, 40) != folder
 
 
-def test_tensors_half_written_are_made_again(
+def test_incomplete_tensors_are_made_again(
     artifacts: Bucket, s3: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fingerprint = steps.validate(PREFIX)["fingerprint"]
@@ -101,16 +103,29 @@ def test_tensors_half_written_are_made_again(
 
 
 def test_the_base_checkpoint_is_trained_once_and_kept(artifacts: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    key = steps.base_checkpoint(None)
+    key = steps.base_checkpoint(CHOSEN)
     before = artifacts.get(key)
-    monkeypatch.setattr(checkpoints, "_train", lambda: pytest.fail("trained again"))
-    assert steps.base_checkpoint(None) == key
+    monkeypatch.setattr(checkpoints, "_train", lambda _: pytest.fail("trained again"))
+    assert steps.base_checkpoint(CHOSEN) == key
     assert artifacts.get(key) == before
 
 
 def test_a_chosen_checkpoint_is_not_trained_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "_train", lambda: pytest.fail("trained"))
-    assert steps.base_checkpoint("checkpoints/mine.pth") == "checkpoints/mine.pth"
+    monkeypatch.setattr(checkpoints, "_train", lambda _: pytest.fail("trained"))
+    chosen = replace(CHOSEN, base_checkpoint="checkpoints/mine.pth")
+    assert steps.base_checkpoint(chosen) == "checkpoints/mine.pth"
+
+
+def test_pretrained_weights_are_taken_for_the_chosen_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "pretrained", lambda _, *names: " ".join(names))
+    chosen = replace(CHOSEN, architecture="resnet50", weights="IMAGENET1K_V1")
+    assert steps.base_checkpoint(chosen) == "resnet50 IMAGENET1K_V1"
+
+
+def test_each_architecture_has_its_own_base_checkpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "_train", lambda _: (narrow_network.NarrowResNet(2), []))
+    other = replace(CHOSEN, architecture="resnet34")
+    assert steps.base_checkpoint(CHOSEN) != steps.base_checkpoint(other)
 
 
 def test_a_chosen_checkpoint_that_is_missing_is_named() -> None:
@@ -130,7 +145,7 @@ def test_the_same_inputs_are_trained_on_once(artifacts: Bucket, monkeypatch: pyt
 
 def test_each_param_and_the_code_make_another_model(monkeypatch: pytest.MonkeyPatch) -> None:
     fingerprint, tensors = prepare()
-    checkpoint = steps.base_checkpoint(None)
+    checkpoint = steps.base_checkpoint(CHOSEN)
 
     def training_key(**changes: Any) -> str:
         return steps.train(fingerprint, tensors, checkpoint, replace(CHOSEN, **changes))["training_key"]
@@ -153,11 +168,11 @@ def test_training_repeats_bit_for_bit_on_a_cpu(artifacts: Bucket) -> None:
     assert artifacts.get(folder + steps.WEIGHTS) == weights
 
 
-def test_a_model_whose_upload_breaks_off_is_trained_again(
+def test_a_model_whose_upload_is_interrupted_is_trained_again(
     artifacts: Bucket, s3: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fingerprint, tensors = prepare()
-    checkpoint = steps.base_checkpoint(None)
+    checkpoint = steps.base_checkpoint(CHOSEN)
     put_json = Bucket.put_json
     with monkeypatch.context() as patch:
         patch.setattr(Bucket, "put_json", lambda *arguments: (s3.stop(), put_json(*arguments)))
@@ -188,7 +203,7 @@ def test_evaluation_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_champion_is_measured_on_the_same_images_at_its_own_size(monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[tuple[int, ...]] = []
-    champion = Classifier(ResNet18(2).eval(), ("red", "unheard of"), 48)
+    champion = Classifier(networks.create("resnet18", 2).eval(), "resnet18", ("red", "unheard of"), 48)
     probabilities = Classifier.probabilities
     monkeypatch.setattr(registry, "champion_version", lambda: "7")
     monkeypatch.setattr(registry, "load", lambda _: champion)
@@ -211,7 +226,7 @@ def test_steps_return_small_json_values() -> None:
 
 
 @pytest.mark.parametrize("classes", [1, 1000])
-def test_what_evaluation_hands_on_does_not_grow_with_the_classes(
+def test_the_output_of_evaluate_does_not_grow_with_the_classes(
     classes: int, artifacts: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "champion_version", lambda: None)
@@ -252,7 +267,7 @@ def test_training_on_several_shards_repeats_bit_for_bit_on_a_cpu(artifacts: Buck
 
 
 @pytest.mark.usefixtures("several_shards")
-def test_several_shards_are_learned_and_measured_as_one_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_learns_from_several_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "champion_version", lambda: None)
     assert steps.evaluate(train(epochs=20, learning_rate=0.02))["accuracy"] == 1.0
 
@@ -262,9 +277,9 @@ def test_a_batch_in_several_passes_has_the_gradients_that_it_has_in_one() -> Non
     images = torch.rand(8, 3, 32, 32, generator=generator)
     labels = torch.arange(8) % 2
 
-    def trained(pass_pixels: int) -> tuple[torch.Tensor, list[int]]:
+    def trained(images_per_pass: int) -> tuple[torch.Tensor, list[int]]:
         torch.manual_seed(0)
-        network, sizes = ResNet18(2), []
+        network, sizes = networks.create("resnet18", 2), []
         network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):  # the one layer that sees a pass instead of a batch
@@ -275,13 +290,14 @@ def test_a_batch_in_several_passes_has_the_gradients_that_it_has_in_one() -> Non
             steps_per_epoch=1,
             epochs=1,
             learning_rate=1e-4,
-            device=replace(cpu(threads=1), pass_pixels=pass_pixels),
+            bytes_per_pixel=640,
+            device=replace(cpu(threads=1), pass_bytes=images_per_pass * 32**2 * 640),
         )
         assert network.fc.weight.grad is not None
         return network.fc.weight.grad, sizes
 
-    whole, [size] = trained(8 * 32**2)
-    parts, sizes = trained(3 * 32**2)
+    whole, [size] = trained(8)
+    parts, sizes = trained(3)
     assert (size, sizes) == (8, [3, 3, 2])
     assert torch.allclose(whole, parts, atol=1e-5)
 
@@ -300,6 +316,12 @@ def test_any_small_number_of_steps_can_be_trained(image_count: int) -> None:
     labels = torch.arange(image_count) % 2
     shard = Shards([image_count], lambda _: (images, labels))
     history = training.fine_tune(
-        ResNet18(2), shard, epochs=1, learning_rate=0.001, batch_size=8, seed=0, device=cpu(threads=1)
+        networks.create("resnet18", 2),
+        shard,
+        epochs=1,
+        learning_rate=0.001,
+        batch_size=8,
+        bytes_per_pixel=640,
+        device=cpu(threads=1),
     )
     assert 0 < history[0].loss < 10

@@ -57,7 +57,7 @@ def test_classes_are_counted_and_a_manifest_is_written(
     ],
     ids=["empty", "truncated", "text", "decompression bomb", "too many bytes", "unicode name"],
 )
-def test_an_unreadable_file_goes_to_quarantine_with_its_reason_and_does_not_stop_the_run(
+def test_an_unreadable_file_is_quarantined_with_its_reason_and_does_not_stop_the_run(
     name: str, content: bytes, reason: str, upload_images: Uploader, data: Bucket, artifacts: Bucket
 ) -> None:
     upload_images()
@@ -128,12 +128,12 @@ def test_names_with_spaces_and_unicode_are_kept(upload_images: Uploader, data: B
     assert "日本 1+2&3.png" in str(manifest_of(artifacts, dataset))
 
 
-def test_an_empty_prefix_fails_for_good(data: Bucket, artifacts: Bucket) -> None:
+def test_an_empty_prefix_is_a_permanent_error(data: Bucket, artifacts: Bucket) -> None:
     with pytest.raises(PermanentError, match="There are no images under"):
         steps.validate(PREFIX)
 
 
-def test_a_single_class_fails_for_good(upload_images: Uploader, artifacts: Bucket) -> None:
+def test_a_single_class_is_a_permanent_error(upload_images: Uploader, artifacts: Bucket) -> None:
     upload_images(colours=("red",))
     with pytest.raises(PermanentError, match="only one class, red"):
         steps.validate(PREFIX)

@@ -1,4 +1,4 @@
-"""A checkout that looks as git-sync leaves it: a work tree per commit, and a link to the newest."""
+"""A checkout like git-sync's: a work tree for each commit, and a link to the newest one."""
 
 import subprocess
 from pathlib import Path

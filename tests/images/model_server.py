@@ -1,4 +1,4 @@
-"""The model server with an untrained model of 224 pixels, for tests and measurements: it needs no MLflow.
+"""The model server with an untrained model for images of 224 pixels. For tests and benchmarks without MLflow.
 
 Usage: `python model_server.py PORT`.
 """
@@ -8,15 +8,15 @@ import sys
 import torch
 
 import serving
+from image_classifier import networks
 from image_classifier.model import Classifier
-from image_classifier.resnet import ResNet18
 from ml_common.device import cpu
 
 
 def untrained(version: str) -> tuple[Classifier, str]:
-    """What `serving.load` gives, without a registry."""
+    """Stand in for `serving.load`, without a registry."""
     torch.manual_seed(0)
-    model = Classifier(ResNet18(10), tuple("abcdefghij"), 224)
+    model = Classifier(networks.create("resnet18", 10), "resnet18", tuple("abcdefghij"), 224)
     return model.to(cpu(serving.TORCH_THREADS)), version
 
 

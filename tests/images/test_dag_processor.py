@@ -1,4 +1,4 @@
-"""The DAG processor over a checkout of git-sync's, without a database and without processes that parse."""
+"""The DAG processor on a checkout like git-sync's, without a database and without parsing processes."""
 
 import os
 from collections.abc import Callable
@@ -71,7 +71,7 @@ def check_out_before_the_last_parsing_ends(checkout: Checkout) -> None:
 
 
 @pytest.mark.parametrize(("kind", "parsed"), [(DagProcessor, [NEW]), (DagFileProcessorManager, [])])
-def test_a_commit_checked_out_before_the_last_parsing_ended_is_parsed_at_once_and_by_airflow_itself_later(
+def test_a_commit_checked_out_before_the_last_parsing_ended_is_parsed_at_once_which_airflow_itself_does_later(
     checkout: Checkout, kind: Callable[..., DagFileProcessorManager], parsed: list[str]
 ) -> None:
     checkout.sync(OLD)
@@ -100,7 +100,7 @@ def test_a_file_that_is_being_parsed_when_its_commit_changes_is_parsed_once_more
     assert take(manager) == []
 
 
-def test_a_file_of_the_commit_before_leaves_the_queue_unless_a_callback_waits_for_it(checkout: Checkout) -> None:
+def test_a_file_of_the_previous_commit_leaves_the_queue_unless_a_callback_waits_for_it(checkout: Checkout) -> None:
     checkout.sync(OLD)
     manager, known = processor(checkout, DagProcessor)
     manager._add_files_to_queue(list(known[NAME]), mode="back")

@@ -1,4 +1,4 @@
-"""The programs of images/airflow/bin that ask the metadata database, against a real one."""
+"""The programs in images/airflow/bin that use the metadata database, with a real one."""
 
 import importlib.util
 import os
@@ -87,13 +87,13 @@ def test_a_database_with_every_revision_is_ready(database: psycopg2.extensions.c
     assert program("wait_for_database").missing(REVISIONS) is None
 
 
-def test_waiting_ends_with_a_sentence(no_database: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_waiting_ends_with_an_error_message(no_database: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module = program("wait_for_database")
     revisions = tmp_path / "revisions.txt"
     revisions.write_text("alembic_version abc\n")
     monkeypatch.setattr(module, "REVISIONS", revisions)
     monkeypatch.setattr(module, "TIMEOUT_SECONDS", -1)
-    with pytest.raises(SystemExit, match=r"^error: the metadata database does not answer .* look at the Job"):
+    with pytest.raises(SystemExit, match=r"^error: the metadata database does not answer .* see the log of the Job"):
         module.main()
 
 
@@ -124,11 +124,11 @@ def test_a_component_that_stopped_its_heartbeat_fails_the_probe(
 ) -> None:
     heartbeat(database, seconds_ago=90)
     heartbeat(database, seconds_ago=5, host="another-pod")
-    with pytest.raises(SystemExit, match=r"TriggererJob of .* has no heartbeat of the last 60 s"):
+    with pytest.raises(SystemExit, match=r"TriggererJob of .* has had no heartbeat for 60 s"):
         probe(monkeypatch)
 
 
-def test_a_database_that_is_away_is_no_reason_to_restart_a_component(
+def test_a_database_that_does_not_answer_does_not_restart_a_component(
     no_database: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     probe(monkeypatch)

@@ -1,4 +1,4 @@
-"""The bundle over a checkout that looks as git-sync leaves it: a work tree per commit, and a link to the newest."""
+"""The bundle on a checkout like git-sync's: a work tree for each commit, and a link to the newest one."""
 
 import logging
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_between_two_refreshes_files_and_version_stay_those_of_one_commit(checko
     assert (one.path / "one_dag.py").read_text() == "first"
 
 
-def test_what_never_refreshes_follows_the_link(checkout: Checkout) -> None:
+def test_a_bundle_that_is_never_refreshed_follows_the_link(checkout: Checkout) -> None:
     checkout.sync("first")
     one = bundle()
     path = one.path
@@ -71,13 +71,13 @@ def test_a_run_that_asks_for_an_older_commit_gets_the_newest_instead_of_an_error
     assert (older.path / "one_dag.py").read_text() == "second"
 
 
-def test_the_commit_is_in_the_log_of_whoever_takes_the_dags(
+def test_the_commit_is_logged_by_every_component_that_reads_dags(
     checkout: Checkout, caplog: pytest.LogCaptureFixture
 ) -> None:
     commit = checkout.sync("first")
     with caplog.at_level(logging.INFO):
         bundle().initialize()
-    assert f"The DAGs are those of commit {commit}" in caplog.text
+    assert f"Running the DAGs of commit {commit}" in caplog.text
 
 
 def test_a_folder_without_git_sync_has_no_version(checkout: Checkout) -> None:

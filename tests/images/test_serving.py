@@ -17,9 +17,9 @@ from PIL import Image
 
 import image_decoder
 import request_limits
+from image_classifier import networks
 from image_classifier.images import MAX_BYTES, MAX_DECODING_BYTES
 from image_classifier.model import Classifier
-from image_classifier.resnet import ResNet18
 from ml_common.errors import PermanentError
 from ml_common.serving_manifests import ServingSettings, manifests
 from serving import create_app, listen
@@ -30,7 +30,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def classifier() -> Classifier:
     torch.manual_seed(0)
-    return Classifier(ResNet18(3).eval(), ("one", "two", "drei ä"), 32)
+    return Classifier(networks.create("resnet18", 3).eval(), "resnet18", ("one", "two", "drei ä"), 32)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_an_image_that_needs_too_much_memory_is_answered_with_413(
     assert answer.json()["detail"].startswith(reason)
 
 
-def test_an_image_that_takes_too_long_is_given_up_and_the_next_one_is_answered(
+def test_an_image_that_takes_too_long_is_stopped_and_the_next_one_is_answered(
     http: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_decoder, "DECODING_SECONDS", 0.1)
@@ -141,35 +141,37 @@ def test_the_decoding_process_gets_no_more_memory_than_an_image_within_the_limit
     ],
     ids=["two files", "fields", "long field", "long header", "text", "url", "no boundary", "nonsense", "JSON", "none"],
 )
-def test_a_form_of_another_kind_is_told_what_to_send(form: dict[str, Any], http: TestClient) -> None:
+def test_the_answer_to_an_invalid_form_says_what_to_send(form: dict[str, Any], http: TestClient) -> None:
     answer = http.post("/predict", **form)
     assert answer.status_code == 422
     assert answer.json() == {"detail": "Send the image file as the multipart field `image`."}
 
 
-def test_an_image_may_have_a_few_short_fields_next_to_it(http: TestClient) -> None:
+def test_a_form_may_have_a_few_short_fields_in_addition_to_the_image(http: TestClient) -> None:
     answer = http.post("/predict", files={"image": ("x.png", picture())}, data={"note": "x", "user": "y"})
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/", 404), ("GET", "/predict", 405)])
-def test_another_path_or_method_is_told_what_there_is(method: str, path: str, status: int, http: TestClient) -> None:
+def test_the_answer_to_another_path_or_method_lists_the_endpoints(
+    method: str, path: str, status: int, http: TestClient
+) -> None:
     answer = http.request(method, path)
     assert answer.status_code == status
     assert answer.json()["detail"] == "Send an image to /predict by POST, or read /healthz or /metrics by GET."
 
 
-def test_a_failure_of_the_server_is_told_in_one_sentence(
+def test_a_failure_of_the_server_is_answered_with_one_sentence(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(image_decoder, "decode", lambda *_: 1 / 0)
     client = TestClient(create_app(classifier, "3"), raise_server_exceptions=False)
     answer = client.post("/predict", files={"image": ("x.png", picture())})
     assert answer.status_code == 500
-    assert answer.json() == {"detail": "The server failed; its log says why."}
+    assert answer.json() == {"detail": "The server failed; see its log."}
 
 
-def test_a_request_without_an_image_is_told_what_to_send(http: TestClient) -> None:
+def test_the_answer_to_a_request_without_an_image_says_what_to_send(http: TestClient) -> None:
     answer = http.post("/predict", files={"file": ("x.png", picture())})
     assert answer.status_code == 422
     assert answer.json()["detail"] == "Send the image file as the multipart field `image`."
@@ -224,7 +226,7 @@ def test_two_processes_may_share_the_port() -> None:
     second.close()
 
 
-def test_a_port_of_a_stranger_is_named() -> None:
+def test_a_port_that_another_program_uses_is_named() -> None:
     with socket.socket() as stranger:
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()

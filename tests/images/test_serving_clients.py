@@ -24,9 +24,9 @@ from PIL import Image
 
 import image_decoder
 import request_limits
+from image_classifier import networks
 from image_classifier.images import MAX_BYTES, MAX_DECODING_BYTES
 from image_classifier.model import Classifier
-from image_classifier.resnet import ResNet18
 from ops.loopback import LOOPBACK
 from serving import create_app, listen, server
 from tests.servers import free_port, wait_for
@@ -55,7 +55,7 @@ def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    classifier = Classifier(ResNet18(2).eval(), ("one", "two"), 32)
+    classifier = Classifier(networks.create("resnet18", 2).eval(), "resnet18", ("one", "two"), 32)
     listener = listen(LOOPBACK, 0)
     running = server(create_app(classifier, "3"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
@@ -77,7 +77,7 @@ def connection(port: int, sent: bytes = b"") -> Iterator[socket.socket]:
 
 
 def rest(client: socket.socket) -> bytes:
-    """All that comes until the server ends the connection."""
+    """Return everything that arrives until the server closes the connection."""
     received = b""
     try:
         while piece := client.recv(65536):
@@ -88,13 +88,13 @@ def rest(client: socket.socket) -> bytes:
 
 
 def answer(received: bytes) -> tuple[int, str]:
-    """Status and sentence of an answer."""
+    """Return the status and sentence of an answer."""
     head, _, body = received.partition(b"\r\n\r\n")
     return int(head.split()[1]), json.loads(body)["detail"]
 
 
 def drip(client: socket.socket, piece: bytes) -> None:
-    """Send a piece again and again until the server ends the connection."""
+    """Send a piece repeatedly until the server closes the connection."""
     try:
         while True:
             client.sendall(piece)
@@ -123,7 +123,7 @@ def predict(port: int, file: bytes) -> httpx.Response:
     )
 
 
-def test_a_connection_without_a_request_is_ended(port: int) -> None:
+def test_a_connection_without_a_request_is_closed(port: int) -> None:
     with connection(port) as client:
         assert rest(client) == b""
 
@@ -133,7 +133,7 @@ def test_a_request_whose_headers_do_not_end_is_answered_with_408(port: int) -> N
         assert answer(rest(client)) == (408, request_limits.TOO_SLOW)
 
 
-def test_headers_that_drip_in_are_not_waited_for(port: int) -> None:
+def test_slow_headers_are_not_waited_for(port: int) -> None:
     with connection(port, b"GET /healthz HTTP/1.1\r\n") as client, ThreadPoolExecutor(1) as pool:
         dripping = pool.submit(drip, client, b"a: b\r\n")
         received = rest(client)
@@ -141,7 +141,7 @@ def test_headers_that_drip_in_are_not_waited_for(port: int) -> None:
     assert answer(received) == (408, request_limits.TOO_SLOW)
 
 
-def test_a_body_that_drips_in_is_answered_with_408(port: int) -> None:
+def test_a_slow_body_is_answered_with_408(port: int) -> None:
     with connection(port, UPLOAD + PART) as client, ThreadPoolExecutor(1) as pool:
         dripping = pool.submit(drip, client, b"x")
         received = rest(client)
@@ -154,7 +154,7 @@ def test_a_body_that_stops_is_answered_with_408(port: int) -> None:
         assert answer(rest(client)) == (408, request_limits.TOO_SLOW)
 
 
-def test_a_connection_is_ended_after_its_answer_if_no_other_request_comes(port: int) -> None:
+def test_a_connection_is_closed_after_its_answer_if_no_other_request_comes(port: int) -> None:
     with connection(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n") as client:
         assert rest(client).startswith(b"HTTP/1.1 200")
 
@@ -169,7 +169,9 @@ def test_a_body_that_is_not_read_does_not_hold_the_connection(port: int) -> None
         dripping.result(PATIENCE_SECONDS)
 
 
-def test_a_client_that_does_not_read_its_answers_is_ended(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_connection_of_a_client_that_does_not_read_its_answers_is_closed(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(request_limits, "REQUEST_SECONDS", 1)
     with connection(port) as client, ThreadPoolExecutor(1) as pool:
         pool.submit(drip, client, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 1000).result(PATIENCE_SECONDS)
@@ -180,12 +182,12 @@ def test_a_client_that_does_not_read_its_answers_is_ended(port: int, monkeypatch
     [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 17_000],
     ids=["nonsense", "large headers"],
 )
-def test_what_is_no_valid_request_is_told_so(sent: bytes, port: int) -> None:
+def test_an_invalid_request_is_answered_with_400(sent: bytes, port: int) -> None:
     with connection(port, sent) as client:
         assert answer(rest(client)) == (400, request_limits.INVALID)
 
 
-def test_many_idle_connections_do_not_keep_a_probe_out(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_idle_connections_do_not_block_a_probe(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_limits, "HEADER_SECONDS", 60)
     process = psutil.Process()
     before = len(process.net_connections())
@@ -197,9 +199,7 @@ def test_many_idle_connections_do_not_keep_a_probe_out(port: int, monkeypatch: p
         assert len(process.net_connections()) - before <= 50 + request_limits.MAX_CONNECTIONS
 
 
-def test_slow_uploads_keep_neither_probes_out_nor_more_than_their_number_in(
-    port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_uploads_are_limited_and_do_not_block_probes(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_limits, "BODY_SECONDS", 60)
     with ExitStack() as stack:
         for _ in range(request_limits.MAX_UPLOADS):
@@ -214,9 +214,7 @@ def test_slow_uploads_keep_neither_probes_out_nor_more_than_their_number_in(
         assert time.monotonic() < deadline
 
 
-def test_images_wait_for_their_turn_only_so_long_and_probes_not_at_all(
-    port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_images_wait_for_a_limited_time_and_probes_do_not_wait(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     async def decode(_file: BinaryIO, image_size: int) -> np.ndarray:
         await anyio.sleep(2)
         return np.zeros((image_size, image_size, 3), dtype=np.uint8)
@@ -247,7 +245,7 @@ def test_a_body_without_a_length_is_read_up_to_the_limit(port: int) -> None:
     assert post(bytes(MAX_BYTES + 100_000)) == 413
 
 
-def test_several_large_images_at_once_take_the_memory_of_one_and_give_it_back() -> None:
+def test_several_large_images_at_once_take_the_memory_of_one_and_free_it() -> None:
     port = free_port()
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(str(REPOSITORY / folder) for folder in ("dags", "images/serving")),
@@ -281,6 +279,6 @@ def test_several_large_images_at_once_take_the_memory_of_one_and_give_it_back() 
 
 
 def _memory(server_id: int) -> int:
-    """Of the server and its decoding process, in bytes."""
+    """Return the memory of the server and its decoding process, in bytes."""
     leader = psutil.Process(server_id)
     return sum(one.memory_info().rss for one in (leader, *leader.children()))

@@ -30,7 +30,7 @@ def test_a_whole_number_is_an_integer_however_it_is_written(text: str, value: in
     [
         ("epochs 3", 'PARAMS has the word "epochs": write name=value pairs'),
         ("epochs=3,seed=1", 'wrong value for epochs .*: "3,seed=1" is not of the type integer'),
-        ("epoch=9", 'PARAMS has "epoch", which is not one of prefix, image_size, epochs, learning_rate,'),
+        ("epoch=9", 'PARAMS has "epoch", which is not one of prefix, architecture, weights, image_size,'),
         ("=9", 'PARAMS has "", which is not one of'),
         ("epochs=1 epochs=2", "PARAMS has epochs twice"),
         ("epochs=NaN", '"NaN" is not of the type integer'),

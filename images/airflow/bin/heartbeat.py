@@ -1,6 +1,6 @@
-"""Fail when a component of this pod has stopped writing its heartbeat: the liveness probe of what speaks no HTTP.
+"""Fail if a component of this pod has stopped writing its heartbeat: a liveness probe for components without HTTP.
 
-`airflow jobs check` does the same for 3 CPU-seconds. A database that does not answer is no reason to restart anything.
+`airflow jobs check` does the same, but takes 3 CPU-seconds. A database that does not answer is not a reason to restart.
 """
 
 import os
@@ -9,8 +9,8 @@ import sys
 
 import psycopg2
 
-# Twice [triggerer] triggerer_health_check_threshold and [dag_processor] health_check_threshold: what the user interface
-# shows as unhealthy may only be slow, and recover.
+# Twice [triggerer] triggerer_health_check_threshold and [dag_processor] health_check_threshold: a component that the
+# user interface shows as unhealthy may just be slow, and recover.
 MAX_AGE_SECONDS = 60
 
 LATEST = """
@@ -31,11 +31,11 @@ def main() -> None:
     finally:
         connection.close()
     if age is None or age > MAX_AGE_SECONDS:
-        sys.exit(f"{sys.argv[1]} of {socket.getfqdn()} has no heartbeat of the last {MAX_AGE_SECONDS} s")
+        sys.exit(f"{sys.argv[1]} of {socket.getfqdn()} has had no heartbeat for {MAX_AGE_SECONDS} s")
 
 
 def seconds_since_heartbeat(connection: psycopg2.extensions.connection, job_type: str, host: str) -> float | None:
-    """Return the age of the newest heartbeat, or None where there was none yet."""
+    """Return the age of the newest heartbeat, or None before the first one."""
     with connection.cursor() as cursor:
         cursor.execute(LATEST, (job_type, host))
         row = cursor.fetchone()

@@ -1,7 +1,7 @@
-"""Migrate the metadata database and create the administrator; run as a program in Airflow's environment.
+"""Migrate the metadata database and create the administrator.
 
-Name and password come by the variables AIRFLOW_ADMIN_USERNAME and AIRFLOW_ADMIN_PASSWORD: Airflow's own command line
-takes the password as an argument, which everybody can read who may list processes.
+The login comes from AIRFLOW_ADMIN_USERNAME and AIRFLOW_ADMIN_PASSWORD: Airflow's command line takes the password as an
+argument, which anyone who can list processes can read.
 """
 
 import os
@@ -11,7 +11,7 @@ from airflow.utils.db import upgradedb
 
 
 def main() -> None:
-    """Do both; doing them again changes nothing but the password."""
+    """Migrate, then create the administrator or reset its password."""
     upgradedb()
     username, password = os.environ["AIRFLOW_ADMIN_USERNAME"], os.environ["AIRFLOW_ADMIN_PASSWORD"]
     with get_application_builder() as builder:

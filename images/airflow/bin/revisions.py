@@ -1,6 +1,6 @@
-"""Print the revision that each of this Airflow's migrations ends with, as `<table> <revision>` lines.
+"""Print the latest revision of each of Airflow's migrations, as `<table> <revision>` lines.
 
-Run when the image is built: at run time it would cost the import of all of Airflow.
+The image's build runs this, because it imports all of Airflow.
 """
 
 from airflow.providers.fab.auth_manager.models.db import FABDBManager
@@ -9,7 +9,7 @@ from alembic.script import ScriptDirectory
 
 
 def main() -> None:
-    """Print Airflow's own, then that of its user management."""
+    """Print the revision of Airflow, then that of its user management."""
     own = _get_alembic_config()  # type: ignore[no-untyped-call]
     print("alembic_version", ScriptDirectory.from_config(own).get_current_head())  # noqa: T201
     fab = FABDBManager(None).get_alembic_config()  # type: ignore[no-untyped-call]

@@ -1,7 +1,7 @@
-"""Wait until the metadata database has the schema of this image; run as an init container.
+"""Wait until the metadata database has the schema of this image. Runs as an init container.
 
-`airflow db check-migrations` does the same for ten times the CPU: every component starts it at the same moment, and on
-a small node they starve the migration that they wait for.
+`airflow db check-migrations` does the same with ten times the CPU: all components start it at the same moment, and on a
+small node they starve the migration that they wait for.
 """
 
 import os
@@ -18,17 +18,17 @@ POLL_SECONDS = 1
 
 
 def main() -> None:
-    """Return when the schema is there; stop with a sentence after ten minutes."""
+    """Wait until the database is migrated; exit with an error after ten minutes."""
     wanted = dict(line.split() for line in REVISIONS.read_text().splitlines())
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while problem := missing(wanted):
         if time.monotonic() > deadline:
-            sys.exit(f"error: {problem}: look at the Job that migrates it")
+            sys.exit(f"error: {problem}: see the log of the Job that migrates it")
         time.sleep(POLL_SECONDS)
 
 
 def missing(wanted: dict[str, str]) -> str | None:
-    """Say what keeps the database from having the wanted revision in each table of revisions, if anything does."""
+    """Explain why the database does not have the wanted revision in each table, or return None if it does."""
     try:
         connection = psycopg2.connect(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], connect_timeout=5)
     except psycopg2.OperationalError as error:
@@ -43,12 +43,12 @@ def missing(wanted: dict[str, str]) -> str | None:
 
 
 def revision(connection: psycopg2.extensions.connection, table: str) -> str | None:
-    """Return the revision that a table names, or None where there is no such table or nothing in it."""
+    """Return the revision in a table, or None if the table is missing or empty."""
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass(%s)", (table,))
         if cursor.fetchone() == (None,):
             return None
-        cursor.execute(f"SELECT version_num FROM {table}")  # noqa: S608 - a name of this image's own
+        cursor.execute(f"SELECT version_num FROM {table}")  # noqa: S608 - a name from this image
         row = cursor.fetchone()
         return str(row[0]) if row else None
 

@@ -1,8 +1,8 @@
-"""Airflow's DAG processor, which parses every file of a new commit: `python -m dag_processor`.
+"""Airflow's DAG processor, extended to parse every file of a new commit: `python -m dag_processor`.
 
-Airflow parses a file again where it changed after its last parsing ended. git-sync checks a commit out up to
-`refresh_interval` seconds before Airflow takes it, and what is parsed until then, of the commit before, would hide the
-change until `min_file_process_interval` is over.
+Airflow parses a file again if it changed after its last parsing ended. But git-sync checks out a commit up to
+`refresh_interval` seconds before Airflow notices it, and a file that Airflow parses in between, still for the previous
+commit, would hide the change until `min_file_process_interval` is over.
 """
 
 import sys
@@ -15,7 +15,7 @@ from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager
 
 @attrs.define(kw_only=True)
 class DagProcessor(DagFileProcessorManager):
-    """The manager of the processes that parse files."""
+    """A manager of parsing processes that parses all files of a bundle again when its commit changes."""
 
     _outdated: set[DagFileInfo] = attrs.field(factory=set, init=False)
 
@@ -34,7 +34,7 @@ class DagProcessor(DagFileProcessorManager):
         self._add_new_files_to_queue(known_files)
 
     def handle_parsing_result(self, file: DagFileInfo, proc: Any, **options: Any) -> None:
-        """Store what a process found; where it began before the newest commit, its file is parsed once more."""
+        """Store what a process found; parse the file again if the process started before the newest commit."""
         super().handle_parsing_result(file, proc, **options)
         if file in self._outdated:
             self._outdated.remove(file)

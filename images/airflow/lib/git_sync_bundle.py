@@ -1,4 +1,4 @@
-"""The DAGs that git-sync checks out, as a bundle whose version is their commit."""
+"""A bundle of the DAGs that git-sync checks out; its version is their commit."""
 
 import logging
 import re
@@ -10,10 +10,10 @@ from airflow.dag_processing.bundles.local import LocalDagBundle
 
 log = logging.getLogger(__name__)
 
-# git-sync's link points to a work tree that has the commit's name: `repo -> .worktrees/<commit>`.
+# git-sync's link points to a work tree with the commit's name: `repo -> .worktrees/<commit>`.
 COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
-# Addresses that have a web page beside them: https://user@host/path.git, ssh://git@host:22/path.git, git@host:path.git
+# Remotes that also have web pages: https://user@host/path.git, ssh://git@host:22/path.git, git@host:path.git
 REMOTE = re.compile(
     r"(?:https://(?:[^@/]*@)?(?P<web>[^/]+)/|ssh://(?:[^@/]*@)?(?P<ssh>[^:/]+)(?::\d+)?/|[^@/:]+@(?P<scp>[^:/]+):)"
     r"(?P<path>.+?)(?:\.git)?/?"
@@ -21,34 +21,35 @@ REMOTE = re.compile(
 
 
 class GitSyncBundle(LocalDagBundle):
-    """The folder of the DAGs, which git-sync keeps at the newest commit of a branch.
+    """The DAGs folder, which git-sync keeps at the newest commit of a branch.
 
-    Airflow's user interface shows the commit with each version of a DAG. There is one checkout and it is always the
-    newest, so runs must not be pinned to a commit: set `[dag_processor] disable_bundle_versioning`.
+    Airflow's user interface shows the commit of each DAG version. There is only one checkout, so runs cannot be pinned
+    to a commit: set `[dag_processor] disable_bundle_versioning`.
     """
 
     supports_versioning = True
 
     def __init__(self, *, repository: str, **kwargs: Any) -> None:
-        """Take the DAGs from the folder that Airflow is configured with; `repository` is their remote's address."""
+        """Use Airflow's DAGs folder; `repository` is the address of its remote."""
         super().__init__(**{"view_url_template": commit_page(repository), **kwargs})
         self._work_tree: Path | None = None
 
     def initialize(self) -> None:
-        """Say in the log, a task's too, which commit runs."""
+        """Log the commit, also in the logs of tasks."""
         super().initialize()
-        log.info("The DAGs are those of commit %s", commit_of(self.path))
+        log.info("Running the DAGs of commit %s", commit_of(self.path))
 
     @property
     def path(self) -> Path:
-        """The folder through git-sync's link; once refreshed, the one of that commit.
+        """The folder that git-sync's link pointed to at the last refresh.
 
-        Else files would be parsed before their new commit is known, and shown as those of the old one.
+        Following the link at any time would parse files before their new commit is known, and show them as part of the
+        old one.
         """
         return self._work_tree or super().path
 
     def refresh(self) -> None:
-        """Take the newest commit."""
+        """Use the newest commit."""
         self._work_tree = super().path.resolve()
 
     def get_current_version(self) -> BundleVersion | None:  # type: ignore[override]
@@ -58,12 +59,12 @@ class GitSyncBundle(LocalDagBundle):
 
 
 def commit_of(folder: Path) -> str | None:
-    """Return the commit that a folder is of, or None where git-sync has not put it there."""
+    """Return the commit of a folder, or None if git-sync did not create it."""
     return next(filter(COMMIT.fullmatch, folder.resolve().parts), None)
 
 
 def commit_page(repository: str) -> str | None:
-    """Return the address of a commit's web page, with a place for the commit, or None where the remote has none."""
+    """Return the URL template of a commit's web page, or None if the remote has no web pages."""
     remote = REMOTE.fullmatch(repository)
     if remote is None:
         return None
