@@ -184,8 +184,8 @@ kubeconfig: .venv/ready ## Add the cluster to the kubeconfig file (STACK=dev)
 setup: $(ready) ## Create the virtual environments .venv and .venv-mlflow
 
 .PHONY: test
-test: $(ready) ## Run the whole offline test suite
-	@$(run) pytest --ignore tests/cluster
+test: $(ready) ## Run the whole offline test suite, in parallel
+	@$(run) pytest --ignore tests/cluster --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: e2e
 e2e: .venv/ready ## Test the stack `local` on the cluster in KUBECONFIG, after `make images STACK=local`

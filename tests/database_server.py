@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psycopg
 
@@ -12,8 +13,9 @@ from infra.aws.database import ADMIN
 from infra.database_setup import SCRIPT
 from ops.laptop import postgres
 from ops.laptop.home import Home
-from ops.laptop.processes import free_port, start, stop, wait_until_healthy
+from ops.laptop.processes import start, stop, wait_until_healthy
 from ops.loopback import LOOPBACK
+from tests.servers import free_port
 
 
 class Server:
@@ -58,18 +60,27 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[Server]:
+def started() -> Iterator[tuple[Home, int]]:
+    """Start PostgreSQL without databases; give its home and its port."""
+    # Not in pytest's folder: each run that starts closes that to other users, and PostgreSQL may be one.
+    with TemporaryDirectory(prefix="postgres-") as folder:
+        home = Home(Path(folder) / "home")
+        home.create()
+        postgres.prepare(home)
+        service = postgres.service(home, free_port())
+        start(home, service)
+        try:
+            wait_until_healthy(home, service, seconds=60)
+            yield home, service.port or 0
+        finally:
+            stop(home, "postgres")
+
+
+@contextmanager
+def running() -> Iterator[Server]:
     """Start a server with the databases of Airflow, password `one`, and of MLflow, password `two`."""
-    home = Home(folder)
-    home.create()
-    postgres.prepare(home)
-    service = postgres.service(home, free_port(25432, set()))
-    start(home, service)
-    try:
-        wait_until_healthy(home, service, seconds=60)
-        server = Server(home, service.port or 0)
+    with started() as (home, port):
+        server = Server(home, port)
         server.run_script("airflow", "one")
         server.run_script("mlflow", "two")
         yield server
-    finally:
-        stop(home, "postgres")

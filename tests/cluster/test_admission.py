@@ -54,7 +54,7 @@ def stack_objects(request: pytest.FixtureRequest, kinds: None) -> Iterator[list[
            if item["kind"] == "Namespace"}  # fmt: skip
     apply(namespace(name) for name in own.values())
     yield [moved(item, own) for item in found]
-    kubectl("delete", "namespace", *own.values())
+    kubectl("delete", "namespace", "--wait=false", *own.values())  # nothing but defaults is in there
 
 
 def moved(item: Object, namespaces: dict[str, str]) -> Object:

@@ -19,6 +19,8 @@ from ml_common import kubernetes_rollout
 from ml_common.errors import PermanentError
 from ml_common.serving_manifests import NAME, ServingSettings
 
+from .stack import load
+
 NAMESPACE = "serving-rollout-test"
 IMAGE = "example.com/serving-rollout-test:1"
 BASE_IMAGE = os.environ.get("TEST_BASE_IMAGE", "docker.io/library/python:3.12.11-slim-bookworm")
@@ -50,8 +52,9 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
     local = "localhost/serving-rollout-test"
     environment = {**os.environ, "BUILDAH_ISOLATION": "chroot"}
-    subprocess.run(["buildah", "build", "-q", "-t", local, str(folder)], check=True, env=environment)
-    subprocess.run([*os.environ["IMAGE_LOAD"].split(), local, IMAGE], check=True)
+    command = ["buildah", "build", "--quiet", "--layers", "--tag", local, str(folder)]
+    subprocess.run(command, check=True, env=environment)
+    load(local, IMAGE)
     return IMAGE
 
 

@@ -212,15 +212,19 @@ def test_status_shows_every_process_healthy(machine: Machine, first: Up) -> None
         assert re.search(rf"^{name} +\d+ .*healthy", status.output, re.MULTILINE), name
 
 
-def test_up_again_keeps_the_services_seeds_nothing_and_makes_no_duplicate(machine: Machine, first: Up) -> None:
+def test_up_again_keeps_the_services_seeds_nothing_makes_no_duplicate_and_unpauses_the_dag(
+    machine: Machine, first: Up
+) -> None:
     pids, artifacts, data, versions = (
         machine.pids(),
         machine.keys("artifacts"),
         machine.keys("data"),
         machine.versions(),
     )
+    pause(machine)
     again = machine.run("up")
     assert again.code == 0, again.error
+    assert "image_classifier was paused: unpaused it" in again.output
     assert f"{DIGITS_PREFIX} is up to date" in again.output
     assert "starting" not in again.output
     assert machine.pids() == pids
@@ -230,15 +234,13 @@ def test_up_again_keeps_the_services_seeds_nothing_and_makes_no_duplicate(machin
     assert machine.report()["training_reused"]
 
 
-def test_a_dag_that_was_paused_is_unpaused_and_run(machine: Machine, first: Up) -> None:
-    pause = httpx.Client(base_url=f"http://127.0.0.1:{machine.laptop.ports['api-server']}", timeout=30)
+def pause(machine: Machine) -> None:
+    """Pause the DAG, as a person does in the user interface."""
+    airflow = httpx.Client(base_url=f"http://127.0.0.1:{machine.laptop.ports['api-server']}", timeout=30)
     login = {"username": "admin", "password": machine.home.secrets.admin}
-    token = pause.post("/auth/token", json=login).json()["access_token"]
+    token = airflow.post("/auth/token", json=login).json()["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
-    pause.patch("/api/v2/dags/image_classifier", json={"is_paused": True}, headers=headers).raise_for_status()
-    up = machine.run("up")
-    assert up.code == 0, up.error
-    assert "image_classifier was paused: unpaused it" in up.output
+    airflow.patch("/api/v2/dags/image_classifier", json={"is_paused": True}, headers=headers).raise_for_status()
 
 
 def test_a_refused_parameter_is_named_and_no_run_is_started(machine: Machine, first: Up) -> None:
@@ -290,11 +292,8 @@ def test_a_folder_of_the_users_own_becomes_the_champion(machine: Machine, first:
     assert machine.predict((tmp_path / "shapes.v2/box/3").read_bytes()) == "box"
 
 
-def test_after_kill_9_of_one_process_and_then_of_all_up_recovers_with_nothing_lost(machine: Machine, first: Up) -> None:
-    before = machine.keys("data") | machine.keys("artifacts")
-    versions, champion = machine.versions(), serving.champion(machine.home, machine.laptop.ports)
-    os.kill(machine.pids()["scheduler"], signal.SIGKILL)
-    assert machine.run("up", "--no-run").code == 0
+def test_after_kill_9_of_all_processes_up_recovers_with_nothing_lost(machine: Machine, first: Up) -> None:
+    before = everything(machine)
     for member in members(machine):
         member.kill()
     assert machine.run("status").code == 1
@@ -302,9 +301,14 @@ def test_after_kill_9_of_one_process_and_then_of_all_up_recovers_with_nothing_lo
     recovered = machine.run("up", "--no-run")
     print(f"recovered after {time.monotonic() - started:.1f} s")
     assert recovered.code == 0, recovered.error
-    assert machine.keys("data") | machine.keys("artifacts") == before
-    assert machine.versions() == versions
+    assert everything(machine) == before
+
+
+def everything(machine: Machine) -> tuple[set[str], list[str], str | None]:
+    """What must not be lost: the stored objects, the versions of the model, and the champion, which must be served."""
+    champion = serving.champion(machine.home, machine.laptop.ports)
     assert serving.served_version(machine.laptop.ports) == champion
+    return machine.keys("data") | machine.keys("artifacts"), machine.versions(), champion
 
 
 def test_mlflow_gives_no_file_of_its_owner_away(machine: Machine, first: Up) -> None:
@@ -317,8 +321,11 @@ def test_mlflow_gives_no_file_of_its_owner_away(machine: Machine, first: Up) -> 
     assert not [words for words in each(members(machine), lambda member: member.cmdline()) if password in str(words)]
 
 
-def test_a_port_that_something_else_took_meanwhile_is_replaced(machine: Machine, first: Up) -> None:
-    taken = machine.laptop.ports["mlflow"]
+def test_after_kill_9_of_one_process_and_the_loss_of_a_port_up_recovers_with_nothing_lost(
+    machine: Machine, first: Up
+) -> None:
+    before, taken = everything(machine), machine.laptop.ports["mlflow"]
+    os.kill(machine.pids()["scheduler"], signal.SIGKILL)
     processes.stop(machine.home, "mlflow")
     with subprocess.Popen(
         [sys.executable, "-m", "http.server", str(taken), "--bind", "127.0.0.1"], stderr=subprocess.DEVNULL
@@ -330,6 +337,7 @@ def test_a_port_that_something_else_took_meanwhile_is_replaced(machine: Machine,
     assert moved.code == 0, moved.error
     assert machine.laptop.ports["mlflow"] != taken
     assert machine.run("status").code == 0
+    assert everything(machine) == before
 
 
 def test_down_stops_everything_and_keeps_the_data_and_clean_drops_it(machine: Machine, first: Up) -> None:

@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from ops.plan.manifests import Object, objects, pods
-from ops.plan.recording import record, stacks
+from ops.plan.recording import stacks
+from tests.recordings import recorded
 
 STACKS = stacks()
 
 
 @cache
 def stack_objects(stack: str) -> tuple[Object, ...]:
-    return tuple(objects(record(stack, reveal=True)))
+    return tuple(objects(recorded(stack, reveal=True)))
 
 
 @pytest.fixture(scope="session", params=STACKS)

@@ -12,8 +12,8 @@ from infra.airflow.values import checked_values
 from infra.helm_values import FOLDER
 from infra.previews.settings import VALUES
 from ops.plan.manifests import CHART_TYPE, Object, pods, rendered
-from ops.plan.recording import record
 from ops.plan.usage import stated_usage
+from tests.recordings import recorded
 
 from .conftest import STACKS, of_kind, stack_objects
 
@@ -61,7 +61,7 @@ def test_the_chart_makes_no_secret_and_no_role(objects: Objects) -> None:
 
 
 def test_the_chart_renders_the_same_twice(stack: str, objects: Objects) -> None:
-    chart = record(stack, reveal=True).of_type(CHART_TYPE)[0].inputs
+    chart = recorded(stack, reveal=True).of_type(CHART_TYPE)[0].inputs
     assert rendered(chart) == rendered(chart)
 
 

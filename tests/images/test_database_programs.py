@@ -13,8 +13,8 @@ import psycopg2
 import pytest
 
 from infra.documents import REPOSITORY
-from ops.laptop import postgres, processes
-from ops.laptop.home import Home
+from ops.laptop import postgres
+from tests import database_server
 
 PROGRAMS = REPOSITORY / "images" / "airflow" / "bin"
 VARIABLE = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
@@ -31,18 +31,11 @@ def program(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """Start PostgreSQL; return the address of an empty database."""
-    home = Home(tmp_path_factory.mktemp("database") / "home")
-    home.create()
-    postgres.prepare(home)
-    port = processes.free_port(15432, taken=set())
-    service = postgres.service(home, port)
-    processes.start(home, service)
-    processes.wait_until_healthy(home, service, 30)
-    postgres.create_databases(home, port)
-    yield f"postgresql://airflow:{home.secrets.airflow_database}@127.0.0.1:{port}/airflow"
-    processes.stop(home, "postgres")
+    with database_server.started() as (home, port):
+        postgres.create_databases(home, port)
+        yield f"postgresql://airflow:{home.secrets.airflow_database}@127.0.0.1:{port}/airflow"
 
 
 @pytest.fixture

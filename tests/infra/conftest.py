@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,13 @@ from infra.documents import REPOSITORY
 from infra.images import content
 from infra.settings import PROJECT, Settings, load_aws
 from ops.aws.account import Account
-from ops.plan.recording import record
 from ops.plan.resources import Recording
+from tests.recordings import recorded
 from tests.servers import image_registry
 
 # The stack `other` is `dev` with everything else that settings allow.
 OTHER = "other"
 STACKS = ("dev", "staging", "prod", OTHER)
-
-recorded = cache(record)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -82,12 +79,12 @@ def settings(stack: str, root: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def dev() -> Recording:
-    return recorded("dev", REPOSITORY)
+    return recorded("dev")
 
 
 @pytest.fixture(scope="session")
 def prod() -> Recording:
-    return recorded("prod", REPOSITORY)
+    return recorded("prod")
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from tests.database_server import Server, running
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("home")) as server:
+def server() -> Iterator[Server]:
+    with running() as server:
         yield server
 
 

@@ -1,7 +1,6 @@
 """The platform on an existing cluster: what it registers, and what is decided without Pulumi."""
 
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,15 @@ import yaml
 from infra.documents import REPOSITORY
 from infra.existing_cluster.context import ContextError, check_context, current_context
 from infra.mlflow_server import with_driver
-from ops.plan.recording import record
 from ops.plan.resources import SECRET, Recording, Resource
+from tests.recordings import recorded
 
 CONTEXTS = ["kind-*", "minikube"]
 
 
-@cache
-def recording() -> Recording:
-    return record("local")
-
-
 @pytest.fixture
 def local() -> Recording:
-    return recording()
+    return recorded("local")
 
 
 def named(recording: Recording, kind: str, name: str) -> dict[str, Any]:

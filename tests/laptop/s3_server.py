@@ -1,6 +1,7 @@
 """The S3 server of a home, started and stopped by tests."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import psutil
@@ -16,7 +17,7 @@ class S3Server:
     home: Home
     ports: dict[str, int]
 
-    @property
+    @cached_property
     def client(self) -> Any:
         return object_store.client(self.home, self.ports["s3"])
 

@@ -5,7 +5,7 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 
 import psutil
 import pytest
@@ -26,6 +26,14 @@ def home() -> Iterator[Home]:
     processes.stop(home, "postgres")
     home.delete()
     home.root.parent.rmdir()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that is not closed to other users."""
+    with TemporaryDirectory(prefix="postgres-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @pytest.fixture
@@ -102,9 +110,8 @@ def test_its_user_alone_may_pass_through_the_home(home: Home, server: Service) -
 @pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as another user for root alone")
 @pytest.mark.parametrize("umask", [0o077, 0o027, 0o007])
 def test_its_programs_are_opened_to_its_user_whatever_the_umask_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, umask: int
+    folder: Path, monkeypatch: pytest.MonkeyPatch, umask: int
 ) -> None:
-    folder = Path(mkdtemp(prefix="postgres-"))
     before = os.umask(umask)
     try:
         programs, libraries = folder / "package" / "install" / "bin", folder / "package.libs"

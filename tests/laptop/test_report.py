@@ -57,10 +57,11 @@ def shown(machine: Laptop, capsys: pytest.CaptureFixture[str], key: str = "image
     for entry in ("confusion.png", "predictions.png"):
         files[entry] = b"a picture"
     files["report.json"] = json.dumps({**REPORT, "prefix": prefix}).encode()
+    s3 = machine.s3
     for bucket in object_store.BUCKETS.values():
-        machine.s3.create_bucket(Bucket=bucket)
+        s3.create_bucket(Bucket=bucket)
         for name, content in files.items():
-            machine.s3.put_object(Bucket=bucket, Key=name, Body=content)
+            s3.put_object(Bucket=bucket, Key=name, Body=content)
     api = cast(AirflowApi, SimpleNamespace(result=lambda *_: "report.json"))
     tasks = [Task("train", "success", 1, 2.5)]
     report.show(new_console(soft_wrap=True), machine, api, "manual__1", tasks, Stages())

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import httpx
@@ -98,9 +99,12 @@ def exporter_program() -> Path:
     if not program.exists():
         if shutil.which("go") is None:
             pytest.skip("the StatsD exporter is built from its source, and there is no Go")
-        environment = os.environ | {"GOBIN": str(program.parent), "CGO_ENABLED": "0"}
+        program.parent.mkdir(parents=True, exist_ok=True)
         package = f"github.com/prometheus/statsd_exporter@{version}"
-        subprocess.run(["go", "install", package], env=environment, check=True)
+        with TemporaryDirectory(dir=program.parent) as folder:
+            environment = os.environ | {"GOBIN": folder, "CGO_ENABLED": "0"}
+            subprocess.run(["go", "install", package], env=environment, check=True)
+            Path(folder, program.name).replace(program)  # whole at once: another worker may look for it
     return program
 
 

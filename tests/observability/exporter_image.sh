@@ -8,4 +8,4 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 GOBIN=$folder CGO_ENABLED=0 go install "github.com/prometheus/statsd_exporter@$version"
 printf 'FROM scratch\nCOPY statsd_exporter /bin/\nUSER 65534\nENTRYPOINT ["/bin/statsd_exporter"]\n' >"$folder/Dockerfile"
-buildah build --quiet --tag "$image" "$folder" >/dev/null
+buildah build --quiet --layers --tag "$image" "$folder" >/dev/null

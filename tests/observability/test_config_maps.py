@@ -3,8 +3,8 @@ import json
 import pytest
 import yaml
 
-from ops.plan.recording import record
 from ops.plan.resources import Resource
+from tests.recordings import recorded
 
 # Pulumi's own classes of deprecated names warn when they are imported, used or not.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has been deprecated in favor of:DeprecationWarning")
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.* has been deprecated in favor 
 
 @pytest.fixture(scope="module")
 def config_maps() -> dict[str, Resource]:
-    found = record("dev").of_type("kubernetes:core/v1:ConfigMap")
+    found = recorded("dev").of_type("kubernetes:core/v1:ConfigMap")
     return {resource.name: resource for resource in found}
 
 

@@ -17,8 +17,8 @@ GIBIBYTE = 2**30
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("home")) as server:
+def server() -> Iterator[Server]:
+    with running() as server:
         with server.connect("airflow", "one", "airflow") as connection:
             connection.execute("CREATE TABLE alembic_version (version_num text)")
             connection.execute("INSERT INTO alembic_version VALUES ('4f')")

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.plan.recording import Recording, record
+from ops.plan.resources import Recording
+from tests.recordings import recorded
 
 STACKS = ("dev", "staging", "prod")
 
@@ -73,7 +74,7 @@ def toy(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def recordings() -> dict[str, Recording]:
     """The recordings of the repository's own stacks."""
-    return {stack: record(stack) for stack in STACKS}
+    return {stack: recorded(stack) for stack in STACKS}
 
 
 @pytest.fixture(params=STACKS)

@@ -10,9 +10,9 @@ from infra.errors import OperationError
 from ops.plan.cost import FREE, RULES, Charge, charges, total
 from ops.plan.plan import plan_of
 from ops.plan.prices import FILE, Prices, priced_regions, prices_of
-from ops.plan.recording import record
 from ops.plan.resources import Recording, Resource
 from ops.plan.usage import stated_usage
+from tests.recordings import recorded
 
 STACK = Resource(urn="stack", type="pulumi:pulumi:Stack", name="airflow-dev", inputs={}, custom=False)
 
@@ -234,4 +234,4 @@ def test_every_stated_amount_is_used() -> None:
 
 
 def test_a_stack_on_an_existing_cluster_costs_nothing_more() -> None:
-    assert plan_of(record("local")).bill.missing == "an existing cluster costs what it costs anyway"
+    assert plan_of(recorded("local")).bill.missing == "an existing cluster costs what it costs anyway"

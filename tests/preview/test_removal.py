@@ -23,8 +23,8 @@ OTHER = stack_name("local", "feature/y")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("home")) as server:
+def server() -> Iterator[Server]:
+    with running() as server:
         for stack in (STACK, OTHER):
             for name in database_names(stack).values():
                 server.run_script(name, "secret")
