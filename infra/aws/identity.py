@@ -60,7 +60,7 @@ GRANTS: Mapping[Component, tuple[Grant, ...]] = {
 
 
 @dataclass(frozen=True)
-class Place:
+class IdentityScope:
     """Where the pods are, and what they use.
 
     Attributes:
@@ -93,19 +93,19 @@ class Identities(pulumi.ComponentResource):
         self,
         name: str,
         account: Account,
-        place: Place,
+        scope: IdentityScope,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         """Make the roles."""
         super().__init__("airflow:aws:Identities", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._account = account
-        self._place = place
+        self._scope = scope
         self._resources = pulumi.Output.all(
-            data=place.bucket_arns["data"],
-            artifacts=place.bucket_arns["artifacts"],
-            logs=place.bucket_arns["logs"],
-            key=place.key_arn,
+            data=scope.bucket_arns["data"],
+            artifacts=scope.bucket_arns["artifacts"],
+            logs=scope.bucket_arns["logs"],
+            key=scope.key_arn,
         )
 
         self.role_arns = {component: self._create_role(component) for component in Component}
@@ -113,17 +113,17 @@ class Identities(pulumi.ComponentResource):
         self.register_outputs({"role_arns": self.role_arns})
 
     def _create_role(self, component: Component) -> pulumi.Output[str]:
-        place = self._place
+        scope = self._scope
         role = aws.iam.Role(
             f"{component}-role",
             name=self._account.names.of(component, Limit.ROLE),
-            assume_role_policy=place.cluster_arn.apply(lambda arn: pod_trust(component, arn, place.namespace)),
+            assume_role_policy=scope.cluster_arn.apply(lambda arn: pod_trust(component, arn, scope.namespace)),
             opts=self._child_opts,
         )
         permissions = []
         if GRANTS[component]:
             policy = self._resources.apply(
-                lambda arns: document(*statements(component, arns, arns["key"], self._account.region, place.prefix))
+                lambda arns: document(*statements(component, arns, arns["key"], self._account.region, scope.prefix))
             )
             permissions.append(
                 aws.iam.RolePolicy(
@@ -132,8 +132,8 @@ class Identities(pulumi.ComponentResource):
             )
         aws.eks.PodIdentityAssociation(
             f"{component}-identity",
-            cluster_name=place.cluster_name,
-            namespace=place.namespace,
+            cluster_name=scope.cluster_name,
+            namespace=scope.namespace,
             service_account=component.service_account,
             role_arn=role.arn,
             opts=pulumi.ResourceOptions.merge(self._child_opts, pulumi.ResourceOptions(depends_on=permissions)),

@@ -12,7 +12,7 @@ from infra.aws.account import Account
 from infra.aws.cluster import Cluster
 from infra.aws.database import Database
 from infra.aws.encryption import Encryption
-from infra.aws.identity import Identities, Place
+from infra.aws.identity import Identities, IdentityScope
 from infra.aws.network import Network
 from infra.aws.node_pools import NodePools
 from infra.aws.readers import Readers
@@ -58,13 +58,13 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         encryption.data_key_arn,
         opts=in_account,
     )
-    place = Place(
+    scope = IdentityScope(
         cluster_name=cluster.name,
         cluster_arn=cluster.arn,
         bucket_arns={"data": storage.data.arn, "artifacts": storage.artifacts.arn, "logs": storage.logs.arn},
         key_arn=encryption.data_key_arn,
     )
-    identities = Identities("identities", account, place, opts=in_account)
+    identities = Identities("identities", account, scope, opts=in_account)
     after_nodes = pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools])
     Readers("readers", settings.cluster.reader_arns, cluster.name, after_nodes, opts=in_account)
     namespace = airflow_namespace.create(

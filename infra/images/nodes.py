@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Self
 
 from infra.documents import REPOSITORY
-from infra.settings.loading import neighbours
-from infra.settings.neighbours import Neighbour, chain
+from infra.settings.loading import stack_summaries
+from infra.settings.stack_summaries import StackSummary, chain
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Nodes:
     gpus: bool = False
 
     @classmethod
-    def of(cls, stacks: Iterable[Neighbour]) -> Self:
+    def of(cls, stacks: Iterable[StackSummary]) -> Self:
         """Return the nodes of stacks that run the same images.
 
         Those of existing clusters are taken to be like the others', or else like this machine, and without GPUs.
@@ -45,5 +45,5 @@ LIKE_THIS_MACHINE = Nodes()
 
 def nodes_of(stack: str, folder: Path = REPOSITORY) -> Nodes:
     """Return the nodes that a stack's images are for: those of all stacks of its chain, which run the same images."""
-    stacks = neighbours(folder)
+    stacks = stack_summaries(folder)
     return Nodes.of(stacks[name] for name in chain(stack, stacks))

@@ -7,7 +7,7 @@ from infra import airflow_namespace
 from infra.airflow_platform import MAINTENANCE_DATABASE, NAMESPACE, DagSource, DatabaseAccess, Platform
 from infra.aws import database
 from infra.aws.account import Account
-from infra.aws.identity import Identities, Place
+from infra.aws.identity import Identities, IdentityScope
 from infra.previews import dags_key, images
 from infra.previews.base_outputs import Outputs, buckets_of
 from infra.previews.databases import Databases
@@ -25,7 +25,7 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
     in_cluster = pulumi.ResourceOptions(provider=provider)
 
     buckets = buckets_of(outputs, settings.prefix)
-    place = Place(
+    scope = IdentityScope(
         cluster_name=outputs("cluster_name"),
         cluster_arn=outputs("cluster_arn"),
         bucket_arns={
@@ -37,7 +37,7 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
         namespace=stack,
         prefix=settings.prefix,
     )
-    identities = Identities("identities", account, place, pulumi.ResourceOptions(provider=account.provider))
+    identities = Identities("identities", account, scope, pulumi.ResourceOptions(provider=account.provider))
     port = pulumi.Output.from_input(database.PORT)
     password = outputs("database_admin_password")
     admin = DatabaseAccess(outputs("database_host"), port, MAINTENANCE_DATABASE, database.ADMIN, password)

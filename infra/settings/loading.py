@@ -16,8 +16,8 @@ from infra.documents import REPOSITORY, DocumentError, read_yaml
 from infra.errors import OperationError
 from infra.preview_names import is_preview
 from infra.settings.models import ExistingClusterSettings, Settings
-from infra.settings.neighbours import Neighbour, Neighbours, Source
 from infra.settings.rules import mistakes, mistakes_on_existing_cluster
+from infra.settings.stack_summaries import Source, StackSummaries, StackSummary
 
 PROJECT = "airflow"
 REGION_KEY = "aws:region"
@@ -56,7 +56,7 @@ def load(stack: str, folder: Path = REPOSITORY) -> StackSettings:
         raise SettingsError(
             f"{path.name} does not exist: choose one of the stacks {known}, or write it with `make stack`"
         )
-    return parse(stack, path.name, _config(path), neighbours(folder))
+    return parse(stack, path.name, _config(path), stack_summaries(folder))
 
 
 def load_aws(stack: str, folder: Path = REPOSITORY) -> Settings:
@@ -71,12 +71,12 @@ def load_aws(stack: str, folder: Path = REPOSITORY) -> Settings:
     return settings
 
 
-def neighbours(folder: Path = REPOSITORY) -> Neighbours:
+def stack_summaries(folder: Path = REPOSITORY) -> StackSummaries:
     """Return what stacks must know of each other, by their names; their own mistakes are for whoever loads them."""
-    return {name: _neighbour(path) for name, path in _stack_files(folder)}
+    return {name: _summary(path) for name, path in _stack_files(folder)}
 
 
-def parse(stack: str, file: str, config: Mapping[str, Any], stacks: Neighbours) -> StackSettings:
+def parse(stack: str, file: str, config: Mapping[str, Any], stacks: StackSummaries) -> StackSettings:
     """Make settings of the `config` section of a stack file; `stacks` are all stacks, or the others alone.
 
     Raises:
@@ -122,11 +122,11 @@ def _config(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
-def _neighbour(path: Path) -> Neighbour:
+def _summary(path: Path) -> StackSummary:
     try:
         config = _config(path)
     except SettingsError:
-        return Neighbour()
+        return StackSummary()
     network, source = None, None
     with suppress(ValueError):
         network = IPv4Network(str(_value(config, "network", "cidr")))
@@ -135,7 +135,7 @@ def _neighbour(path: Path) -> Neighbour:
         with suppress(ValueError):
             source = Source.of(str(repository), str(branch))
     after = _value(config, "release", "after")
-    return Neighbour(
+    return StackSummary(
         network,
         source,
         has_releases=_value(config, "release") is not None,

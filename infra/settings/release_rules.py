@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator
 
 from infra.settings.models import ExistingClusterSettings, GateSettings, ReleaseSettings, Settings
-from infra.settings.neighbours import Neighbour, Neighbours, Source, chain, line
+from infra.settings.stack_summaries import Source, StackSummaries, StackSummary, chain, line
 
 Mistake = tuple[str, str]
 
 
-def release_mistakes(stack: str, settings: Settings | ExistingClusterSettings, others: Neighbours) -> Iterator[Mistake]:
+def release_mistakes(
+    stack: str, settings: Settings | ExistingClusterSettings, others: StackSummaries
+) -> Iterator[Mistake]:
     """Yield all mistakes of a stack's releases; a stack without any has none."""
     release = settings.release
     if release is None:
@@ -30,7 +32,7 @@ def release_mistakes(stack: str, settings: Settings | ExistingClusterSettings, o
     if settings.dags:
         yield from _repository(settings.dags.repository, release.after, others[release.after])
     if isinstance(settings, Settings):
-        own = Neighbour(has_releases=True, after=release.after, architecture=settings.node_pools.cpu.architecture)
+        own = StackSummary(has_releases=True, after=release.after, architecture=settings.node_pools.cpu.architecture)
         yield from _architecture(stack, {**others, stack: own})
 
 
@@ -58,7 +60,7 @@ def _first(release: ReleaseSettings) -> Iterator[Mistake]:
         )
 
 
-def _misplaced(stack: str, after: str, others: Neighbours) -> str | None:
+def _misplaced(stack: str, after: str, others: StackSummaries) -> str | None:
     if after == stack:
         return f"{stack} cannot come after itself: name the stack before it"
     if after not in others:
@@ -66,14 +68,14 @@ def _misplaced(stack: str, after: str, others: Neighbours) -> str | None:
         return f"there is no stack {after}: choose one that has releases{f', such as {known}' if known else ''}"
     if not others[after].has_releases:
         return f"{after} has no releases: give it a section airflow:release, or name another stack"
-    stacks = {**others, stack: Neighbour(after=after)}
+    stacks = {**others, stack: StackSummary(after=after)}
     passed = line(stack, stacks)
     if closing := stacks[passed[-1]].after:
         return f"{' after '.join([*passed, closing])} leads to no first stack: correct after in one of them"
     return None
 
 
-def _repository(repository: str, after: str, before: Neighbour) -> Iterator[Mistake]:
+def _repository(repository: str, after: str, before: StackSummary) -> Iterator[Mistake]:
     own = Source.of(repository, "").repository
     if before.source and before.source.repository != own:
         yield (
@@ -82,7 +84,7 @@ def _repository(repository: str, after: str, before: Neighbour) -> Iterator[Mist
         )
 
 
-def _architecture(stack: str, stacks: Neighbours) -> Iterator[Mistake]:
+def _architecture(stack: str, stacks: StackSummaries) -> Iterator[Mistake]:
     own = stacks[stack].architecture
     for name in chain(stack, stacks):
         if stacks[name].architecture not in (None, own):

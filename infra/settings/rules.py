@@ -12,8 +12,8 @@ from botocore.regions import EndpointResolver
 
 from infra.settings.instance_families import CPU_FAMILIES, GPU_FAMILIES, Families
 from infra.settings.models import DagSettings, ExistingClusterSettings, NodePoolSettings, ReleaseSettings, Settings
-from infra.settings.neighbours import SHORT_SSH, Neighbours, Source
 from infra.settings.release_rules import Mistake, release_mistakes
+from infra.settings.stack_summaries import SHORT_SSH, Source, StackSummaries
 
 PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 ANYWHERE = IPv4Network("0.0.0.0/0")
@@ -32,7 +32,7 @@ SERVICE_PREFIXES = range(12, 25)
 TAKEN_NAMESPACES = re.compile(r"default|kube-.*")
 
 
-def mistakes(stack: str, settings: Settings, others: Neighbours) -> Iterator[Mistake]:
+def mistakes(stack: str, settings: Settings, others: StackSummaries) -> Iterator[Mistake]:
     """Yield all mistakes of a stack on AWS; `others` are the other stacks, by their names."""
     yield from _region(settings)
     yield from _addresses(settings, others)
@@ -45,7 +45,7 @@ def mistakes(stack: str, settings: Settings, others: Neighbours) -> Iterator[Mis
 
 
 def mistakes_on_existing_cluster(
-    stack: str, settings: ExistingClusterSettings, others: Neighbours
+    stack: str, settings: ExistingClusterSettings, others: StackSummaries
 ) -> Iterator[Mistake]:
     """Yield all mistakes of a stack on an existing cluster; `others` are the other stacks, by their names."""
     for pattern in settings.contexts:
@@ -75,7 +75,7 @@ def _region(settings: Settings) -> Iterator[Mistake]:
         yield "network.zones", f"{', '.join(zones)} has a zone twice: name each once"
 
 
-def _addresses(settings: Settings, others: Neighbours) -> Iterator[Mistake]:
+def _addresses(settings: Settings, others: StackSummaries) -> Iterator[Mistake]:
     vpc, services = settings.network.cidr, settings.cluster.service_cidr
     yield from _private("network.cidr", vpc, VPC_PREFIXES)
     yield from _private("cluster.service_cidr", services, SERVICE_PREFIXES)
@@ -163,7 +163,7 @@ def _database(settings: Settings) -> Iterator[Mistake]:
         )
 
 
-def _dags(dags: DagSettings, others: Neighbours) -> Iterator[Mistake]:
+def _dags(dags: DagSettings, others: StackSummaries) -> Iterator[Mistake]:
     if _holds_password(dags.repository):
         # Without the address: whatever is printed ends in a log.
         yield (

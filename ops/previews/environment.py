@@ -12,7 +12,7 @@ from infra.errors import OperationError
 from infra.preview_names import stack_name
 from infra.previews.settings import PreviewSettings, file_of, text_of
 from infra.settings import SettingsError
-from infra.settings.loading import neighbours
+from infra.settings.loading import stack_summaries
 from ops.airflow import dags
 from ops.airflow.installation import Installation, of_preview
 from ops.console import Echo
@@ -30,7 +30,7 @@ def bring_up(base: Base, branch: str, hours: float, echo: Echo) -> PreviewSettin
     Raises:
         OperationError: It may not be made, or its deployment failed.
     """
-    check_branch(branch, neighbours())
+    check_branch(branch, stack_summaries())
     check_exists(branch, base.settings.dags.repository if base.settings.dags else None)
     record = keep_record(base, branch, hours, datetime.now(UTC))
     settings = record.settings

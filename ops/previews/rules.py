@@ -8,8 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 from infra.errors import OperationError
 from infra.settings import StackSettings
 from infra.settings.models import Branch
-from infra.settings.neighbours import Neighbours
 from infra.settings.preview_rules import why_no_previews
+from infra.settings.stack_summaries import StackSummaries
 
 MOST_HOURS = 30 * 24
 
@@ -24,7 +24,7 @@ def check_base(stack: str, settings: StackSettings) -> None:
         raise OperationError(reason)
 
 
-def check_branch(branch: str, stacks: Neighbours) -> None:
+def check_branch(branch: str, stacks: StackSummaries) -> None:
     """Refuse what is no branch's name, and a branch that a stack follows: that stack is its environment.
 
     Raises:

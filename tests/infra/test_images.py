@@ -21,7 +21,7 @@ from infra.images.errors import ImageError
 from infra.images.nodes import LIKE_THIS_MACHINE, Nodes, nodes_of
 from infra.release import ReleasedImage
 from infra.settings import ExistingClusterSettings, load
-from infra.settings.neighbours import Neighbour
+from infra.settings.stack_summaries import StackSummary
 from ops.aws.account import Account
 from ops.cli.images import images, sign
 from ops.images import build as building
@@ -141,10 +141,10 @@ def test_the_nodes_of_a_stack_are_those_of_its_settings() -> None:
 
 
 def test_images_are_for_the_nodes_of_all_stacks_that_run_them(tmp_path: Path) -> None:
-    assert Nodes.of([Neighbour(architecture="arm64"), Neighbour(architecture="arm64", has_gpus=True)]) == Nodes(
+    assert Nodes.of([StackSummary(architecture="arm64"), StackSummary(architecture="arm64", has_gpus=True)]) == Nodes(
         "arm64", gpus=True
     )
-    assert Nodes.of([Neighbour(), Neighbour(architecture="amd64")]) == Nodes("amd64")
+    assert Nodes.of([StackSummary(), StackSummary(architecture="amd64")]) == Nodes("amd64")
     for stack in ("dev", "staging", "prod"):
         config = yaml.safe_load((REPOSITORY / f"Pulumi.{stack}.yaml").read_text())
         if stack != "prod":

@@ -9,8 +9,8 @@ import yaml
 
 from infra.documents import REPOSITORY
 from infra.settings import PROJECT, SettingsError, load
-from infra.settings.loading import neighbours
-from infra.settings.neighbours import Neighbour, Neighbours, chain, line
+from infra.settings.loading import stack_summaries
+from infra.settings.stack_summaries import StackSummaries, StackSummary, chain, line
 
 IDENTITY = r"^https://github\.com/example/team/\.github/workflows/release\.yaml@refs/heads/dev$"
 
@@ -54,9 +54,9 @@ def on_clusters(**releases: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
 
 
 def test_releases_pass_from_dev_to_staging_to_prod() -> None:
-    assert list(line("prod", neighbours())) == ["prod", "staging", "dev"]
-    assert sorted(chain("staging", neighbours())) == ["dev", "prod", "staging"]
-    assert chain("local", neighbours()) == ["local"]
+    assert list(line("prod", stack_summaries())) == ["prod", "staging", "dev"]
+    assert sorted(chain("staging", stack_summaries())) == ["dev", "prod", "staging"]
+    assert chain("local", stack_summaries()) == ["local"]
 
 
 def test_promotion_asks_more_of_prod_than_of_staging() -> None:
@@ -77,8 +77,8 @@ def test_two_stacks_may_take_the_releases_of_the_same_one(tmp_path: Path) -> Non
     write(tmp_path, on_clusters(first={}, left={"after": "first"}, right={"after": "first"}, alone={}))
     for stack in ("first", "left", "right", "alone"):
         load(stack, tmp_path)
-    assert sorted(chain("left", neighbours(tmp_path))) == ["first", "left", "right"]
-    assert chain("alone", neighbours(tmp_path)) == ["alone"]
+    assert sorted(chain("left", stack_summaries(tmp_path))) == ["first", "left", "right"]
+    assert chain("alone", stack_summaries(tmp_path)) == ["alone"]
 
 
 @pytest.mark.parametrize("key", ["dags", "registry"])
@@ -222,7 +222,7 @@ def test_a_broken_section_of_another_stack_does_not_stop_this_one(
 
 
 def test_a_line_ends_where_it_closes_a_circle() -> None:
-    circle: Neighbours = {
-        name: Neighbour(has_releases=True, after=after) for name, after in {"a": "b", "b": "a"}.items()
+    circle: StackSummaries = {
+        name: StackSummary(has_releases=True, after=after) for name, after in {"a": "b", "b": "a"}.items()
     }
     assert list(line("a", circle)) == ["a", "b"]

@@ -12,11 +12,11 @@ from pydantic import BaseModel
 from infra.airflow_platform import DagSource
 from infra.documents import REPOSITORY
 from infra.settings import PROJECT, ExistingClusterSettings, Settings, SettingsError, load, load_aws
-from infra.settings.loading import neighbours, parse
-from infra.settings.neighbours import Neighbour, Source
+from infra.settings.loading import parse, stack_summaries
 from infra.settings.schema import SCHEMA_FILE, schema, schema_text
+from infra.settings.stack_summaries import Source, StackSummary
 
-STACK_FILES = [REPOSITORY / f"Pulumi.{stack}.yaml" for stack in neighbours()]
+STACK_FILES = [REPOSITORY / f"Pulumi.{stack}.yaml" for stack in stack_summaries()]
 
 
 def changed(stack: str, changes: dict[str, Any]) -> dict[str, Any]:
@@ -34,9 +34,9 @@ def changed(stack: str, changes: dict[str, Any]) -> dict[str, Any]:
     return dict(config)
 
 
-def refusal(stack: str, changes: dict[str, Any], others: dict[str, Neighbour] | None = None) -> str:
+def refusal(stack: str, changes: dict[str, Any], others: dict[str, StackSummary] | None = None) -> str:
     with pytest.raises(SettingsError) as caught:
-        parse(stack, f"Pulumi.{stack}.yaml", changed(stack, changes), neighbours() if others is None else others)
+        parse(stack, f"Pulumi.{stack}.yaml", changed(stack, changes), stack_summaries() if others is None else others)
     return str(caught.value)
 
 
@@ -222,7 +222,7 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 
 def test_a_network_that_overlaps_another_stack_is_refused() -> None:
-    message = refusal("dev", {}, {"other": Neighbour(IPv4Network("10.10.128.0/20"))})
+    message = refusal("dev", {}, {"other": StackSummary(IPv4Network("10.10.128.0/20"))})
     assert message == (
         "Pulumi.dev.yaml: airflow:network.cidr: 10.10.0.0/16 overlaps 10.10.128.0/20 of Pulumi.other.yaml, so the two "
         "could never be connected: choose another"
@@ -281,7 +281,7 @@ def test_a_repository_is_known_in_every_form_of_its_address(repository: str) -> 
 
 
 def test_two_stacks_never_follow_the_same_branch() -> None:
-    other = Neighbour(source=Source.of("git@github.com:example/airflow-on-kubernetes.git", "dev"))
+    other = StackSummary(source=Source.of("git@github.com:example/airflow-on-kubernetes.git", "dev"))
     assert refusal("dev", {}, {"other": other}) == (
         "Pulumi.dev.yaml: airflow:dags.branch: Pulumi.other.yaml follows dev of "
         "github.com/example/airflow-on-kubernetes, too: one branch feeds one stack"

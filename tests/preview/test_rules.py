@@ -5,7 +5,7 @@ import pytest
 from infra.errors import OperationError
 from infra.previews.settings import is_expired
 from infra.settings import load
-from infra.settings.loading import neighbours
+from infra.settings.loading import stack_summaries
 from ops.previews.rules import check_base, check_branch, check_room, expiry
 
 from .conftest import NOW, settings_of
@@ -37,18 +37,18 @@ def test_a_stack_that_takes_the_releases_of_another_is_no_base() -> None:
 @pytest.mark.parametrize("branch", ["dev", "staging", "main", "local"])
 def test_the_branch_of_an_environment_is_refused(branch: str) -> None:
     with pytest.raises(OperationError, match=f"^{branch} is the branch of the stack "):
-        check_branch(branch, neighbours())
+        check_branch(branch, stack_summaries())
 
 
 @pytest.mark.parametrize("branch", ["", "-x", "a b", "a..b/", "/a", "$(reboot)", "a;b", "refs/heads/x y"])
 def test_what_is_no_branch_is_refused(branch: str) -> None:
     with pytest.raises(OperationError, match="is no name of a branch"):
-        check_branch(branch, neighbours())
+        check_branch(branch, stack_summaries())
 
 
 @pytest.mark.parametrize("branch", ["feature/x", "dev2", "feature/dev", "fix_1.2"])
 def test_the_branch_of_a_change_is_taken(branch: str) -> None:
-    check_branch(branch, neighbours())
+    check_branch(branch, stack_summaries())
 
 
 def test_one_environment_too_many_is_refused_and_one_that_is_there_is_not() -> None:

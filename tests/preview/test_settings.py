@@ -6,7 +6,7 @@ import yaml
 
 from infra.previews.settings import file_of, load_preview, parse, tasks_of, text_of
 from infra.settings import SettingsError, load
-from infra.settings.loading import neighbours
+from infra.settings.loading import stack_summaries
 
 from .conftest import NOW, settings_of
 
@@ -73,7 +73,7 @@ def test_a_command_for_stacks_refuses_an_environment(project: Path) -> None:
 
 def test_environments_are_no_neighbours_of_stacks(project: Path) -> None:
     assert file_of(settings_of().stack, project).exists()
-    assert neighbours(project).keys() == {"dev", "local", "private", "private-aws"}
+    assert stack_summaries(project).keys() == {"dev", "local", "private", "private-aws"}
 
 
 def test_tasks_may_ask_for_little_and_never_for_more_than_those_of_the_base(project: Path) -> None:

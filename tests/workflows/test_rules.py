@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from infra.settings import StackSettings, load
-from infra.settings.loading import neighbours
+from infra.settings.loading import stack_summaries
 from ops.pulumi.backend import backend_of
 from tests.makefile import mistakes
 
@@ -35,7 +35,7 @@ def file_name(file: Path) -> str:
 
 def chain() -> dict[str, StackSettings]:
     """Return the stacks that have releases, the first one first."""
-    found = {stack: load(stack) for stack in neighbours()}
+    found = {stack: load(stack) for stack in stack_summaries()}
     following = {settings.release.after: stack for stack, settings in found.items() if settings.release}
     stacks: list[str] = []
     while (stack := following.get(stacks[-1] if stacks else None)) is not None:

@@ -29,7 +29,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Neighbour:
+class StackSummary:
     """What others must know of a stack.
 
     Attributes:
@@ -49,10 +49,10 @@ class Neighbour:
     has_gpus: bool = False
 
 
-Neighbours = Mapping[str, Neighbour]
+StackSummaries = Mapping[str, StackSummary]
 
 
-def line(stack: str, stacks: Neighbours) -> Sequence[str]:
+def line(stack: str, stacks: StackSummaries) -> Sequence[str]:
     """Return a stack, the one that its releases come from, and so on up to the first; a circle ends where it closes."""
     found = [stack]
     while (before := stacks[found[-1]].after) and before in stacks and before not in found:
@@ -60,7 +60,7 @@ def line(stack: str, stacks: Neighbours) -> Sequence[str]:
     return found
 
 
-def chain(stack: str, stacks: Neighbours) -> Sequence[str]:
+def chain(stack: str, stacks: StackSummaries) -> Sequence[str]:
     """Return the stacks that run the same images, itself among them: all whose releases begin in the same stack."""
     if not stacks[stack].has_releases:
         return [stack]
