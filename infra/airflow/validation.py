@@ -1,4 +1,4 @@
-"""Find what is wrong with values before the chart sees them: Helm passes over a key that it does not know."""
+"""Validate Helm values before the chart is rendered: Helm itself ignores unknown keys."""
 
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
@@ -13,14 +13,14 @@ Schema = Mapping[str, Any]
 
 
 class ValuesError(OperationError, pulumi.RunError):
-    """A values file that cannot be used: one sentence for each mistake, with the file and the key."""
+    """An invalid values file: one sentence for each mistake, with the file and the key."""
 
 
 def check(file: str, values: Mapping[str, Any], schema: Schema) -> None:
-    """Check the values of a file by the chart's own schema.
+    """Validate the values of a file against the chart's schema.
 
     Raises:
-        ValuesError: A key is unknown, or a value is of the wrong kind.
+        ValuesError: A key is unknown, or a value has the wrong type.
     """
     mistakes = [*unknown_keys(values, schema), *wrong_values(values, schema)]
     if mistakes:
@@ -28,10 +28,9 @@ def check(file: str, values: Mapping[str, Any], schema: Schema) -> None:
 
 
 def unknown_keys(values: Mapping[str, Any], schema: Schema, place: str = "") -> Iterator[str]:
-    """Yield a sentence for each key that the schema does not list where it lists any.
+    """Yield a sentence for each unknown key in sections where the schema lists the keys.
 
-    A section whose keys are free, such as labels, has no `properties`, or a rule for all others in
-    `additionalProperties`.
+    A section with arbitrary keys, such as labels, has no `properties`, or has a schema in `additionalProperties`.
     """
     known = schema.get("properties", {})
     rest = schema.get("additionalProperties")
@@ -43,11 +42,11 @@ def unknown_keys(values: Mapping[str, Any], schema: Schema, place: str = "") -> 
         elif known and not isinstance(rest, Mapping):
             near = get_close_matches(key, known, n=1)
             hint = f"did you mean {place}{near[0]}?" if near else f"choose from {', '.join(sorted(known))}"
-            yield f"{name} is no value of the chart: {hint}"
+            yield f"{name} is an unknown value of the chart: {hint}"
 
 
 def wrong_values(values: Mapping[str, Any], schema: Schema) -> Iterator[str]:
-    """Yield a sentence for each value that the schema refuses for another reason than its key."""
+    """Yield a sentence for each schema violation other than an unknown key."""
     validator = jsonschema.Draft7Validator(schema)
     for error in validator.iter_errors(values):
         if error.validator != "additionalProperties":

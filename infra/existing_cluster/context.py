@@ -1,4 +1,4 @@
-"""Which cluster is at hand, and whether a stack may go into it."""
+"""The current Kubernetes context, and whether a stack may use it."""
 
 import os
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Named(BaseModel):
 
 
 class Kubeconfig(BaseModel):
-    """The file by which `kubectl` finds clusters.
+    """The configuration file of `kubectl`.
 
     https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/
     """
@@ -35,22 +35,22 @@ class Kubeconfig(BaseModel):
 
 
 class ContextError(OperationError, pulumi.RunError):
-    """No cluster is at hand, or one that the stack does not go into: one sentence that says what to do."""
+    """No context is selected, or the stack may not use it: one sentence that says what to do."""
 
 
 def current_context() -> str:
-    """Return the context that `kubectl` uses: the first that a file in $KUBECONFIG names, else ~/.kube/config.
+    """Return the current context of `kubectl`: the first one set in a file of $KUBECONFIG or in ~/.kube/config.
 
     Raises:
-        ContextError: There is none, or a file cannot be read.
+        ContextError: No context is set, or a file cannot be read.
     """
     files = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     for file in filter(None, files.split(os.pathsep)):
         if Path(file).exists() and (context := _context_in(Path(file))):
             return context
     raise ContextError(
-        f"no cluster is at hand ({files} names none): start one, such as `kind create cluster`, or name its file in "
-        "KUBECONFIG"
+        f"no Kubernetes context is selected in {files}: start a cluster, for example with `kind create cluster`, or "
+        "set KUBECONFIG to its file"
     )
 
 
@@ -62,23 +62,23 @@ def _context_in(file: Path) -> str | None:
 
 
 def check_context(stack: str, context: str, allowed: Sequence[str]) -> None:
-    """Refuse a cluster that the stack's settings do not name.
+    """Refuse a context that the stack's settings do not allow.
 
     Raises:
-        ContextError: They do not.
+        ContextError: The context is not allowed.
     """
     if not any(fnmatchcase(context, pattern) for pattern in allowed):
         raise ContextError(
-            f"{stack} does not go into the cluster {context}, only into {', '.join(allowed)}: choose one of these with "
-            f"`kubectl config use-context`, or add it to airflow:contexts in Pulumi.{stack}.yaml"
+            f"{stack} may not use the context {context}, only {', '.join(allowed)}: select one with "
+            f"`kubectl config use-context`, or add this one to airflow:contexts in Pulumi.{stack}.yaml"
         )
 
 
 def checked_context(stack: str, allowed: Sequence[str]) -> str:
-    """Return the context at hand, into which the stack may go.
+    """Return the current context after checking that the stack may use it.
 
     Raises:
-        ContextError: There is none, or the settings do not name it.
+        ContextError: No context is set, or it is not allowed.
     """
     context = current_context()
     check_context(stack, context, allowed)

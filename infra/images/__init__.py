@@ -1,1 +1,1 @@
-"""The container images of the folders in `images/`: names, tags by content, and which of them a stack runs."""
+"""The container images built from `images/`: their names, their content-based tags, and the ones a stack runs."""

@@ -1,4 +1,4 @@
-"""What an image is made of, read from its Dockerfile, and the tag that follows from that."""
+"""The content of an image, read from its Dockerfile, and the tag derived from it."""
 
 import re
 import shlex
@@ -10,20 +10,20 @@ from infra.documents import REPOSITORY
 from infra.images.errors import ImageError
 from infra.images.nodes import LIKE_THIS_MACHINE, Nodes
 
-# Where nodes look for images that are loaded onto them: a name that kubelets pull from no registry.
+# The repository of images that are loaded onto nodes: kubelets never pull this name from a registry.
 ON_NODES = "localhost/airflow-on-kubernetes"
 
-# Of branches: nobody signs what is there, and no stack runs it.
+# The repositories for images of branches: these images are not signed, and no stack runs them.
 PREVIEWS = "previews"
 
 DIGITS = 16
 CONTINUED_LINE = re.compile(r"\\\n\s*")
-# `ARG AIRFLOW_IMAGE` in a Dockerfile says that its base is the image of the folder `airflow`.
+# `ARG AIRFLOW_IMAGE` in a Dockerfile declares the image of the folder `airflow` as its base.
 BASE_ARGUMENT = re.compile(r"ARG ([A-Z]+)_IMAGE$")
 
 
 def names(root: Path = REPOSITORY) -> list[str]:
-    """Return the names of the images that the repository builds, each after the one that it is based on."""
+    """Return the names of the images that the repository builds; each comes after its base."""
     found: list[str] = []
     for name in sorted(path.parent.name for path in root.glob("images/*/Dockerfile")):
         found += [one for one in (*bases(name, root).values(), name) if one not in found]
@@ -36,29 +36,29 @@ def in_previews(name: str) -> str:
 
 
 def bases(name: str, root: Path = REPOSITORY) -> Mapping[str, str]:
-    """Return the images of this repository that an image is based on, by the argument that names them."""
+    """Return the bases of an image that this repository builds, by the build argument that names them."""
     found = filter(None, map(BASE_ARGUMENT.match, _instructions(name, root)))
     arguments = {f"{one[1]}_IMAGE": one[1].lower() for one in found}
     return {argument: base for argument, base in arguments.items() if _dockerfile(base, root).is_file()}
 
 
 def files(name: str, root: Path = REPOSITORY) -> list[Path]:
-    """Return the files that an image takes, its Dockerfile first, the others in the order of their paths.
+    """Return the files that an image is built from: its Dockerfile first, the others sorted by path.
 
     Raises:
-        ImageError: The Dockerfile copies what is not there.
+        ImageError: The Dockerfile copies a missing file.
     """
     return [_dockerfile(name, root), *sorted(set(_copied(name, root)))]
 
 
 def tag(name: str, root: Path = REPOSITORY, nodes: Nodes = LIKE_THIS_MACHINE) -> str:
-    """Return the tag of an image: a digest of all that it takes, of its base and of what the nodes ask for.
+    """Return the tag of an image: a digest of its files, its bases and the build arguments for the nodes.
 
-    The same on every machine and after every clone. Packages count by their hashes, which the requirements pin, and
-    bases by their digests; only PyTorch of its own index counts by its version.
+    The tag is the same on every machine and in every clone. The requirements pin packages by hash and the Dockerfiles
+    pin bases by digest; only PyTorch from its own index is pinned by version.
 
     Raises:
-        ImageError: The Dockerfile copies what is not there.
+        ImageError: The Dockerfile copies a missing file.
     """
     digest = sha256()
     for file in files(name, root):
@@ -71,7 +71,7 @@ def tag(name: str, root: Path = REPOSITORY, nodes: Nodes = LIKE_THIS_MACHINE) ->
 
 
 def is_executable(file: Path) -> bool:
-    """Say whether a file's owner may run it: all that Git knows of a file's mode."""
+    """Return whether a file's owner may execute it: the only part of a file's mode that Git tracks."""
     return bool(file.stat().st_mode & 0o100)
 
 
@@ -85,14 +85,14 @@ def _instructions(name: str, root: Path) -> list[str]:
 
 def _copied(name: str, root: Path) -> Iterator[Path]:
     for line in _instructions(name, root):
-        # What `--from` copies comes out of another image.
+        # `COPY --from` copies from another image.
         if not line.startswith("COPY ") or " --from=" in line:
             continue
         *sources, _target = [word for word in shlex.split(line)[1:] if not word.startswith("--")]
         for source in sources:
             path = root / source
             if not path.exists():
-                raise ImageError(f"images/{name}/Dockerfile copies {source}, which is not there: correct the path")
+                raise ImageError(f"images/{name}/Dockerfile copies {source}, which does not exist: correct the path")
             yield from _files_below(path) if path.is_dir() else [path]
 
 

@@ -1,4 +1,4 @@
-"""The error that a person sees."""
+"""The error for images that cannot be built or deployed."""
 
 import pulumi
 
@@ -6,4 +6,4 @@ from infra.errors import OperationError
 
 
 class ImageError(OperationError, pulumi.RunError):
-    """One sentence that says what is wrong and what to do; the command line prints it and ends with exit code 1."""
+    """An image problem: one sentence that says what is wrong and what to do."""

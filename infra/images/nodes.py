@@ -1,4 +1,4 @@
-"""What differs between images of the same sources: the nodes that they are for."""
+"""The nodes that images are built for."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from infra.settings.stack_summaries import StackSummary, chain
 
 @dataclass(frozen=True)
 class Nodes:
-    """The nodes that images are for.
+    """The nodes that images are built for.
 
     Attributes:
-        architecture: That of their processors, such as arm64; None where it is that of this machine.
-        gpus: Whether some have GPUs.
+        architecture: The processor architecture, such as arm64; None for that of this machine.
+        gpus: Whether some nodes have GPUs.
     """
 
     architecture: str | None = None
@@ -26,16 +26,17 @@ class Nodes:
     def of(cls, stacks: Iterable[StackSummary]) -> Self:
         """Return the nodes of stacks that run the same images.
 
-        Those of existing clusters are taken to be like the others', or else like this machine, and without GPUs.
+        Nodes of existing clusters are assumed to have no GPUs and the architecture of the other stacks, or else that
+        of this machine.
         """
         found = list(stacks)
         architecture = next((stack.architecture for stack in found if stack.architecture), None)
         return cls(architecture, any(stack.has_gpus for stack in found))
 
     def arguments(self, image: str) -> Mapping[str, str]:
-        """Return the arguments of an image's Dockerfile that depend on the nodes.
+        """Return the build arguments of an image that depend on the nodes.
 
-        The build of PyTorch's own index for CPUs is 4 GiB smaller than PyPI's, which computes on GPUs too.
+        The CPU build from PyTorch's own index is 4 GiB smaller than the build on PyPI, which supports GPUs.
         """
         return {"TORCH_BACKEND": "" if self.gpus else "cpu"} if image == "ml" else {}
 
@@ -44,6 +45,6 @@ LIKE_THIS_MACHINE = Nodes()
 
 
 def nodes_of(stack: str, folder: Path = REPOSITORY) -> Nodes:
-    """Return the nodes that a stack's images are for: those of all stacks of its chain, which run the same images."""
+    """Return the nodes that a stack's images are built for: those of all stacks in its promotion chain."""
     stacks = stack_summaries(folder)
     return Nodes.of(stacks[name] for name in chain(stack, stacks))

@@ -1,4 +1,4 @@
-"""Which images a stack runs: those of the release that it is given, else those of the sources that lie here."""
+"""The images that a stack runs: those of its release, or else those built from this working tree."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -13,17 +13,17 @@ from infra.images.errors import ImageError
 from infra.images.nodes import nodes_of
 from infra.release import Release
 
-# The variable that names the file of the record whose images the program takes.
+# The variable that names the file of the release record whose images the program deploys.
 RELEASE_FILE = "RELEASE_FILE"
 
 
 def versions(stack: str, folder: Path = REPOSITORY) -> Mapping[str, str]:
-    """Return what follows the repository and a colon in the full name of each image that a stack runs.
+    """Return the part after `repository:` in the full name of each image that a stack runs.
 
-    It is the tag of the image's content; with a record in RELEASE_FILE the tag and the digest that this names.
+    It is the tag of the image's content; with a release record in RELEASE_FILE, it is the record's tag and digest.
 
     Raises:
-        ImageError: The record cannot be read or is not this stack's, or a Dockerfile copies what is not there.
+        ImageError: The record is invalid or belongs to another stack, or a Dockerfile copies a missing file.
     """
     if file := os.environ.get(RELEASE_FILE):
         return pinned(read_release(Path(file)), stack, content.names())
@@ -32,17 +32,17 @@ def versions(stack: str, folder: Path = REPOSITORY) -> Mapping[str, str]:
 
 
 def pinned(release: Release, stack: str, names: Collection[str]) -> Mapping[str, str]:
-    """Return the tag and the digest of each of a release's images.
+    """Return the tag and the digest of each image of a release.
 
     Raises:
-        ImageError: It is another stack's release, or one of other images than these.
+        ImageError: The release belongs to another stack, or has other images than `names`.
     """
     if release.stack != stack:
-        raise ImageError(f"the release in {RELEASE_FILE} is one of {release.stack}, not of {stack}: give it its own")
+        raise ImageError(f"the release in {RELEASE_FILE} belongs to {release.stack}, not to {stack}: use its own")
     if set(release.images) != set(names):
         raise ImageError(
-            f"the release of {stack} has the images {', '.join(sorted(release.images))}, and this commit builds "
-            f"{', '.join(sorted(names))}: check out {release.commit[:12]}, the release's own commit"
+            f"the release of {stack} has the images {', '.join(sorted(release.images))}, but this commit builds "
+            f"{', '.join(sorted(names))}: check out {release.commit[:12]}, the commit of the release"
         )
     return {name: f"{image.tag}@{image.digest}" for name, image in release.images.items()}
 
@@ -51,7 +51,7 @@ def read_release(file: Path) -> Release:
     """Read the record of a release.
 
     Raises:
-        ImageError: There is none in the file.
+        ImageError: The file is not a release record.
     """
     try:
         return Release.model_validate(yaml.safe_load(file.read_text()))
@@ -63,6 +63,5 @@ def read_release(file: Path) -> Release:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
     raise ImageError(
-        f"{RELEASE_FILE} names {file}, which is no record of a release ({reason}): let `make deploy` set it, or take "
-        "it out of the environment"
+        f"{RELEASE_FILE} names {file}, which is not a release record ({reason}): let `make deploy` set it, or unset it"
     )

@@ -1,4 +1,4 @@
-"""The settings of a preview environment, as the stack file has them that `make preview-env` writes."""
+"""The settings of a preview environment, from the stack file that `make preview-env` writes."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from infra.settings import PROJECT, SettingsError, StackSettings, TaskSettings
 from infra.settings.models import Branch, Model
 
 HEADER = "# A preview environment. `make preview-env` wrote this file, and `make preview-envs` writes it again.\n"
-# Lines of the base's file by which Pulumi finds the key of its secrets: that of the preview is the same.
+# The lines of the base's file that configure the encryption of Pulumi secrets: a preview uses the same key.
 KEY_LINES = re.compile(r"^(?:secretsprovider|encryptedkey): .*\n", re.MULTILINE)
 
-# What differs from the base: helm-values/airflow-preview.yaml.
+# The differences from the base's values: helm-values/airflow-preview.yaml.
 VALUES = "preview"
-# What running tasks may ask for; less where the base itself has less.
+# The limits for running tasks; lower where the base's own are lower.
 MOST = TaskSettings(max_pods=8, max_cpus=4, max_memory_gib=16)
 
 
 class PreviewSettings(Model):
-    """An environment of a branch in the cluster of another stack."""
+    """A branch's environment in the cluster of another stack."""
 
     base: str
     """The stack whose cluster, database server and buckets it uses."""
     branch: Branch
     """The branch whose DAGs run."""
     owner: Annotated[str, Field(min_length=1)]
-    """Who made it."""
+    """The person who created it."""
     expires_at: AwareDatetime
-    """When `make preview-env-gc` may remove it."""
+    """The time after which `make preview-env-gc` may remove it."""
 
     @property
     def stack(self) -> str:
-        """The environment's name, which is that of its stack and of its namespace."""
+        """The name of the environment, its stack and its namespace."""
         return stack_name(self.base, self.branch)
 
     @property
     def prefix(self) -> str:
-        """What the keys of its objects begin with."""
+        """The prefix of the keys of its objects."""
         return bucket_prefix(self.stack)
 
 
 def file_of(stack: str, folder: Path = REPOSITORY) -> Path:
-    """Return the stack's file."""
+    """Return the path of the stack file."""
     return folder / f"Pulumi.{stack}.yaml"
 
 
@@ -57,11 +57,13 @@ def load_preview(stack: str, folder: Path = REPOSITORY) -> PreviewSettings:
     """Read the settings of a preview environment.
 
     Raises:
-        SettingsError: There is no such file, or something in it is wrong.
+        SettingsError: The file does not exist or is invalid.
     """
     file = file_of(stack, folder)
     if not file.is_file():
-        raise SettingsError(f"{file.name} is not here: `make preview-envs` writes it, if the environment exists")
+        raise SettingsError(
+            f"{file.name} does not exist: run `make preview-envs` to write it if the environment exists"
+        )
     try:
         return parse(stack, read_text(file))
     except DocumentError as error:
@@ -69,10 +71,10 @@ def load_preview(stack: str, folder: Path = REPOSITORY) -> PreviewSettings:
 
 
 def parse(stack: str, text: str) -> PreviewSettings:
-    """Read the settings out of the text of a stack file.
+    """Parse the text of a stack file.
 
     Raises:
-        SettingsError: Something in it is wrong.
+        SettingsError: The text is invalid.
     """
     try:
         config = yaml.safe_load(text)["config"]
@@ -80,30 +82,30 @@ def parse(stack: str, text: str) -> PreviewSettings:
     except (yaml.YAMLError, KeyError, TypeError, AttributeError, ValidationError) as error:
         reason = " ".join(str(error).split())
         raise SettingsError(
-            f"{file_of(stack).name} is not what `make preview-env` wrote ({reason}): run that for its branch once "
-            "more, or `make preview-env-down`"
+            f"{file_of(stack).name} is not a file that `make preview-env` wrote ({reason}): run `make preview-env` for "
+            "its branch again, or `make preview-env-down`"
         ) from error
     if settings.stack != stack:
         raise SettingsError(
-            f"{file_of(stack).name} is about {settings.branch} in {settings.base}, whose environment is "
-            f"{settings.stack}: run `make preview-env` for its branch once more, or `make preview-env-down`"
+            f"{file_of(stack).name} names {settings.branch} in {settings.base}, but that environment is "
+            f"{settings.stack}: run `make preview-env` for its branch again, or `make preview-env-down`"
         )
     return settings
 
 
 def text_of(settings: PreviewSettings, base_text: str) -> str:
-    """Return the text of the stack file, with the base's key of Pulumi's secrets where that is in its file."""
+    """Return the text of the stack file, with the base's secrets provider and key if its file has them."""
     values = settings.model_dump() | {"expires_at": settings.expires_at.astimezone(UTC).isoformat()}
     config = {f"{PROJECT}:{name}": value for name, value in values.items()}
     return HEADER + yaml.safe_dump({"config": config}, sort_keys=False) + "".join(KEY_LINES.findall(base_text))
 
 
 def tasks_of(base: StackSettings) -> TaskSettings:
-    """Return what the running tasks of an environment in this base may ask for."""
+    """Return the task limits of an environment in this base."""
     given, most = base.tasks.model_dump(), MOST.model_dump()
     return TaskSettings(**{name: min(given[name], most[name]) for name in most})
 
 
 def is_expired(settings: PreviewSettings, now: datetime) -> bool:
-    """Say whether an environment's time is over; `now` has a time zone, whichever."""
+    """Return whether an environment has expired; `now` must have a time zone."""
     return now >= settings.expires_at

@@ -1,4 +1,4 @@
-"""Read a stack file, and say in one sentence what is wrong with it."""
+"""Read and validate a stack file."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,37 +24,35 @@ REGION_KEY = "aws:region"
 
 StackSettings = Settings | ExistingClusterSettings
 
-# It becomes part of the names of buckets, databases and repositories.
+# The stack name becomes part of the names of buckets, databases and repositories.
 STACK_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 class SettingsError(OperationError, pulumi.RunError):
-    """A stack file that cannot be used: one sentence for each mistake, with the file and the key."""
+    """An invalid stack file: one sentence for each mistake, with the file and the key."""
 
 
 def load(stack: str, folder: Path = REPOSITORY) -> StackSettings:
     """Read the settings of a stack.
 
-    They come from the file itself and not through `pulumi.Config`, which hands out only keys that are asked for and so
-    can never tell that one is misspelt; and what runs without Pulumi reads the same settings.
+    The file is read directly, not through `pulumi.Config`: `pulumi.Config` returns only the keys it is asked for and
+    cannot detect a misspelt one, and commands that run without Pulumi read the same settings.
 
     Raises:
-        SettingsError: There is no such file, or something in it is wrong.
+        SettingsError: The file does not exist or is invalid.
     """
     if not STACK_NAME.fullmatch(stack):
-        raise SettingsError(
-            f"{stack} cannot be the name of a stack: AWS' names take small letters, digits and single hyphens"
-        )
+        raise SettingsError(f"{stack} is not a valid stack name: use lower-case letters, digits and single hyphens")
     if is_preview(stack):
         raise SettingsError(
-            f"{stack} is a preview environment, and this is for stacks with settings of their own: use `make "
-            "preview-env` and `make preview-env-down`"
+            f"{stack} is a preview environment, which has no settings of its own: use `make preview-env` and "
+            "`make preview-env-down`"
         )
     path = folder / f"Pulumi.{stack}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(name for name, _ in _stack_files(folder)))
         raise SettingsError(
-            f"{path.name} does not exist: choose one of the stacks {known}, or write it with `make stack`"
+            f"{path.name} does not exist: choose one of the stacks {known}, or create it with `make stack`"
         )
     return parse(stack, path.name, _config(path), stack_summaries(folder))
 
@@ -63,7 +61,7 @@ def load_aws(stack: str, folder: Path = REPOSITORY) -> Settings:
     """Read the settings of a stack on AWS.
 
     Raises:
-        SettingsError: It is a stack on an existing cluster, there is no such file, or something in it is wrong.
+        SettingsError: The stack runs on an existing cluster, or its file does not exist or is invalid.
     """
     settings = load(stack, folder)
     if isinstance(settings, ExistingClusterSettings):
@@ -72,15 +70,21 @@ def load_aws(stack: str, folder: Path = REPOSITORY) -> Settings:
 
 
 def stack_summaries(folder: Path = REPOSITORY) -> StackSummaries:
-    """Return what stacks must know of each other, by their names; their own mistakes are for whoever loads them."""
+    """Return a summary of every stack by its name; an invalid file yields an empty summary."""
     return {name: _summary(path) for name, path in _stack_files(folder)}
 
 
 def parse(stack: str, file: str, config: Mapping[str, Any], stacks: StackSummaries) -> StackSettings:
-    """Make settings of the `config` section of a stack file; `stacks` are all stacks, or the others alone.
+    """Validate the `config` section of a stack file.
+
+    Args:
+        stack: The name of the stack.
+        file: The file name, for error messages.
+        config: The section.
+        stacks: The summaries of the other stacks; one of this stack is ignored.
 
     Raises:
-        SettingsError: Something in it is wrong.
+        SettingsError: The section is invalid.
     """
     values = {_field(key): value for key, value in config.items()}
     model = model_of(values)
@@ -99,7 +103,7 @@ def parse(stack: str, file: str, config: Mapping[str, Any], stacks: StackSummari
 
 
 def model_of(fields: Iterable[str]) -> type[Settings] | type[ExistingClusterSettings]:
-    """Return the kind of stack that is meant: one that names contexts, else the one that knows most of the settings."""
+    """Return the model for these fields: the one for existing clusters if `contexts` is set, else the best match."""
     given = set(fields)
     of_aws, of_existing = (len(given & model.model_fields.keys()) for model in (Settings, ExistingClusterSettings))
     return ExistingClusterSettings if "contexts" in given or of_existing > of_aws else Settings
@@ -118,7 +122,7 @@ def _config(path: Path) -> dict[str, Any]:
     except DocumentError as error:
         raise SettingsError(str(error)) from None
     if not isinstance(config, dict):
-        raise SettingsError(f"{path.name}: config is missing: it holds the settings, as in Pulumi.dev.yaml")
+        raise SettingsError(f"{path.name}: config is missing: put the settings under it, as in Pulumi.dev.yaml")
     return {str(key): value for key, value in config.items()}
 
 
@@ -146,7 +150,7 @@ def _summary(path: Path) -> StackSummary:
 
 
 def _value(config: Mapping[str, Any], section: str, *keys: str) -> Any:
-    """Return a setting as it stands in a file; None where there is none."""
+    """Return a setting as written in the file; None if it is not set."""
     found = config.get(f"{PROJECT}:{section}")
     for key in keys:
         found = found.get(key) if isinstance(found, dict) else None
@@ -158,7 +162,7 @@ def _field(key: str) -> str:
 
 
 def _key(location: list[str]) -> str:
-    """Write a field's place as it stands in the file."""
+    """Format the location of a field as a key of the file."""
     first, *rest = location
     return ".".join([first if ":" in first else REGION_KEY if first == "region" else f"{PROJECT}:{first}", *rest])
 
@@ -171,7 +175,7 @@ def _sentence(model: type[BaseModel], details: ErrorDetails) -> str:
     location = [str(part) for part in details["loc"]]
     key, value = _key(location), details["input"]
     if details["type"] == "extra_forbidden":
-        return f"{key} is no setting: {_nearest(model, location)}"
+        return f"{key} is an unknown setting: {_nearest(model, location)}"
     if details["type"] == "missing":
         description = _model_at(model, location[:-1]).model_fields[location[-1]].description
         return f"{key} is missing: {description}"
@@ -192,7 +196,7 @@ def _nearest(model: type[BaseModel], location: list[str]) -> str:
 
 
 def _model_at(model: type[BaseModel], location: list[str]) -> type[BaseModel]:
-    """Return the model that holds the settings at a place such as node_pools, cpu."""
+    """Return the model of the settings at a location such as node_pools, cpu."""
     for part in location:
         if part.isdigit():
             continue

@@ -1,4 +1,4 @@
-"""What settings of releases must be: the place of a stack in its chain, and whose signature counts."""
+"""The rules for release settings: the position of a stack in its promotion chain, and the signature."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ Mistake = tuple[str, str]
 def release_mistakes(
     stack: str, settings: Settings | ExistingClusterSettings, others: StackSummaries
 ) -> Iterator[Mistake]:
-    """Yield all mistakes of a stack's releases; a stack without any has none."""
+    """Yield all mistakes in a stack's release settings; none if it has no releases."""
     release = settings.release
     if release is None:
         return
     if isinstance(settings, ExistingClusterSettings):
         for key in ("dags", "registry"):
             if getattr(settings, key) is None:
-                yield key, "a stack with releases cannot do without: name a repository and a registry of your own"
+                yield key, "required for a stack with releases: set your own repository and registry"
     yield from _signature(release)
     if release.after is None:
         yield from _first(release)
@@ -42,12 +42,12 @@ def _signature(release: ReleaseSettings) -> Iterator[Mistake]:
     try:
         re.compile(release.signed_by)
     except re.error as error:
-        yield "release.signed_by", f"{release.signed_by!r} is no regular expression ({error}): correct it"
+        yield "release.signed_by", f"{release.signed_by!r} is not a valid regular expression ({error}): correct it"
         return
     if not (release.signed_by.startswith("^") and release.signed_by.endswith("$")):
         yield (
             "release.signed_by",
-            f"{release.signed_by!r} also stands for identities that only contain it: begin it with ^ and end it with $",
+            f"{release.signed_by!r} also matches identities that only contain it: start it with ^ and end it with $",
         )
 
 
@@ -55,23 +55,23 @@ def _first(release: ReleaseSettings) -> Iterator[Mistake]:
     if release.signed_by is not None or release.gates != GateSettings():
         yield (
             "release",
-            "nothing is promoted into the first stack, so it has no gates and asks for no signature: take both out, or "
-            "name the stack before it in after",
+            "nothing is promoted to the first stack, so gates and signed_by do not apply: remove both, or set after to "
+            "the previous stack",
         )
 
 
 def _misplaced(stack: str, after: str, others: StackSummaries) -> str | None:
     if after == stack:
-        return f"{stack} cannot come after itself: name the stack before it"
+        return f"{stack} cannot come after itself: name the previous stack"
     if after not in others:
         known = ", ".join(sorted(name for name, other in others.items() if other.has_releases))
         return f"there is no stack {after}: choose one that has releases{f', such as {known}' if known else ''}"
     if not others[after].has_releases:
-        return f"{after} has no releases: give it a section airflow:release, or name another stack"
+        return f"{after} has no releases: add airflow:release to its settings, or name another stack"
     stacks = {**others, stack: StackSummary(after=after)}
     passed = line(stack, stacks)
     if closing := stacks[passed[-1]].after:
-        return f"{' after '.join([*passed, closing])} leads to no first stack: correct after in one of them"
+        return f"{' after '.join([*passed, closing])} never reaches a first stack: correct after in one of them"
     return None
 
 
@@ -80,7 +80,8 @@ def _repository(repository: str, after: str, before: StackSummary) -> Iterator[M
     if before.source and before.source.repository != own:
         yield (
             "dags.repository",
-            f"{own} is not that of {after}, {before.source.repository}: releases go between branches of one repository",
+            f"{own} is not the repository of {after}, {before.source.repository}: releases move between branches of "
+            "one repository, so use the same in both",
         )
 
 
@@ -90,5 +91,6 @@ def _architecture(stack: str, stacks: StackSummaries) -> Iterator[Mistake]:
         if stacks[name].architecture not in (None, own):
             yield (
                 "node_pools.cpu.architecture",
-                f"{own} is not that of {name}, {stacks[name].architecture}: the same images run in both",
+                f"{own} differs from {name}, {stacks[name].architecture}: use one architecture, because both run the "
+                "same images",
             )

@@ -1,4 +1,4 @@
-"""What settings must be together: each rule yields a key and a sentence for every mistake."""
+"""The rules that involve several settings: each yields a key and a sentence for every mistake."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ PROD = "prod"
 PROD_BRANCH = "main"
 
 # A /16 is the largest VPC: https://docs.aws.amazon.com/vpc/latest/userguide/vpc-cidr-blocks.html
-# In one smaller than a /20 a zone runs out of addresses at a few dozen nodes, for each takes them in blocks of 16 for
-# its pods: https://docs.aws.amazon.com/eks/latest/userguide/create-node-class.html
+# In a VPC smaller than a /20, a zone runs out of addresses at a few dozen nodes, because each node takes blocks of 16
+# addresses for its pods: https://docs.aws.amazon.com/eks/latest/userguide/create-node-class.html
 VPC_PREFIXES = range(16, 21)
 
 # https://docs.aws.amazon.com/eks/latest/APIReference/API_KubernetesNetworkConfigRequest.html
 SERVICE_PREFIXES = range(12, 25)
 
-# Namespaces that belong to Kubernetes or to everybody.
+# Namespaces that belong to Kubernetes or that every user of the cluster shares.
 TAKEN_NAMESPACES = re.compile(r"default|kube-.*")
 
 
 def mistakes(stack: str, settings: Settings, others: StackSummaries) -> Iterator[Mistake]:
-    """Yield all mistakes of a stack on AWS; `others` are the other stacks, by their names."""
+    """Yield all mistakes in the settings of a stack on AWS; `others` are the other stacks by their names."""
     yield from _region(settings)
     yield from _addresses(settings, others)
     yield from _node_pools(settings)
@@ -47,32 +47,35 @@ def mistakes(stack: str, settings: Settings, others: StackSummaries) -> Iterator
 def mistakes_on_existing_cluster(
     stack: str, settings: ExistingClusterSettings, others: StackSummaries
 ) -> Iterator[Mistake]:
-    """Yield all mistakes of a stack on an existing cluster; `others` are the other stacks, by their names."""
+    """Yield all mistakes in the settings of a stack on an existing cluster; `others` are the other stacks."""
     for pattern in settings.contexts:
         if not pattern.strip("*"):
-            yield "contexts", f"{pattern} is every cluster that anybody has: name those that are meant"
+            yield "contexts", f"{pattern} matches every cluster: name the contexts that the stack may use"
     if TAKEN_NAMESPACES.fullmatch(settings.namespace):
-        yield "namespace", f"{settings.namespace} is not Airflow's alone: choose one that is, such as airflow"
+        yield (
+            "namespace",
+            f"{settings.namespace} is reserved by Kubernetes: choose a namespace for Airflow alone, such as airflow",
+        )
     if settings.dags:
         yield from _dags(settings.dags, others)
     yield from release_mistakes(stack, settings, others)
 
 
 def _region(settings: Settings) -> Iterator[Mistake]:
-    # Without a session, which would read the user's profile.
+    # Not through a boto3 session, which would read the user's profile.
     regions = EndpointResolver(Loader().load_data("endpoints")).get_available_endpoints("eks")
     if settings.region not in regions:
-        yield "aws:region", f"{settings.region} is no region with EKS: choose one of {', '.join(sorted(regions))}"
+        yield "aws:region", f"{settings.region} is not a region with EKS: choose one of {', '.join(sorted(regions))}"
         return
     zones = settings.network.zones
     for zone in zones:
         if zone[:-1] != settings.region or not zone[-1].islower():
             yield (
                 "network.zones",
-                f"{zone} is no zone of {settings.region}: use zones such as {settings.region}a, {settings.region}b",
+                f"{zone} is not a zone of {settings.region}: use zones such as {settings.region}a, {settings.region}b",
             )
     if len(set(zones)) < len(zones):
-        yield "network.zones", f"{', '.join(zones)} has a zone twice: name each once"
+        yield "network.zones", f"{', '.join(zones)} lists a zone twice: list each zone once"
 
 
 def _addresses(settings: Settings, others: StackSummaries) -> Iterator[Mistake]:
@@ -80,16 +83,19 @@ def _addresses(settings: Settings, others: StackSummaries) -> Iterator[Mistake]:
     yield from _private("network.cidr", vpc, VPC_PREFIXES)
     yield from _private("cluster.service_cidr", services, SERVICE_PREFIXES)
     if vpc.overlaps(services):
-        yield "network.cidr", f"{vpc} overlaps cluster.service_cidr, {services}: choose one that does not"
+        yield "network.cidr", f"{vpc} overlaps cluster.service_cidr, {services}: choose another network"
     for name, other in others.items():
         if other.network and vpc.overlaps(other.network):
             yield (
                 "network.cidr",
-                f"{vpc} overlaps {other.network} of Pulumi.{name}.yaml, so the two could never be connected: choose "
-                "another",
+                f"{vpc} overlaps {other.network} in Pulumi.{name}.yaml, and VPCs that overlap cannot be connected: "
+                "choose another network",
             )
     if settings.protect and ANYWHERE in settings.cluster.public_access_cidrs:
-        yield "cluster.public_access_cidrs", f"{ANYWHERE} is everybody: name your networks where protect is true"
+        yield (
+            "cluster.public_access_cidrs",
+            f"{ANYWHERE} is the whole internet: list your own networks where protect is true",
+        )
 
 
 def _private(key: str, network: IPv4Network, prefixes: range) -> Iterator[Mistake]:
@@ -108,7 +114,7 @@ def _node_pools(settings: Settings) -> Iterator[Mistake]:
         pools.cpu,
         allowed=CPU_FAMILIES,
         misplaced=GPU_FAMILIES,
-        hint="nodes with GPUs belong into node_pools.gpu",
+        hint="nodes with GPUs belong in node_pools.gpu",
     )
     if pools.gpu:
         yield from _families(
@@ -116,19 +122,20 @@ def _node_pools(settings: Settings) -> Iterator[Mistake]:
             pools.gpu,
             allowed=GPU_FAMILIES,
             misplaced=CPU_FAMILIES,
-            hint="nodes without GPUs belong into node_pools.cpu",
+            hint="nodes without GPUs belong in node_pools.cpu",
         )
     if pools.gpu and pools.gpu.architecture != pools.cpu.architecture:
         yield (
             "node_pools.gpu.architecture",
-            f"{pools.gpu.architecture} is not that of node_pools.cpu: the same images run on both",
+            f"{pools.gpu.architecture} differs from node_pools.cpu: use one architecture, because both run the same "
+            "images",
         )
     for name, pool in (("cpu", pools.cpu), ("gpu", pools.gpu)):
         for number, budget in enumerate(pool.disruption_budgets if pool else ()):
             if (budget.schedule is None) != (budget.duration is None):
                 yield (
                     f"node_pools.{name}.disruption_budgets.{number}",
-                    "schedule and duration need each other: set both or none",
+                    "schedule and duration must be set together: set both or neither",
                 )
 
 
@@ -148,7 +155,7 @@ def _families(
     if unknown:
         yield (
             f"{key}.instance_families",
-            f"EKS Auto Mode has no {pool.architecture} nodes of {', '.join(unknown)}: "
+            f"EKS Auto Mode has no {pool.architecture} instances of {', '.join(unknown)}: "
             f"choose from {' '.join(sorted(families))}",
         )
 
@@ -165,30 +172,30 @@ def _database(settings: Settings) -> Iterator[Mistake]:
 
 def _dags(dags: DagSettings, others: StackSummaries) -> Iterator[Mistake]:
     if _holds_password(dags.repository):
-        # Without the address: whatever is printed ends in a log.
+        # The sentence leaves out the address, because everything printed ends up in a log.
         yield (
             "dags.repository",
-            "the address holds a user's name or password: take it out, and store it with `make dags-key`",
+            "the address contains a user name or password: remove it, and store it with `make dags-key`",
         )
         return
     secure_shell = dags.repository.startswith("ssh://") or SHORT_SSH.fullmatch(dags.repository) is not None
     if dags.credentials == "ssh" and not secure_shell:
-        yield "dags.credentials", f"{dags.repository} is not read by SSH: use git@<host>:<path>, or token"
+        yield "dags.credentials", f"{dags.repository} is not an SSH address: use git@<host>:<path>, or set token"
     if dags.credentials != "ssh" and secure_shell:
-        yield "dags.credentials", f"{dags.repository} is read by SSH: set ssh, and known_hosts"
+        yield "dags.credentials", f"{dags.repository} is an SSH address: set ssh, and set known_hosts"
     if dags.credentials == "token" and not dags.repository.startswith("https://"):
-        yield "dags.repository", f"{dags.repository} would show the token to everybody on the way: use https://"
+        yield "dags.repository", f"{dags.repository} would send the token unencrypted: use https://"
     if (dags.credentials == "ssh") != bool(dags.known_hosts.strip()):
         yield (
             "dags.known_hosts",
-            "ssh and the host keys of its server need each other: set both (`ssh-keyscan <host>`) or none",
+            "ssh credentials and known_hosts must be set together: set both (`ssh-keyscan <host>`) or neither",
         )
     source = Source.of(dags.repository, dags.branch)
     for name, other in others.items():
         if other.source == source:
             yield (
                 "dags.branch",
-                f"Pulumi.{name}.yaml follows {dags.branch} of {source.repository}, too: one branch feeds one stack",
+                f"Pulumi.{name}.yaml also follows {dags.branch} of {source.repository}: use one branch for each stack",
             )
 
 
@@ -212,13 +219,13 @@ def _prod(settings: Settings) -> Iterator[Mistake]:
     )
     for key, kept, wanted in required:
         if not kept:
-            yield key, f"the stack {PROD} must not do without: set {wanted}"
+            yield key, f"required for the stack {PROD}: set {wanted}"
 
 
 def _prod_release(release: ReleaseSettings) -> Iterable[tuple[str, bool, str]]:
     gates = ("tests", "dag_integrity", "plan_review", "upgrade_rehearsal")
     return (
-        ("release.after", release.after is not None, "the stack before it"),
+        ("release.after", release.after is not None, "the previous stack"),
         *((f"release.gates.{gate}", bool(getattr(release.gates, gate)), "true") for gate in gates),
         ("release.gates.soak_hours", release.gates.soak_hours > 0, "a number of hours"),
     )

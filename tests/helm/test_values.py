@@ -24,14 +24,14 @@ SCHEMA: dict[str, Any] = {
 def test_a_misspelt_key_is_an_error_with_the_nearest_right_one() -> None:
     with pytest.raises(
         ValuesError,
-        match=r"^helm-values/airflow-dev\.yaml: scheduler\.replcas is no value of the chart: "
+        match=r"^helm-values/airflow-dev\.yaml: scheduler\.replcas is an unknown value of the chart: "
         r"did you mean scheduler\.replicas\?$",
     ):
         check("airflow-dev.yaml", {"scheduler": {"replcas": 2}}, SCHEMA)
 
 
 def test_a_key_like_no_other_is_an_error_with_all_that_there_are() -> None:
-    with pytest.raises(ValuesError, match="zebra is no value of the chart: choose from config, executor, scheduler"):
+    with pytest.raises(ValuesError, match="zebra is an unknown value of the chart: choose from config, executor, sch"):
         check("airflow.yaml", {"zebra": 1}, SCHEMA)
 
 

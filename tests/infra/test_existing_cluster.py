@@ -248,8 +248,8 @@ def test_a_stack_never_goes_into_a_cluster_that_its_settings_do_not_name(context
     with pytest.raises(ContextError) as caught:
         check_context("local", context, CONTEXTS)
     assert str(caught.value) == (
-        f"local does not go into the cluster {context}, only into kind-*, minikube: choose one of these with `kubectl "
-        "config use-context`, or add it to airflow:contexts in Pulumi.local.yaml"
+        f"local may not use the context {context}, only kind-*, minikube: select one with `kubectl config "
+        "use-context`, or add this one to airflow:contexts in Pulumi.local.yaml"
     )
 
 
@@ -280,7 +280,9 @@ def test_without_a_cluster_there_is_one_sentence(
     if text is not None:
         file.write_text(text)
     monkeypatch.setenv("KUBECONFIG", str(file))
-    with pytest.raises(ContextError, match=r"^no cluster is at hand \(.*\): start one, such as `kind create cluster`"):
+    with pytest.raises(
+        ContextError, match=r"^no Kubernetes context is selected in .*: start a cluster, for example with `k"
+    ):
         current_context()
 
 
@@ -294,12 +296,12 @@ def test_a_kubeconfig_with_a_mistake_is_named_with_its_line(tmp_path: Path, monk
 def test_the_program_itself_refuses_a_cluster_that_is_not_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever runs `pulumi up` without make is stopped, too."""
+    """`pulumi up` without make is refused as well."""
     from infra.existing_cluster import platform
     from infra.settings import ExistingClusterSettings, load
 
     settings = load("local")
     assert isinstance(settings, ExistingClusterSettings)
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig(tmp_path / "config", "prod")))
-    with pytest.raises(pulumi.RunError, match=r"^local does not go into the cluster prod"):
+    with pytest.raises(pulumi.RunError, match=r"^local may not use the context prod"):
         platform.create("local", settings)

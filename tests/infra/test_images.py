@@ -123,7 +123,7 @@ def test_a_tag_is_a_short_name_that_registries_take(root: Path) -> None:
 
 def test_a_copied_path_that_is_not_there_is_named(root: Path) -> None:
     (root / "above.txt").unlink()
-    with pytest.raises(ImageError, match=r"images/above/Dockerfile copies above\.txt, which is not there"):
+    with pytest.raises(ImageError, match=r"images/above/Dockerfile copies above\.txt, which does not exist"):
         content.tag("above", root)
 
 
@@ -480,5 +480,5 @@ def test_the_command_refuses_with_one_sentence_and_an_exit_status(tmp_path: Path
     environment = {**os.environ, "KUBECONFIG": str(tmp_path / "none")}
     refused = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("error: no cluster is at hand")
+    assert refused.stderr.startswith("error: no Kubernetes context is selected")
     assert len(refused.stderr.splitlines()) == 1

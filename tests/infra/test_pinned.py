@@ -101,15 +101,17 @@ def test_a_release_names_tags_and_digests(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_the_release_of_another_stack_is_refused() -> None:
-    with pytest.raises(pulumi.RunError, match=r"^the release in RELEASE_FILE is one of staging, not of prod: give it "):
+    with pytest.raises(
+        pulumi.RunError, match=r"^the release in RELEASE_FILE belongs to staging, not to prod: use its own$"
+    ):
         pinned(release("staging"), "prod", content.names())
 
 
 def test_a_release_of_other_images_is_refused() -> None:
     with pytest.raises(
         pulumi.RunError,
-        match=r"^the release of prod has the images airflow, ml, mlflow, serving, and this commit builds airflow, new: "
-        r"check out 111111111111, the release's own commit$",
+        match=r"^the release of prod has the images airflow, ml, mlflow, serving, but this commit builds airflow, new: "
+        r"check out 111111111111, the commit of the release$",
     ):
         pinned(release("prod"), "prod", ["airflow", "new"])
 
@@ -130,7 +132,7 @@ def test_a_file_that_is_no_release_is_one_sentence(tmp_path: Path, text: str | N
         file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ImageError) as caught:
         read_release(file)
-    assert str(caught.value).startswith(f"RELEASE_FILE names {file}, which is no record of a release (")
+    assert str(caught.value).startswith(f"RELEASE_FILE names {file}, which is not a release record (")
     assert reason in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -168,7 +170,7 @@ def test_the_users_own_release_is_not_in_a_plan(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv(RELEASE_FILE, str(write(tmp_path, release("staging"))))
     recording = record("local", reveal=True)
     assert "@sha256" not in recording.to_json()
-    with pytest.raises(pulumi.RunError, match="is one of staging, not of local"):
+    with pytest.raises(pulumi.RunError, match="belongs to staging, not to local"):
         record("local", release_file=tmp_path / "release.yaml")
 
 

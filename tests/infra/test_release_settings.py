@@ -86,8 +86,7 @@ def test_releases_need_a_repository_and_a_registry_of_ones_own(tmp_path: Path, k
     stacks = on_clusters(first={})
     del stacks["first"][key]
     assert refusal(tmp_path, "first", stacks) == (
-        f"Pulumi.first.yaml: airflow:{key}: a stack with releases cannot do without: name a repository and a registry "
-        "of your own"
+        f"Pulumi.first.yaml: airflow:{key}: required for a stack with releases: set your own repository and registry"
     )
 
 
@@ -102,7 +101,7 @@ def test_without_releases_a_repository_and_a_registry_are_had_apart(tmp_path: Pa
 @pytest.mark.parametrize(
     ("releases", "sentence"),
     [
-        ({"last": {"after": "last"}}, "last cannot come after itself: name the stack before it"),
+        ({"last": {"after": "last"}}, "last cannot come after itself: name the previous stack"),
         (
             {"first": {}, "last": {"after": "qa"}},
             "there is no stack qa: choose one that has releases, such as first",
@@ -110,19 +109,19 @@ def test_without_releases_a_repository_and_a_registry_are_had_apart(tmp_path: Pa
         ({"last": {"after": "qa"}}, "there is no stack qa: choose one that has releases"),
         (
             {"other": None, "last": {"after": "other"}},
-            "other has no releases: give it a section airflow:release, or name another stack",
+            "other has no releases: add airflow:release to its settings, or name another stack",
         ),
         (
             {"first": {"after": "last"}, "last": {"after": "first"}},
-            "last after first after last leads to no first stack: correct after in one of them",
+            "last after first after last never reaches a first stack: correct after in one of them",
         ),
         (
             {"one": {"after": "two"}, "two": {"after": "one"}, "last": {"after": "one"}},
-            "last after one after two after one leads to no first stack: correct after in one of them",
+            "last after one after two after one never reaches a first stack: correct after in one of them",
         ),
         (
             {"first": {"after": "gone"}, "last": {"after": "first"}},
-            "last after first after gone leads to no first stack: correct after in one of them",
+            "last after first after gone never reaches a first stack: correct after in one of them",
         ),
     ],
 )
@@ -137,7 +136,7 @@ def test_releases_come_from_a_stack_that_has_them(
 @pytest.mark.parametrize("release", [{"signed_by": IDENTITY}, {"gates": {"soak_hours": 1}}])
 def test_the_first_stack_has_no_gates(tmp_path: Path, release: dict[str, Any]) -> None:
     assert refusal(tmp_path, "first", on_clusters(first=release)).startswith(
-        "Pulumi.first.yaml: airflow:release: nothing is promoted into the first stack, so it has no gates and asks for "
+        "Pulumi.first.yaml: airflow:release: nothing is promoted to the first stack, so gates and signed_by do not "
     )
 
 
@@ -145,8 +144,8 @@ def test_releases_stay_in_one_repository(tmp_path: Path) -> None:
     stacks = on_clusters(first={}, last={"after": "first"})
     stacks["last"]["dags"] = {"repository": "https://example.com/team/other", "branch": "last"}
     assert refusal(tmp_path, "last", stacks) == (
-        "Pulumi.last.yaml: airflow:dags.repository: example.com/team/other is not that of first, "
-        "example.com/team/dags: releases go between branches of one repository"
+        "Pulumi.last.yaml: airflow:dags.repository: example.com/team/other is not the repository of first, "
+        "example.com/team/dags: releases move between branches of one repository, so use the same in both"
     )
     stacks["last"]["dags"] = {"repository": "https://example.com/team/dags.git", "branch": "last"}
     write(tmp_path, stacks)
@@ -156,7 +155,7 @@ def test_releases_stay_in_one_repository(tmp_path: Path) -> None:
 def test_two_stacks_of_a_chain_have_two_branches(tmp_path: Path) -> None:
     stacks = on_clusters(first={}, last={"after": "first"})
     stacks["last"]["dags"]["branch"] = "first"
-    assert "airflow:dags.branch: Pulumi.first.yaml follows first of example.com/team/dags, too" in refusal(
+    assert "airflow:dags.branch: Pulumi.first.yaml also follows first of example.com/team/dags: " in refusal(
         tmp_path, "last", stacks
     )
 
@@ -171,8 +170,8 @@ def test_all_stacks_of_a_chain_have_the_same_processors(
     stacks[of]["node_pools"]["gpu"]["instance_families"] = ["g5g"]
     own, other = ("amd64", "arm64")
     assert refusal(tmp_path, "staging", stacks) == (
-        f"Pulumi.staging.yaml: airflow:node_pools.cpu.architecture: {own} is not that of {of}, {other}: the same "
-        "images run in both"
+        f"Pulumi.staging.yaml: airflow:node_pools.cpu.architecture: {own} differs from {of}, {other}: use one "
+        "architecture, because both run the same images"
     )
     stacks["qa"] = copy.deepcopy(stacks[of]) | {"release": {}}
     stacks["qa"]["network"]["cidr"] = "10.90.0.0/16"
@@ -186,10 +185,10 @@ def test_all_stacks_of_a_chain_have_the_same_processors(
     [
         (
             "^https://(github$",
-            "is no regular expression (missing ), unterminated subpattern at position 9): correct it",
+            "is not a valid regular expression (missing ), unterminated subpattern at position 9): correct it",
         ),
-        (IDENTITY[1:], "also stands for identities that only contain it: begin it with ^ and end it with $"),
-        (IDENTITY[:-1], "also stands for identities that only contain it: begin it with ^ and end it with $"),
+        (IDENTITY[1:], "also matches identities that only contain it: start it with ^ and end it with $"),
+        (IDENTITY[:-1], "also matches identities that only contain it: start it with ^ and end it with $"),
     ],
 )
 def test_whose_signature_counts_is_a_whole_regular_expression(tmp_path: Path, signed_by: str, sentence: str) -> None:
@@ -200,8 +199,8 @@ def test_whose_signature_counts_is_a_whole_regular_expression(tmp_path: Path, si
 @pytest.mark.parametrize(
     ("dags", "sentence"),
     [
-        ({"repository": "https://me:secret@example.com/dags.git"}, "dags.repository: the address holds a user's name"),
-        ({"repository": "ssh://git@example.com/dags.git"}, "dags.credentials: ssh://git@example.com/dags.git is read "),
+        ({"repository": "https://me:secret@example.com/dags.git"}, "dags.repository: the address contains a user name"),
+        ({"repository": "ssh://git@example.com/dags.git"}, "dags.credentials: ssh://git@example.com/dags.git is an "),
     ],
 )
 def test_the_repository_of_an_existing_cluster_obeys_the_same_rules(

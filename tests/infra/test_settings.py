@@ -44,22 +44,22 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     (
         "a misspelt section",
         {"airflow:netwrk": {}},
-        "airflow:netwrk is no setting: did you mean airflow:network?",
+        "airflow:netwrk is an unknown setting: did you mean airflow:network?",
     ),
     (
         "a misspelt key",
         {"airflow:database.backup_dys": 3},
-        "airflow:database.backup_dys is no setting: did you mean airflow:database.backup_days?",
+        "airflow:database.backup_dys is an unknown setting: did you mean airflow:database.backup_days?",
     ),
     (
         "a key that is like no other",
         {"airflow:storage.zzz": 3},
-        "airflow:storage.zzz is no setting: choose from airflow:storage.access_log_days, ",
+        "airflow:storage.zzz is an unknown setting: choose from airflow:storage.access_log_days, ",
     ),
     (
         "a key of another provider",
         {"gcp:zone": "x"},
-        "gcp:zone is no setting: choose from airflow:account_id, ",
+        "gcp:zone is an unknown setting: choose from airflow:account_id, ",
     ),
     (
         "a missing key",
@@ -84,17 +84,17 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     (
         "no region of AWS",
         {"aws:region": "us-east-9"},
-        "aws:region: us-east-9 is no region with EKS: choose one of af-south-1, ",
+        "aws:region: us-east-9 is not a region with EKS: choose one of af-south-1, ",
     ),
     (
         "a zone of another region",
         {"airflow:network.zones": ["us-east-1a", "us-west-2b"]},
-        "airflow:network.zones: us-west-2b is no zone of us-east-1: use zones such as us-east-1a, us-east-1b",
+        "airflow:network.zones: us-west-2b is not a zone of us-east-1: use zones such as us-east-1a, us-east-1b",
     ),
     (
         "a zone twice",
         {"airflow:network.zones": ["us-east-1a", "us-east-1a"]},
-        "airflow:network.zones: us-east-1a, us-east-1a has a zone twice: name each once",
+        "airflow:network.zones: us-east-1a, us-east-1a lists a zone twice: list each zone once",
     ),
     (
         "one zone",
@@ -114,7 +114,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     (
         "a network that overlaps the Services",
         {"airflow:network.cidr": "172.20.0.0/16"},
-        "airflow:network.cidr: 172.20.0.0/16 overlaps cluster.service_cidr, 172.20.0.0/16: choose one that does not",
+        "airflow:network.cidr: 172.20.0.0/16 overlaps cluster.service_cidr, 172.20.0.0/16: choose another network",
     ),
     (
         "a network with bits of a host",
@@ -124,22 +124,22 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     (
         "GPUs among the CPU nodes",
         {"airflow:node_pools.cpu.instance_families": ["m7a", "g6"]},
-        "airflow:node_pools.cpu.instance_families: g6: nodes with GPUs belong into node_pools.gpu",
+        "airflow:node_pools.cpu.instance_families: g6: nodes with GPUs belong in node_pools.gpu",
     ),
     (
         "CPU nodes among the GPUs",
         {"airflow:node_pools.gpu.instance_families": ["g6", "m7a"]},
-        "airflow:node_pools.gpu.instance_families: m7a: nodes without GPUs belong into node_pools.cpu",
+        "airflow:node_pools.gpu.instance_families: m7a: nodes without GPUs belong in node_pools.cpu",
     ),
     (
         "a family that EKS cannot start",
         {"airflow:node_pools.cpu.instance_families": ["m1"]},
-        "airflow:node_pools.cpu.instance_families: EKS Auto Mode has no amd64 nodes of m1: choose from c4 c5 ",
+        "airflow:node_pools.cpu.instance_families: EKS Auto Mode has no amd64 instances of m1: choose from c4 c5 ",
     ),
     (
         "a family of the other architecture",
         {"airflow:node_pools.cpu.instance_families": ["t4g"]},
-        "airflow:node_pools.cpu.instance_families: EKS Auto Mode has no amd64 nodes of t4g: choose from c4 c5 ",
+        "airflow:node_pools.cpu.instance_families: EKS Auto Mode has no amd64 instances of t4g: choose from c4 c5 ",
     ),
     (
         "GPUs without a limit",
@@ -149,7 +149,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     (
         "a budget that begins and never ends",
         {"airflow:node_pools.cpu.disruption_budgets": [{"nodes": "0", "schedule": "0 7 * * *"}]},
-        "airflow:node_pools.cpu.disruption_budgets.0: schedule and duration need each other: set both or none",
+        "airflow:node_pools.cpu.disruption_budgets.0: schedule and duration must be set together: set both or neither",
     ),
     (
         "a budget that lasts for seconds",
@@ -164,37 +164,37 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     (
         "a repository with a password",
         {"airflow:dags.repository": "https://me:secret@example.com/dags.git"},
-        "airflow:dags.repository: the address holds a user's name or password: take it out, ",
+        "airflow:dags.repository: the address contains a user name or password: remove it, ",
     ),
     (
         "a repository with a token as its user",
         {"airflow:dags.repository": "https://ghp_123@example.com/dags.git"},
-        "airflow:dags.repository: the address holds a user's name or password: take it out, ",
+        "airflow:dags.repository: the address contains a user name or password: remove it, ",
     ),
     (
         "SSH without host keys",
         {"airflow:dags.repository": "git@example.com:dags.git", "airflow:dags.credentials": "ssh"},
-        "airflow:dags.known_hosts: ssh and the host keys of its server need each other: set both",
+        "airflow:dags.known_hosts: ssh credentials and known_hosts must be set together: set both",
     ),
     (
         "host keys without SSH",
         {"airflow:dags.known_hosts": "example.com ssh-ed25519 AAAA"},
-        "airflow:dags.known_hosts: ssh and the host keys of its server need each other: set both",
+        "airflow:dags.known_hosts: ssh credentials and known_hosts must be set together: set both",
     ),
     (
         "an SSH key for an address that takes none",
         {"airflow:dags.credentials": "ssh", "airflow:dags.known_hosts": "example.com ssh-ed25519 AAAA"},
-        "airflow:dags.credentials: https://github.com/example/airflow-on-kubernetes.git is not read by SSH: ",
+        "airflow:dags.credentials: https://github.com/example/airflow-on-kubernetes.git is not an SSH address: ",
     ),
     (
         "an address that needs an SSH key",
         {"airflow:dags.repository": "ssh://git@example.com/dags.git"},
-        "airflow:dags.credentials: ssh://git@example.com/dags.git is read by SSH: set ssh",
+        "airflow:dags.credentials: ssh://git@example.com/dags.git is an SSH address: set ssh",
     ),
     (
         "a token over an open line",
         {"airflow:dags.repository": "http://example.com/dags.git", "airflow:dags.credentials": "token"},
-        "airflow:dags.repository: http://example.com/dags.git would show the token to everybody on the way: ",
+        "airflow:dags.repository: http://example.com/dags.git would send the token unencrypted: ",
     ),
     (
         "no quota for tasks",
@@ -224,15 +224,15 @@ def test_all_mistakes_are_told_at_once() -> None:
 def test_a_network_that_overlaps_another_stack_is_refused() -> None:
     message = refusal("dev", {}, {"other": StackSummary(IPv4Network("10.10.128.0/20"))})
     assert message == (
-        "Pulumi.dev.yaml: airflow:network.cidr: 10.10.0.0/16 overlaps 10.10.128.0/20 of Pulumi.other.yaml, so the two "
-        "could never be connected: choose another"
+        "Pulumi.dev.yaml: airflow:network.cidr: 10.10.0.0/16 overlaps 10.10.128.0/20 in Pulumi.other.yaml, and VPCs "
+        "that overlap cannot be connected: choose another network"
     )
 
 
 def test_the_other_stacks_are_those_whose_files_lie_beside(tmp_path: Path) -> None:
     for name in ("dev", "twin"):
         (tmp_path / f"Pulumi.{name}.yaml").write_text((REPOSITORY / "Pulumi.dev.yaml").read_text())
-    with pytest.raises(SettingsError, match=r"10\.10\.0\.0/16 overlaps 10\.10\.0\.0/16 of Pulumi\.twin\.yaml"):
+    with pytest.raises(SettingsError, match=r"10\.10\.0\.0/16 overlaps 10\.10\.0\.0/16 in Pulumi\.twin\.yaml"):
         load("dev", tmp_path)
 
 
@@ -258,12 +258,14 @@ def test_the_other_stacks_are_those_whose_files_lie_beside(tmp_path: Path) -> No
 )
 def test_prod_cannot_go_without_protection(key: str, value: Any) -> None:
     lines = refusal("prod", {key: value}).splitlines()
-    assert lines[-1].startswith(f"Pulumi.prod.yaml: {key}: the stack prod must not do without: set ")
+    assert lines[-1].startswith(f"Pulumi.prod.yaml: {key}: required for the stack prod: set ")
 
 
 def test_a_protected_api_is_not_open_to_everybody() -> None:
     message = refusal("prod", {"airflow:cluster.public_access_cidrs": ["0.0.0.0/0"]})
-    assert message.startswith("Pulumi.prod.yaml: airflow:cluster.public_access_cidrs: 0.0.0.0/0 is everybody")
+    assert message.startswith(
+        "Pulumi.prod.yaml: airflow:cluster.public_access_cidrs: 0.0.0.0/0 is the whole internet: "
+    )
 
 
 REPOSITORIES = [
@@ -283,8 +285,8 @@ def test_a_repository_is_known_in_every_form_of_its_address(repository: str) -> 
 def test_two_stacks_never_follow_the_same_branch() -> None:
     other = StackSummary(source=Source.of("git@github.com:example/airflow-on-kubernetes.git", "dev"))
     assert refusal("dev", {}, {"other": other}) == (
-        "Pulumi.dev.yaml: airflow:dags.branch: Pulumi.other.yaml follows dev of "
-        "github.com/example/airflow-on-kubernetes, too: one branch feeds one stack"
+        "Pulumi.dev.yaml: airflow:dags.branch: Pulumi.other.yaml also follows dev of "
+        "github.com/example/airflow-on-kubernetes: use one branch for each stack"
     )
 
 
@@ -292,7 +294,9 @@ def test_the_branches_of_other_stacks_are_those_in_their_files(tmp_path: Path) -
     for name in ("dev", "staging"):
         text = (REPOSITORY / f"Pulumi.{name}.yaml").read_text()
         (tmp_path / f"Pulumi.{name}.yaml").write_text(text.replace("branch: staging", "branch: dev"))
-    with pytest.raises(SettingsError, match=r"airflow:dags\.branch: Pulumi\.staging\.yaml follows dev of github\.com/"):
+    with pytest.raises(
+        SettingsError, match=r"airflow:dags\.branch: Pulumi\.staging\.yaml also follows dev of github\.com/"
+    ):
         load("dev", tmp_path)
 
 
@@ -316,16 +320,16 @@ def test_a_stack_that_names_contexts_is_on_an_existing_cluster() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"context": ["x"]}, "airflow:context is no setting: did you mean airflow:contexts?"),
-        ({"owner": "me"}, "airflow:owner is no setting: choose from airflow:contexts, "),
+        ({"context": ["x"]}, "airflow:context is an unknown setting: did you mean airflow:contexts?"),
+        ({"owner": "me"}, "airflow:owner is an unknown setting: choose from airflow:contexts, "),
         ({"contexts": []}, "airflow:contexts: [] is not allowed: tuple should have at least 1 item"),
         (
             {"contexts": ["kind-*", "*"]},
-            "airflow:contexts: * is every cluster that anybody has: name those that are meant",
+            "airflow:contexts: * matches every cluster: name the contexts that the stack may use",
         ),
         ({"contexts": ["a b"]}, "airflow:contexts.0: 'a b' is not allowed: it must match ^["),
-        ({"namespace": "default"}, "airflow:namespace: default is not Airflow's alone: choose one that is"),
-        ({"namespace": "kube-system"}, "airflow:namespace: kube-system is not Airflow's alone"),
+        ({"namespace": "default"}, "airflow:namespace: default is reserved by Kubernetes: choose a namesp"),
+        ({"namespace": "kube-system"}, "airflow:namespace: kube-system is reserved by Kubernetes"),
         ({"namespace": "x" * 55}, "airflow:namespace: 'xxxxx"),
         ({"storage_class": "Fast SSD"}, "airflow:storage_class: 'Fast SSD' is not allowed: it must match ^["),
     ],
@@ -343,7 +347,7 @@ def test_a_misspelt_key_that_decides_the_kind_of_stack_does_not_change_it() -> N
         SettingsError, match="airflow:contexts is missing: The contexts of the kubeconfig file"
     ) as caught:
         parse("local", "Pulumi.local.yaml", {**config, "airflow:namespace": "airflow"}, {})
-    assert "airflow:contxts is no setting: did you mean airflow:contexts?" in str(caught.value)
+    assert "airflow:contxts is an unknown setting: did you mean airflow:contexts?" in str(caught.value)
 
 
 def test_what_needs_an_account_says_so() -> None:
@@ -360,7 +364,7 @@ def test_an_unknown_stack_is_told_which_there_are() -> None:
 
 @pytest.mark.parametrize("name", ["Dev", "my_stack", "a--b", "1st", "end-"])
 def test_a_stack_has_a_name_that_aws_takes(name: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{name} cannot be the name of a stack: "):
+    with pytest.raises(SettingsError, match=f"^{name} is not a valid stack name: "):
         load(name)
 
 
@@ -440,7 +444,8 @@ def test_every_setting_is_described(model: str) -> None:
 
 @pytest.mark.parametrize("model", sorted(MODELS.keys() - {"DisruptionBudget"}))  # whose fields are Karpenter's own
 def test_every_setting_is_read(model: str) -> None:
-    files = [path for path in (REPOSITORY / "infra").rglob("*.py") if path.parent.name != "settings"]
+    found = (path for folder in ("infra", "ops") for path in (REPOSITORY / folder).rglob("*.py"))
+    files = [path for path in found if path.parent.name != "settings"]
     sources = "\n".join(path.read_text() for path in files)
     # The DAGs' settings are handed on whole, field by field of the same name.
     fields = [name for name in MODELS[model].model_fields if name not in DagSource.__dataclass_fields__]

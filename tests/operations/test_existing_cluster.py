@@ -88,7 +88,7 @@ def test_another_cluster_stops_everything_before_pulumi_starts(
     clone: Path, settings: ExistingClusterSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point_at(clone, monkeypatch, "prod")
-    with pytest.raises(ContextError, match=r"^local does not go into the cluster prod, only into kind-"):
+    with pytest.raises(ContextError, match=r"^local may not use the context prod, only kind-"):
         ExistingClusterDeployment.of("local", settings, pytest.fail)
     assert not (clone / "calls").exists()
     assert not (clone / ".pulumi-state").exists()

@@ -14,7 +14,7 @@ from .conftest import NOW, settings_of
 @pytest.mark.parametrize(
     ("stack", "sentence"),
     [
-        ("prod", "prod holds what must not be lost, so nothing is tried beside it: give STACK=dev"),
+        ("prod", "prod is protected and does not allow preview environments: set STACK=dev"),
         ("staging", "staging "),
     ],
 )
@@ -30,7 +30,7 @@ def test_a_stack_to_try_things_on_is_a_base(stack: str) -> None:
 
 def test_a_stack_that_takes_the_releases_of_another_is_no_base() -> None:
     settings = load("staging").model_copy(update={"protect": False})
-    with pytest.raises(OperationError, match=r"staging runs the releases of dev, .*: give STACK=dev$"):
+    with pytest.raises(OperationError, match=r"staging only runs releases of dev and .*: set STACK=dev$"):
         check_base("staging", settings)
 
 

@@ -46,28 +46,30 @@ def test_a_file_that_somebody_changed_is_refused_in_one_sentence(change: dict[st
     settings = settings_of()
     content = yaml.safe_load(text_of(settings, ""))
     content["config"] |= change
-    with pytest.raises(SettingsError, match=r"is not what `make preview-env` wrote .*: run that for its branch once"):
+    with pytest.raises(
+        SettingsError, match=r"is not a file that `make preview-env` wrote .*: run `make preview-env` for"
+    ):
         parse(settings.stack, yaml.safe_dump(content))
 
 
 @pytest.mark.parametrize("text", ["", "config: 1", "config: {", "- x", "other: 1"])
 def test_a_file_of_something_else_is_refused(text: str) -> None:
-    with pytest.raises(SettingsError, match="is not what `make preview-env` wrote"):
+    with pytest.raises(SettingsError, match="is not a file that `make preview-env` wrote"):
         parse(settings_of().stack, text)
 
 
 def test_a_file_of_another_branch_is_refused() -> None:
-    with pytest.raises(SettingsError, match="is about feature/y in local, whose environment is preview-feature-y-"):
+    with pytest.raises(SettingsError, match="names feature/y in local, but that environment is preview-feature-y-"):
         parse(settings_of().stack, text_of(settings_of(branch="feature/y"), ""))
 
 
 def test_an_environment_that_this_clone_does_not_know_is_named_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"^Pulumi.preview-x-123456.yaml is not here: `make preview-envs`"):
+    with pytest.raises(SettingsError, match=r"^Pulumi.preview-x-123456.yaml does not exist: run `make preview-envs`"):
         load_preview("preview-x-123456", tmp_path)
 
 
 def test_a_command_for_stacks_refuses_an_environment(project: Path) -> None:
-    with pytest.raises(SettingsError, match="is a preview environment, and this is for stacks with settings of their"):
+    with pytest.raises(SettingsError, match="is a preview environment, which has no settings of its own"):
         load(settings_of().stack, project)
 
 
