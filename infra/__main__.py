@@ -1,4 +1,4 @@
-"""What a stack consists of: its settings, the platform that Airflow runs on, and what others need to know of it."""
+"""The Pulumi program: build a stack's platform, deploy Airflow on it and export the outputs."""
 
 from pathlib import Path
 

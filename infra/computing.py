@@ -1,9 +1,9 @@
-"""Variables of every process that decodes images or computes with torch, on a laptop and in pods."""
+"""Environment variables of every process that decodes images or computes with torch, on a laptop and in pods."""
 
 VARIABLES = {
-    # torch's threads must not spin while they wait for each other on a busy node.
+    # On a busy node, torch's threads must not spin while they wait for each other.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # glibc keeps what threads free in heaps of their own: eight threads that read photographs peak at 1,872 MiB with
-    # these heaps and at 1,088 MiB with one.
+    # By default, glibc has a heap for each thread and keeps freed memory in it: eight threads that read photographs
+    # peak at 1,872 MiB with these heaps and at 1,088 MiB with one.
     "MALLOC_ARENA_MAX": "1",
 }

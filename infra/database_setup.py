@@ -1,4 +1,4 @@
-"""Make databases on a PostgreSQL server, by pods: the machine that runs Pulumi need not reach the server."""
+"""Create databases on a PostgreSQL server from pods: the machine that runs Pulumi need not reach the server."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ LABELS = {"app.kubernetes.io/name": "database-setup"}
 
 
 class DatabaseSetup:
-    """Makes databases, and an owner for each, in a namespace where nobody else reads the administrator's password."""
+    """Creates databases and their owners, in a namespace that keeps the administrator's password from other users."""
 
     def __init__(
         self,
@@ -25,9 +25,15 @@ class DatabaseSetup:
         opts: pulumi.ResourceOptions,
         connections: int | None = None,
     ) -> None:
-        """Bring the script into the namespace; the image has psql, and a user who may run it.
+        """Create the ConfigMap with the script.
 
-        `connections` is how many each owner may have open; without it as many as the server has.
+        Args:
+            admin: The access of the server's administrator.
+            namespace: The namespace of the Jobs.
+            client_image: An image with psql.
+            client_user_id: The user of that image.
+            opts: The options of all resources.
+            connections: The connection limit of each owner; no limit but the server's own if None.
         """
         self._admin = admin
         self._namespace = namespace
@@ -43,7 +49,7 @@ class DatabaseSetup:
         self._script = script.metadata.name.apply(str)
 
     def create(self, database: DatabaseAccess) -> DatabaseAccess:
-        """Make a database and its owner; whoever takes the returned address gets it when both are there."""
+        """Create a database and its owner; the returned access resolves once both exist."""
         secret = kubernetes.core.v1.Secret(
             setup_name(database.name),
             metadata={"namespace": self._namespace},
@@ -60,7 +66,7 @@ class DatabaseSetup:
             },
             opts=self._opts,
         )
-        # A Secret or ConfigMap that changes is replaced under a new name, and with it the Job: it runs again.
+        # A changed Secret or ConfigMap is replaced under a new name, which replaces the Job, so it runs again.
         job = kubernetes.batch.v1.Job(
             setup_name(database.name),
             metadata={"namespace": self._namespace},
@@ -72,12 +78,12 @@ class DatabaseSetup:
 
 
 def setup_name(database: str) -> str:
-    """Return how the names of the Job and the Secret begin that make a database."""
+    """Return the name prefix of the Job and the Secret that create a database."""
     return f"create-{database}-database"
 
 
 def job_spec(secret: pulumi.Input[str], script: pulumi.Input[str], image: str, user_id: int) -> JobSpecArgsDict:
-    """Return the Job that runs the script; it can run any number of times."""
+    """Return the spec of the Job that runs the script, which is idempotent."""
     return {
         "backoff_limit": 6,
         "template": {

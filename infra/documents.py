@@ -1,4 +1,4 @@
-"""Read files that people edit by hand: a mistake in one is a sentence with the file, the line and what is wrong."""
+"""Read files that are edited by hand and report mistakes in one sentence with file, line and problem."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ Kind = TypeVar("Kind")
 
 
 class DocumentError(OperationError):
-    """A file that cannot be read, or that does not hold what it should."""
+    """A file that cannot be read or has invalid content."""
 
 
 def read_text(file: Path) -> str:
-    """Return the text of a file in UTF-8, with or without a byte order mark.
+    """Return the text of a UTF-8 file, with or without a byte order mark.
 
     Raises:
-        DocumentError: It cannot be read, or is in another encoding.
+        DocumentError: The file cannot be read, or is not UTF-8.
     """
     try:
         content = file.read_bytes()
@@ -33,23 +33,23 @@ def read_text(file: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise DocumentError(f"{_name(file)}, line {line}: not UTF-8; save the file in this encoding") from error
+        raise DocumentError(f"{_name(file)}, line {line}: not UTF-8; save the file as UTF-8") from error
 
 
 def read_json(file: Path, kind: type[Kind]) -> Kind:
-    """Return what a JSON file holds, as the type that it should have.
+    """Return the content of a JSON file, validated as a type.
 
     Raises:
-        DocumentError: It cannot be read, is not valid JSON, or holds something else.
+        DocumentError: The file cannot be read, is not valid JSON, or does not match the type.
     """
     return _parsed(read_text(file), file, kind, "JSON", json.loads)
 
 
 def read_yaml(file: Path, kind: type[Kind], empty: Kind | None = None) -> Kind:
-    """Return what a YAML file holds, as the type that it should have; `empty` is what an empty file stands for.
+    """Return the content of a YAML file, validated as a type; an empty file yields `empty`.
 
     Raises:
-        DocumentError: It cannot be read, is not valid YAML, or holds something else.
+        DocumentError: The file cannot be read, is not valid YAML, or does not match the type.
     """
     return _parsed(read_text(file), file, kind, "YAML", _load_yaml, empty)
 
@@ -58,12 +58,12 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:  # of a scalar such as the date 2026-02-30, without a place
+        except ValueError as error:  # from a scalar such as the date 2026-02-30, without a position
             raise yaml.constructor.ConstructorError(None, None, str(error), node.start_mark) from error
 
 
 def _load_yaml(text: str) -> Any:
-    return yaml.load(text, _Loader)  # noqa: S506 - a safe one
+    return yaml.load(text, _Loader)  # noqa: S506 - a subclass of SafeLoader
 
 
 def _parsed(
@@ -88,7 +88,7 @@ def _parsed(
 
 
 def _place(error: Exception, text: str) -> tuple[int | None, str]:
-    """Return the line of a mistake in the syntax, if it is known, and what is wrong there."""
+    """Return the line of a syntax error, if known, and the problem."""
     if isinstance(error, json.JSONDecodeError):
         return error.lineno, error.msg
     if isinstance(error, yaml.MarkedYAMLError):
@@ -100,7 +100,7 @@ def _place(error: Exception, text: str) -> tuple[int | None, str]:
 
 
 def _line_of(place: Sequence[int | str], text: str) -> int | None:
-    """Return the line of a value; JSON is read as the YAML that it is, too, for only that knows lines."""
+    """Return the line of a value; JSON is parsed as YAML, because only the YAML parser reports lines."""
     try:
         node = yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError:

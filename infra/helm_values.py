@@ -1,4 +1,4 @@
-"""Read the Helm values that the repository keeps in helm-values/."""
+"""Read the Helm values in helm-values/."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,18 +20,18 @@ class _Shared(BaseModel):
 
 
 def stack_file(stack: str) -> str:
-    """Return the name of the file that holds what differs in a stack; a stack may have none."""
+    """Return the name of the values file of a stack; a stack need not have one."""
     return f"airflow-{stack}.yaml"
 
 
 def read(file: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """Return the content of a values file; nothing where there is no such file or nothing in it."""
+    """Return the content of a values file; empty if the file is missing or empty."""
     path = folder / file
     return read_yaml(path, dict[str, Any], empty={}) if path.exists() else {}
 
 
 def stack_values(*stacks: str, folder: Path = FOLDER) -> dict[str, Any]:
-    """Return the shared values with what each of the stacks changes, one after the other."""
+    """Return the shared values, overridden by the values of each stack in order."""
     values = read(SHARED, folder)
     for stack in stacks:
         values = merged(values, read(stack_file(stack), folder))
@@ -39,12 +39,12 @@ def stack_values(*stacks: str, folder: Path = FOLDER) -> dict[str, Any]:
 
 
 def pod_template(folder: Path = FOLDER) -> str:
-    """Return the pod of a task, as the chart's templating language has it."""
+    """Return the pod template of tasks, in the chart's template language."""
     return read_text(folder / POD_TEMPLATE)
 
 
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge as Helm does: sections into sections, everything else in place of what was there."""
+    """Merge values as Helm does: mappings are merged, everything else is replaced."""
     result = dict(values)
     for key, change in changes.items():
         old = result.get(key)
@@ -54,7 +54,7 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 
 def airflow_settings() -> dict[str, dict[str, str]]:
-    """Return the chart's `config` section as `{section: {option: value}}`, values as airflow.cfg holds them."""
+    """Return the chart's `config` section as `{section: {option: value}}`, with values as in airflow.cfg."""
     return {
         section: {option: str(value) for option, value in options.items()}
         for section, options in read_yaml(FOLDER / SHARED, _Shared).config.items()

@@ -1,4 +1,4 @@
-"""The record of a release, as it stands in `releases/<stack>.yaml`."""
+"""The record of a release, as stored in `releases/<stack>.yaml`."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class Record(BaseModel):
-    """What all parts of a record have in common."""
+    """The base class of all parts of a record."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ReleasedImage(Record):
-    """An image as a registry has it."""
+    """An image in a registry."""
 
     repository: str
-    """Its name there, without a tag."""
+    """The image's repository, without a tag."""
     tag: str
-    """The tag that follows from what it is made of."""
+    """The tag derived from the image's content."""
     digest: Digest
-    """The digest of its manifest: the same in every stack that the release comes into."""
+    """The digest of the manifest; the same in every stack that the release is promoted to."""
 
     @property
     def name(self) -> str:
-        """The full name; the digest decides, the tag is for people."""
+        """The full name; the digest identifies the image, the tag is informational."""
         return f"{self.repository}:{self.tag}@{self.digest}"
 
 
@@ -42,37 +42,37 @@ class Chart(Record):
 
 
 class Release(Record):
-    """What runs in a stack, or is to run there."""
+    """A release that runs in a stack, or is about to be deployed there."""
 
     stack: str
     """The stack."""
     commit: Commit
-    """The commit of the stack's branch: program, values, settings and DAGs."""
+    """The commit of the stack's branch, with the program, Helm values, settings and DAGs."""
     dags: Commit
-    """The Git tree of the DAGs' folder in that commit."""
+    """The Git tree of the DAGs folder in that commit."""
     chart: Chart
     """The chart."""
     airflow_version: str
     """The version of Airflow in the image `airflow`."""
     database_revisions: Mapping[str, str]
-    """The revision that each table of migrations has after it, as images/airflow/bin/revisions.py prints them."""
+    """The migration revision of each version table, as images/airflow/bin/revisions.py prints them."""
     images: Mapping[str, ReleasedImage]
     """The images by the names of their folders under images/."""
     promoted_from: str | None = None
-    """The stack that it came from; None where it was built in this one."""
+    """The stack that the release was promoted from; None if it was built for this stack."""
     recorded_at: datetime
-    """When it was built, promoted or rolled back to, in UTC."""
+    """When the release was built, promoted or rolled back to, in UTC."""
     deployed_at: datetime | None = None
-    """When it was deployed and had passed the smoke test, in UTC; None before."""
+    """When the release was deployed and passed the smoke test, in UTC; None until then."""
     forced_by: str | None = None
-    """Who deployed it past the checks of `make deploy`, and why; None where they were passed."""
+    """Who skipped the checks of `make deploy`, and why; None if they passed."""
 
     @property
     def short(self) -> str:
-        """The commit, as long as people read it."""
+        """The abbreviated commit."""
         return self.commit[:12]
 
     def runs_as(self, other: Release) -> bool:
-        """Say whether both are the same program, values, DAGs and images, in whichever stacks."""
+        """Return whether both releases have the same commit and the same images; their stacks may differ."""
         digests, others = ({name: image.digest for name, image in one.images.items()} for one in (self, other))
         return self.commit == other.commit and digests == others

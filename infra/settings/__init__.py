@@ -1,4 +1,4 @@
-"""A stack's settings: read once from `Pulumi.<stack>.yaml`, checked whole before anything is made of them."""
+"""A stack's settings: read from `Pulumi.<stack>.yaml` and validated as a whole before they are used."""
 
 from infra.settings.loading import PROJECT, SettingsError, StackSettings, load, load_aws
 from infra.settings.models import (

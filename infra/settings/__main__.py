@@ -1,4 +1,4 @@
-"""Write the JSON schema by which editors check and complete the stack files."""
+"""Write the JSON schema that editors use to validate and complete stack files."""
 
 from infra.settings.schema import SCHEMA_FILE, schema_text
 

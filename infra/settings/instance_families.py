@@ -1,4 +1,4 @@
-"""The EC2 instance families that EKS Auto Mode can start.
+"""The EC2 instance families that EKS Auto Mode supports.
 
 https://docs.aws.amazon.com/eks/latest/userguide/automode-learn-instances.html#auto-supported-instances
 """
@@ -29,7 +29,7 @@ CPU_FAMILIES: Families = {
     }),
 }
 
-# Those with NVIDIA GPUs, which is what `nvidia.com/gpu` and CUDA in the images need.
+# Only families with NVIDIA GPUs: `nvidia.com/gpu` and CUDA in the images need them.
 GPU_FAMILIES: Families = {
     "amd64": frozenset({"g4dn", "g5", "g6", "g6e", "gr6", "p3", "p3dn", "p4d", "p5"}),
     "arm64": frozenset({"g5g"}),

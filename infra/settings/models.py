@@ -1,4 +1,4 @@
-"""The settings of a stack and the types of their values; `rules` holds what they must be together."""
+"""The settings of a stack and their types; `rules` has the checks that involve several settings."""
 
 from ipaddress import IPv4Network
 from typing import Annotated, Literal
@@ -20,26 +20,26 @@ IamArn = Annotated[str, Field(pattern=r"^arn:aws:iam::\d{12}:(role|user)/[\w+=,.
 # https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html
 TagValue = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[\w .:/=+@-]+$")]
 
-# As Karpenter reads them: https://karpenter.sh/docs/concepts/disruption/
+# The formats of Karpenter: https://karpenter.sh/docs/concepts/disruption/
 Duration = Annotated[str, Field(pattern=r"^([0-9]+(s|m|h))+$")]
 HoursAndMinutes = Annotated[str, Field(pattern=r"^([0-9]+h|[0-9]+m|[0-9]+h[0-9]+m)$")]
 Schedule = Annotated[str, Field(pattern=r"^(@(yearly|monthly|weekly|daily|hourly)|\S+( \S+){4})$")]
 Nodes = Annotated[str, Field(pattern=r"^(100|[1-9]?[0-9])%$|^[0-9]+$")]
 
-# What `git check-ref-format --branch` takes, without the characters that nobody uses.
+# The names that `git check-ref-format --branch` accepts, without unusual characters.
 Branch = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*$")]
 Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$")]
 
-# The name of a context in a kubeconfig file, where `*` stands for anything.
+# The name of a context in a kubeconfig file; `*` is a wildcard.
 ContextPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:/@_*-]+$")]
 
-# A namespace of Kubernetes, short enough for that of the servers beside it:
+# A Kubernetes namespace, short enough to append the suffix of the servers' namespace:
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names
 NamespaceName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=63 - len(PLATFORM_SUFFIX))]
 
 
 class Model(BaseModel):
-    """What all models of settings have in common."""
+    """The base class of all settings models."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -48,105 +48,105 @@ class NetworkSettings(Model):
     """The VPC."""
 
     cidr: IPv4Network
-    """The VPC's private addresses, /16 to /20: pods, nodes and the database get theirs from it."""
-    # Three zones of AWS take no control plane: https://docs.aws.amazon.com/eks/latest/userguide/network-reqs.html
+    """The VPC's private address range, /16 to /20, for pods, nodes and the database."""
+    # EKS does not support three availability zones: https://docs.aws.amazon.com/eks/latest/userguide/network-reqs.html
     zones: Annotated[tuple[str, ...], Field(min_length=2, max_length=3)]
-    """Two or three availability zones of the region; EKS and RDS need two."""
+    """Two or three availability zones of the region; EKS and RDS require two."""
     nat_gateways: Literal["one", "one_per_zone"]
-    """The way out for private subnets: one for all, or one in each zone, so that no zone depends on another."""
+    """NAT gateways for the private subnets: one for all, or one per zone so that no zone depends on another."""
     interface_endpoints: tuple[
         Literal["ec2", "ecr.api", "ecr.dkr", "eks", "eks-auth", "kms", "logs", "secretsmanager", "sts"], ...
     ] = ()
-    """AWS services that private subnets reach without the NAT gateway; each costs by the hour and zone."""
+    """AWS services that private subnets reach without the NAT gateway; each is billed per hour and zone."""
     flow_log_days: LogDays | None = None
-    """How long records of the VPC's traffic are kept; without it there are none."""
+    """Retention of VPC flow logs in days; flow logs are disabled if unset."""
 
 
 class ClusterSettings(Model):
     """The EKS cluster."""
 
     kubernetes_version: Annotated[str, Field(pattern=r"^1\.(3[3-9]|[4-9][0-9])$")]
-    """The version of Kubernetes, such as 1.35."""
+    """The Kubernetes version, such as 1.35."""
     service_cidr: IPv4Network = IPv4Network("172.20.0.0/16")
-    """The addresses of Kubernetes Services, /12 to /24, outside the VPC; fixed when the cluster is created."""
+    """The address range of Kubernetes Services, /12 to /24, outside the VPC; fixed once the cluster is created."""
     public_access_cidrs: tuple[IPv4Network, ...] = ()
-    """Networks that may reach the Kubernetes API from outside the VPC; without any it is reached from the VPC alone."""
+    """Networks outside the VPC that may reach the Kubernetes API; if empty, it is reachable only from the VPC."""
     admin_arns: tuple[IamArn, ...] = ()
-    """IAM roles and users that administer the cluster; without any it is whoever creates it."""
+    """IAM roles and users that administer the cluster; if empty, the identity that creates it does."""
     reader_arns: tuple[IamArn, ...] = ()
-    """IAM roles and users that see everything in the cluster but Secrets; EKS makes no other entry for them."""
+    """IAM roles and users that may read everything in the cluster except Secrets; they have no other access entry."""
     log_types: tuple[Literal["api", "audit", "authenticator", "controllerManager", "scheduler"], ...]
-    """The control plane's logs that CloudWatch keeps."""
+    """The control plane logs that are sent to CloudWatch."""
     log_days: LogDays
-    """How long CloudWatch keeps them."""
+    """Retention of these logs in days."""
 
 
 class DisruptionBudget(Model):
-    """How many nodes Karpenter may take away at once."""
+    """How many nodes Karpenter may remove at once."""
 
     nodes: Nodes
-    """A number or a percentage."""
+    """A number or a percentage of nodes."""
     reasons: tuple[Literal["Underutilized", "Empty", "Drifted"], ...] = ()
-    """The reasons for which the budget holds; all without any."""
+    """The reasons that the budget applies to; all reasons if empty."""
     schedule: Schedule | None = None
-    """When the budget begins to hold, as a cron line in UTC; always without it."""
+    """When the budget becomes active, as a cron expression in UTC; always active if unset."""
     duration: HoursAndMinutes | None = None
-    """How long it then holds, such as 8h30m."""
+    """How long the budget stays active, such as 8h30m."""
 
 
 class NodePoolSettings(Model):
-    """A pool of nodes that grows from nothing and shrinks to it."""
+    """A node pool that scales from zero and back to zero."""
 
     instance_families: Annotated[tuple[str, ...], Field(min_length=1)]
-    """EC2 instance families; the cheapest size that fits is started."""
+    """EC2 instance families; Karpenter starts the cheapest size that fits."""
     architecture: Architecture
-    """The processors' architecture, which is that of the images."""
+    """The processor architecture; images are built for it."""
     capacity_types: Annotated[tuple[Literal["spot", "on-demand"], ...], Field(min_length=1)]
-    """With both, spot is tried first."""
+    """The EC2 capacity types; if both are listed, spot is tried first."""
     max_cpus: Annotated[int, Field(gt=0)]
-    """vCPUs of the whole pool at most."""
+    """Maximum vCPUs of the whole pool."""
     max_memory_gib: Annotated[int, Field(gt=0)]
-    """Memory of the whole pool at most."""
+    """Maximum memory of the whole pool in GiB."""
     disk_gib: Annotated[int, Field(ge=20, le=16384)]
-    """Each node's disk: container images, and what pods write."""
+    """Disk of each node in GiB, for container images and files that pods write."""
     consolidation: Literal["WhenEmpty", "WhenEmptyOrUnderutilized"]
-    """Which nodes are taken away to save money."""
+    """Which nodes Karpenter removes to save cost."""
     consolidate_after: Duration
-    """How long a node must have been like that, such as 5m."""
+    """How long a node must be empty or underutilized before it is removed, such as 5m."""
     disruption_budgets: tuple[DisruptionBudget, ...] = (DisruptionBudget(nodes="10%"),)
-    """How many nodes may go at once; the strictest budget wins."""
+    """How many nodes may be removed at once; the strictest budget applies."""
 
 
 class GpuPoolSettings(NodePoolSettings):
-    """A pool of nodes with NVIDIA GPUs; the account's own quota for them is often none until more is asked for.
+    """A node pool with NVIDIA GPUs; new AWS accounts often have no quota for GPU instances and must request one.
 
     https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
     """
 
     max_gpus: Annotated[int, Field(gt=0)]
-    """GPUs of the whole pool at most: a bill without a limit is not to be had."""
+    """Maximum GPUs of the whole pool; required, so that the bill always has a ceiling."""
 
 
 class NodePoolsSettings(Model):
-    """The cluster's nodes."""
+    """The cluster's node pools."""
 
     cpu: NodePoolSettings
-    """Nodes for everything that asks for no GPU; Airflow itself runs here."""
+    """Nodes for pods that request no GPU, including Airflow itself."""
     gpu: GpuPoolSettings | None = None
-    """Nodes for pods that ask for a GPU; without it the same tasks run on CPUs."""
+    """Nodes for pods that request a GPU; if unset, the same tasks run on CPUs."""
 
 
 class StorageSettings(Model):
-    """The buckets."""
+    """The S3 buckets."""
 
     cold_storage_days: Annotated[int, Field(ge=30)]
-    """Age at which data moves to cheaper storage that answers as fast but charges for reading."""
+    """Age in days at which data moves to a storage class that is cheaper, equally fast, and charges for reads."""
     old_version_days: Annotated[int, Field(ge=1)]
-    """How long overwritten and deleted objects can be brought back."""
+    """How many days overwritten and deleted objects can be restored."""
     log_days: Annotated[int, Field(ge=1)]
-    """How long Airflow's task logs are kept."""
+    """Retention of Airflow's task logs in days."""
     access_log_days: Annotated[int, Field(ge=1)] | None = None
-    """How long records of requests to the buckets are kept; without it there are none."""
+    """Retention of the buckets' access logs in days; access logs are disabled if unset."""
 
 
 class DatabaseSettings(Model):
@@ -159,122 +159,122 @@ class DatabaseSettings(Model):
             pattern=r"^db\.(t3|t4g|m5|m6g|m6i|m7g|m7i|m8g|r5|r6g|r6i|r7g|r7i|r8g)\.(micro|small|medium|[0-9]*x?large)$"
         ),
     ]
-    """The size of the server, such as db.t4g.micro."""
+    """The RDS instance class, such as db.t4g.micro."""
     storage_gib: Annotated[int, Field(ge=20, le=65536)]
-    """Disk at the beginning."""
+    """Initial disk size in GiB."""
     max_storage_gib: Annotated[int, Field(ge=22, le=65536)]
-    """Disk at most: it grows by itself when it fills up; at least a tenth more than at the beginning."""
+    """Maximum disk size in GiB for storage autoscaling; at least 10 % more than the initial size."""
     multi_az: bool
-    """Whether a copy in a second zone takes over when the first fails."""
+    """Whether a standby in a second zone takes over if the primary fails."""
     backup_days: Annotated[int, Field(ge=1, le=35)]
-    """How many days back the database can be restored to any second."""
+    """Retention of backups in days; the database can be restored to any second within it."""
 
 
 class DagSettings(Model):
-    """The Git repository whose DAGs run."""
+    """The Git repository of the DAGs."""
 
     repository: Annotated[str, Field(pattern=r"^\S+$")]
-    """Its address, as `git clone` takes it, without a password."""
+    """The repository's address, as for `git clone`, without a password."""
     branch: Branch
-    """The branch that the stack follows: what is pushed to it is live within seconds."""
+    """The branch that the stack follows; pushed commits are live within seconds."""
     folder: Folder = "dags"
     """The folder of the DAGs in the repository."""
     credentials: Literal["none", "ssh", "token"] = "none"
-    """How the repository is read: openly, by an SSH key, or by a user's token; `make dags-key` stores either."""
+    """How to authenticate: not at all, with an SSH key, or with a user's token; `make dags-key` stores key or token."""
     known_hosts: str = ""
-    """The host keys of its SSH server, as `ssh-keyscan` prints them; compare them with what its owner publishes."""
+    """The SSH host keys of the server, from `ssh-keyscan`; verify them against the keys that the host publishes."""
 
 
 class TaskSettings(Model):
-    """What the pods of all running tasks may ask for together; further tasks wait in the queue."""
+    """The total requests of all running task pods; further tasks wait in the queue."""
 
     max_pods: Annotated[int, Field(gt=0)]
-    """Pods at most."""
+    """Maximum number of task pods."""
     max_cpus: Annotated[int, Field(gt=0)]
-    """vCPUs at most."""
+    """Maximum vCPUs."""
     max_memory_gib: Annotated[int, Field(gt=0)]
-    """Memory at most."""
+    """Maximum memory in GiB."""
 
 
 class GateSettings(Model):
-    """What a release must have passed before it is promoted into the stack."""
+    """The gates that a release must pass before it is promoted to the stack."""
 
     tests: bool = True
-    """Whether the test suite must have passed on its commit."""
+    """Require that the test suite passed on the release's commit."""
     dag_integrity: bool = True
-    """Whether all its DAG files must be readable, with unique names and without cycles."""
+    """Require that all DAG files can be parsed and that DAGs have unique names and no cycles."""
     plan_review: bool = False
-    """Whether somebody must have read and approved what it changes in this stack."""
+    """Require that a reviewer approved the plan of the changes to this stack."""
     upgrade_rehearsal: bool = False
-    """Whether its migrations must have run on a copy of this stack's database."""
+    """Require that the release's migrations succeeded on a copy of this stack's database."""
     max_cost_increase_usd: Annotated[float, Field(ge=0)] | None = None
-    """By how many dollars a month, at the stated load, it may make this stack dearer; without it by any."""
+    """Maximum increase of the monthly cost in USD, at the stated load; unlimited if unset."""
     soak_hours: Annotated[float, Field(ge=0)] = 0
-    """How long it must have run in the stack before."""
+    """Minimum hours that the release must have run in the previous stack."""
 
 
 class ReleaseSettings(Model):
-    """How releases come into the stack: its branch moves by `make promote` and `make rollback` alone."""
+    """The stack's releases; only `make promote` and `make rollback` move its branch."""
 
     after: str | None = None
-    """The stack whose releases are promoted into this one; without it they are built from this stack's branch."""
+    """The previous stack, whose releases are promoted to this one; if unset, releases are built from the branch."""
     signed_by: str | None = None
-    """Whose signature the images must bear, as a regular expression of the identity; without it none is asked for."""
+    """A regular expression for the identity that must have signed the images; no signature is required if unset."""
     gates: GateSettings = GateSettings()
-    """What a release must have passed before."""
+    """The gates that a release must pass first."""
 
 
 class Settings(Model):
-    """Everything that differs between stacks on AWS, and nothing secret."""
+    """The settings of a stack on AWS; they contain no secrets."""
 
     region: str
     """The AWS region."""
     account_id: Annotated[str, Field(pattern=r"^\d{12}$")] | None = None
-    """The AWS account; credentials of another one are refused."""
+    """The AWS account ID; credentials of any other account are refused."""
     deploy_role_arn: IamArn | None = None
-    """An IAM role that deployments take on, in AWS and in the cluster, instead of the credentials at hand."""
+    """An IAM role that deployments assume, in AWS and in the cluster, instead of using the caller's credentials."""
     owner: TagValue
-    """Who answers for the stack: the tag `owner`."""
+    """The person or team responsible for the stack: the tag `owner`."""
     cost_center: TagValue
-    """Who pays for it: the tag `cost-center`."""
+    """The cost center that pays for the stack: the tag `cost-center`."""
     protect: bool
-    """Whether what holds data is kept from deletion and leaves a last snapshot."""
+    """Whether resources with data are protected from deletion and leave a final snapshot."""
     network: NetworkSettings
     """The VPC."""
     cluster: ClusterSettings
     """The EKS cluster."""
     node_pools: NodePoolsSettings
-    """The cluster's nodes."""
+    """The cluster's node pools."""
     storage: StorageSettings
-    """The buckets."""
+    """The S3 buckets."""
     database: DatabaseSettings
     """The PostgreSQL server."""
     dags: DagSettings
-    """The Git repository whose DAGs run."""
+    """The Git repository of the DAGs."""
     release: ReleaseSettings | None = None
-    """How releases come into the stack; without it whoever may deploy it deploys what lies in the folder."""
+    """The stack's releases; if unset, releases are not enabled and deployments use the working tree."""
     max_previews: Annotated[int, Field(ge=0)] = 5
-    """Preview environments of branches at most in the stack's cluster."""
+    """Maximum number of preview environments in the stack's cluster."""
     tasks: TaskSettings
-    """What running tasks may ask for."""
+    """The total requests of running tasks."""
 
 
 class ExistingClusterSettings(Model):
-    """Everything that differs between stacks on clusters that are there already, and nothing secret."""
+    """The settings of a stack on an existing cluster; they contain no secrets."""
 
     contexts: Annotated[tuple[ContextPattern, ...], Field(min_length=1)]
-    """The contexts of the kubeconfig file into which the stack may go; `*` stands for anything, as in kind-*."""
+    """The contexts of the kubeconfig file that the stack may use; `*` is a wildcard, as in kind-*."""
     namespace: NamespaceName = NAMESPACE
-    """The namespace of Airflow; database, object store and Git server are beside it, in `<namespace>-platform`."""
+    """The namespace of Airflow; database, object store and Git server run in `<namespace>-platform`."""
     storage_class: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] | None = None
-    """The class of the volumes; without it the cluster's default."""
+    """The storage class of the volumes; the cluster's default if unset."""
     dags: DagSettings | None = None
-    """The Git repository whose DAGs run; without it a Git server in the cluster takes what `make sync` pushes."""
+    """The Git repository of the DAGs; if unset, a Git server in the cluster holds what `make sync` pushes."""
     registry: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*$")] | None = None
-    """Where images are pushed to and pulled from, such as registry.example.com/ml; without it they are loaded."""
+    """The registry for images, such as registry.example.com/ml; if unset, images are loaded onto the nodes."""
     release: ReleaseSettings | None = None
-    """How releases come into the stack; it needs `dags` and `registry`."""
+    """The stack's releases; require `dags` and `registry`."""
     max_previews: Annotated[int, Field(ge=0)] = 5
-    """Preview environments of branches at most in the stack's cluster."""
+    """Maximum number of preview environments in the stack's cluster."""
     tasks: TaskSettings
-    """What running tasks may ask for."""
+    """The total requests of running tasks."""

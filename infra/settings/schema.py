@@ -1,4 +1,4 @@
-"""The JSON schema of a stack file, made of the models."""
+"""The JSON schema of stack files, generated from the models."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ SCHEMA_FILE = Path(__file__).with_name("schema.json")
 
 
 def schema() -> dict[str, Any]:
-    """Return the schema: the settings under `config` with their namespaces, and what Pulumi itself writes beside it."""
+    """Return the schema: the settings under `config` with their namespaces, and the keys that Pulumi itself writes."""
     aws, existing_cluster = Settings.model_json_schema(), ExistingClusterSettings.model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -21,12 +21,12 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "config": {
-                # One of both, and not "oneOf", so that an editor explains the kind that is meant.
+                # "if" rather than "oneOf", so that an editor explains the matching kind of stack.
                 "if": {"required": [f"{PROJECT}:contexts"]},
                 "then": _config(existing_cluster),
                 "else": _config(aws),
             },
-            "secretsprovider": {"type": "string", "description": "What encrypts the stack's secrets."},
+            "secretsprovider": {"type": "string", "description": "The provider that encrypts the stack's secrets."},
             "encryptedkey": {"type": "string", "description": "Written by Pulumi."},
             "encryptionsalt": {"type": "string", "description": "Written by Pulumi."},
         },
@@ -46,5 +46,5 @@ def _config(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """Return the content of the schema's file."""
+    """Return the content of the schema file."""
     return json.dumps(schema(), indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""What stacks must know of each other: networks, branches, and the chain along which releases pass."""
+"""Summaries of stacks for checks across stacks: networks, branches and the promotion chain."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from urllib.parse import urlsplit
 
-# `git@host:path`, the short form of an SSH address: https://git-scm.com/docs/git-clone#_git_urls
+# `git@host:path`, the short form of an SSH URL: https://git-scm.com/docs/git-clone#_git_urls
 SHORT_SSH = re.compile(r"(?:(?P<user>[^@/:]+)@)?(?P<host>[^/:@]+):(?P<path>[^/].*|/(?!/).*)")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A branch of a repository, in whichever form its address was written."""
+    """A branch of a repository, independent of the form of the repository's address."""
 
     repository: str
     branch: str
 
     @classmethod
     def of(cls, repository: str, branch: str) -> Source:
-        """Bring an address into the form `host/path`."""
+        """Normalize an address to the form `host/path`."""
         short = SHORT_SSH.fullmatch(repository)
         parts = urlsplit(repository)
-        place = f"{short['host']}/{short['path']}" if short else f"{parts.hostname}{parts.path}"
-        return cls(place.lower().rstrip("/").removesuffix(".git"), branch)
+        address = f"{short['host']}/{short['path']}" if short else f"{parts.hostname}{parts.path}"
+        return cls(address.lower().rstrip("/").removesuffix(".git"), branch)
 
 
 @dataclass(frozen=True)
 class StackSummary:
-    """What others must know of a stack.
+    """The properties of a stack that checks on other stacks use.
 
     Attributes:
-        network: Its VPC; None where it has none.
-        source: The branch that it follows; None where it has a Git server of its own.
+        network: The address range of its VPC; None outside AWS.
+        source: The branch that it follows; None if it has its own Git server.
         has_releases: Whether its settings have a section `release`.
-        after: The stack whose releases are promoted into it; None where they are built for it.
-        architecture: That of its processors; None where it is that of whichever machine is there.
+        after: The previous stack of its promotion chain; None for the first stack.
+        architecture: The processor architecture of its nodes; None if its settings do not say.
         has_gpus: Whether it has nodes with GPUs.
     """
 
@@ -53,7 +53,7 @@ StackSummaries = Mapping[str, StackSummary]
 
 
 def line(stack: str, stacks: StackSummaries) -> Sequence[str]:
-    """Return a stack, the one that its releases come from, and so on up to the first; a circle ends where it closes."""
+    """Return a stack and its predecessors in the promotion chain, up to the first; a cycle ends where it closes."""
     found = [stack]
     while (before := stacks[found[-1]].after) and before in stacks and before not in found:
         found.append(before)
@@ -61,7 +61,7 @@ def line(stack: str, stacks: StackSummaries) -> Sequence[str]:
 
 
 def chain(stack: str, stacks: StackSummaries) -> Sequence[str]:
-    """Return the stacks that run the same images, itself among them: all whose releases begin in the same stack."""
+    """Return all stacks of a stack's promotion chain, including itself: they run the same images."""
     if not stacks[stack].has_releases:
         return [stack]
     first = line(stack, stacks)[-1]

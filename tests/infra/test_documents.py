@@ -24,7 +24,7 @@ def told(read: Any, file: Path, *kind: Any) -> str:
         (b"[" * 100_000, "f: not valid JSON: maximum recursion depth exceeded"),
         (b"[1]", "f: Input should be a valid dictionary"),
         (b"null", "f is empty"),
-        (b'{\n  "a": 1,\n  "b": "caf\xe9"\n}', "f, line 3: not UTF-8; save the file in this encoding"),
+        (b'{\n  "a": 1,\n  "b": "caf\xe9"\n}', "f, line 3: not UTF-8; save the file as UTF-8"),
         (b'{\n  "a": 1,\n  "b": "x"\n}', "f, line 3: b: Input should be a valid integer"),
         (b'{\n\t"a": 1,\n\t"b": "x"\n}', "f: b: Input should be a valid integer"),
     ],

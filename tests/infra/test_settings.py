@@ -64,12 +64,12 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     (
         "a missing key",
         {"airflow:database.multi_az": ...},
-        "airflow:database.multi_az is missing: Whether a copy in a second zone takes over when the first fails.",
+        "airflow:database.multi_az is missing: Whether a standby in a second zone takes over if the primary fails.",
     ),
     (
         "a missing section",
         {"airflow:storage": ...},
-        "airflow:storage is missing: The buckets.",
+        "airflow:storage is missing: The S3 buckets.",
     ),
     (
         "a value that is none of the allowed",
@@ -144,7 +144,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     (
         "GPUs without a limit",
         {"airflow:node_pools.gpu.max_gpus": ...},
-        "airflow:node_pools.gpu.max_gpus is missing: GPUs of the whole pool at most",
+        "airflow:node_pools.gpu.max_gpus is missing: Maximum GPUs of the whole pool; required",
     ),
     (
         "a budget that begins and never ends",
