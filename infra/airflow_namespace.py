@@ -1,4 +1,4 @@
-"""The namespace that Airflow runs in, on whichever platform."""
+"""The namespace that Airflow runs in, on every platform."""
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -10,6 +10,6 @@ POD_SECURITY = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in (
 
 
 def create(name: str, opts: pulumi.ResourceOptions) -> pulumi.Output[str]:
-    """Make the namespace under Pod Security `restricted`; return its name."""
+    """Create the namespace with Pod Security level `restricted` and return its name."""
     namespace = kubernetes.core.v1.Namespace(NAMESPACE, metadata={"name": name, "labels": POD_SECURITY}, opts=opts)
     return namespace.metadata.name.apply(str)

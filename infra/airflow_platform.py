@@ -1,4 +1,4 @@
-"""What Airflow needs from where it runs, whichever cloud or cluster that is."""
+"""The interface between Airflow and the platform that it runs on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from typing import Literal
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-# Where Airflow runs, unless a stack's settings say otherwise.
+# Airflow's namespace, unless a stack's settings name another.
 NAMESPACE = "airflow"
 
-# The database that every PostgreSQL server has, to which one connects to make others.
+# The database that exists on every PostgreSQL server, for connections that create others.
 MAINTENANCE_DATABASE = "postgres"
 
-# Where things lie in the buckets; DAGs have their own folders in `data` and `artifacts`.
+# Prefixes in the buckets; DAGs have their own folders in `data` and `artifacts`.
 LOGS_PREFIX = "airflow/"
 MLFLOW_PREFIX = "mlflow/"
 
 
 class Component(StrEnum):
-    """A kind of pod, with an identity of its own."""
+    """A kind of pod with its own identity."""
 
     SCHEDULER = "scheduler"
     API_SERVER = "api-server"
@@ -33,7 +33,7 @@ class Component(StrEnum):
 
     @property
     def service_account(self) -> str:
-        """The name of its Kubernetes service account in the namespace `airflow`."""
+        """The name of its service account in Airflow's namespace."""
         return self.value if self in (Component.MLFLOW, Component.SERVING) else f"airflow-{self.value}"
 
 
@@ -50,12 +50,12 @@ class DatabaseAccess:
 
     @property
     def sslmode(self) -> str:
-        """How PostgreSQL's clients call the encryption of the connection."""
+        """The `sslmode` of PostgreSQL clients."""
         return "require" if self.tls else "disable"
 
     @property
     def url(self) -> pulumi.Output[str]:
-        """The address with the password; the connection is encrypted where the server knows how (`tls`)."""
+        """The connection string with the password; the connection is encrypted if the server supports it (`tls`)."""
         return pulumi.Output.secret(
             pulumi.Output.format(
                 "postgresql://{0}:{1}@{2}:{3}/{4}?sslmode={5}",
@@ -74,7 +74,7 @@ class Buckets:
     """The names of the buckets.
 
     Attributes:
-        prefix: What all keys begin with, where other environments have the same buckets; it ends in "/".
+        prefix: The prefix of all keys if several environments share the buckets; it ends in "/".
     """
 
     data: pulumi.Output[str]
@@ -83,20 +83,20 @@ class Buckets:
     prefix: str = ""
 
     def folder(self, bucket: pulumi.Output[str], folder: str) -> pulumi.Output[str]:
-        """Return the address of a folder of the environment, without a slash at its end."""
+        """Return the address of a folder of the environment, without a trailing slash."""
         return pulumi.Output.format("s3://{0}/{1}", bucket, f"{self.prefix}{folder}".rstrip("/"))
 
 
 @dataclass(frozen=True)
 class DagSource:
-    """The Git repository whose DAGs run.
+    """The Git repository of the DAGs.
 
     Attributes:
-        repository: Its address, as `git clone` takes it.
+        repository: The repository's address, as for `git clone`.
         branch: The branch that the stack follows.
-        folder: The folder of the DAGs in it.
-        credentials: Whether it is read without a key, with an SSH key, or with a user's token.
-        known_hosts: The host keys of its server, in the form of `~/.ssh/known_hosts`, for an SSH key.
+        folder: The folder of the DAGs in the repository.
+        credentials: How to authenticate: not at all, with an SSH key, or with a user's token.
+        known_hosts: With an SSH key, the host keys of the server in the format of `~/.ssh/known_hosts`.
     """
 
     repository: pulumi.Input[str]
@@ -108,23 +108,23 @@ class DagSource:
 
 @dataclass(frozen=True)
 class Platform:
-    """A place for Airflow to run.
+    """The platform that Airflow runs on.
 
     Attributes:
-        provider: The Kubernetes cluster.
-        namespace: The namespace; it comes after nodes, identities and databases, so what takes its name waits for them.
+        provider: The provider of the Kubernetes cluster.
+        namespace: The namespace; it depends on nodes, identities and databases, so its users wait for them.
         airflow_database: Airflow's metadata.
         mlflow_database: MLflow's runs and registry.
         buckets: The object store.
-        environment: Variables by which AWS clients in pods find the object store.
-        credentials_secret: The Secret with the object store's keys, as variables; None where a pod's service account
-            is its identity.
-        object_store_keys: The content of that Secret; nothing where there is none.
-        images: The full name of each image under `images/`, with its tag, and with its digest where a release is given.
-        storage_class: The class of volumes that are made on demand; None for the cluster's own default.
-        dags: Where the DAGs come from.
-        has_gpus: Whether pods that ask for a GPU find a node.
-        guest: Whether the cluster is another Airflow's: what runs here never takes room from what runs there.
+        environment: The variables that point AWS clients in pods to the object store.
+        credentials_secret: The Secret with the object store's keys as variables; None if pods use the identity of
+            their service account.
+        object_store_keys: The content of that Secret; empty if there is none.
+        images: The full name of each image under `images/`: with its tag, and for a release with its digest.
+        storage_class: The storage class of new volumes; None for the cluster's default.
+        dags: The source of the DAGs.
+        has_gpus: Whether the cluster has nodes for pods that request a GPU.
+        guest: Whether another Airflow owns the cluster; pods here never preempt its pods.
     """
 
     provider: kubernetes.Provider

@@ -1,4 +1,4 @@
--- Creates a database and its owner, or changes the owner's password. Everything comes by the environment.
+-- Create a database and its owner, or change the owner's password. The values come from environment variables.
 \set ON_ERROR_STOP on
 \getenv name DATABASE_NAME
 \getenv password DATABASE_PASSWORD
@@ -10,9 +10,9 @@ ALTER ROLE :"name" LOGIN PASSWORD :'password';
 ALTER ROLE :"name" CONNECTION LIMIT :connections;
 \endif
 
--- The administrator of RDS is no superuser: it may give a database to the members of its own roles only.
+-- The administrator of RDS is not a superuser and can only assign a database to a role that it is a member of.
 GRANT :"name" TO CURRENT_USER;
--- UTF8 whatever the server's default is: psycopg cannot read text from a database in SQL_ASCII.
+-- Always UTF8, whatever the server's default: psycopg cannot read text from a SQL_ASCII database.
 SELECT format('CREATE DATABASE %I OWNER %I ENCODING ''UTF8'' TEMPLATE template0', :'name', :'name')
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'name') \gexec
 

@@ -1,6 +1,6 @@
-"""Names on an existing cluster that commands need, too."""
+"""Names on an existing cluster that commands need as well."""
 
-# What follows the name of Airflow's namespace in that of the servers beside it.
+# The servers' namespace is Airflow's namespace with this suffix.
 PLATFORM_SUFFIX = "-platform"
 
 GIT_SERVER = "git"
@@ -8,5 +8,5 @@ GIT_REPOSITORY = "/git/dags.git"
 
 
 def platform_namespace(namespace: str) -> str:
-    """Return the namespace of the servers beside Airflow's."""
+    """Return the namespace of the servers that Airflow uses."""
     return f"{namespace}{PLATFORM_SUFFIX}"

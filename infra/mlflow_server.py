@@ -13,10 +13,10 @@ from infra.airflow_platform import MLFLOW_PREFIX, Component, Platform
 
 NAME = "mlflow"
 PORT = 5000
-USER_ID = 10001  # of the user in images/mlflow
+USER_ID = 10001  # the user of images/mlflow
 LABELS = {"app.kubernetes.io/name": NAME}
 
-# What a port-forward is called; its port is the user's choice.
+# The hosts of a port-forward; the user chooses its port.
 FORWARDED_HOSTS = ("localhost:*", "127.0.0.1:*")
 
 PROGRAM = "/app/mlflow_server.py"
@@ -24,7 +24,7 @@ PASSWORD_LENGTH = 32
 ADMIN_SECRET = "mlflow-admin"  # noqa: S105 - names, here and below
 USERS_SECRET = "mlflow-users"  # noqa: S105
 TASKS_SECRET = "mlflow-tasks"  # noqa: S105
-# As dags/ml_common/serving_manifests.py names it.
+# The same name as in dags/ml_common/serving_manifests.py.
 SERVING_SECRET = "image-classifier-serving"  # noqa: S105
 
 # `mlflow db upgrade`, which also creates the schema; the server refuses a schema of another version. The address has a
@@ -41,19 +41,19 @@ class ModelRegistry(pulumi.ComponentResource):
     """The server, its Service `mlflow:5000`, its identity and its users.
 
     Attributes:
-        url: Its address in the cluster.
+        url: The server's address in the cluster.
     """
 
     url: pulumi.Output[str]
 
     def __init__(self, name: str, platform: Platform, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the server in Airflow's namespace."""
+        """Create the server in Airflow's namespace."""
         super().__init__("airflow:index:ModelRegistry", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self, provider=platform.provider)
         self._platform = platform
 
         database = self._create_secret(
-            # With the driver of requirements/mlflow.in; SQLAlchemy's own choice is another.
+            # With the driver of requirements/mlflow.in, because SQLAlchemy's default is another one.
             "mlflow-database",
             {"MLFLOW_BACKEND_STORE_URI": platform.mlflow_database.url.apply(with_driver)},
         )
@@ -65,7 +65,7 @@ class ModelRegistry(pulumi.ComponentResource):
         self.register_outputs({"url": self.url})
 
     def _create_users(self) -> pulumi.Output[str]:
-        """Make a password for each user, and a Secret for each who logs in; return the server's own."""
+        """Create the users' passwords and Secrets, and return the name of the server's Secret."""
         passwords = {user: self._create_password(user) for user in mlflow_users.USERS}
         self._create_secret(ADMIN_SECRET, {"username": mlflow_users.ADMIN, "password": passwords[mlflow_users.ADMIN]})
         self._create_secret(
@@ -75,7 +75,7 @@ class ModelRegistry(pulumi.ComponentResource):
         self._create_secret(
             SERVING_SECRET,
             pulumi.Output.all(self._platform.object_store_keys, login).apply(lambda parts: {**parts[0], **parts[1]}),
-            # It has no parent, as in stacks from before it held a login: a new one would delete it from the cluster.
+            # Without a parent, because existing stacks have it under this URN: a new URN would delete the Secret.
             pulumi.ResourceOptions(provider=self._platform.provider),
         )
         return self._create_secret(USERS_SECRET, mlflow_users.server_environment(passwords))
@@ -129,7 +129,7 @@ class ModelRegistry(pulumi.ComponentResource):
 def deployment_spec(
     platform: Platform, secrets: Sequence[pulumi.Input[str]], service_account: pulumi.Input[str]
 ) -> DeploymentSpecArgsDict:
-    """Return the server; its clients read and write artifacts in the object store themselves."""
+    """Return the Deployment's spec; clients read and write artifacts directly in the object store."""
     common: ContainerArgsDict = {
         "name": NAME,
         "image": platform.images[NAME],
@@ -148,7 +148,7 @@ def deployment_spec(
             "spec": {
                 "service_account_name": service_account,
                 "automount_service_account_token": False,
-                "enable_service_links": False,  # a variable MLFLOW_PORT, of its own Service, would confuse it
+                "enable_service_links": False,  # its own Service would set MLFLOW_PORT, which is an option of MLflow
                 "security_context": restricted_pods.pod(USER_ID),
                 "init_containers": [
                     {
@@ -176,18 +176,18 @@ def deployment_spec(
 
 
 def hosts(namespace: str) -> tuple[str, ...]:
-    """Return all names by which clients and browsers may call the server, against DNS rebinding."""
+    """Return the host names that the server accepts, to prevent DNS rebinding."""
     names = (NAME, f"{NAME}.{namespace}", f"{NAME}.{namespace}.svc", f"{NAME}.{namespace}.svc.cluster.local")
     return (*(f"{name}:{PORT}" for name in names), *FORWARDED_HOSTS)
 
 
 def with_driver(url: str) -> str:
-    """Return a database's address that names the driver."""
+    """Return a database's connection string with the driver."""
     return url.replace("postgresql://", "postgresql+psycopg2://", 1)
 
 
 def environment(platform: Platform) -> list[EnvVarArgsDict]:
-    """Return the server's variables but its secrets."""
+    """Return the server's environment variables, without its secrets."""
     variables: dict[str, pulumi.Input[str]] = {
         **platform.environment,
         "HOME": "/tmp",  # noqa: S108

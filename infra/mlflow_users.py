@@ -1,6 +1,6 @@
-"""The users of the MLflow server and the variables that carry their passwords.
+"""The users of the MLflow server and the environment variables with their passwords.
 
-`images/mlflow/mlflow_server.py` says what each may do: `admin` everything, `tasks` all but delete, `serving` only read.
+`images/mlflow/mlflow_server.py` defines their rights: `admin` everything, `tasks` all but delete, `serving` read-only.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ Password = TypeVar("Password")
 
 
 def server_environment(passwords: Mapping[str, Password]) -> dict[str, Password]:
-    """Return the server's variables, given the passwords by user."""
+    """Return the server's environment variables for the passwords by user."""
     return {f"MLFLOW_{user.upper()}_PASSWORD": passwords[user] for user in USERS}
 
 
 def client_environment(user: str, password: Password) -> dict[str, str | Password]:
-    """Return the variables with which MLflow's clients log in."""
+    """Return the environment variables with the credentials of MLflow clients."""
     return {USERNAME_VARIABLE: user, PASSWORD_VARIABLE: password}

@@ -1,28 +1,28 @@
-"""What belongs to a preview environment, by its name: nothing of its base has a name like that."""
+"""The names of a preview environment's resources; no resource of its base has such a name."""
 
 import re
 from hashlib import sha256
 
 PREFIX = "preview-"
-# With the Jobs that make its databases, whose names may have 63 characters:
+# The longest slug with which the names of the Jobs that create databases fit into 63 characters:
 # https://kubernetes.io/docs/concepts/workloads/controllers/job/#writing-a-job-spec
 SLUG_LENGTH = 15
 HASH_LENGTH = 6
 STACK = re.compile(rf"{PREFIX}[a-z0-9]+(-[a-z0-9]+)*-[0-9a-f]{{{HASH_LENGTH}}}")
 
-# The databases of an environment are those of every Airflow.
+# The purposes of an environment's databases.
 AIRFLOW, MLFLOW = "airflow", "mlflow"
 
 
 def is_preview(stack: str) -> bool:
-    """Say whether a stack is a preview environment."""
+    """Return whether a stack is a preview environment."""
     return stack.startswith(PREFIX)
 
 
 def stack_name(base: str, branch: str) -> str:
-    """Return the name of a branch's environment, which is that of its stack and of its namespace.
+    """Return the name of a branch's environment, its stack and its namespace.
 
-    The hash keeps branches apart that begin alike, and environments of one branch in two bases.
+    The hash distinguishes branches with the same beginning, and environments of one branch in two bases.
     """
     slug = re.sub(r"[^a-z0-9]+", "-", branch.lower())[:SLUG_LENGTH].strip("-")
     digest = sha256(f"{base} {branch}".encode()).hexdigest()[:HASH_LENGTH]
@@ -30,19 +30,19 @@ def stack_name(base: str, branch: str) -> str:
 
 
 def database_names(stack: str) -> dict[str, str]:
-    """Return the names of the environment's databases, which are those of their owners, by their purposes.
+    """Return the names of the environment's databases and of their owners, by purpose.
 
     Raises:
-        ValueError: The stack is no preview environment: what would be dropped is another's.
+        ValueError: The stack is not a preview environment, so its databases must not be dropped.
     """
     return {purpose: f"{_checked(stack)}-{purpose}" for purpose in (AIRFLOW, MLFLOW)}
 
 
 def bucket_prefix(stack: str) -> str:
-    """Return what the keys of the environment's objects begin with.
+    """Return the prefix of the keys of the environment's objects.
 
     Raises:
-        ValueError: The stack is no preview environment: what would be deleted is another's.
+        ValueError: The stack is not a preview environment, so its objects must not be deleted.
     """
     return f"previews/{_checked(stack)}/"
 

@@ -1,4 +1,4 @@
-"""What Pod Security `restricted` asks of a pod, and a file system that nobody writes to besides.
+"""Security contexts for the Pod Security level `restricted`, with a read-only root file system in addition.
 
 https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
 """
@@ -13,7 +13,7 @@ CONTAINER: SecurityContextArgsDict = {
 
 
 def pod(user_id: int) -> PodSecurityContextArgsDict:
-    """Return the context of a pod that runs as a user, who also owns its volumes."""
+    """Return the security context of a pod that runs as a user who also owns its volumes."""
     return {
         "run_as_non_root": True,
         "run_as_user": user_id,

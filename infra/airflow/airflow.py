@@ -1,4 +1,4 @@
-"""Apache Airflow on a platform: the official chart, and around it what the chart leaves to its user."""
+"""Apache Airflow on a platform: the official chart, and the resources that the chart leaves to its user."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,7 +21,7 @@ class Airflow(pulumi.ComponentResource):
     """Airflow in its namespace.
 
     Attributes:
-        outputs: What others need to know of it.
+        outputs: The outputs of the stack that describe Airflow.
     """
 
     outputs: Mapping[str, pulumi.Input[str]]
@@ -34,11 +34,11 @@ class Airflow(pulumi.ComponentResource):
         platform: Platform,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Deploy it with the values of a stack; where several are named, the later change the earlier.
+        """Deploy Airflow with the Helm values of `stacks`; later stacks override earlier ones.
 
         Raises:
-            ValuesError: A file of helm-values/ holds what the chart does not know.
-            ChartError: The chart cannot be had.
+            ValuesError: A file of helm-values/ is invalid.
+            ChartError: The chart cannot be downloaded or saved, or has the wrong digest.
         """
         opts = pulumi.ResourceOptions.merge(opts, pulumi.ResourceOptions(providers=[platform.provider]))
         super().__init__("airflow:airflow:Airflow", name, opts=opts)

@@ -1,6 +1,6 @@
-"""Who may speak to whom in Airflow's namespace: nobody, but for what is listed here.
+"""The network policies of Airflow's namespace: all traffic is denied unless it is listed here.
 
-Policies add up: a DAG that needs more, such as a database of its own, gets a policy of its own for `component: worker`.
+Policies are additive: for a DAG that needs more, such as its own database, add a policy for `component: worker`.
 """
 
 from collections.abc import Mapping
@@ -25,15 +25,15 @@ TRIGGER_LOGS_PORT = 8794
 MLFLOW_PORT = 5000
 SERVING_PORT = 8080
 DNS_PORT = 53
-# Of the cluster's own API: on EKS and most others, and where kubeadm or k3s made the cluster.
+# Ports of the Kubernetes API: on EKS and most other clusters, and on clusters made by kubeadm or k3s.
 KUBERNETES_PORTS = (443, 6443)
-# HTTPS, SSH, and the protocol of Git itself; ports of object stores that are not AWS'.
+# HTTPS, SSH and the Git protocol; HTTPS and the ports of object stores outside AWS.
 GIT_PORTS = (443, 22, 9418)
 OBJECT_STORE_PORTS = (443, 4566, 9000)
 # https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html
 POD_IDENTITY = "169.254.170.23/32"
 
-# The label that the chart gives to the pods of each of Airflow's components; the others have the recommended labels.
+# Values of the chart's label `component`; pods outside the chart have the labels that Kubernetes recommends.
 COMPONENTS_WITH_DATABASE = ("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations")
 WITH_OBJECT_STORE = ("api-server", "triggerer", "worker")
 WITH_KUBERNETES = ("scheduler", "api-server")
@@ -45,18 +45,18 @@ SERVING: Spec = {"match_labels": {"app.kubernetes.io/component": "serving"}}
 
 
 def components(*names: str) -> Spec:
-    """Select pods of Airflow by what they are."""
+    """Return a selector for the pods of Airflow's components."""
     return {"match_expressions": [{"key": "component", "operator": "In", "values": list(names)}]}
 
 
 def ports(*numbers: int, protocol: str = "TCP") -> list[Spec]:
-    """Name ports of one protocol."""
+    """Return ports of one protocol."""
     return [{"port": number, "protocol": protocol} for number in numbers]
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What some pods may do, as the API says it; a direction without rules is shut, None is not judged."""
+    """A policy for some pods: an empty list denies a direction, None leaves it to other policies."""
 
     pods: Spec
     incoming: list[Any] | None = None
@@ -64,19 +64,19 @@ class Policy:
 
     @property
     def directions(self) -> list[str]:
-        """The directions that the policy judges."""
+        """The directions that the policy applies to."""
         judged = {"Ingress": self.incoming, "Egress": self.outgoing}
         return [direction for direction, rules in judged.items() if rules is not None]
 
 
 def out(*numbers: int, pods: Spec | None = None, protocol: str = "TCP") -> Spec:
-    """Allow connections to ports, of pods of this namespace or of anything."""
+    """Allow connections to ports, of pods in this namespace or, without `pods`, of any destination."""
     rule: Spec = {"ports": ports(*numbers, protocol=protocol)}
     return rule | ({"to": [{"pod_selector": pods}]} if pods else {})
 
 
 def into(*numbers: int, pods: Spec | None = None, protocol: str = "TCP") -> Spec:
-    """Allow connections from pods of this namespace, or from anything."""
+    """Allow connections to ports, from pods in this namespace or, without `pods`, from any source."""
     rule: Spec = {"ports": ports(*numbers, protocol=protocol)}
     return rule | ({"from": [{"pod_selector": pods}]} if pods else {})
 
@@ -86,7 +86,7 @@ IDENTITY: Spec = {"ports": ports(80), "to": [{"ip_block": {"cidr": POD_IDENTITY}
 
 
 def policies(*, pooled: bool) -> Mapping[str, Policy]:
-    """Return the policies by name; `pooled`: components reach the database through PgBouncer alone."""
+    """Return the policies by name; if `pooled`, components reach the database only through PgBouncer."""
     api_server, triggerer = components("api-server"), components("triggerer")
     statsd, pool = components("statsd"), components("pgbouncer")
     with_database = components(*COMPONENTS_WITH_DATABASE)
@@ -103,9 +103,9 @@ def policies(*, pooled: bool) -> Mapping[str, Policy]:
         "components-to-object-store": Policy(
             components(*WITH_OBJECT_STORE), outgoing=[out(*OBJECT_STORE_PORTS), IDENTITY]
         ),
-        # Its user comes through the cluster's door, whichever that is: an ingress, or a forwarded port.
+        # Users connect from outside the namespace, through an ingress or a forwarded port.
         "api-server": Policy(api_server, incoming=[into(API_SERVER_PORT)]),
-        # The log of a trigger that waits is not in the object store yet.
+        # The log of a waiting trigger is not in the object store yet.
         "api-server-to-trigger-logs": Policy(api_server, outgoing=[out(TRIGGER_LOGS_PORT, pods=triggerer)]),
         "trigger-logs": Policy(triggerer, incoming=[into(TRIGGER_LOGS_PORT, pods=api_server)]),
         "tasks": Policy(
@@ -117,7 +117,7 @@ def policies(*, pooled: bool) -> Mapping[str, Policy]:
                 out(*KUBERNETES_PORTS),
             ],
         ),
-        # A forwarded port and the kubelet's probes come from the pod's own node, which no policy judges.
+        # Forwarded ports and the kubelet's probes come from the pod's own node, which no policy can restrict.
         "mlflow": Policy(
             MLFLOW, incoming=[into(MLFLOW_PORT, pods=components("worker")), into(MLFLOW_PORT, pods=SERVING)]
         ),
@@ -150,7 +150,7 @@ class NetworkPolicies(pulumi.ComponentResource):
         pooled: bool,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make them."""
+        """Create one NetworkPolicy for each entry of `policies`."""
         super().__init__("airflow:airflow:NetworkPolicies", name, opts=opts)
         child_opts = pulumi.ResourceOptions(parent=self)
         for policy_name, policy in policies(pooled=pooled).items():

@@ -1,4 +1,4 @@
-"""What Airflow may do in its cluster: roles narrower than the chart's, which lets every task and trigger make pods."""
+"""Airflow's RBAC roles: narrower than the chart's, which let every task and every trigger create pods."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ from pulumi_kubernetes.rbac.v1 import PolicyRuleArgs, RoleRefArgs, SubjectArgs
 
 from infra.airflow_platform import Component
 
-# The chart makes the accounts of its own components.
+# The chart creates the service accounts of the other components.
 OWN_ACCOUNTS = (Component.TASK, Component.DEPLOY, Component.SERVING)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What may be done with some kinds of objects of the namespace."""
+    """The verbs allowed on some resources of the namespace."""
 
     group: str
     kinds: tuple[str, ...]
@@ -30,7 +30,7 @@ RULES: dict[Component, tuple[Rule, ...]] = {
         Rule("", ("pods/log",), ("get",)),
         Rule("", ("events",), ("list",)),
     ),
-    # The log of a task that runs is read from its pod; of one that ended, from the object store.
+    # Logs of running tasks are read from their pods; logs of finished tasks are read from the object store.
     Component.API_SERVER: (
         Rule("", ("pods",), ("get", "list")),
         Rule("", ("pods/log",), ("get",)),
@@ -46,10 +46,10 @@ RULES: dict[Component, tuple[Rule, ...]] = {
 
 
 class Permissions(pulumi.ComponentResource):
-    """The service accounts that the chart does not make, and every role."""
+    """All roles, and the service accounts that the chart does not create."""
 
     def __init__(self, name: str, namespace: pulumi.Output[str], opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make them."""
+        """Create the service accounts, the roles and their bindings."""
         super().__init__("airflow:airflow:Permissions", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._namespace = namespace

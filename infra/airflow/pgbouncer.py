@@ -1,13 +1,13 @@
-"""PgBouncer's files: https://www.pgbouncer.org/config.html.
+"""PgBouncer's configuration files: https://www.pgbouncer.org/config.html.
 
-The chart would write them, too, and needs the password in its values for that.
+The chart can write them as well, but only with the password in its values.
 """
 
 SERVICE = "airflow-pgbouncer"
 PORT = 6543
 DATABASE = "airflow"
 
-# Connections that PgBouncer opens to the database, and those that components may have open with PgBouncer.
+# Connections from PgBouncer to the database, and from components to PgBouncer.
 SERVER_CONNECTIONS = 20
 CLIENT_CONNECTIONS = 400
 

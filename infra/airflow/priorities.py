@@ -1,4 +1,4 @@
-"""Who runs when not everything fits: the control plane before tasks, and tasks within a quota."""
+"""Pod priorities and the quota of tasks: the control plane is scheduled before tasks."""
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -14,17 +14,17 @@ from infra.settings import TaskSettings
 CONTROL_PLANE = "control-plane"
 TASK = "task"
 
-# Above the default of 0; the highest that a user may give is 10^9:
+# Above the default of 0; the maximum for users is 10^9:
 # https://kubernetes.io/docs/concepts/scheduling-eviction/pod-priority-preemption/
 CONTROL_PLANE_VALUE = 1_000_000
 TASK_VALUE = 0
-# Below everything of the Airflow whose cluster it is; the cluster autoscaler makes no node for what is below -10.
+# Below all pods of the base stack; the cluster autoscaler adds no nodes for priorities below -10.
 GUEST_CONTROL_PLANE_VALUE = -1
 GUEST_TASK_VALUE = -2
 
 
 def class_name(namespace: str, kind: str) -> str:
-    """Return a priority class' name; it belongs to the whole cluster, where several Airflows may be."""
+    """Return the name of a priority class: unique in the cluster, which may run several Airflows."""
     return f"{namespace}-{kind}"
 
 
@@ -40,7 +40,7 @@ class Priorities(pulumi.ComponentResource):
         guest: bool,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make them; the quota counts pods of the class of tasks alone, so that it never stops the control plane."""
+        """Create them; the quota only counts pods of the task class, so that it never blocks the control plane."""
         super().__init__("airflow:airflow:Priorities", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._namespace = namespace

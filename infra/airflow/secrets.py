@@ -1,6 +1,6 @@
-"""Airflow's keys and passwords: made once, one Secret for each purpose, never the chart's own.
+"""Airflow's keys and passwords: generated once, with one Secret for each purpose, in place of the chart's own.
 
-Left to the chart, the keys are new at each rendering: saved connections become unreadable, running tasks are refused.
+The chart generates new keys at each rendering, which makes saved connections unreadable and breaks running tasks.
 """
 
 import base64
@@ -33,7 +33,7 @@ class Secrets(pulumi.ComponentResource):
     def __init__(
         self, name: str, platform: Platform, *, pooled: bool, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        """Make them; `pooled`: components reach the database through PgBouncer."""
+        """Create them; if `pooled`, components reach the database through PgBouncer."""
         super().__init__("airflow:airflow:Secrets", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._namespace = platform.namespace
@@ -92,5 +92,5 @@ class Secrets(pulumi.ComponentResource):
 
 
 def fernet_key(standard: str) -> str:
-    """Write random bytes as Fernet takes them: https://cryptography.io/en/latest/fernet/."""
+    """Encode random bytes as a Fernet key: https://cryptography.io/en/latest/fernet/."""
     return base64.urlsafe_b64encode(base64.b64decode(standard)).decode()

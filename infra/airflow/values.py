@@ -1,4 +1,4 @@
-"""The chart's values: those of helm-values/, and on top of them the names of what the program makes."""
+"""The chart's values: those of helm-values/, and the names of the resources that the program creates."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,10 +15,10 @@ from infra.documents import DocumentError
 from infra.mlflow_server import TASKS_SECRET
 from infra.settings import TaskSettings
 
-# What `make dags-key` makes where the repository is private.
+# The Secret that `make dags-key` creates for a private repository.
 DAGS_SECRET = "dags-git"  # noqa: S105
 OBJECT_STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-# Each waits for the database by itself, so that no order between them is needed.
+# Each component waits for the database itself, so that they can start in any order.
 WAITING = ("scheduler", "apiServer", "dagProcessor", "triggerer")
 CONTROL_PLANE_SECTIONS = (*WAITING, "statsd", "pgbouncer", "migrateDatabaseJob")
 
@@ -26,10 +26,10 @@ Values = dict[str, Any]
 
 
 def checked_values(*stacks: str) -> Values:
-    """Return the values of helm-values/ for a stack; where several are named, the later change the earlier.
+    """Return the values of helm-values/ for `stacks`; later stacks override earlier ones.
 
     Raises:
-        ValuesError: A file cannot be read, or holds what the chart does not know.
+        ValuesError: A file cannot be read or is invalid.
     """
     try:
         for file in (helm_values.SHARED, *map(helm_values.stack_file, stacks)):
@@ -40,7 +40,7 @@ def checked_values(*stacks: str) -> Values:
 
 
 def with_platform(values: Values, platform: Platform, tasks: TaskSettings) -> Values:
-    """Return the values with everything that a platform and the settings give."""
+    """Return the values, completed with those that follow from the platform and the settings."""
     additions: Values = {}
     for part in (
         images(platform.images["airflow"]),
@@ -57,26 +57,26 @@ def with_platform(values: Values, platform: Platform, tasks: TaskSettings) -> Va
 
 
 def images(name: pulumi.Output[str]) -> Values:
-    """Name the image of Airflow's components and of tasks that ask for no other.
+    """Set the image of Airflow's components and of tasks that name no other image.
 
-    A digest goes with the tag: the chart knows none for `pod_template`, and leaves the tag of `airflow` out beside one.
+    A digest is part of the tag: `pod_template` has no value for it, and for `airflow` the chart would drop the tag.
     """
     image = {"repository": name.apply(repository), "tag": name.apply(tag)}
     return {"images": {"airflow": image, "pod_template": image}}
 
 
 def repository(name: str) -> str:
-    """Return an image's name without its tag and its digest."""
+    """Return an image's name without tag and digest."""
     return name.partition("@")[0].rpartition(":")[0]
 
 
 def tag(name: str) -> str:
-    """Return an image's tag, with its digest if it has one."""
+    """Return an image's tag, including the digest if it has one."""
     return name.removeprefix(f"{repository(name)}:")
 
 
 def secret_names() -> Values:
-    """Name the Secrets: the chart makes its own, new at each rendering, where it is given none."""
+    """Set the names of the Secrets; otherwise the chart generates new ones at each rendering."""
     return {
         "data": {"metadataSecretName": secrets.DATABASE_SECRET},
         "fernetKeySecretName": secrets.FERNET_SECRET,
@@ -90,14 +90,14 @@ def secret_names() -> Values:
 
 
 def priorities(namespace: pulumi.Output[str]) -> Values:
-    """Put the control plane before tasks."""
+    """Set the priority classes: the control plane before tasks."""
     control_plane = {"priorityClassName": namespace.apply(lambda name: class_name(name, CONTROL_PLANE))}
     task = {"priorityClassName": namespace.apply(lambda name: class_name(name, TASK))}
     return {**dict.fromkeys(CONTROL_PLANE_SECTIONS, control_plane), "workers": task}
 
 
 def environment(platform: Platform) -> Values:
-    """Tell every component where things are; only those that use the object store or MLflow get keys to them."""
+    """Set the environment variables of components; only those that use the object store or MLflow get its keys."""
     variables: Mapping[str, pulumi.Input[str]] = {
         **platform.environment,
         "DATA_BUCKET": platform.buckets.data,
@@ -123,24 +123,24 @@ def environment(platform: Platform) -> Values:
 
 
 def object_store_keys(secret: pulumi.Output[str] | None) -> list[Values]:
-    """Return the variables of the object store's keys; none where a pod's service account is its identity."""
+    """Return the variables with the object store's keys; none if pods use the identity of their service account."""
     return [] if secret is None else from_secret(secret, OBJECT_STORE_KEYS)
 
 
 def from_secret(secret: pulumi.Input[str], keys: Sequence[str]) -> list[Values]:
-    """Return the variables that a Secret holds."""
+    """Return environment variables that take their values from a Secret."""
     return [{"name": key, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}} for key in keys]
 
 
 def git_sync(dags: DagSource) -> Values:
-    """Follow the branch of the DAGs."""
+    """Set git-sync to follow the DAGs branch."""
     access: Mapping[str, Values] = {
         "none": {},
         "ssh": {"sshKeySecret": DAGS_SECRET, "knownHosts": dags.known_hosts},
         "token": {"credentialsSecret": DAGS_SECRET},
     }
     source = {"repo": dags.repository, "branch": dags.branch, "ref": dags.branch, "subPath": dags.folder}
-    # images/airflow/lib/git_sync_bundle.py: the user interface shows the commit.
+    # images/airflow/lib/git_sync_bundle.py shows the commit in the user interface.
     bundle = {
         "name": "dags-folder",
         "classpath": "git_sync_bundle.GitSyncBundle",
@@ -153,13 +153,13 @@ def git_sync(dags: DagSource) -> Values:
 
 
 def parallelism(tasks: TaskSettings, values: Values) -> Values:
-    """Start no more tasks at a time than the quota admits pods: the others wait where no timeout runs."""
+    """Limit running tasks to the pod quota; further tasks wait where no timeout applies."""
     schedulers = values["scheduler"].get("replicas", 1)
     return {"config": {"core": {"parallelism": max(1, tasks.max_pods // schedulers)}}}
 
 
 def waiting(image: pulumi.Output[str], values: Values) -> Values:
-    """Let each component wait for the database's migration; see images/airflow/bin/wait_for_database.py."""
+    """Make each component wait for the database migration; see images/airflow/bin/wait_for_database.py."""
     container = {
         "name": "wait-for-database",
         "image": image,

@@ -1,4 +1,4 @@
-"""The AWS account and region as one stack uses them: credentials, names and tags."""
+"""The AWS account and region of a stack: credentials, names and tags."""
 
 import subprocess
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from infra.settings import PROJECT, Settings
 
 @dataclass(frozen=True)
 class Account:
-    """What every component needs to know of where it makes things.
+    """The AWS account of a stack, as all components use it.
 
     Attributes:
-        provider: The credentials and the region; it tags everything that it makes.
+        provider: The provider, with credentials, region and default tags.
         region: The region's name.
-        id: The account's number.
-        names: The names of the stack.
+        id: The account ID.
+        names: The resource names of the stack.
         tags: The tags that do not change with each commit.
-        protect: Whether what holds data is kept from deletion.
+        protect: Whether resources with data are protected from deletion.
     """
 
     provider: aws.Provider
@@ -34,7 +34,7 @@ class Account:
 
     @classmethod
     def of(cls, stack: str, settings: Settings) -> "Account":
-        """Make the provider, and ask it for the account's number."""
+        """Create the provider and look up the account ID."""
         tags = stack_tags(stack, settings)
         role = settings.deploy_role_arn
         provider = aws.Provider(
@@ -49,7 +49,7 @@ class Account:
 
 
 def stack_tags(stack: str, settings: Settings) -> dict[str, str]:
-    """Return the tags that say whose a thing is and who pays for it."""
+    """Return the tags for ownership and cost."""
     return {
         "project": PROJECT,
         "stack": stack,
@@ -60,7 +60,7 @@ def stack_tags(stack: str, settings: Settings) -> dict[str, str]:
 
 
 def commit() -> str:
-    """Return the commit that is deployed, with `-dirty` where files differ from it; `unknown` outside a git clone."""
+    """Return the deployed commit, with `-dirty` if files differ from it, or `unknown` outside a Git clone."""
     command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         found = subprocess.run(command, check=False, capture_output=True, text=True)

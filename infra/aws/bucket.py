@@ -1,4 +1,4 @@
-"""A bucket as all of the stack's are: private, encrypted, versioned, tidy, and closed to requests without TLS."""
+"""An S3 bucket: private, encrypted, versioned, with lifecycle rules, and closed to requests without TLS."""
 
 from collections.abc import Sequence
 
@@ -24,11 +24,11 @@ INCOMPLETE_UPLOAD_DAYS = 7
 
 
 class Bucket(pulumi.ComponentResource):
-    """A bucket.
+    """An S3 bucket with its policy, encryption and lifecycle.
 
     Attributes:
-        name: Its name.
-        arn: Its ARN.
+        name: The bucket's name.
+        arn: The bucket's ARN.
     """
 
     name: pulumi.Output[str]
@@ -45,7 +45,7 @@ class Bucket(pulumi.ComponentResource):
         receives_access_logs: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make the bucket; without `key_arn` S3's own keys encrypt it."""
+        """Create the bucket; without `key_arn`, it is encrypted with S3's own keys."""
         super().__init__("airflow:aws:Bucket", f"{purpose}-bucket", opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._purpose = purpose
@@ -91,7 +91,7 @@ class Bucket(pulumi.ComponentResource):
         policy = pulumi.Output.all(self.arn, self._account.id).apply(
             lambda known: bucket_policy(known[0], known[1], logged_prefix)
         )
-        # One after the other, because S3 refuses two changes of a bucket's access at the same time.
+        # In sequence, because S3 refuses concurrent changes to a bucket's access settings.
         aws.s3.BucketPolicy(f"{self._purpose}-policy", bucket=self.name, policy=policy, opts=self._after(ownership))
 
     def _create_encryption(self, key_arn: pulumi.Input[str] | None) -> None:
@@ -130,7 +130,7 @@ class Bucket(pulumi.ComponentResource):
 
 
 def bucket_policy(bucket_arn: str, account: str, receives_access_logs_of: str | None) -> str:
-    """Return the refusal of every request without TLS, and where asked for S3's right to deliver its records."""
+    """Return a policy that denies requests without TLS and, if requested, lets S3 deliver access logs."""
     transport = Statement(
         ("s3:*",),
         (bucket_arn, f"{bucket_arn}/*"),
@@ -161,7 +161,7 @@ def lifecycle_rule(
     old_versions: OldVersionExpirationArgs | None = None,
     uploads: AbortUploadArgs | None = None,
 ) -> LifecycleRuleArgs:
-    """Return a rule that holds for the whole bucket."""
+    """Return a rule that applies to the whole bucket."""
     return LifecycleRuleArgs(
         id=name,
         status="Enabled",
@@ -174,7 +174,7 @@ def lifecycle_rule(
 
 
 def housekeeping(old_version_days: int) -> list[LifecycleRuleArgs]:
-    """Return the rules that every bucket needs: without them deleted versions and broken uploads are paid for ever."""
+    """Return the rules of every bucket: without them, old versions and incomplete uploads are billed forever."""
     return [
         lifecycle_rule("old-versions", old_versions=OldVersionExpirationArgs(noncurrent_days=old_version_days)),
         lifecycle_rule("incomplete-uploads", uploads=AbortUploadArgs(days_after_initiation=INCOMPLETE_UPLOAD_DAYS)),

@@ -13,7 +13,7 @@ from infra.aws.network import Network
 from infra.aws.policies import Statement, document, trust
 from infra.settings import ClusterSettings
 
-# What Auto Mode does on the account's behalf: https://docs.aws.amazon.com/eks/latest/userguide/auto-cluster-iam-role.html
+# The policies that Auto Mode requires: https://docs.aws.amazon.com/eks/latest/userguide/auto-cluster-iam-role.html
 MANAGED_POLICIES = (
     "AmazonEKSClusterPolicy",
     "AmazonEKSComputePolicy",
@@ -26,13 +26,13 @@ ADMIN_POLICY = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPoli
 
 
 class Cluster(pulumi.ComponentResource):
-    """The cluster and who administers it.
+    """The cluster and its administrators.
 
     Attributes:
         name: The cluster's name.
-        security_group_id: The group of the control plane, and of all nodes and pods.
-        kubeconfig: Access for `kubectl`; it holds no credentials, but asks `aws` for a token.
-        provider: Access for Pulumi; usable once the administrators are known to the cluster.
+        security_group_id: The security group of the control plane and of all nodes and pods.
+        kubeconfig: The configuration for `kubectl`; it contains no credentials and gets tokens from the AWS CLI.
+        provider: The Kubernetes provider; it depends on the administrators' access entries.
     """
 
     name: pulumi.Output[str]
@@ -51,7 +51,7 @@ class Cluster(pulumi.ComponentResource):
         deploy_role_arn: str | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make the cluster; `key_arn` encrypts its Secrets and logs."""
+        """Create the cluster; `key_arn` encrypts its Secrets and logs."""
         super().__init__("airflow:aws:Cluster", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._settings = settings
@@ -105,7 +105,7 @@ class Cluster(pulumi.ComponentResource):
         return [*attachments, key_policy, tag_policy]
 
     def _create_log_group(self, key_arn: pulumi.Input[str]) -> aws.cloudwatch.LogGroup:
-        # EKS would make it by itself, without an end to what it keeps and without the key.
+        # Otherwise EKS creates it, with unlimited retention and without the key.
         return aws.cloudwatch.LogGroup(
             "cluster-log-group",
             name=f"/aws/eks/{self._physical_name}/cluster",
@@ -136,7 +136,7 @@ class Cluster(pulumi.ComponentResource):
                 authentication_mode="API",
                 bootstrap_cluster_creator_admin_permissions=not settings.admin_arns,
             ),
-            # Auto Mode is these three together; its nodes bring DNS, networking and Pod Identity with them.
+            # Auto Mode requires these three; its nodes include DNS, networking and Pod Identity.
             compute_config=aws.eks.ClusterComputeConfigArgs(enabled=True),
             storage_config=aws.eks.ClusterStorageConfigArgs(
                 block_storage=aws.eks.ClusterStorageConfigBlockStorageArgs(enabled=True)
@@ -150,16 +150,16 @@ class Cluster(pulumi.ComponentResource):
                 provider=aws.eks.ClusterEncryptionConfigProviderArgs(key_arn=key_arn), resources=["secrets"]
             ),
             enabled_cluster_log_types=list(settings.log_types),
-            # Extended support, which an old version slides into otherwise, costs six times as much.
+            # Otherwise an old version enters extended support, which costs six times as much.
             upgrade_policy=aws.eks.ClusterUpgradePolicyArgs(support_type="STANDARD"),
             deletion_protection=self._account.protect,
             opts=pulumi.ResourceOptions.merge(
                 self._child_opts,
                 pulumi.ResourceOptions(
-                    # Nodes need the routes of the network as long as they live, not only its subnets.
+                    # Nodes need the network's routes as long as they run, not only its subnets.
                     depends_on=[network, *prerequisites],
                     protect=self._account.protect,
-                    # It counts at creation only, and naming administrators later must not replace the cluster.
+                    # Applies only at creation, and adding administrators later must not replace the cluster.
                     ignore_changes=["accessConfig.bootstrapClusterCreatorAdminPermissions"],
                 ),
             ),
@@ -198,9 +198,9 @@ class Cluster(pulumi.ComponentResource):
 
 
 def administrators(admin_arns: Sequence[str], deploy_role_arn: str | None) -> list[str]:
-    """Return who gets an access entry: the named administrators, and with them the role that deploys.
+    """Return the ARNs that get an access entry: the administrators in the settings, and the deployment role.
 
-    Where none is named, EKS itself makes one for whoever creates the cluster.
+    Without administrators in the settings, EKS creates an entry for the identity that creates the cluster.
     """
     if not admin_arns:
         return []
@@ -208,7 +208,7 @@ def administrators(admin_arns: Sequence[str], deploy_role_arn: str | None) -> li
 
 
 def kubeconfig(arn: str, cluster: str, endpoint: str, certificate: str, region: str, role_arn: str | None) -> str:
-    """Return a kubeconfig that asks the AWS CLI for a token at each use."""
+    """Return a kubeconfig that gets its tokens from the AWS CLI."""
     arguments = ["eks", "get-token", "--cluster-name", cluster, "--region", region, "--output", "json"]
     return json.dumps(
         {
@@ -235,14 +235,15 @@ def kubeconfig(arn: str, cluster: str, endpoint: str, certificate: str, region: 
 
 
 def secrets_key_policy(key_arn: str) -> str:
-    """Return what EKS needs of the key that encrypts Kubernetes Secrets."""
+    """Return the policy for EKS to use the key that encrypts Kubernetes Secrets."""
     return document(Statement(("kms:Encrypt", "kms:Decrypt", "kms:ListGrants", "kms:DescribeKey"), (key_arn,)))
 
 
 def tagging_policy(region: str, account: str) -> str:
-    """Return the right to put the stack's tags on what Auto Mode makes, which its managed policies leave out.
+    """Return the policy for Auto Mode to set the stack's tags, which its managed policies do not allow.
 
-    What is about to be made has no id yet: conditions bind the right to this cluster's nodes and volumes.
+    Resources that are being created have no ID yet, so conditions restrict the policy to nodes and volumes of this
+    cluster.
 
     https://docs.aws.amazon.com/eks/latest/userguide/auto-learn-iam.html#tag-prop
     """

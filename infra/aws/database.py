@@ -1,4 +1,4 @@
-"""PostgreSQL on RDS, and in it a database with an owner of its own for Airflow and for MLflow."""
+"""PostgreSQL on RDS, with separate databases and owners for Airflow and MLflow."""
 
 import pulumi
 import pulumi_aws as aws
@@ -14,20 +14,20 @@ from infra.aws.node_pools import NodePools
 from infra.database_setup import DatabaseSetup
 from infra.settings import DatabaseSettings
 
-# Minor versions are RDS' business: it installs them in the maintenance window.
+# The major version; RDS installs minor versions in the maintenance window.
 ENGINE_VERSION = "17"
 PORT = 5432
 # Not "admin", which RDS reserves.
 ADMIN = "dbadmin"
 PASSWORD_LENGTH = 32
 
-# The time to take back the deletion of a password: https://docs.aws.amazon.com/secretsmanager/latest/userguide/manage_delete-secret.html
+# The recovery window of deleted passwords: https://docs.aws.amazon.com/secretsmanager/latest/userguide/manage_delete-secret.html
 SECRET_RECOVERY_DAYS = 30
 
-# The retention that costs nothing: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_PerfInsights.Overview.cost.html
+# The free retention: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_PerfInsights.Overview.cost.html
 PERFORMANCE_INSIGHTS_DAYS = 7
 
-# ECR's public mirror of Docker Hub's official image, which has no limit of anonymous pulls for AWS' own networks.
+# The mirror of Docker's official image in ECR Public, which does not limit anonymous pulls from within AWS.
 CLIENT_IMAGE = "public.ecr.aws/docker/library/postgres:17.6-alpine"
 CLIENT_USER_ID = 70
 SETUP_NAMESPACE = "database-setup"
@@ -37,10 +37,10 @@ class Database(pulumi.ComponentResource):
     """The server, and access to its databases.
 
     Attributes:
-        admin: The server itself, as its administrator has access to it.
+        admin: The administrator's access to the server.
         airflow: The database of Airflow's metadata.
         mlflow: The database of MLflow's runs and registry.
-        secret_arns: Where the passwords of the administrator and of each database's owner are kept.
+        secret_arns: The Secrets Manager secrets of the administrator and of each database's owner.
     """
 
     admin: DatabaseAccess
@@ -59,7 +59,7 @@ class Database(pulumi.ComponentResource):
         key_arn: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make the server, reachable from the cluster alone; `key_arn` encrypts it."""
+        """Create the server, reachable only from the cluster; `key_arn` encrypts it."""
         super().__init__("airflow:aws:Database", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._settings = settings
@@ -100,8 +100,8 @@ class Database(pulumi.ComponentResource):
         return group.id
 
     def _create_password(self, purpose: str) -> pulumi.Output[str]:
-        # Not RDS' own: that one changes every week, under the feet of whoever holds a connection string. Without
-        # special characters, because it becomes part of an address.
+        # Not a password managed by RDS, which rotates weekly and breaks stored connection strings. Without special
+        # characters, because the password becomes part of a connection string.
         return random.RandomPassword(
             f"{purpose}-password", length=PASSWORD_LENGTH, special=False, opts=self._child_opts
         ).result
@@ -160,7 +160,7 @@ class Database(pulumi.ComponentResource):
         opts = pulumi.ResourceOptions.merge(
             self._child_opts, pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools, self._instance])
         )
-        # Apart from Airflow: whoever may read Secrets there must not find the administrator's password.
+        # Not in Airflow's namespace: users who may read Secrets there must not find the administrator's password.
         namespace = kubernetes.core.v1.Namespace(
             SETUP_NAMESPACE,
             metadata={"name": SETUP_NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
@@ -175,7 +175,7 @@ class Database(pulumi.ComponentResource):
         return DatabaseAccess(self._instance.address, self._instance.port, database, user, password)
 
     def _keep(self, purpose: str, access: DatabaseAccess) -> DatabaseAccess:
-        """Keep the access in Secrets Manager."""
+        """Store the access in Secrets Manager."""
         secret = aws.secretsmanager.Secret(
             f"{purpose}-secret",
             name=self._account.names.path(f"database/{purpose}", Limit.SECRET),

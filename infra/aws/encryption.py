@@ -1,4 +1,4 @@
-"""The keys: one for what people and models leave behind, one for the cluster itself."""
+"""The KMS keys: one for data, one for the cluster."""
 
 import pulumi
 import pulumi_aws as aws
@@ -7,7 +7,7 @@ from infra.aws.account import Account
 from infra.aws.names import Limit
 from infra.aws.policies import Statement, document
 
-# Time to change one's mind; nothing can be read once a key is gone.
+# The waiting period before a key is deleted; without the key, its data cannot be read.
 # https://docs.aws.amazon.com/kms/latest/APIReference/API_ScheduleKeyDeletion.html
 SHORTEST_DELETION_DAYS = 7
 LONGEST_DELETION_DAYS = 30
@@ -17,15 +17,15 @@ class Encryption(pulumi.ComponentResource):
     """The KMS keys.
 
     Attributes:
-        data_key_arn: For buckets, database and stored passwords.
-        cluster_key_arn: For Kubernetes Secrets and the logs of cluster and network.
+        data_key_arn: The key for buckets, database and stored passwords.
+        cluster_key_arn: The key for Kubernetes Secrets and the logs of cluster and network.
     """
 
     data_key_arn: pulumi.Output[str]
     cluster_key_arn: pulumi.Output[str]
 
     def __init__(self, name: str, account: Account, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make the keys."""
+        """Create the keys and their aliases."""
         super().__init__("airflow:aws:Encryption", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._account = account
@@ -59,12 +59,12 @@ class Encryption(pulumi.ComponentResource):
 
 
 def data_key_policy(account: str) -> str:
-    """Return the policy that leaves it to IAM who in the account uses the key."""
+    """Return a policy that delegates access to the key to IAM policies of the account."""
     return document(_account_statement(account))
 
 
 def cluster_key_policy(account: str, region: str, prefix: str) -> str:
-    """Return the policy that also lets CloudWatch encrypt the stack's log groups.
+    """Return a policy that also lets CloudWatch encrypt the stack's log groups.
 
     https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/logs/encrypt-log-data-kms.html
     """
@@ -80,6 +80,6 @@ def cluster_key_policy(account: str, region: str, prefix: str) -> str:
 
 
 def _account_statement(account: str) -> Statement:
-    # In a key's own policy "*" is this key alone, and without the account's root nobody could ever administer it:
+    # In a key policy, "*" means this key. Without access for the account, the key could become unmanageable:
     # https://docs.aws.amazon.com/kms/latest/developerguide/key-policy-default.html
     return Statement(("kms:*",), ("*",), principals={"AWS": f"arn:aws:iam::{account}:root"})

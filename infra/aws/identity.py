@@ -1,4 +1,4 @@
-"""What each kind of pod may do in AWS, and how it comes to be allowed to: EKS Pod Identity."""
+"""The AWS permissions of each kind of pod, granted by EKS Pod Identity."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from infra.aws.policies import Statement, document, trust
 
 BucketPurpose = Literal["data", "artifacts", "logs"]
 
-# An upload in parts that fails is taken back by the same right.
+# Writing includes aborting a failed multipart upload.
 READ = ("s3:GetObject",)
 WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 DELETE = ("s3:DeleteObject",)
@@ -22,11 +22,14 @@ DELETE = ("s3:DeleteObject",)
 
 @dataclass(frozen=True)
 class Grant:
-    """What a component does with the objects under a prefix of a bucket.
+    """The actions of a component on the objects under a prefix of a bucket.
 
     Attributes:
-        finds_missing: The component looks for objects that may not be there. S3 says "not found" only to those who may
-            list the bucket, and judges that without a prefix: so a listing that gives no prefix is allowed, too.
+        bucket: The purpose of the bucket.
+        prefix: The prefix of the objects' keys.
+        actions: The S3 actions.
+        finds_missing: Whether the component looks up objects that may not exist. S3 answers "not found" only to
+            callers with s3:ListBucket, and checks it without a prefix, so listing without a prefix is allowed as well.
     """
 
     bucket: BucketPurpose
@@ -37,9 +40,9 @@ class Grant:
 
 _LOGS = Grant("logs", LOGS_PREFIX, READ + WRITE, finds_missing=True)
 
-# The folders are those of the DAGs; `dags/image_classifier` moves what it cannot read from `images/` to `quarantine/`.
-# Scheduler and dag-processor have an identity without any rights: neither touches AWS, and the dag-processor runs what
-# anybody who may push a DAG has written.
+# The folders are those of the DAGs; `dags/image_classifier` moves unreadable files from `images/` to `quarantine/`.
+# Scheduler and dag-processor have roles without permissions: neither uses AWS, and the dag-processor runs the code of
+# everyone who may push a DAG.
 GRANTS: Mapping[Component, tuple[Grant, ...]] = {
     Component.SCHEDULER: (),
     Component.DAG_PROCESSOR: (),
@@ -52,7 +55,7 @@ GRANTS: Mapping[Component, tuple[Grant, ...]] = {
         Grant("artifacts", MLFLOW_PREFIX, READ + WRITE, finds_missing=True),
         _LOGS,
     ),
-    # It rolls out serving in Kubernetes, and writes its log.
+    # Rolls out serving in Kubernetes and writes its log.
     Component.DEPLOY: (_LOGS,),
     Component.MLFLOW: (Grant("artifacts", MLFLOW_PREFIX, READ + WRITE + DELETE),),
     Component.SERVING: (Grant("artifacts", MLFLOW_PREFIX, READ),),
@@ -61,15 +64,15 @@ GRANTS: Mapping[Component, tuple[Grant, ...]] = {
 
 @dataclass(frozen=True)
 class IdentityScope:
-    """Where the pods are, and what they use.
+    """The pods that get the identities, and the resources that they use.
 
     Attributes:
-        cluster_name: The cluster.
-        cluster_arn: Its ARN.
-        bucket_arns: The buckets.
-        key_arn: The key of the buckets.
+        cluster_name: The name of the cluster.
+        cluster_arn: The ARN of the cluster.
+        bucket_arns: The ARNs of the buckets, by purpose.
+        key_arn: The ARN of the key that encrypts the buckets.
         namespace: The namespace of the pods.
-        prefix: What the keys of all their objects begin with.
+        prefix: The prefix of the keys of all their objects.
     """
 
     cluster_name: pulumi.Output[str]
@@ -81,10 +84,10 @@ class IdentityScope:
 
 
 class Identities(pulumi.ComponentResource):
-    """The roles of the components.
+    """The IAM roles of the components.
 
     Attributes:
-        role_arns: Each component's role.
+        role_arns: The ARN of each component's role.
     """
 
     role_arns: Mapping[Component, pulumi.Output[str]]
@@ -96,7 +99,7 @@ class Identities(pulumi.ComponentResource):
         scope: IdentityScope,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make the roles."""
+        """Create the roles and their Pod Identity associations."""
         super().__init__("airflow:aws:Identities", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._account = account
@@ -142,7 +145,7 @@ class Identities(pulumi.ComponentResource):
 
 
 def pod_trust(component: Component, cluster_arn: str, namespace: str) -> str:
-    """Return the trust in one service account of one cluster.
+    """Return the trust policy for one service account of one cluster.
 
     https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html
     """
@@ -163,7 +166,7 @@ def pod_trust(component: Component, cluster_arn: str, namespace: str) -> str:
 def statements(
     component: Component, buckets: Mapping[str, str], key_arn: str, region: str, prefix: str = ""
 ) -> list[Statement]:
-    """Return a component's rights, given the ARNs of the buckets and what all keys begin with."""
+    """Return the permissions of a component, given the ARNs of the buckets and the prefix of all keys."""
     grants = [replace(grant, prefix=f"{prefix}{grant.prefix}") for grant in GRANTS[component]]
     objects = [Statement(grant.actions, (f"{buckets[grant.bucket]}/{grant.prefix}*",)) for grant in grants]
     listings = [

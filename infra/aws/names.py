@@ -1,4 +1,4 @@
-"""Names of what is made in AWS: derived from project and stack, and never longer than AWS allows."""
+"""Names of AWS resources: derived from project and stack, and never longer than AWS allows."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -8,7 +8,7 @@ HASH_LENGTH = 6
 
 
 class Limit(IntEnum):
-    """The longest name of each kind of thing."""
+    """The maximum length of names, by kind of resource."""
 
     # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_iam-quotas.html#reference_iam-quotas-entity-length
     ROLE = 64
@@ -43,24 +43,24 @@ class Names:
 
     @property
     def prefix(self) -> str:
-        """What all names of the stack begin with."""
+        """The prefix of all names of the stack."""
         return f"{self.project}-{self.stack}"
 
     def of(self, purpose: str, limit: Limit) -> str:
-        """Return the name of the thing with this purpose."""
+        """Return the name of the resource with this purpose."""
         return shortened(f"{self.prefix}-{purpose}", limit)
 
     def bucket(self, purpose: str, account: str) -> str:
-        """Return the name of a bucket: unique in the world, because an account's number is."""
+        """Return the name of a bucket: globally unique, because it contains the account ID."""
         return shortened(f"{self.prefix}-{purpose}-{account}", Limit.BUCKET)
 
     def path(self, purpose: str, limit: Limit) -> str:
-        """Return a name in the style of a path, for things that are listed by their folders."""
+        """Return a name in the form of a path, for resources that are grouped by path."""
         return shortened(f"{self.prefix}/{purpose}", limit)
 
 
 def shortened(name: str, limit: int) -> str:
-    """Return the name, or where it is too long its beginning and a hash of all of it."""
+    """Return the name; if it is too long, return its beginning and a hash of the whole name."""
     if len(name) <= limit:
         return name
     digest = sha256(name.encode()).hexdigest()[:HASH_LENGTH]

@@ -25,9 +25,9 @@ class ZonePlan:
 
 
 def plan_subnets(cidr: IPv4Network, zones: Sequence[str]) -> list[ZonePlan]:
-    """Divide a VPC's addresses: a quarter for each zone's pods, and of the last quarter a sixteenth for what is public.
+    """Divide a VPC: one quarter for each zone's private subnet, 1/16 of the last quarter for each public subnet.
 
-    The subnets of a zone are the same whether there are two zones or three, so that a third can be added later.
+    The subnets of a zone are the same with two zones as with three, so that a third can be added later.
     """
     quarters = list(cidr.subnets(prefixlen_diff=2))
     sixteenths = list(quarters[-1].subnets(prefixlen_diff=4))
@@ -49,7 +49,7 @@ class Network(pulumi.ComponentResource):
         key_arn: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make the network; `key_arn` encrypts its logs."""
+        """Create the network; `key_arn` encrypts its logs."""
         super().__init__("airflow:aws:Network", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._settings = settings
@@ -84,7 +84,7 @@ class Network(pulumi.ComponentResource):
             tags=self._named("vpc"),
             opts=self._child_opts,
         )
-        # Without rules, so that nothing works by having been put into no group.
+        # Without rules, so that resources without their own security group have no network access.
         aws.ec2.DefaultSecurityGroup(
             "default-security-group",
             vpc_id=vpc.id,
@@ -109,7 +109,7 @@ class Network(pulumi.ComponentResource):
             gateway_id=gateway.id,
             opts=self._child_opts,
         )
-        # The tags tell EKS where load balancers go:
+        # EKS selects the subnets of load balancers by these tags:
         # https://docs.aws.amazon.com/eks/latest/userguide/auto-configure-alb.html
         return [
             self._create_subnet("public", plan.zone, plan.public, table, {"kubernetes.io/role/elb": "1"})
@@ -178,7 +178,7 @@ class Network(pulumi.ComponentResource):
         return subnet
 
     def _create_endpoints(self, private: Sequence[aws.ec2.Subnet], tables: Sequence[aws.ec2.RouteTable]) -> None:
-        # Free, and what the buckets send and get would otherwise be charged by the NAT gateway.
+        # Free; otherwise traffic to and from S3 passes the NAT gateway, which charges for it.
         aws.ec2.VpcEndpoint(
             "s3-endpoint",
             vpc_id=self._vpc.id,
@@ -257,7 +257,7 @@ class Network(pulumi.ComponentResource):
 
 
 def flow_log_policy(group_arn: str) -> str:
-    """Return what the VPC needs in order to write into its log group."""
+    """Return the policy for the VPC to write to its log group."""
     return document(
         Statement(
             ("logs:CreateLogStream", "logs:DescribeLogGroups", "logs:DescribeLogStreams", "logs:PutLogEvents"),

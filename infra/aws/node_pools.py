@@ -1,4 +1,4 @@
-"""The nodes that EKS Auto Mode starts, and the volumes: what Karpenter may choose from, and within which limits."""
+"""The node pools and volumes of EKS Auto Mode: the instances that Karpenter may start, and their limits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,8 +21,8 @@ AUTO_NODE_POLICY = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSAutoNodePoli
 
 GPU_RESOURCE = "nvidia.com/gpu"
 
-# What the disk reads and writes, in MiB/s and operations a second: an ML image is several GB, and a GPU waits for it.
-# What exceeds the free 125 and 3000 is charged while a node runs.
+# Disk throughput in MiB/s and IOPS: an ML image has several GB, and a GPU waits while it is pulled.
+# Values above the free 125 and 3000 are billed while a node runs.
 # https://docs.aws.amazon.com/ebs/latest/userguide/general-purpose.html#gp3-ebs-volume-type
 GPU_DISK_THROUGHPUT = 500
 GPU_DISK_IOPS = 4000
@@ -46,7 +46,7 @@ class NodePools(pulumi.ComponentResource):
         network: Network,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make the pools, in the private subnets."""
+        """Create the pools in the private subnets."""
         super().__init__("airflow:aws:NodePools", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._account = account
@@ -99,7 +99,7 @@ class NodePools(pulumi.ComponentResource):
         return role.name, [*attachments, association]
 
     def _enforce_network_policies(self) -> None:
-        # Without it the cluster takes NetworkPolicies and does nothing about them, whatever a NodeClass says:
+        # Without it, NetworkPolicies have no effect, whatever the NodeClass says:
         # https://docs.aws.amazon.com/eks/latest/userguide/auto-net-pol.html
         kubernetes.core.v1.ConfigMap(
             "network-policy-controller",
@@ -146,9 +146,9 @@ class NodePools(pulumi.ComponentResource):
 def node_class_spec(
     settings: NodePoolSettings, tags: Mapping[str, str], role: str, subnet_ids: Sequence[str], security_group_id: str
 ) -> dict[str, Any]:
-    """Return where and as what nodes are started.
+    """Return the spec of the NodeClass.
 
-    The tags are those that stay: a NodeClass that changes has all its nodes replaced.
+    Only tags that do not change are included, because a change to the NodeClass replaces all its nodes.
     https://docs.aws.amazon.com/eks/latest/userguide/create-node-class.html
     """
     disk: dict[str, Any] = {"size": f"{settings.disk_gib}Gi"}
@@ -159,14 +159,14 @@ def node_class_spec(
         "subnetSelectorTerms": [{"id": subnet_id} for subnet_id in subnet_ids],
         "securityGroupSelectorTerms": [{"id": security_group_id}],
         "ephemeralStorage": disk,
-        # What no policy selects may do anything.
+        # Pods that no policy selects may connect to anything.
         "networkPolicy": "DefaultAllow",
         "tags": dict(tags),
     }
 
 
 def node_pool_spec(name: str, settings: NodePoolSettings) -> dict[str, Any]:
-    """Return which instances Karpenter may start, how many, and when it takes them away.
+    """Return the spec of a NodePool: the instances that Karpenter may start, their limits and their disruption.
 
     https://docs.aws.amazon.com/eks/latest/userguide/create-node-pool.html
     """
@@ -174,7 +174,7 @@ def node_pool_spec(name: str, settings: NodePoolSettings) -> dict[str, Any]:
     taints = []
     if isinstance(settings, GpuPoolSettings):
         limits[GPU_RESOURCE] = str(settings.max_gpus)
-        # Only what asks for a GPU, and tolerates this, comes here.
+        # Only pods that request a GPU and tolerate this taint run here.
         taints = [{"key": GPU_RESOURCE, "value": "true", "effect": "NoSchedule"}]
     return {
         "template": {
@@ -198,7 +198,7 @@ def node_pool_spec(name: str, settings: NodePoolSettings) -> dict[str, Any]:
 
 
 def volume_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters by which a StorageClass tags its volumes.
+    """Return the StorageClass parameters that tag volumes.
 
     https://github.com/kubernetes-sigs/aws-ebs-csi-driver/blob/master/docs/tagging.md
     """

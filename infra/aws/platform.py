@@ -24,10 +24,10 @@ from infra.settings.preview_rules import why_no_previews
 
 
 def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]:
-    """Make the platform; return it, and the outputs of the stack.
+    """Create the platform; return it and the stack's outputs.
 
     Raises:
-        ImageError: The release that the stack is given is none of its own.
+        ImageError: The release in RELEASE_FILE is invalid or belongs to another stack.
     """
     account = Account.of(stack, settings)
     versions = pinned.versions(stack, Path(pulumi.get_root_directory()))

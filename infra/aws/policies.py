@@ -1,4 +1,4 @@
-"""IAM policy documents as values: who may do what with which resource."""
+"""IAM policy documents as values."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ Conditions = Mapping[str, Mapping[str, str | Sequence[str]]]
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement; `principals` is for policies that belong to a resource or a role's trust."""
+    """One statement; `principals` is only for resource policies and trust policies."""
 
     actions: Sequence[str]
     resources: Sequence[str] = ()
@@ -21,7 +21,7 @@ class Statement:
     effect: Literal["Allow", "Deny"] = "Allow"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the statement as IAM reads it."""
+        """Return the statement in the format of IAM."""
         elements = {
             "Effect": self.effect,
             "Principal": dict(self.principals) if isinstance(self.principals, Mapping) else self.principals,
@@ -33,17 +33,17 @@ class Statement:
 
 
 def document(*statements: Statement) -> str:
-    """Return the statements as a policy in JSON."""
+    """Return a JSON policy of the statements."""
     return json.dumps({"Version": VERSION, "Statement": [statement.as_dict() for statement in statements]})
 
 
 def trust(service: str, *actions: str, conditions: Conditions | None = None) -> str:
-    """Return the trust policy of a role that an AWS service takes on."""
+    """Return the trust policy of a role that an AWS service assumes."""
     return document(
         Statement(actions or ("sts:AssumeRole",), principals={"Service": service}, conditions=conditions or {})
     )
 
 
 def this_account(account: str) -> Conditions:
-    """Return the condition that a service acts for this account and no other one."""
+    """Return the condition that a service acts on behalf of this account."""
     return {"StringEquals": {"aws:SourceAccount": account}}

@@ -1,4 +1,4 @@
-"""Who may look at the cluster without reading its Secrets: what finds drift every day, and nobody approves."""
+"""Read-only access to the cluster without Secrets, such as for the daily drift detection, which runs unattended."""
 
 from collections.abc import Sequence
 
@@ -9,8 +9,8 @@ import pulumi_kubernetes as kubernetes
 GROUP = "airflow-readers"
 RBAC = "rbac.authorization.k8s.io"
 
-# Every kind that the program makes but Secrets. EKS' own policies for viewers either show those, or leave out roles,
-# storage classes, priorities and what nodes are made of.
+# Every kind that the program creates, except Secrets. The view policies of EKS either include Secrets, or leave out
+# roles, storage classes, priority classes, node pools and node classes.
 KINDS = (
     ("", ("configmaps", "namespaces", "resourcequotas", "serviceaccounts", "services")),
     ("apps", ("deployments", "statefulsets")),
@@ -27,7 +27,7 @@ KINDS = (
 
 
 class Readers(pulumi.ComponentResource):
-    """The access of IAM roles that only look."""
+    """The access of IAM roles that may only read."""
 
     def __init__(
         self,
@@ -37,14 +37,14 @@ class Readers(pulumi.ComponentResource):
         in_cluster: pulumi.ResourceOptions,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Let the roles in, and say what they may see; where there are none, nothing is made.
+        """Create the access entries and the role with its binding; create nothing without `arns`.
 
         Args:
             name: The component's name.
-            arns: The roles.
-            cluster_name: The cluster.
-            in_cluster: Options of what is made in Kubernetes.
-            opts: Options of the component.
+            arns: The ARNs of the IAM roles.
+            cluster_name: The name of the cluster.
+            in_cluster: The options of the resources in Kubernetes.
+            opts: The options of the component.
         """
         super().__init__("airflow:aws:Readers", name, opts=opts)
         child_opts = pulumi.ResourceOptions(parent=self)

@@ -1,4 +1,4 @@
-"""The image registry: for each folder of `images/` a repository, and where branches are tried one more for theirs."""
+"""The image registry: an ECR repository for each folder of `images/`, and one for its preview environments."""
 
 import json
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from infra.aws.names import Limit
 from infra.images import content
 
 UNTAGGED_DAYS = 7
-# Those of fifty releases: each image comes with a signature and a provenance, which ECR counts as images.
+# The images of fifty releases: each comes with a signature and a provenance, which ECR counts as images.
 KEPT_IMAGES = 150
-# Those of preview environments, which nobody signs and no release names.
+# The images of preview environments, which are not signed and not part of releases.
 KEPT_PREVIEW_IMAGES = 30
 
 
@@ -21,9 +21,9 @@ class Registry(pulumi.ComponentResource):
     """The ECR repositories.
 
     Attributes:
-        urls: The address, without a tag, of each image.
-        preview_urls: The same of the images of preview environments; nothing where there are none.
-        images: The full name of each image, with its tag, and with its digest where a release is given.
+        urls: The repository URL of each image.
+        preview_urls: The repository URL of each image for preview environments; empty if there are none.
+        images: The full name of each image: with its tag, and for a release with its digest.
     """
 
     urls: Mapping[str, pulumi.Output[str]]
@@ -39,14 +39,14 @@ class Registry(pulumi.ComponentResource):
         *,
         has_previews: bool = False,
     ) -> None:
-        """Make the repositories.
+        """Create the repositories.
 
         Args:
             name: The component's name.
             account: The account.
-            versions: What follows the address of each image.
-            opts: Options of the component.
-            has_previews: Whether preview environments may be beside the stack.
+            versions: The tag of each image, with its digest for a release.
+            opts: The options of the component.
+            has_previews: Whether the stack allows preview environments.
         """
         super().__init__("airflow:aws:Registry", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
@@ -79,7 +79,7 @@ class Registry(pulumi.ComponentResource):
 
 
 def lifecycle(kept: int) -> str:
-    """Return the rules by which images go: soon where no tag names them, else when so many are newer.
+    """Return the lifecycle policy: untagged images expire soon, tagged images by their number.
 
     https://docs.aws.amazon.com/AmazonECR/latest/userguide/lifecycle_policy_parameters.html
     """

@@ -1,4 +1,4 @@
-"""The buckets: what comes in (data), what is made of it (artifacts), and what was said meanwhile (logs)."""
+"""The S3 buckets: input (data), results (artifacts) and logs."""
 
 import pulumi
 from pulumi_aws.s3 import BucketLifecycleConfigurationRuleArgs as LifecycleRuleArgs
@@ -14,7 +14,7 @@ class Storage(pulumi.ComponentResource):
     """The buckets.
 
     Attributes:
-        data: Images as they were brought.
+        data: The uploaded images.
         artifacts: Datasets, checkpoints, models, reports.
         logs: Airflow's task logs.
     """
@@ -31,7 +31,7 @@ class Storage(pulumi.ComponentResource):
         key_arn: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make the buckets; `key_arn` encrypts them."""
+        """Create the buckets; `key_arn` encrypts them."""
         super().__init__("airflow:aws:Storage", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._account = account
@@ -46,7 +46,7 @@ class Storage(pulumi.ComponentResource):
         self.register_outputs({"data": self.data.name, "artifacts": self.artifacts.name, "logs": self.logs.name})
 
     def _create_access_logs(self, days: int) -> Bucket:
-        # S3 delivers records of requests only to buckets that it encrypts with its own keys:
+        # S3 delivers access logs only to buckets that are encrypted with S3's own keys:
         # https://docs.aws.amazon.com/AmazonS3/latest/userguide/enable-server-access-logging.html
         return Bucket(
             "access-logs",
@@ -69,10 +69,10 @@ class Storage(pulumi.ComponentResource):
 
 
 def cold_storage(days: int) -> LifecycleRuleArgs:
-    """Return the rule that moves what is older to storage which costs a sixth and still answers at once."""
+    """Return the rule that moves older objects to a storage class at a sixth of the price and the same latency."""
     return lifecycle_rule("cold-storage", transitions=[TransitionArgs(days=days, storage_class="GLACIER_IR")])
 
 
 def expiration(days: int) -> LifecycleRuleArgs:
-    """Return the rule that deletes what is older."""
+    """Return the rule that deletes older objects."""
     return lifecycle_rule("expiration", expiration=ExpirationArgs(days=days))

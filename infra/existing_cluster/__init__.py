@@ -1,1 +1,1 @@
-"""The platform on a Kubernetes cluster that is there already: database, object store and Git server within it."""
+"""The platform on an existing Kubernetes cluster, with the database, object store and Git server in the cluster."""

@@ -1,5 +1,5 @@
-# The S3 server's startup probe: create the buckets of PROBE_BUCKETS that are missing, and fail until all are there.
-# What is written to PROBE_EXPIRING_BUCKET is deleted after PROBE_EXPIRY.
+# The S3 server's startup probe: create the missing buckets of PROBE_BUCKETS, and fail until all of them exist.
+# Objects in PROBE_EXPIRING_BUCKET are deleted after PROBE_EXPIRY.
 set -eu
 ask() { timeout 15 /usr/bin/weed -config_dir=/etc/s3 shell -master="$PROBE_MASTER"; }
 

@@ -1,4 +1,4 @@
-"""PostgreSQL in the cluster, and in it a database with an owner of its own for Airflow and for MLflow."""
+"""PostgreSQL in the cluster, with separate databases and owners for Airflow and MLflow."""
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -19,10 +19,10 @@ PORT = 5432
 ADMIN = "postgres"
 PASSWORD_LENGTH = 32
 VOLUME_GIB = 8
-# Airflow's components pool up to 15 each, every running task's API call takes one more.
+# Each of Airflow's components pools up to 15 connections, and each API call of a running task needs one more.
 MAX_CONNECTIONS = 200
 
-# Values of the chart's label `component`; no task is among them.
+# Values of the chart's label `component`; tasks may not connect.
 AIRFLOW_CLIENTS = ("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations", "create-user-job")
 
 
@@ -30,7 +30,7 @@ class Database(pulumi.ComponentResource):
     """The server, and access to its databases.
 
     Attributes:
-        admin: The server itself, as its administrator has access to it.
+        admin: The administrator's access to the server.
         airflow: The database of Airflow's metadata.
         mlflow: The database of MLflow's runs and registry.
     """
@@ -47,7 +47,7 @@ class Database(pulumi.ComponentResource):
         storage_class: str | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make the server; Airflow's control plane and MLflow may connect to it."""
+        """Create the server; Airflow's control plane and MLflow may connect to it."""
         super().__init__("airflow:existing_cluster:Database", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._namespace = namespace
@@ -64,7 +64,7 @@ class Database(pulumi.ComponentResource):
         self.register_outputs({"host": self.airflow.host})
 
     def _create_password(self, purpose: str) -> pulumi.Output[str]:
-        # Without special characters, because it becomes part of an address.
+        # Without special characters, because the password becomes part of a connection string.
         return random.RandomPassword(
             f"{purpose}-password", length=PASSWORD_LENGTH, special=False, opts=self._child_opts
         ).result
@@ -89,7 +89,7 @@ class Database(pulumi.ComponentResource):
                 "policy_types": ["Egress"],
                 "egress": [
                     {"to": [{"pod_selector": {}}], "ports": [{"port": PORT, "protocol": "TCP"}]},
-                    # DNS, wherever the cluster has it.
+                    # DNS, in whichever namespace the cluster runs it.
                     {"ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}]},
                 ],
             },
@@ -102,12 +102,12 @@ class Database(pulumi.ComponentResource):
 
 
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
-    """Return who may connect to the server out of a namespace with Airflow."""
+    """Return the peers in Airflow's namespace that may connect to the server."""
     return [peers.airflow(namespace, *AIRFLOW_CLIENTS), peers.labelled(namespace, peers.MLFLOW)]
 
 
 def server_pod(secret: pulumi.Input[str]) -> ServerPod:
-    """Return the server; the Secret holds the administrator's password, which counts when the volume is new."""
+    """Return the server; the administrator's password in the Secret takes effect only on a new volume."""
     ready: ExecActionArgsDict = {"command": ["pg_isready", "--quiet", "--host=127.0.0.1", f"--username={ADMIN}"]}
     return ServerPod(
         name=SERVER,
@@ -120,7 +120,7 @@ def server_pod(secret: pulumi.Input[str]) -> ServerPod:
             "image": IMAGE,
             "args": ["postgres", "-c", f"max_connections={MAX_CONNECTIONS}"],
             "env": [
-                # Not the volume itself, in which some drivers keep a folder of their own.
+                # A folder below the volume's root, because some drivers put their own folder into the root.
                 {"name": "PGDATA", "value": "/var/lib/postgresql/data/pgdata"},
                 {"name": "POSTGRES_INITDB_ARGS", "value": "--encoding=UTF8 --locale=C.UTF-8"},
             ],

@@ -1,4 +1,4 @@
-"""A Git server in the cluster for the DAGs: whoever reaches it may read, and `kubectl exec` alone may push."""
+"""A Git server in the cluster for the DAGs: clients that reach it can read; pushing requires `kubectl exec`."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from infra.existing_cluster.server import Server, ServerPod
 from infra.existing_cluster_names import GIT_REPOSITORY, GIT_SERVER
 
 PORT = 9418
-USER_ID = 50000  # of the user in images/airflow
+USER_ID = 50000  # the user of images/airflow
 VOLUME_GIB = 1
 FOLDER = "dags"
 SEED_SCRIPT = Path(__file__).with_name("seed_repository.sh")
 
-# Those with git-sync in them.
+# The components with git-sync.
 AIRFLOW_CLIENTS = ("dag-processor", "triggerer", "worker")
 
 
@@ -25,7 +25,7 @@ class GitServer(pulumi.ComponentResource):
     """The server, and one repository.
 
     Attributes:
-        dags: What follows it.
+        dags: The source of the DAGs, for git-sync.
     """
 
     dags: DagSource
@@ -40,7 +40,7 @@ class GitServer(pulumi.ComponentResource):
         storage_class: str | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make the server out of an image that has Git, with one branch in its repository."""
+        """Create the server from an image with Git, and a repository with one branch."""
         super().__init__("airflow:existing_cluster:GitServer", name, opts=opts)
         child_opts = pulumi.ResourceOptions(parent=self)
 
@@ -52,17 +52,17 @@ class GitServer(pulumi.ComponentResource):
 
 
 def address(host: pulumi.Input[str]) -> pulumi.Output[str]:
-    """Return the address of the repository, as `git clone` takes it."""
+    """Return the address of the repository, as for `git clone`."""
     return pulumi.Output.format("git://{0}/{1}", host, Path(GIT_REPOSITORY).name)
 
 
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
-    """Return who may connect to the server out of a namespace with Airflow."""
+    """Return the peers in Airflow's namespace that may connect to the server."""
     return [peers.airflow(namespace, *AIRFLOW_CLIENTS)]
 
 
 def server_pod(image: str, branch: str) -> ServerPod:
-    """Return the server, which serves what lies on its volume and takes no pushes."""
+    """Return the server, which serves the repository on its volume read-only."""
     git: ContainerArgsDict = {
         "name": GIT_SERVER,
         "image": image,
@@ -84,7 +84,7 @@ def server_pod(image: str, branch: str) -> ServerPod:
         preparation=[{**git, "name": "seed", "command": ["sh", "-c", SEED_SCRIPT.read_text()]}],
         container={
             **git,
-            "command": ["dumb-init", "--", *serve],  # Git's server leaves signals alone when it is the first process
+            "command": ["dumb-init", "--", *serve],  # as process 1, Git's server would ignore signals
             "ports": [{"name": "git", "container_port": PORT, "protocol": "TCP"}],
             "readiness_probe": {"tcp_socket": {"port": "git"}, "period_seconds": 5},
             "liveness_probe": {"tcp_socket": {"port": "git"}, "period_seconds": 20, "failure_threshold": 6},

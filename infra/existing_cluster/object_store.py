@@ -1,6 +1,6 @@
-"""An S3 server in the cluster that keeps its objects on a volume: SeaweedFS, all of it in one process.
+"""An S3 server in the cluster that stores its objects on a volume: SeaweedFS, with all parts in one process.
 
-Only the S3 port and its gRPC twin are on the pod's address, and the network policy admits clients to the first alone.
+Only the S3 port and its gRPC port listen on the pod's address, and the network policy opens only the S3 port.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ PORT = 4566
 GRPC_PORT = 14566
 MASTER_PORT = 9333
 VOLUME_GIB = 20
-MEMORY_LIMIT = "384MiB"  # of the heap; uploads at the same time exceed it for moments
+MEMORY_LIMIT = "384MiB"  # of the heap; concurrent uploads exceed it briefly
 DATA, ARTIFACTS, LOGS = "airflow-data", "airflow-artifacts", "airflow-logs"
 
 SETTINGS_FOLDER = "/etc/s3"
@@ -39,8 +39,8 @@ class ObjectStore(pulumi.ComponentResource):
 
     Attributes:
         buckets: The names of the buckets.
-        environment: Variables by which AWS clients find the server.
-        credentials: Variables with which they sign their requests; the second is a secret.
+        environment: The variables that point AWS clients to the server.
+        credentials: The variables with the clients' credentials; the second is a secret.
     """
 
     buckets: Buckets
@@ -55,7 +55,7 @@ class ObjectStore(pulumi.ComponentResource):
         storage_class: str | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make the server; tasks, what shows and serves their results, and MLflow may connect to it."""
+        """Create the server; tasks, the components that read their results, and MLflow may connect to it."""
         super().__init__("airflow:existing_cluster:ObjectStore", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._namespace = namespace
@@ -101,7 +101,7 @@ class ObjectStore(pulumi.ComponentResource):
 
 
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
-    """Return who may connect to the server out of a namespace with Airflow."""
+    """Return the peers in Airflow's namespace that may connect to the server."""
     return [
         peers.airflow(namespace, *AIRFLOW_CLIENTS),
         peers.labelled(namespace, peers.MLFLOW),
@@ -110,7 +110,7 @@ def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
 
 
 def environment(host: pulumi.Input[str]) -> dict[str, pulumi.Input[str]]:
-    """Return the variables by which AWS clients find the server."""
+    """Return the variables that point AWS clients to the server."""
     return {
         "AWS_REGION": seaweedfs.REGION,
         "AWS_DEFAULT_REGION": seaweedfs.REGION,
@@ -120,11 +120,11 @@ def environment(host: pulumi.Input[str]) -> dict[str, pulumi.Input[str]]:
 
 
 def server_pod(secret: pulumi.Input[str], settings: pulumi.Input[str]) -> ServerPod:
-    """Return the server, which answers only requests that are signed with the keys in the Secret."""
+    """Return the server, which accepts only requests signed with the keys in the Secret."""
     variables = {
         seaweedfs.MEMORY_LIMIT: MEMORY_LIMIT,
         "HOME": "/tmp",  # noqa: S108 - the image's own is read-only
-        # Read by the startup probe. Without a prefix they could be options of the program, such as MASTER for -master.
+        # Read by the startup probe. The prefix keeps SeaweedFS from reading them as options, such as MASTER as -master.
         "PROBE_MASTER": f"127.0.0.1:{MASTER_PORT}",
         "PROBE_BUCKETS": f"{DATA} {ARTIFACTS} {LOGS}",
         "PROBE_EXPIRING_BUCKET": LOGS,

@@ -1,4 +1,4 @@
-"""The whole platform in a cluster that is there already."""
+"""The whole platform on an existing cluster."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,14 +22,14 @@ CREDENTIALS_SECRET = "object-store"  # noqa: S105 - its name
 
 
 def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Mapping[str, Any]]:
-    """Make the platform; return it, and the outputs of the stack.
+    """Create the platform; return it and the stack's outputs.
 
     Raises:
-        ContextError: No cluster is at hand, or one that the settings do not name.
-        ImageError: The release that the stack is given is none of its own.
+        ContextError: No Kubernetes context is selected, or the stack may not use it.
+        ImageError: The release in RELEASE_FILE is invalid or belongs to another stack.
     """
     context = checked_context(stack, settings.contexts)
-    # By the context's name, so that no key of the cluster comes into Pulumi's state.
+    # The provider refers to the context by name, so that Pulumi's state contains no cluster credentials.
     provider = kubernetes.Provider("kubernetes", context=context)
     in_cluster = pulumi.ResourceOptions(provider=provider)
     versions = pinned.versions(stack, Path(pulumi.get_root_directory()))
@@ -85,7 +85,7 @@ def create_credentials(
     credentials: pulumi.Input[Mapping[str, pulumi.Input[str]]],
     opts: pulumi.ResourceOptions,
 ) -> pulumi.Output[str]:
-    """Make a Secret with the keys of the object store; return its name."""
+    """Create a Secret with the object store's keys and return its name."""
     secret = kubernetes.core.v1.Secret(
         name, metadata={"name": name, "namespace": namespace}, string_data=credentials, opts=opts
     )

@@ -1,4 +1,4 @@
-"""The namespace of what Airflow stands on, where nothing may connect to anything unless a server says so."""
+"""The namespace of the servers that Airflow uses; all traffic is denied unless a server's policy allows it."""
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -16,7 +16,7 @@ class PlatformNamespace(pulumi.ComponentResource):
     name: pulumi.Output[str]
 
     def __init__(self, name: str, namespace: str, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make it."""
+        """Create the namespace and the policy that denies all traffic in it."""
         super().__init__("airflow:existing_cluster:PlatformNamespace", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
 

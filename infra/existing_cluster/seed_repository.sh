@@ -1,11 +1,11 @@
-# Makes the repository, with a branch that has an empty folder of DAGs, so that there is something to follow at once.
+# Create the repository with a branch that has an empty DAGs folder, so that git-sync can follow it from the start.
 set -eu
 cd /git
 [ -d dags.git ] && exit 0
 rm -rf unfinished.git
 git init --quiet --bare --initial-branch="$BRANCH" unfinished.git
 export GIT_DIR=unfinished.git
-git config uploadpack.allowAnySHA1InWant true # git-sync fetches a commit by its name
+git config uploadpack.allowAnySHA1InWant true # git-sync fetches commits by hash
 file=$(git hash-object -w --stdin </dev/null)
 dags=$(printf '100644 blob %s\t.gitkeep\n' "$file" | git mktree)
 root=$(printf '040000 tree %s\t%s\n' "$dags" "$FOLDER" | git mktree)

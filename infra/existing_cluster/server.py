@@ -1,4 +1,4 @@
-"""A server with a volume: one pod, its address, and who may connect to it."""
+"""A server with a volume: one pod, its Service, and its network policy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ from infra import restricted_pods
 
 @dataclass(frozen=True)
 class ServerPod:
-    """What runs in the pod.
+    """The pod of a server.
 
     Attributes:
         name: The name of the server, its Service and its pods.
-        port: The port that it answers on.
+        port: The port that it listens on.
         user_id: The user that it runs as, who owns the volume.
-        container: The container, without what all servers have in common.
-        volume_path: Where the volume is mounted.
-        volume_gib: The volume's size.
-        preparation: Containers that run to their end before it.
+        container: The container, without the fields that all servers share.
+        volume_path: The mount path of the volume.
+        volume_gib: The volume's size in GiB.
+        preparation: Init containers.
         volumes: Further volumes.
-        mounts: Where these are mounted.
+        mounts: The mounts of these volumes.
     """
 
     name: str
@@ -40,7 +40,7 @@ class ServerPod:
 
     @property
     def labels(self) -> dict[str, str]:
-        """What the pod is known by."""
+        """The labels of the pod."""
         return labels(self.name)
 
 
@@ -48,7 +48,7 @@ class Server(pulumi.ComponentResource):
     """The server.
 
     Attributes:
-        host: Its name in the cluster's DNS; whoever takes it gets it when the server is ready.
+        host: The server's DNS name in the cluster; resolves once the server is ready.
     """
 
     host: pulumi.Output[str]
@@ -61,7 +61,7 @@ class Server(pulumi.ComponentResource):
         storage_class: str | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make the server for these clients and nobody else."""
+        """Create the server; only `clients` may connect to it."""
         super().__init__("airflow:existing_cluster:Server", pod.name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._pod = pod
@@ -90,7 +90,7 @@ class Server(pulumi.ComponentResource):
             metadata={
                 "name": self._pod.name,
                 "namespace": self._namespace,
-                # A Service waits for its pods otherwise, which come after it.
+                # By default, Pulumi waits for the Service's pods, which are created after it.
                 "annotations": {"pulumi.com/skipAwait": "true"},
             },
             spec={
@@ -110,12 +110,12 @@ class Server(pulumi.ComponentResource):
 
 
 def labels(server: str) -> dict[str, str]:
-    """Return what a server's pod is known by."""
+    """Return the labels of a server's pod."""
     return {"app.kubernetes.io/name": server}
 
 
 def admission(server: str, port: int, clients: Sequence[NetworkPolicyPeerArgsDict]) -> NetworkPolicySpecArgsDict:
-    """Return the policy that lets clients connect to a server."""
+    """Return the network policy that allows clients to connect to a server."""
     return {
         "pod_selector": {"match_labels": labels(server)},
         "policy_types": ["Ingress"],
@@ -124,7 +124,7 @@ def admission(server: str, port: int, clients: Sequence[NetworkPolicyPeerArgsDic
 
 
 def stateful_set_spec(pod: ServerPod, storage_class: str | None) -> StatefulSetSpecArgsDict:
-    """Return the pod with its volume; `/tmp` is the only other place that it writes to."""
+    """Return the StatefulSet's spec; the pod can only write to its volume and `/tmp`."""
     mounts: list[VolumeMountArgsDict] = [
         {"name": "data", "mount_path": pod.volume_path},
         {"name": "tmp", "mount_path": "/tmp"},  # noqa: S108
@@ -137,7 +137,7 @@ def stateful_set_spec(pod: ServerPod, storage_class: str | None) -> StatefulSetS
     return {
         "service_name": pod.name,
         "replicas": 1,
-        # Else a pod that never became ready, such as one without its image, is not replaced by its correction:
+        # With the default policy, a pod that never became ready, such as one without its image, is never replaced:
         # https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
         "pod_management_policy": "Parallel",
         "selector": {"match_labels": pod.labels},

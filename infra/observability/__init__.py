@@ -1,4 +1,4 @@
-"""Dashboards and alerts of Airflow, and what brings them into a cluster."""
+"""Dashboards and alert rules for Airflow, deployed as ConfigMaps."""
 
 from infra.observability.observability import Observability
 

@@ -1,4 +1,4 @@
-"""Dashboards and alert rules where Grafana and Prometheus collect them: in ConfigMaps with labels."""
+"""Dashboards and alert rules in labelled ConfigMaps, where Grafana and Prometheus find them."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,13 +10,13 @@ from infra.airflow_platform import Platform
 
 FOLDER = Path(__file__).resolve().parent
 
-# What the sidecar of Grafana's chart looks for: https://github.com/grafana/helm-charts/tree/main/charts/grafana
+# The label for the sidecar of Grafana's chart: https://github.com/grafana/helm-charts/tree/main/charts/grafana
 DASHBOARD_LABELS = {"grafana_dashboard": "1"}
 RULE_LABELS = {"prometheus_rule": "1"}
 
 
 def contents(folder: str) -> dict[str, str]:
-    """Return the files of one of this package's folders by their names."""
+    """Return the files of a folder of this package, by file name."""
     return {path.name: path.read_text() for path in sorted((FOLDER / folder).iterdir())}
 
 
@@ -24,7 +24,7 @@ class Observability(pulumi.ComponentResource):
     """The ConfigMaps `airflow-dashboards` and `airflow-alert-rules` in Airflow's namespace."""
 
     def __init__(self, name: str, platform: Platform, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Make them."""
+        """Create the ConfigMaps."""
         super().__init__("airflow:index:Observability", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self, provider=platform.provider)
         self._namespace = platform.namespace

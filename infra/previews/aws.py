@@ -1,4 +1,4 @@
-"""An environment beside a stack on AWS."""
+"""A preview environment of a base stack on AWS."""
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -16,7 +16,7 @@ from infra.settings import Settings
 
 
 def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platform:
-    """Make what is the environment's own; `outputs` returns one of the base."""
+    """Create the environment's own resources; `outputs` returns an output of the base."""
     stack = settings.stack
     account = Account.of(stack, base)
     provider = kubernetes.Provider(

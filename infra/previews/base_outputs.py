@@ -1,4 +1,4 @@
-"""What an environment takes of its base's outputs."""
+"""The outputs of the base that an environment uses."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,12 +7,12 @@ import pulumi
 
 from infra.airflow_platform import Buckets
 
-# Returns an output of the base by its name.
+# A function that returns an output of the base by its name.
 Outputs = Callable[[str], pulumi.Output[Any]]
 
 
 def buckets_of(outputs: Outputs, prefix: str) -> Buckets:
-    """Return the base's buckets, of which the environment has what begins with a prefix."""
+    """Return the base's buckets, with the environment's prefix."""
     return Buckets(
         data=outputs("data_bucket"),
         artifacts=outputs("artifacts_bucket"),

@@ -1,4 +1,4 @@
-"""The key of a private repository: the base's, which follows another branch of the same."""
+"""The key of a private repository: the base's own, because environments follow branches of the same repository."""
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -8,7 +8,7 @@ from infra.settings import DagSettings
 
 
 def copy(dags: DagSettings, source: str, target: pulumi.Output[str], opts: pulumi.ResourceOptions) -> None:
-    """Copy the key, where there is one, from the base's namespace into the environment's."""
+    """Copy the key, if there is one, from the base's namespace to the environment's."""
     if dags.credentials == "none":
         return
     found = kubernetes.core.v1.Secret.get(f"{DAGS_SECRET}-of-base", f"{source}/{DAGS_SECRET}", opts)

@@ -1,4 +1,4 @@
-"""An environment's databases: made on its base's server, each with an owner who sees no other."""
+"""An environment's databases on the server of its base, with separate owners."""
 
 import pulumi
 import pulumi_random as random
@@ -8,12 +8,12 @@ from infra.database_setup import DatabaseSetup
 from infra.preview_names import AIRFLOW, MLFLOW, database_names
 
 PASSWORD_LENGTH = 32
-# Of each owner: a small server has about a hundred, and its base needs them first.
+# The limit of each owner: a small server has about a hundred connections, and the base takes precedence.
 CONNECTIONS = 25
 
 
 class Databases(pulumi.ComponentResource):
-    """Access to them.
+    """The databases of an environment.
 
     Attributes:
         airflow: The database of Airflow's metadata.
@@ -32,7 +32,7 @@ class Databases(pulumi.ComponentResource):
         client: tuple[str, int],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Make them by pods in a namespace of the base; `client`: an image with psql, and a user who may run it."""
+        """Create the databases from pods in a namespace of the base; `client` is an image with psql and its user."""
         super().__init__("airflow:preview:Databases", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._admin = admin
@@ -45,7 +45,7 @@ class Databases(pulumi.ComponentResource):
         self.register_outputs({"host": self.airflow.host})
 
     def _create(self, purpose: str, name: str) -> DatabaseAccess:
-        # Without special characters, because it becomes part of an address.
+        # Without special characters, because the password becomes part of a connection string.
         password = random.RandomPassword(
             f"{purpose}-password", length=PASSWORD_LENGTH, special=False, opts=self._child_opts
         ).result

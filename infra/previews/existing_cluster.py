@@ -1,4 +1,4 @@
-"""An environment beside a stack on an existing cluster."""
+"""A preview environment of a base stack on an existing cluster."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ from infra.previews.databases import Databases
 from infra.previews.settings import PreviewSettings
 from infra.settings import ExistingClusterSettings
 
-# The base's servers that an environment uses, with their ports and who connects to them.
+# The base's servers that an environment uses, with their ports and clients.
 CLIENTS = {
     database.SERVER: (database.PORT, database.clients),
     object_store.SERVER: (object_store.PORT, object_store.clients),
@@ -28,10 +28,10 @@ CLIENTS = {
 
 
 def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Outputs) -> Platform:
-    """Make what is the environment's own; `outputs` returns one of the base.
+    """Create the environment's own resources; `outputs` returns an output of the base.
 
     Raises:
-        ContextError: No cluster is at hand, or one that the base's settings do not name.
+        ContextError: No Kubernetes context is selected, or the base may not use it.
     """
     stack, servers = settings.stack, platform_namespace(base.namespace)
     provider = kubernetes.Provider("kubernetes", context=checked_context(settings.base, base.contexts))
@@ -76,17 +76,17 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
 def _dags(settings: PreviewSettings, base: ExistingClusterSettings, servers: str) -> DagSource:
     if base.dags:
         return DagSource(**base.dags.model_dump() | {"branch": settings.branch})
-    # On the base's own Git server the branch has the name of the environment, which is nobody else's.
+    # On the base's Git server, the branch has the environment's name, which is unique.
     return DagSource(git_server.address(f"{GIT_SERVER}.{servers}.svc"), settings.stack, git_server.FOLDER)
 
 
 class Admissions(pulumi.ComponentResource):
-    """The environment's pods are let in where those of the base are: to its database, object store and Git server."""
+    """The network policies that admit the environment's pods to the base's database, object store and Git server."""
 
     def __init__(
         self, name: str, stack: str, namespace: str, servers: Sequence[str], opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        """Make a policy for each server, in their namespace."""
+        """Create one policy for each server, in the servers' namespace."""
         super().__init__("airflow:preview:Admissions", name, opts=opts)
         for server in servers:
             port, clients = CLIENTS[server]

@@ -1,4 +1,4 @@
-"""The images of an environment: those that this clone's files make, in repositories apart from those of its base."""
+"""The images of an environment: built from this working tree, in separate repositories from those of its base."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +10,6 @@ from infra.images.nodes import nodes_of
 
 
 def tags(base: str) -> Mapping[str, str]:
-    """Return the tag of each image, built for the nodes of the base."""
+    """Return the tag of each image for the nodes of the base."""
     nodes = nodes_of(base, Path(pulumi.get_root_directory()))
     return {name: content.tag(name, nodes=nodes) for name in content.names()}

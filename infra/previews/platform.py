@@ -1,4 +1,4 @@
-"""What an environment has of its own, and what it has of its base."""
+"""The platform of a preview environment: its own resources, and those shared with its base."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +12,14 @@ from infra.settings import ExistingClusterSettings, TaskSettings, load
 
 
 def create(stack: str, folder: Path) -> tuple[tuple[str, ...], TaskSettings, Platform, Mapping[str, Any]]:
-    """Make what is the environment's own.
+    """Create the environment's own resources.
 
-    Return whose values Airflow has, what its tasks may ask for, the platform, and the outputs of the stack.
+    Returns:
+        The stacks whose Helm values apply, the task limits, the platform and the stack's outputs.
 
     Raises:
-        ContextError: No cluster is at hand, or one that the base's settings do not name.
-        SettingsError: The settings of the environment or of its base are missing, or something in them is wrong.
+        ContextError: No Kubernetes context is selected, or the base may not use it.
+        SettingsError: The settings of the environment or of its base are missing or invalid.
     """
     settings = load_preview(stack, folder)
     base = load(settings.base, folder)
