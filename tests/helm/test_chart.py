@@ -46,7 +46,7 @@ def test_a_download_with_another_digest_is_refused_and_not_kept(cache: Path, mon
 
 
 @pytest.mark.parametrize("failure", [httpx.ConnectError("no route to host"), httpx.Response(404)])
-def test_a_chart_that_cannot_be_reached_is_one_sentence_with_a_way_out(
+def test_an_unreachable_chart_is_one_sentence_with_a_workaround(
     cache: Path, monkeypatch: pytest.MonkeyPatch, failure: httpx.Response | Exception
 ) -> None:
     answer(monkeypatch, failure)
@@ -55,20 +55,20 @@ def test_a_chart_that_cannot_be_reached_is_one_sentence_with_a_way_out(
 
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1", "nope://127.0.0.1:1"])
-def test_a_proxy_that_cannot_be_used_is_one_sentence(cache: Path, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+def test_an_unusable_proxy_is_one_sentence(cache: Path, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(ChartError, match=r"cannot be downloaded .* \(.*(socks|proxy).*\): check the network"):
         chart.archive()
 
 
-def test_a_file_that_was_changed_in_the_cache_is_refused(cache: Path) -> None:
+def test_a_changed_file_in_the_cache_is_refused(cache: Path) -> None:
     cache.parent.mkdir(parents=True)
     cache.write_bytes(b"changed")
     with pytest.raises(ChartError, match=f"^{cache} is not the chart airflow .*: delete it and retry$"):
         chart.archive()
 
 
-def test_a_full_disk_leaves_nothing_half_written(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_partial_file(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(monkeypatch, httpx.Response(200, content=b"the chart"))
 
     def full(self: Path, _: bytes) -> int:

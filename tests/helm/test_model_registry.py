@@ -28,7 +28,7 @@ def test_the_server_knows_the_password_of_every_user(objects: Objects, contents:
     assert all(contents["mlflow-users"].values())
 
 
-def test_administrator_tasks_and_serving_have_a_login_each(contents: dict[str, dict[str, str]]) -> None:
+def test_administrator_tasks_and_serving_have_separate_logins(contents: dict[str, dict[str, str]]) -> None:
     admin, tasks, serving = (contents["mlflow-users"][name] for name in PASSWORDS)
     assert contents["mlflow-admin"] == {"username": "admin", "password": admin}
     assert contents["mlflow-tasks"] == {"MLFLOW_TRACKING_USERNAME": "tasks", "MLFLOW_TRACKING_PASSWORD": tasks}
@@ -38,7 +38,7 @@ def test_administrator_tasks_and_serving_have_a_login_each(contents: dict[str, d
     }
 
 
-def test_serving_has_the_object_stores_keys_where_there_are_any(
+def test_serving_has_the_object_stores_keys_if_there_are_any(
     stack: str, objects: Objects, contents: dict[str, dict[str, str]]
 ) -> None:
     keys = of_kind(objects, "Secret").get("object-store", {}).get("stringData", {})
@@ -49,7 +49,7 @@ def test_serving_has_the_object_stores_keys_where_there_are_any(
     assert keys.items() <= contents[CREDENTIALS_SECRET].items()
 
 
-def test_no_pod_but_the_servers_takes_more_than_its_own_login(objects: Objects) -> None:
+def test_only_the_servers_pod_has_more_than_its_own_login(objects: Objects) -> None:
     for name, pod in all_pods(objects):
         if name != "Deployment mlflow":
             assert not {"mlflow-admin", "mlflow-users"} & set(secrets_of(pod)), name

@@ -47,7 +47,7 @@ def ports_out(objects: Objects, labels: dict[str, str]) -> set[int]:
     return {port["port"] for rule in rules for port in rule["ports"]}
 
 
-def test_a_pod_that_nobody_knows_may_resolve_names_and_nothing_else(objects: Objects) -> None:
+def test_an_unknown_pod_may_only_resolve_names(objects: Objects) -> None:
     assert ports_out(objects, {"app": "unknown"}) == {53}
     assert judged(objects, "airflow", {"app": "unknown"}, "Ingress") == []
 
@@ -62,7 +62,7 @@ def test_components_reach_the_database(stack: str, objects: Objects, component: 
     assert port in ports_out(objects, airflow(component))
 
 
-def test_only_those_who_need_it_reach_the_local_database(stack: str, objects: Objects) -> None:
+def test_only_components_that_need_it_reach_the_local_database(stack: str, objects: Objects) -> None:
     if stack != "local":
         pytest.skip("the database is not in the cluster")
     labels = of_kind(objects, "StatefulSet")["postgres"]["spec"]["template"]["metadata"]["labels"]
@@ -82,7 +82,7 @@ def test_a_task_reaches_the_execution_api_the_registry_and_the_model_server(obje
 
 
 @pytest.mark.parametrize("component", ["scheduler", "worker"])
-def test_nobody_may_call_those_who_serve_nothing(objects: Objects, component: str) -> None:
+def test_pods_that_serve_nothing_accept_no_connections(objects: Objects, component: str) -> None:
     assert judged(objects, "airflow", airflow(component), "Ingress") == []
 
 

@@ -24,7 +24,7 @@ CLUSTER_WIDE = {"Namespace", "PriorityClass", "StorageClass", "NodePool", "NodeC
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
-def test_every_object_lies_in_a_namespace_of_the_stack(objects: Objects) -> None:
+def test_every_object_is_in_a_namespace_of_the_stack(objects: Objects) -> None:
     namespaces = {item["metadata"]["name"] for item in objects if item["kind"] == "Namespace"}
     for item in objects:
         if item["kind"] not in CLUSTER_WIDE:
@@ -44,7 +44,7 @@ def test_no_two_objects_have_the_same_name(objects: Objects) -> None:
     assert all(NAME.fullmatch(name) for _, _, name in names)
 
 
-def test_nothing_is_left_to_helms_hooks(objects: Objects) -> None:
+def test_no_object_is_a_helm_hook(objects: Objects) -> None:
     for item in objects:
         assert not [key for key in item["metadata"].get("annotations", {}) if key.startswith("helm.sh/hook")]
 
@@ -54,7 +54,7 @@ def test_no_job_deletes_itself(objects: Objects) -> None:
         assert "ttlSecondsAfterFinished" not in job["spec"], job["metadata"]["name"]
 
 
-def test_the_chart_makes_no_secret_and_no_role(objects: Objects) -> None:
+def test_the_chart_creates_no_secret_and_no_role(objects: Objects) -> None:
     made = [item for item in objects if item["metadata"].get("labels", {}).get("heritage") == "Helm"]
     assert made
     assert not [item for item in made if item["kind"] in ("Secret", "Role", "RoleBinding", "ClusterRole")]
@@ -72,12 +72,12 @@ def test_no_role_reads_secrets_or_has_a_wildcard(objects: Objects) -> None:
             assert "*" not in [*rule["resources"], *rule["verbs"], *rule["apiGroups"]], role["metadata"]["name"]
 
 
-def test_no_role_is_given_to_the_account_of_tasks(objects: Objects) -> None:
+def test_the_service_account_of_tasks_has_no_role(objects: Objects) -> None:
     for binding in of_kind(objects, "RoleBinding").values():
         assert [subject["name"] for subject in binding["subjects"]] != ["airflow-task"]
 
 
-def test_the_quota_counts_tasks_alone(objects: Objects) -> None:
+def test_the_quota_only_counts_tasks(objects: Objects) -> None:
     quota = of_kind(objects, "ResourceQuota")["tasks"]
     assert quota["spec"]["scopeSelector"]["matchExpressions"] == [
         {"scopeName": "PriorityClass", "operator": "In", "values": ["airflow-task"]}
@@ -85,7 +85,7 @@ def test_the_quota_counts_tasks_alone(objects: Objects) -> None:
     assert set(quota["spec"]["hard"]) == {"pods", "requests.cpu", "requests.memory"}
 
 
-def test_no_more_tasks_start_than_the_quota_admits_pods(objects: Objects) -> None:
+def test_running_tasks_do_not_exceed_the_pod_quota(objects: Objects) -> None:
     settings = configparser.ConfigParser(interpolation=None)
     settings.read_string(of_kind(objects, "ConfigMap")["airflow-config"]["data"]["airflow.cfg"])
     schedulers = of_kind(objects, "Deployment")["airflow-scheduler"]["spec"]["replicas"]
@@ -94,7 +94,7 @@ def test_no_more_tasks_start_than_the_quota_admits_pods(objects: Objects) -> Non
     assert settings.getint("kubernetes_executor", "task_publish_max_retries") == -1
 
 
-def test_prod_has_two_of_what_people_wait_for_in_different_zones(objects: Objects) -> None:
+def test_prod_has_two_replicas_of_interactive_components_in_different_zones(objects: Objects) -> None:
     deployments = of_kind(stack_objects("prod"), "Deployment")
     for name in ("airflow-scheduler", "airflow-api-server", "airflow-pgbouncer"):
         spec = deployments[name]["spec"]
@@ -104,7 +104,7 @@ def test_prod_has_two_of_what_people_wait_for_in_different_zones(objects: Object
         assert spread[0]["labelSelector"]["matchLabels"].items() <= spec["selector"]["matchLabels"].items(), name
 
 
-def test_with_pgbouncer_components_reach_the_database_through_it_alone(objects: Objects) -> None:
+def test_with_pgbouncer_components_reach_the_database_only_through_it(objects: Objects) -> None:
     connection = of_kind(stack_objects("prod"), "Secret")["airflow-database"]["stringData"]["connection"]
     assert "@airflow-pgbouncer:6543/airflow" in connection
     files = of_kind(stack_objects("prod"), "Secret")["airflow-connection-pool"]["stringData"]
@@ -117,17 +117,17 @@ def test_there_is_no_values_file_of_an_unknown_stack(path: object) -> None:
     assert str(path).rpartition("airflow-")[2].removesuffix(".yaml") in (*STACKS, VALUES)
 
 
-def test_every_stack_has_values_that_the_chart_knows(stack: str, objects: Objects) -> None:
+def test_every_stack_has_valid_values(stack: str, objects: Objects) -> None:
     assert checked_values(stack)["executor"] == "KubernetesExecutor"
 
 
-def test_airflow_runs_in_the_version_of_its_image(objects: Objects) -> None:
+def test_airflows_version_is_that_of_its_image(objects: Objects) -> None:
     values = yaml.safe_load((FOLDER / "airflow.yaml").read_text())
     pins = (FOLDER.parent / "requirements" / "airflow.txt").read_text()
     assert f"apache-airflow=={values['airflowVersion']} " in pins
 
 
-def test_the_plan_counts_the_nodes_for_what_the_pods_ask(stack: str, objects: Objects) -> None:
+def test_the_plan_counts_the_nodes_for_the_requests_of_the_pods(stack: str, objects: Objects) -> None:
     asked = [request for item in of_kind(objects, "Deployment", "StatefulSet").values() for request in requests(item)]
     asked += [("cpu", 0.25), ("memory", 0.5)]  # dags/ml_common/serving_manifests.py
     stated = stated_usage().services_of(stack)

@@ -31,7 +31,7 @@ def test_every_container_has_no_privileges_and_a_read_only_file_system(objects: 
             assert context["capabilities"]["drop"] == ["ALL"], (name, container["name"])
 
 
-def test_every_container_asks_for_what_it_needs_and_has_a_limit_of_memory(objects: Objects) -> None:
+def test_every_container_has_requests_and_a_memory_limit(objects: Objects) -> None:
     for name, pod in all_pods(objects):
         for container in containers(pod):
             resources = container["resources"]
@@ -39,7 +39,7 @@ def test_every_container_asks_for_what_it_needs_and_has_a_limit_of_memory(object
             assert "memory" in resources["limits"], (name, container["name"])
 
 
-def test_every_image_has_a_tag_that_does_not_move_and_is_pulled_once(objects: Objects) -> None:
+def test_every_image_has_an_immutable_tag_and_is_pulled_once(objects: Objects) -> None:
     for name, pod in all_pods(objects):
         for container in containers(pod):
             tag = container["image"].rpartition(":")[2]
@@ -56,7 +56,7 @@ def test_no_probe_starts_the_airflow_command_line(objects: Objects) -> None:
                 assert "airflow" not in " ".join(command).replace("/opt/airflow/", "").split(), (name, kind)
 
 
-def test_what_runs_for_long_has_a_liveness_probe(objects: Objects) -> None:
+def test_long_running_containers_have_a_liveness_probe(objects: Objects) -> None:
     for item in of_kind(objects, "Deployment", "StatefulSet").values():
         for container in item["spec"]["template"]["spec"]["containers"]:
             assert "livenessProbe" in container, (item["metadata"]["name"], container["name"])
@@ -70,7 +70,7 @@ def test_no_variable_is_set_twice(objects: Objects) -> None:
             assert len(names) == len(set(names)), (name, container["name"])
 
 
-def test_every_secret_that_a_pod_names_is_there(objects: Objects) -> None:
+def test_every_secret_that_a_pod_uses_exists(objects: Objects) -> None:
     there = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in objects if item["kind"] == "Secret"}
     for item in objects:
         for _, pod in all_pods((item,)):
@@ -95,7 +95,7 @@ def named_secrets(pod: Any) -> set[str]:
     return from_variables | from_groups | from_volumes
 
 
-def test_only_what_speaks_to_kubernetes_gets_a_token(objects: Objects) -> None:
+def test_only_clients_of_kubernetes_get_a_token(objects: Objects) -> None:
     accounts = of_kind(objects, "ServiceAccount")
     for name, pod in all_pods(objects):
         account = pod.get("serviceAccountName", "default")
@@ -106,7 +106,7 @@ def test_only_what_speaks_to_kubernetes_gets_a_token(objects: Objects) -> None:
 
 
 @pytest.mark.parametrize("component", ["scheduler", "api-server", "dag-processor", "triggerer"])
-def test_a_node_that_is_drained_takes_one_pod_of_a_component_at_a_time(objects: Objects, component: str) -> None:
+def test_draining_a_node_evicts_one_pod_of_a_component_at_a_time(objects: Objects, component: str) -> None:
     budget = of_kind(objects, "PodDisruptionBudget")[f"airflow-{component}-pdb"]
     assert budget["spec"]["maxUnavailable"] == 1
     assert "minAvailable" not in budget["spec"]

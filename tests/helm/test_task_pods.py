@@ -22,25 +22,25 @@ def template(objects: Objects) -> Any:
     return yaml.safe_load(of_kind(objects, "ConfigMap")["airflow-config"]["data"]["pod_template_file.yaml"])
 
 
-def test_the_template_is_a_pod_as_the_executor_reads_it(template: Any) -> None:
+def test_the_executor_can_read_the_pod_template(template: Any) -> None:
     pod = ApiClient()._ApiClient__deserialize(template, V1Pod)
     assert pod.spec.containers[0].name == "base"
     assert pod.spec.restart_policy == "Never"
 
 
-def test_a_task_has_no_way_to_the_database_and_none_of_airflows_keys(template: Any) -> None:
+def test_a_task_has_no_access_to_the_database_and_none_of_airflows_keys(template: Any) -> None:
     for container in containers(template["spec"]):
         for variable in container["env"]:
             assert not any(word in variable["name"] for word in FORBIDDEN), variable["name"]
     assert all("secret" not in volume for volume in template["spec"]["volumes"])
 
 
-def test_a_task_has_no_token_of_kubernetes(template: Any) -> None:
+def test_a_task_has_no_kubernetes_token(template: Any) -> None:
     assert template["spec"]["serviceAccountName"] == "airflow-task"
     assert template["spec"]["automountServiceAccountToken"] is False
 
 
-def test_a_task_that_runs_is_not_moved_and_has_time_to_stop(template: Any) -> None:
+def test_a_running_task_is_not_evicted_and_has_time_to_stop(template: Any) -> None:
     annotations = template["metadata"]["annotations"]
     assert annotations["karpenter.sh/do-not-disrupt"] == "true"
     assert annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
@@ -58,12 +58,12 @@ def test_a_task_has_the_variables_that_keep_its_memory_small(template: Any) -> N
     assert variables["MALLOC_ARENA_MAX"] == "1"
 
 
-def test_a_task_writes_only_where_there_is_a_volume(template: Any) -> None:
+def test_a_task_can_only_write_to_volumes(template: Any) -> None:
     mounts = {mount["mountPath"] for mount in template["spec"]["containers"][0]["volumeMounts"]}
     assert mounts >= {"/tmp", "/opt/airflow/logs", "/opt/airflow/dags", "/opt/airflow/airflow.cfg"}
 
 
-def test_a_task_logs_in_to_the_model_registry_as_what_it_is(template: Any) -> None:
+def test_a_task_logs_in_to_the_model_registry_as_its_user(template: Any) -> None:
     variables = {variable["name"]: variable for variable in template["spec"]["containers"][0]["env"]}
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         assert variables[name]["valueFrom"] == {"secretKeyRef": {"name": "mlflow-tasks", "key": name}}

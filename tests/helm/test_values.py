@@ -21,7 +21,7 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def test_a_misspelt_key_is_an_error_with_the_nearest_right_one() -> None:
+def test_a_misspelt_key_is_an_error_with_a_suggestion() -> None:
     with pytest.raises(
         ValuesError,
         match=r"^helm-values/airflow-dev\.yaml: scheduler\.replcas is an unknown value of the chart: "
@@ -30,12 +30,12 @@ def test_a_misspelt_key_is_an_error_with_the_nearest_right_one() -> None:
         check("airflow-dev.yaml", {"scheduler": {"replcas": 2}}, SCHEMA)
 
 
-def test_a_key_like_no_other_is_an_error_with_all_that_there_are() -> None:
+def test_an_unknown_key_is_an_error_with_all_known_keys() -> None:
     with pytest.raises(ValuesError, match="zebra is an unknown value of the chart: choose from config, executor, sch"):
         check("airflow.yaml", {"zebra": 1}, SCHEMA)
 
 
-def test_a_value_of_the_wrong_kind_is_an_error() -> None:
+def test_a_value_of_the_wrong_type_is_an_error() -> None:
     with pytest.raises(ValuesError, match=r"scheduler\.replicas: 'two' is not of type 'integer'"):
         check("airflow.yaml", {"scheduler": {"replicas": "two"}}, SCHEMA)
 
@@ -46,11 +46,11 @@ def test_every_mistake_is_named() -> None:
     assert len(str(error.value).splitlines()) == 3
 
 
-def test_sections_whose_keys_are_free_take_any() -> None:
+def test_sections_with_arbitrary_keys_accept_any_key() -> None:
     check("airflow.yaml", {"scheduler": {"labels": {"team": "ml"}}, "config": {"core": {"parallelism": 8}}}, SCHEMA)
 
 
-def test_values_are_merged_as_helm_does_it() -> None:
+def test_values_are_merged_as_in_helm() -> None:
     shared = {"a": {"b": 1, "c": [1, 2]}, "d": 1}
     assert merged(shared, {"a": {"c": [3]}, "d": {"e": 2}}) == {"a": {"b": 1, "c": [3]}, "d": {"e": 2}}
     assert shared == {"a": {"b": 1, "c": [1, 2]}, "d": 1}
@@ -65,7 +65,7 @@ def test_airflow_knows_every_option_of_the_values(option: str) -> None:
     assert name in known[section]["options"], f"{option} is no option of Airflow or its providers"
 
 
-def test_a_fernet_key_is_32_bytes_in_the_alphabet_of_addresses() -> None:
+def test_a_fernet_key_is_32_bytes_in_url_safe_base64() -> None:
     key = fernet_key("+/" * 21 + "8=")
     assert key == "-_" * 21 + "8="
     assert Fernet(key)

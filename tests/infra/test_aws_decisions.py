@@ -22,7 +22,7 @@ RESERVED_BY_AWS = 5  # in each subnet: https://docs.aws.amazon.com/vpc/latest/us
 
 @pytest.mark.parametrize("prefix", range(16, 21))
 @pytest.mark.parametrize("zones", [ZONES[:2], ZONES])
-def test_subnets_lie_in_the_vpc_and_none_overlaps_another(prefix: int, zones: tuple[str, ...]) -> None:
+def test_subnets_are_within_the_vpc_and_do_not_overlap(prefix: int, zones: tuple[str, ...]) -> None:
     vpc = IPv4Network(f"10.0.0.0/{prefix}")
     subnets = [subnet for plan in plan_subnets(vpc, zones) for subnet in (plan.public, plan.private)]
     assert len(subnets) == 2 * len(zones)
@@ -41,23 +41,23 @@ def test_the_smallest_vpc_has_room_for_load_balancers() -> None:
         assert plan.public.num_addresses - RESERVED_BY_AWS >= 8
 
 
-def test_a_third_zone_leaves_the_subnets_of_the_first_two_alone() -> None:
+def test_a_third_zone_does_not_change_the_subnets_of_the_first_two() -> None:
     vpc = IPv4Network("10.10.0.0/16")
     assert plan_subnets(vpc, ZONES)[:2] == plan_subnets(vpc, ZONES[:2])
 
 
-def test_a_name_that_fits_stays_as_it_is() -> None:
+def test_a_name_within_the_limit_is_unchanged() -> None:
     assert Names("airflow", "dev").of("cluster", Limit.CLUSTER) == "airflow-dev-cluster"
 
 
 @pytest.mark.parametrize("limit", Limit)
-def test_a_name_that_is_too_long_is_shortened_and_stays_its_own(limit: Limit) -> None:
+def test_a_name_that_is_too_long_is_shortened_and_stays_unique(limit: Limit) -> None:
     one, other = (shortened(f"airflow-{'x' * 600}-{end}", limit) for end in "ab")
     assert len(one) == len(other) == limit
     assert one != other
 
 
-def test_a_name_is_cut_where_no_separator_is_left_dangling() -> None:
+def test_a_shortened_name_has_no_trailing_separator() -> None:
     assert shortened("aaaa-bbbbbbbbbb", 12).startswith("aaaa-")
     assert "--" not in shortened("aaaa-bbbbbbbbbb", 12)
 
@@ -69,7 +69,7 @@ def test_names_of_two_stacks_differ() -> None:
     assert {dev.prefix, prod.prefix} == {"airflow-dev", "airflow-prod"}
 
 
-def test_a_policy_leaves_out_what_is_empty() -> None:
+def test_a_policy_omits_empty_fields() -> None:
     assert json.loads(document(Statement(("s3:GetObject",), ("arn",)))) == {
         "Version": "2012-10-17",
         "Statement": [{"Effect": "Allow", "Action": ["s3:GetObject"], "Resource": ["arn"]}],
@@ -80,7 +80,7 @@ BUCKETS = {name: f"arn:aws:s3:::{name}" for name in ("data", "artifacts", "logs"
 
 
 @pytest.mark.parametrize("component", [component for component in Component if GRANTS[component]])
-def test_nobody_may_ask_for_the_list_of_another_prefix(component: Component) -> None:
+def test_no_component_may_list_another_prefix(component: Component) -> None:
     listings = [
         statement
         for statement in statements(component, BUCKETS, "key", "us-east-1")
@@ -95,7 +95,7 @@ def test_nobody_may_ask_for_the_list_of_another_prefix(component: Component) -> 
     }
 
 
-def test_only_those_who_look_for_missing_objects_may_list_without_a_prefix() -> None:
+def test_only_components_that_look_up_missing_objects_may_list_without_a_prefix() -> None:
     lenient = {
         (component, statement.resources[0].rpartition(":")[2])
         for component in Component
@@ -110,7 +110,7 @@ def test_only_those_who_look_for_missing_objects_may_list_without_a_prefix() -> 
 
 
 @pytest.mark.parametrize("component", [component for component in Component if GRANTS[component]])
-def test_the_key_is_used_through_s3_alone_and_for_writing_only_by_who_writes(component: Component) -> None:
+def test_the_key_is_usable_only_through_s3_and_for_writing_only_by_writers(component: Component) -> None:
     key = statements(component, BUCKETS, "key", "us-east-1")[-1]
     writes = any("s3:PutObject" in grant.actions for grant in GRANTS[component])
     assert key.resources == ("key",)
@@ -131,11 +131,11 @@ def test_a_role_trusts_one_service_account_of_one_cluster() -> None:
     }
 
 
-def test_every_component_has_a_service_account_of_its_own() -> None:
+def test_every_component_has_its_own_service_account() -> None:
     assert len({component.service_account for component in Component}) == len(Component)
 
 
-def test_the_gpu_pool_takes_only_what_asks_for_a_gpu_and_has_a_limit() -> None:
+def test_the_gpu_pool_only_accepts_pods_that_request_a_gpu_and_has_a_limit() -> None:
     pool = load_aws("dev").node_pools.gpu
     assert pool
     spec = node_pool_spec("gpu", pool)
@@ -143,7 +143,7 @@ def test_the_gpu_pool_takes_only_what_asks_for_a_gpu_and_has_a_limit() -> None:
     assert spec["limits"] == {"cpu": "16", "memory": "64Gi", "nvidia.com/gpu": "1"}
 
 
-def test_the_cpu_pool_has_no_taint_and_starts_what_the_settings_name() -> None:
+def test_the_cpu_pool_has_no_taint_and_starts_the_instances_of_the_settings() -> None:
     spec = node_pool_spec("cpu", load_aws("dev").node_pools.cpu)
     assert "taints" not in spec["template"]["spec"]
     assert spec["template"]["spec"]["requirements"] == [
@@ -158,7 +158,7 @@ def test_the_cpu_pool_has_no_taint_and_starts_what_the_settings_name() -> None:
     }
 
 
-def test_a_disruption_budget_says_only_what_is_set() -> None:
+def test_a_disruption_budget_omits_unset_fields() -> None:
     pool = load_aws("dev").node_pools.cpu.model_copy(
         update={"disruption_budgets": (DisruptionBudget(nodes="1"), DisruptionBudget(nodes="0", reasons=("Drifted",)))}
     )
@@ -182,14 +182,14 @@ def test_a_commit_replaces_neither_nodes_nor_the_storage_class() -> None:
     assert "commit" not in stack_tags("dev", load_aws("dev"))
 
 
-def test_volumes_carry_the_tags_of_the_stack() -> None:
+def test_volumes_have_the_tags_of_the_stack() -> None:
     assert volume_tags({"stack": "dev", "owner": "me"}) == {
         "tagSpecification_1": "stack=dev",
         "tagSpecification_2": "owner=me",
     }
 
 
-def test_the_commit_is_named_in_full() -> None:
+def test_the_commit_is_not_abbreviated() -> None:
     assert commit() == "unknown" or len(commit().removesuffix("-dirty")) == 40
 
 
@@ -206,13 +206,13 @@ ADMIN, ROLE = "arn:aws:iam::123456789012:role/admin", "arn:aws:iam::123456789012
         ((ROLE,), ROLE, [ROLE]),
     ],
 )
-def test_whoever_deploys_is_always_an_administrator(
+def test_the_deployment_role_is_always_an_administrator(
     admins: tuple[str, ...], role: str | None, expected: list[str]
 ) -> None:
     assert administrators(admins, role) == expected
 
 
-def test_the_kubeconfig_asks_for_a_token_and_takes_on_the_role_that_deploys() -> None:
+def test_the_kubeconfig_gets_a_token_and_assumes_the_deployment_role() -> None:
     config = json.loads(kubeconfig("arn", "name", "https://host", "cert", "eu-west-1", ROLE))
     command = config["users"][0]["user"]["exec"]
     assert [command["command"], *command["args"]] == [

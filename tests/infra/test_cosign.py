@@ -186,7 +186,7 @@ def registry(address: str, tmp_path: Path) -> OciRegistry:
 
 
 @pytest.mark.usefixtures("job")
-def test_an_image_is_signed_once_and_its_signature_tells_the_workflow(registry: OciRegistry, tmp_path: Path) -> None:
+def test_an_image_is_signed_once_and_its_signature_names_the_workflow(registry: OciRegistry, tmp_path: Path) -> None:
     image = push(tmp_path, registry)
     said: list[str] = []
     sign_all(registry, {"ml": image}, said.append)
@@ -198,7 +198,7 @@ def test_an_image_is_signed_once_and_its_signature_tells_the_workflow(registry: 
 
 
 @pytest.mark.usefixtures("job")
-def test_the_provenance_beside_an_image_is_signed_by_the_same_workflow(registry: OciRegistry, tmp_path: Path) -> None:
+def test_the_provenance_of_an_image_is_signed_by_the_same_workflow(registry: OciRegistry, tmp_path: Path) -> None:
     image = push(tmp_path, registry)
     sign_all(registry, {"ml": image}, lambda _: None)
     name = f"{image.repository}@{image.digest}"
@@ -217,7 +217,7 @@ def test_the_provenance_beside_an_image_is_signed_by_the_same_workflow(registry:
 
 
 @pytest.mark.usefixtures("job")
-def test_a_signature_goes_along_when_an_image_is_copied(registry: OciRegistry, address: str, tmp_path: Path) -> None:
+def test_a_signature_is_copied_with_its_image(registry: OciRegistry, address: str, tmp_path: Path) -> None:
     image = push(tmp_path, registry)
     sign_all(registry, {"ml": image}, lambda _: None)
     target = OciRegistry(f"{address}/{tmp_path.name}/target")
@@ -225,7 +225,7 @@ def test_a_signature_goes_along_when_an_image_is_copied(registry: OciRegistry, a
 
 
 @pytest.mark.usefixtures("job")
-def test_a_signature_by_another_workflow_does_not_count(registry: OciRegistry, tmp_path: Path) -> None:
+def test_a_signature_by_another_workflow_is_not_accepted(registry: OciRegistry, tmp_path: Path) -> None:
     image = push(tmp_path, registry)
     sign_all(registry, {"ml": image}, lambda _: None)
     other = SIGNED_BY.replace("heads/dev", "heads/feature")
@@ -234,7 +234,7 @@ def test_a_signature_by_another_workflow_does_not_count(registry: OciRegistry, t
 
 
 @pytest.mark.usefixtures("job")
-def test_an_image_that_nobody_signed_does_not_count(registry: OciRegistry, tmp_path: Path) -> None:
+def test_an_unsigned_image_is_not_accepted(registry: OciRegistry, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"bears no signature by .* \(no signatures found\): let that workflow build"):
         verify(push(tmp_path, registry), SIGNED_BY)
 

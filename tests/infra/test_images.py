@@ -83,17 +83,17 @@ def changed(root: Path, change: Callable[[], object]) -> set[str]:
     return {name for name in before if before[name] != after[name]}
 
 
-def test_an_image_comes_after_the_one_that_it_is_based_on(root: Path) -> None:
+def test_an_image_comes_after_its_base(root: Path) -> None:
     assert content.names(root) == ["base", "above", "other"]
     assert content.bases("above", root) == {"BASE_IMAGE": "base"}
 
 
-def test_the_files_of_an_image_are_its_dockerfile_and_what_that_copies(root: Path) -> None:
+def test_the_files_of_an_image_are_its_dockerfile_and_the_files_it_copies(root: Path) -> None:
     found = [str(file.relative_to(root)) for file in content.files("base", root)]
     assert found == ["images/base/Dockerfile", "shared/a.txt", "shared/deep/b.txt", "tool.sh"]
 
 
-def test_a_change_alters_the_tags_of_the_images_that_take_it_and_of_those_based_on_them(root: Path) -> None:
+def test_a_change_alters_the_tags_of_images_with_the_file_and_of_those_based_on_them(root: Path) -> None:
     assert changed(root, lambda: write(root / "shared/deep/b.txt", "new")) == {"base", "above"}
     assert changed(root, lambda: write(root / "shared/new.txt", "")) == {"base", "above"}
     assert changed(root, lambda: (root / "shared/a.txt").rename(root / "shared/c.txt")) == {"base", "above"}
@@ -115,19 +115,19 @@ def test_nothing_else_alters_a_tag(root: Path, tmp_path: Path) -> None:
     assert tags(elsewhere) == tags(root)
 
 
-def test_a_tag_is_a_short_name_that_registries_take(root: Path) -> None:
+def test_a_tag_is_short_and_valid_in_registries(root: Path) -> None:
     for tag in tags(root).values():
         assert len(tag) == 16
         int(tag, 16)
 
 
-def test_a_copied_path_that_is_not_there_is_named(root: Path) -> None:
+def test_a_missing_copied_path_is_named(root: Path) -> None:
     (root / "above.txt").unlink()
     with pytest.raises(ImageError, match=r"images/above/Dockerfile copies above\.txt, which does not exist"):
         content.tag("above", root)
 
 
-def test_gpu_nodes_alter_the_image_of_the_tasks_alone_and_another_architecture_alters_all() -> None:
+def test_gpu_nodes_alter_only_the_ml_image_and_another_architecture_alters_all() -> None:
     plain, gpus, arm = (tags(REPOSITORY, nodes) for nodes in (Nodes("amd64"), GPU_NODES, Nodes("arm64")))
     assert {name for name in plain if plain[name] != gpus[name]} == {"ml"}
     assert {name for name in plain if plain[name] != arm[name]} == set(plain)
@@ -155,7 +155,7 @@ def test_images_are_for_the_nodes_of_all_stacks_that_run_them(tmp_path: Path) ->
     assert {nodes_of(stack, tmp_path) for stack in ("dev", "staging")} == {Nodes("amd64")}
 
 
-def test_the_build_context_is_what_the_tag_covers_and_looks_the_same_everywhere(root: Path) -> None:
+def test_the_build_context_has_the_files_of_the_tag_and_is_reproducible(root: Path) -> None:
     (root / "tool.sh").chmod(0o700)
     (root / "above.txt").chmod(0o600)
     write(root / "shared/__pycache__/a.pyc", "compiled")
@@ -219,7 +219,7 @@ def test_docker_comes_before_podman_and_podman_before_buildah(programs: Path) ->
     assert tuple(found) == tools.TOOLS
 
 
-def test_the_program_can_be_chosen(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_build_program_can_be_chosen(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUILDER", "buildah")
     assert tool_at_hand().name == "buildah"
     monkeypatch.setenv("BUILDER", "make")
@@ -227,7 +227,7 @@ def test_the_program_can_be_chosen(programs: Path, monkeypatch: pytest.MonkeyPat
         tool_at_hand()
 
 
-def test_without_a_program_that_works_nothing_is_built(programs: Path) -> None:
+def test_without_a_working_build_program_nothing_is_built(programs: Path) -> None:
     write(programs / "broken", "")
     with pytest.raises(ImageError, match="none of Docker, Podman and Buildah works on this machine"):
         build(Shelf(), Nodes(), silent)
@@ -246,7 +246,7 @@ def test_every_image_is_built_after_its_base_and_delivered(programs: Path) -> No
     assert "--platform" not in built[0]
 
 
-def test_what_is_there_is_neither_built_nor_delivered_again(programs: Path) -> None:
+def test_existing_images_are_neither_built_nor_delivered_again(programs: Path) -> None:
     shelf = Shelf("airflow", "mlflow", "serving", "ml")
     lines: list[str] = []
     build(shelf, Nodes(), lines.append)
@@ -254,7 +254,7 @@ def test_what_is_there_is_neither_built_nor_delivered_again(programs: Path) -> N
     assert (programs / "calls").read_text() == ""
 
 
-def test_a_base_that_is_only_at_its_destination_is_built_here_too_and_not_delivered(programs: Path) -> None:
+def test_a_base_that_exists_only_at_the_destination_is_built_but_not_delivered(programs: Path) -> None:
     shelf = Shelf("airflow", "mlflow", "serving")
     build(shelf, Nodes(), silent)
     assert shelf.delivered == ["ml"]
@@ -265,7 +265,7 @@ def test_a_base_that_is_only_at_its_destination_is_built_here_too_and_not_delive
     assert with_bases(["ml"]) == ["airflow", "ml"]
 
 
-def test_what_was_built_before_is_only_delivered(programs: Path) -> None:
+def test_images_built_before_are_only_delivered(programs: Path) -> None:
     build(Shelf(), Nodes(), silent)
     (programs / "calls").write_text("")
     shelf = Shelf()
@@ -306,7 +306,7 @@ def test_a_failed_build_is_one_sentence_and_nothing_is_delivered(programs: Path)
     assert shelf.delivered == []
 
 
-def test_nothing_is_begun_that_the_disk_has_no_room_for(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_build_starts_without_enough_disk_space(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=17 * 2**30))
     with pytest.raises(ImageError, match=r"17 GiB are free on the disk of .* and the images need 18 GiB"):
         build(Shelf(), Nodes(), silent)
@@ -321,11 +321,11 @@ def test_nothing_is_begun_that_the_disk_has_no_room_for(programs: Path, monkeypa
         ("minikube", "minikube image load image.tar --profile minikube"),
     ],
 )
-def test_the_kind_of_cluster_says_how_images_come_onto_its_nodes(context: str, command: str) -> None:
+def test_the_kind_of_cluster_decides_how_images_are_loaded(context: str, command: str) -> None:
     assert load_command(context, Path("image.tar")) == command.split()
 
 
-def test_an_unknown_kind_of_cluster_wants_a_command_of_the_users(programs: Path) -> None:
+def test_an_unknown_kind_of_cluster_requires_a_load_command(programs: Path) -> None:
     with pytest.raises(
         ImageError, match="how images come onto the nodes of mine is unknown: name a command in IMAGE_LOAD"
     ):
@@ -333,9 +333,7 @@ def test_an_unknown_kind_of_cluster_wants_a_command_of_the_users(programs: Path)
     assert calls(programs, "save") == []
 
 
-def test_a_command_of_the_users_gets_both_names(
-    programs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_load_command_gets_both_names(programs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     loader = write_program(tmp_path / "load", f'#!/bin/sh\necho "$@" > {tmp_path}/loaded\n')
     monkeypatch.setenv("IMAGE_LOAD", f"{loader} onto-nodes")
     ClusterNodes("kind-mine").deliver(Tool("docker"), "localhost/x:1")
@@ -360,13 +358,13 @@ def test_a_loader_that_is_missing_or_fails_is_named(programs: Path, monkeypatch:
         ("buildah", "registry.example/x:1", "push --digestfile FILE registry.example/x:1"),
     ],
 )
-def test_only_a_registry_on_this_machine_may_speak_http(programs: Path, tool: str, name: str, command: str) -> None:
+def test_only_a_registry_on_this_machine_may_use_http(programs: Path, tool: str, name: str, command: str) -> None:
     assert Tool(tool).push(name) == DIGEST
     [call] = calls(programs, "push")
     assert re.sub(r"/\S+/digest", "FILE", call) == f"{tool} {command}"
 
 
-def test_what_was_pushed_is_noted_with_the_digest_that_the_tool_saw(programs: Path, tmp_path: Path) -> None:
+def test_pushed_images_are_recorded_with_the_digest_from_the_tool(programs: Path, tmp_path: Path) -> None:
     built = tmp_path / "built.json"
     build(Shelf("airflow", "mlflow", "ml"), Nodes(), silent, built)
     tag = content.tag("serving")
@@ -376,7 +374,7 @@ def test_what_was_pushed_is_noted_with_the_digest_that_the_tool_saw(programs: Pa
     assert read_built(built) == {}
 
 
-def test_what_was_pushed_before_a_failure_is_noted(programs: Path, tmp_path: Path) -> None:
+def test_images_pushed_before_a_failure_are_recorded(programs: Path, tmp_path: Path) -> None:
     class Full(Shelf):
         def deliver(self, tool: Tool, name: str) -> str:
             if self.delivered:
@@ -389,7 +387,7 @@ def test_what_was_pushed_before_a_failure_is_noted(programs: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("text", "reason"), [(None, "No such file or directory"), ("{]", "1 validation error")])
-def test_a_file_of_what_was_built_that_is_none_is_one_sentence(tmp_path: Path, text: str | None, reason: str) -> None:
+def test_an_invalid_record_of_built_images_is_one_sentence(tmp_path: Path, text: str | None, reason: str) -> None:
     file = tmp_path / "built.json"
     if text:
         file.write_text(text)
@@ -408,19 +406,19 @@ def test_images_of_another_stack_are_neither_built_nor_signed_again(command: Cal
         command("prod")
 
 
-def test_nothing_is_signed_that_no_run_has_built() -> None:
+def test_only_images_built_by_a_run_are_signed() -> None:
     with pytest.raises(
         ImageError, match=r"^only the images that this run has built are signed: name the file that `make images"
     ):
         sign("dev")
 
 
-def test_images_for_preview_environments_are_refused_beside_a_stack_that_takes_none() -> None:
+def test_preview_images_are_refused_for_a_stack_without_preview_environments() -> None:
     with pytest.raises(OperationError, match=r"^staging runs the images of dev, and they are not built again"):
         images("staging", preview=True)
 
 
-def test_clusters_that_run_what_docker_builds_need_no_loading(programs: Path) -> None:
+def test_clusters_that_share_dockers_images_need_no_loading(programs: Path) -> None:
     ClusterNodes("docker-desktop").deliver(Tool("docker"), "localhost/x:1")
     assert (programs / "calls").read_text() == ""
 
@@ -430,9 +428,7 @@ def test_images_go_to_the_repositories_of_the_stack(account: Account, repositori
     assert Ecr("dev", account).repository("ml") == address
 
 
-def test_images_of_preview_environments_go_to_other_repositories_than_those_that_are_signed(
-    account: Account, repositories: Any
-) -> None:
+def test_preview_images_and_signed_images_have_separate_repositories(account: Account, repositories: Any) -> None:
     repositories.create_repository(repositoryName="airflow-dev/previews/ml")
     previews = Ecr("dev", account, previews=True)
     assert previews.repository("ml").endswith("/airflow-dev/previews/ml")
@@ -454,7 +450,7 @@ def test_an_image_in_its_repository_is_found(account: Account, repositories: Any
     assert not ecr.has(f"{ecr.repository('ml')}:0123456789abcdee")
 
 
-def test_a_repository_that_is_not_made_yet_is_named(account: Account) -> None:
+def test_a_missing_repository_is_named(account: Account) -> None:
     with pytest.raises(
         ImageError, match="the ECR repository airflow-dev/ml does not exist: `make deploy STACK=dev` makes it"
     ):

@@ -12,10 +12,10 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert user_path("a/~/b") == Path("a/~/b")
 
 
-def test_a_tilde_of_no_user_is_left_as_it_is() -> None:
+def test_a_tilde_of_an_unknown_user_is_unchanged() -> None:
     assert user_path("~no-such-user/x") == Path("~no-such-user/x")
 
 
-def test_what_a_terminal_cannot_show_is_escaped() -> None:
+def test_unprintable_characters_are_escaped() -> None:
     assert printable(Path("grüne [Äpfel]/1.png")) == "grüne [Äpfel]/1.png"
     assert printable(Path("caf\udce9\x1b[31m\n")) == r"caf\xe9\x1b[31m\n"

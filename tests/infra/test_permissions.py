@@ -137,7 +137,7 @@ def cloud(prod: Recording) -> Iterator[Cloud]:
 @pytest.mark.parametrize("action", [READ, DELETE, WRITE])
 @pytest.mark.parametrize(("bucket", "prefix"), PLACES)
 @pytest.mark.parametrize("component", Component)
-def test_a_component_does_what_it_must_and_nothing_else(
+def test_a_component_has_exactly_the_permissions_that_it_needs(
     cloud: Cloud, component: Component, bucket: str, prefix: str, action: str
 ) -> None:
     assert cloud.may(component, action, bucket, prefix) is (action in ALLOWED[component].get((bucket, prefix), set()))
@@ -153,7 +153,7 @@ def test_a_component_lists_only_buckets_that_it_works_with(
 
 
 @pytest.mark.parametrize("component", Component)
-def test_a_component_cannot_give_itself_more_rights(cloud: Cloud, component: Component) -> None:
+def test_a_component_cannot_extend_its_permissions(cloud: Cloud, component: Component) -> None:
     iam = cloud.client(cloud.sessions[component], "iam")
     with pytest.raises(ClientError, match="AccessDenied"):
         iam.list_roles()

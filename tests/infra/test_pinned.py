@@ -84,7 +84,7 @@ class Planned:
         return {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
 
 
-def test_without_a_release_the_images_are_those_of_the_sources(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_release_the_images_are_those_of_the_working_tree(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(RELEASE_FILE, raising=False)
     assert (
         versions("prod")
@@ -137,7 +137,7 @@ def test_a_file_that_is_no_release_is_one_sentence(tmp_path: Path, text: str | N
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_what_was_written_is_what_is_read(tmp_path: Path) -> None:
+def test_a_record_survives_writing_and_reading(tmp_path: Path) -> None:
     assert read_release(write(tmp_path, release("prod"))) == release("prod")
 
 
@@ -148,7 +148,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Planned:
     return Planned.of(record("prod", reveal=True, release_file=write(folder, release("prod"))))
 
 
-def test_every_pod_runs_the_very_bytes_of_the_release(released: Planned) -> None:
+def test_every_pod_runs_the_digests_of_the_release(released: Planned) -> None:
     names = {image.rpartition("/")[2] for image in released.images}
     assert names == {f"{name}:0123456789abcdef@{digest(name)}" for name in ("airflow", "mlflow")}
 
@@ -159,14 +159,14 @@ def test_the_chart_takes_a_digest_as_part_of_the_tag(tag: str) -> None:
     assert (values.repository(name), values.tag(name)) == ("127.0.0.1:5000/team/ml", tag)
 
 
-def test_tasks_are_told_the_very_bytes_too(released: Planned) -> None:
+def test_tasks_get_the_digests_of_the_release_as_well(released: Planned) -> None:
     variables = released.task_variables
     for name in ("ml", "serving"):
         variable = variables[f"{name.upper()}_IMAGE"]
         assert variable.endswith(f"/airflow-prod/{name}:0123456789abcdef@{digest(name)}")
 
 
-def test_the_users_own_release_is_not_in_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_ignores_the_users_release_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(RELEASE_FILE, str(write(tmp_path, release("staging"))))
     recording = record("local", reveal=True)
     assert "@sha256" not in recording.to_json()
@@ -186,14 +186,14 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Planned:
     return Planned.of(record("own", root, reveal=True, release_file=write(root, release("own"))))
 
 
-def test_a_registry_of_ones_own_is_where_pods_find_the_images(own: Planned) -> None:
+def test_pods_pull_from_the_registry_in_the_settings(own: Planned) -> None:
     names = {name: image.name for name, image in release("own").images.items()}
     assert own.images == {names["airflow"], names["mlflow"]}
     assert own.recording.exports["images"] == names
     assert own.task_variables["ML_IMAGE"] == names["ml"]
 
 
-def test_a_repository_of_ones_own_takes_the_place_of_the_git_server(own: Planned) -> None:
+def test_a_repository_in_the_settings_replaces_the_git_server(own: Planned) -> None:
     assert "GitServer" not in own.recording.to_json()
     assert {item.name for item in own.recording.of_type("kubernetes:apps/v1:StatefulSet")} == {"postgres", "s3"}
     [chart] = own.recording.of_type("kubernetes:helm.sh/v4:Chart")

@@ -83,7 +83,7 @@ def make(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPr
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_what_is_set_for_other_programs_changes_nothing(
+def test_variables_of_other_programs_change_nothing(
     foreign: dict[str, str], tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
     done = make(foreign | {"LAPTOP_HOME": str(tmp_path / "home")}, *arguments)
@@ -94,7 +94,7 @@ def test_what_is_set_for_other_programs_changes_nothing(
 
 
 @pytest.mark.parametrize("command", ["ops up", "ops deploy", "ops plan", "ops gate", "ops images", "ops.environments"])
-def test_every_command_starts_whatever_is_set_for_other_programs(foreign: dict[str, str], command: str) -> None:
+def test_every_command_starts_with_any_variables_of_other_programs(foreign: dict[str, str], command: str) -> None:
     started = [sys.executable, "-E", "-s", "-m", *command.split(), "--help"]
     done = subprocess.run(started, env=foreign, check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
@@ -153,7 +153,7 @@ def test_a_command_gets_the_variables_of_its_list(
         assert dict(os.environ) == wanted
 
 
-def test_what_creates_environments_starts_the_installer_without_pythons_variables(
+def test_the_installer_starts_without_pythons_variables(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found: dict[str, str] = {}
@@ -166,7 +166,7 @@ def test_what_creates_environments_starts_the_installer_without_pythons_variable
     assert found["UV_INDEX_URL"] == "https://packages.example"
 
 
-def test_a_healthy_database_is_healthy_whatever_libpq_is_told(foreign: dict[str, str], tmp_path: Path) -> None:
+def test_a_healthy_database_is_healthy_with_any_libpq_variables(foreign: dict[str, str], tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.create()
     postgres.prepare(home)
@@ -212,7 +212,7 @@ def test_no_list_lets_settings_of_other_programs_pass(names: tuple[str, ...], mo
     assert not set(gone) & allowed(names).keys()
 
 
-def test_a_proxy_is_for_those_who_leave_this_machine_and_never_for_its_own_addresses(
+def test_a_proxy_is_only_for_commands_that_leave_this_machine_and_never_for_its_own_addresses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
@@ -223,7 +223,7 @@ def test_a_proxy_is_for_those_who_leave_this_machine_and_never_for_its_own_addre
     assert allowed(OPERATIONS)["no_proxy"] == "example.org,localhost,127.0.0.1"
 
 
-def test_certificates_pass_only_where_they_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_certificate_variables_pass_only_if_the_files_exist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path))
     passed = allowed(OPERATIONS)
@@ -248,7 +248,7 @@ def test_a_tilde_that_the_shell_left_in_a_path_is_the_home_folder(
     assert allowed(TESTS)[name] == expanded
 
 
-def test_what_cloud_commands_need_reaches_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cloud_commands_get_the_variables_that_they_need(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = {
         *("AWS_PROFILE", "KUBECONFIG", "PULUMI_ACCESS_TOKEN", "GIT_SSH_COMMAND", "SSH_AUTH_SOCK", "GH_TOKEN"),
         *("BUILDER", "IMAGE_LOAD", "IMAGE_BUILD_ARGS", "BASE_IMAGE_ML", "ACTIONS_ID_TOKEN_REQUEST_URL"),

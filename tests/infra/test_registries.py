@@ -59,14 +59,14 @@ def silent(_line: str) -> None:
     """Show nothing."""
 
 
-def test_a_registry_tells_the_digest_of_a_tag(tmp_path: Path, registry: OciRegistry) -> None:
+def test_a_registry_returns_the_digest_of_a_tag(tmp_path: Path, registry: OciRegistry) -> None:
     image = push(tmp_path, registry)
     assert registry.digest("ml", TAG) == image.digest
     assert registry.has_digest("ml", image.digest)
     assert registry.has(f"{image.repository}:{TAG}")
 
 
-def test_what_is_not_in_a_registry_is_not_there(tmp_path: Path, registry: OciRegistry) -> None:
+def test_a_missing_image_has_no_digest(tmp_path: Path, registry: OciRegistry) -> None:
     assert registry.digest("ml", TAG) is None  # nor is the repository
     push(tmp_path, registry)
     assert registry.digest("ml", "other") is None
@@ -85,7 +85,7 @@ def test_a_copy_has_the_same_digest_and_the_same_tag(
     assert said == [f"ml: on its way to {target.repository('ml')}"]
 
 
-def test_what_is_there_is_not_copied_again(
+def test_an_existing_image_is_not_copied_again(
     tmp_path: Path, registry: OciRegistry, target: OciRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = push(tmp_path, registry)
@@ -94,7 +94,7 @@ def test_what_is_there_is_not_copied_again(
     assert copy(registry, target, image, "ml", pytest.fail) == first
 
 
-def test_the_digest_is_copied_and_not_what_the_tag_has_become(
+def test_the_digest_is_copied_even_if_the_tag_has_moved(
     tmp_path: Path, registry: OciRegistry, target: OciRegistry
 ) -> None:
     image = push(tmp_path, registry)
@@ -135,7 +135,7 @@ def manifest(registry: OciRegistry, digest: str) -> bytes:
     ).stdout
 
 
-def test_signature_and_provenance_come_along_once(tmp_path: Path, registry: OciRegistry, target: OciRegistry) -> None:
+def test_signature_and_provenance_are_copied_once(tmp_path: Path, registry: OciRegistry, target: OciRegistry) -> None:
     image = push(tmp_path, registry)
     copy(registry, target, image, "ml", silent)
     signature, provenance = signature_tags(image.digest)
@@ -149,7 +149,7 @@ def test_signature_and_provenance_come_along_once(tmp_path: Path, registry: OciR
     assert target.digest("ml", signature) == signed.digest
 
 
-def test_a_tag_that_is_another_image_in_the_target_stays_so(
+def test_a_tag_of_another_image_in_the_target_is_not_overwritten(
     tmp_path: Path, registry: OciRegistry, target: OciRegistry
 ) -> None:
     image, other = push(tmp_path, registry), push(tmp_path, target, text="other")
@@ -161,7 +161,7 @@ def test_a_tag_that_is_another_image_in_the_target_stays_so(
     assert target.digest("ml", TAG) == other.digest
 
 
-def test_an_image_that_its_registry_has_lost_is_named(
+def test_an_image_missing_from_its_registry_is_named(
     tmp_path: Path, registry: OciRegistry, target: OciRegistry
 ) -> None:
     image = push(tmp_path, registry).model_copy(update={"digest": ABSENT})
@@ -172,7 +172,7 @@ def test_an_image_that_its_registry_has_lost_is_named(
     assert target.digest("ml", TAG) is None
 
 
-def test_a_registry_that_changes_what_it_stores_is_told(
+def test_a_registry_that_alters_images_is_reported(
     tmp_path: Path, registry: OciRegistry, target: OciRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = push(tmp_path, registry)
@@ -181,7 +181,7 @@ def test_a_registry_that_changes_what_it_stores_is_told(
         copy(registry, target, image, "ml", silent)
 
 
-def test_the_images_of_this_commit_are_told_with_their_digests(tmp_path: Path, registry: OciRegistry) -> None:
+def test_the_images_of_this_commit_have_their_digests(tmp_path: Path, registry: OciRegistry) -> None:
     nodes = Nodes("amd64", gpus=True)
     with pytest.raises(OperationError, match=r"^the registry has no images of this commit's airflow, ml, mlflow, serv"):
         built_images(registry, nodes)
@@ -220,7 +220,7 @@ def broken() -> Iterator[OciRegistry]:
     server.server_close()
 
 
-def test_a_broken_registry_is_not_taken_for_an_empty_one(broken: OciRegistry) -> None:
+def test_a_broken_registry_is_not_treated_as_empty(broken: OciRegistry) -> None:
     if shutil.which("skopeo") is None:
         pytest.skip("not on PATH: skopeo")
     with pytest.raises(ImageError, match=r"cannot be looked up .* 500 .*: see that this machine reaches the registry"):
@@ -235,7 +235,7 @@ def fake_skopeo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_password_of_ecr_is_in_a_file_of_its_own_and_nowhere_else(account: Account, fake_skopeo: Path) -> None:
+def test_the_password_of_ecr_is_only_in_its_own_file(account: Account, fake_skopeo: Path) -> None:
     skopeo.copy(f"registry.example/team/ml@{ABSENT}", f"{ECR_HOST}/airflow-dev/ml:{TAG}")
     [token] = account.client("ecr").get_authorization_token()["authorizationData"]
     written = fake_skopeo / "login"
@@ -254,7 +254,7 @@ def test_the_password_of_ecr_is_in_a_file_of_its_own_and_nowhere_else(account: A
     assert not Path(option.partition("=")[2]).parent.exists()
 
 
-def test_other_registries_are_reached_as_the_user_is_logged_in(fake_skopeo: Path) -> None:
+def test_other_registries_use_the_users_login(fake_skopeo: Path) -> None:
     skopeo.copy(f"registry.example/ml@{ABSENT}", f"localhost:5000/ml:{TAG}")
     assert (fake_skopeo / "calls").read_text() == (
         f"copy --quiet --all --preserve-digests --dest-tls-verify=false docker://registry.example/ml@{ABSENT} "
@@ -262,7 +262,7 @@ def test_other_registries_are_reached_as_the_user_is_logged_in(fake_skopeo: Path
     )
 
 
-def test_what_skopeo_says_last_is_told(fake_skopeo: Path) -> None:
+def test_the_last_line_of_skopeo_is_in_the_error(fake_skopeo: Path) -> None:
     line = r'time="2026-01-01T00:00:00Z" level=fatal msg="writing blob: \"quota\" is used up"'
     (fake_skopeo / "error").write_text(f"Getting image source signatures\n{line}\n")
     with pytest.raises(
@@ -282,7 +282,7 @@ def test_what_skopeo_says_last_is_told(fake_skopeo: Path) -> None:
         ("pinging container registry r.example: StatusCode: 503, 404 lines follow", False),
     ],
 )
-def test_absent_and_refused_are_told_apart(fake_skopeo: Path, line: str, absent: bool) -> None:
+def test_missing_and_refused_are_distinguished(fake_skopeo: Path, line: str, absent: bool) -> None:
     (fake_skopeo / "error").write_text(f'time="x" level=fatal msg="{line}"\n')
     if absent:
         assert skopeo.digest("r.example/ml", ":x") is None
@@ -291,7 +291,7 @@ def test_absent_and_refused_are_told_apart(fake_skopeo: Path, line: str, absent:
             skopeo.digest("r.example/ml", ":x")
 
 
-def test_without_skopeo_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_skopeo_the_error_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         ImageError, match=r"^skopeo is not on PATH, and it reads and copies what is in registries: inst"
@@ -305,11 +305,11 @@ def test_a_registry_on_this_machine_is_known(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["10.0.0.1:5000/x", "registry.example/x", "localhost.example/x", "128.0.0.1/x"])
-def test_no_other_is_taken_for_one(name: str) -> None:
+def test_no_other_registry_is_taken_for_a_local_one(name: str) -> None:
     assert not is_loopback(name)
 
 
-def test_ecr_tells_digests(account: Account, repositories: Any) -> None:
+def test_ecr_returns_digests(account: Account, repositories: Any) -> None:
     ecr = Ecr("dev", account)
     manifest = '{"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json"}'
     assert ecr.digest("ml", TAG) is None
@@ -321,7 +321,7 @@ def test_ecr_tells_digests(account: Account, repositories: Any) -> None:
     assert not ecr.has_digest("serving", digest)
 
 
-def test_an_ecr_repository_that_is_not_made_yet_is_named(account: Account) -> None:
+def test_a_missing_ecr_repository_is_named(account: Account) -> None:
     ecr, sentence = Ecr("dev", account), "the ECR repository airflow-dev/ml does not exist: `make deploy STACK=dev` mak"
     with pytest.raises(NoRepositoryError, match=sentence):
         ecr.digest("ml", TAG)
@@ -347,7 +347,7 @@ def test_the_login_of_ecr_is_that_of_the_repositorys_region(account: Account, mo
         assert file is None
 
 
-def test_images_that_a_branch_leaves_alone_are_copied_for_its_preview_and_not_built(
+def test_images_that_a_branch_does_not_change_are_copied_for_its_preview(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Shelf:

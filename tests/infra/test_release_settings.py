@@ -59,7 +59,7 @@ def test_releases_pass_from_dev_to_staging_to_prod() -> None:
     assert chain("local", stack_summaries()) == ["local"]
 
 
-def test_promotion_asks_more_of_prod_than_of_staging() -> None:
+def test_prod_has_more_gates_than_staging() -> None:
     staging, prod = (load(stack).release for stack in ("staging", "prod"))
     assert staging
     assert prod
@@ -73,7 +73,7 @@ def test_stacks_on_existing_clusters_have_releases_too(tmp_path: Path) -> None:
     assert load("second", tmp_path).release
 
 
-def test_two_stacks_may_take_the_releases_of_the_same_one(tmp_path: Path) -> None:
+def test_two_stacks_may_follow_the_same_stack(tmp_path: Path) -> None:
     write(tmp_path, on_clusters(first={}, left={"after": "first"}, right={"after": "first"}, alone={}))
     for stack in ("first", "left", "right", "alone"):
         load(stack, tmp_path)
@@ -82,7 +82,7 @@ def test_two_stacks_may_take_the_releases_of_the_same_one(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("key", ["dags", "registry"])
-def test_releases_need_a_repository_and_a_registry_of_ones_own(tmp_path: Path, key: str) -> None:
+def test_releases_require_a_repository_and_a_registry(tmp_path: Path, key: str) -> None:
     stacks = on_clusters(first={})
     del stacks["first"][key]
     assert refusal(tmp_path, "first", stacks) == (
@@ -91,7 +91,7 @@ def test_releases_need_a_repository_and_a_registry_of_ones_own(tmp_path: Path, k
 
 
 @pytest.mark.parametrize("key", ["dags", "registry"])
-def test_without_releases_a_repository_and_a_registry_are_had_apart(tmp_path: Path, key: str) -> None:
+def test_without_releases_a_repository_and_a_registry_are_independent(tmp_path: Path, key: str) -> None:
     stacks = on_clusters(alone=None)
     del stacks["alone"][key]
     write(tmp_path, stacks)
@@ -152,7 +152,7 @@ def test_releases_stay_in_one_repository(tmp_path: Path) -> None:
     load("last", tmp_path)
 
 
-def test_two_stacks_of_a_chain_have_two_branches(tmp_path: Path) -> None:
+def test_the_stacks_of_a_chain_have_different_branches(tmp_path: Path) -> None:
     stacks = on_clusters(first={}, last={"after": "first"})
     stacks["last"]["dags"]["branch"] = "first"
     assert "airflow:dags.branch: Pulumi.first.yaml also follows first of example.com/team/dags: " in refusal(
@@ -161,7 +161,7 @@ def test_two_stacks_of_a_chain_have_two_branches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("of", ["dev", "prod"])
-def test_all_stacks_of_a_chain_have_the_same_processors(
+def test_all_stacks_of_a_chain_have_the_same_architecture(
     tmp_path: Path, stacks: dict[str, dict[str, Any]], of: str
 ) -> None:
     for pool in stacks[of]["node_pools"].values():
@@ -191,7 +191,7 @@ def test_all_stacks_of_a_chain_have_the_same_processors(
         (IDENTITY[:-1], "also matches identities that only contain it: start it with ^ and end it with $"),
     ],
 )
-def test_whose_signature_counts_is_a_whole_regular_expression(tmp_path: Path, signed_by: str, sentence: str) -> None:
+def test_the_signers_identity_is_an_anchored_regular_expression(tmp_path: Path, signed_by: str, sentence: str) -> None:
     stacks = on_clusters(first={}, last={"after": "first", "signed_by": signed_by})
     assert refusal(tmp_path, "last", stacks) == f"Pulumi.last.yaml: airflow:release.signed_by: {signed_by!r} {sentence}"
 
@@ -203,7 +203,7 @@ def test_whose_signature_counts_is_a_whole_regular_expression(tmp_path: Path, si
         ({"repository": "ssh://git@example.com/dags.git"}, "dags.credentials: ssh://git@example.com/dags.git is an "),
     ],
 )
-def test_the_repository_of_an_existing_cluster_obeys_the_same_rules(
+def test_the_same_rules_apply_to_repositories_of_existing_clusters(
     tmp_path: Path, dags: dict[str, str], sentence: str
 ) -> None:
     stacks = on_clusters(alone=None)
@@ -220,7 +220,7 @@ def test_a_broken_section_of_another_stack_does_not_stop_this_one(
     assert load("staging", tmp_path) == load("staging")
 
 
-def test_a_line_ends_where_it_closes_a_circle() -> None:
+def test_a_cycle_ends_where_it_closes() -> None:
     circle: StackSummaries = {
         name: StackSummary(has_releases=True, after=after) for name, after in {"a": "b", "b": "a"}.items()
     }

@@ -46,7 +46,7 @@ def hashes(file: str) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("file", FILES, ids=file_name)
-def test_every_requirement_is_pinned_with_hashes_and_nothing_else_is_named(file: Path) -> None:
+def test_every_requirement_is_pinned_with_hashes(file: Path) -> None:
     pins = environments.pins(file)
     assert "".join(pins) == file.read_text()
     for pin in pins:
@@ -59,7 +59,7 @@ def test_the_environments_that_share_code_share_versions_and_hashes(file: str) -
 
 
 @pytest.mark.parametrize("file", FILES, ids=file_name)
-def test_pytorch_and_its_cuda_libraries_are_pinned_in_a_file_for_themselves(file: Path) -> None:
+def test_pytorch_and_its_cuda_libraries_are_pinned_in_a_separate_file(file: Path) -> None:
     of_torch = re.findall(r"^(torch|torchvision|triton|(?:nvidia|cuda)-[a-z0-9-]+)==", file.read_text(), re.MULTILINE)
     assert bool(of_torch) is (file.name == APART)
     assert len(of_torch) == len(environments.pins(file)) or not of_torch
@@ -73,7 +73,7 @@ def test_uv_is_pinned_once() -> None:
     assert version("uv", "uv.txt") == version("uv", "dev.txt")
 
 
-def test_what_builds_the_project_is_pinned_with_hashes() -> None:
+def test_build_requirements_are_pinned_with_hashes() -> None:
     """The project itself is built by what is installed before it, for a build's own packages have no hashes."""
     wanted = re.search(
         r'^requires = \["setuptools==(\S+)"\]$', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE
@@ -91,7 +91,7 @@ def test_a_package_with_its_pinned_hash_is_installed(
 
 
 @pytest.mark.parametrize("installer", INSTALLERS)
-def test_a_package_with_another_hash_than_the_pinned_one_is_refused_by_one_sentence(
+def test_a_package_with_a_wrong_hash_is_refused_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installer: str
 ) -> None:
     pinned = digest_of(wheel(tmp_path / "wheels"))
@@ -110,7 +110,7 @@ def test_a_package_without_a_hash_is_refused(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("installer", INSTALLERS)
-def test_what_cannot_be_found_is_not_taken_for_a_tampered_package(
+def test_a_missing_package_is_not_reported_as_tampered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installer: str
 ) -> None:
     (tmp_path / "wheels").mkdir()

@@ -216,7 +216,7 @@ def test_a_mistake_is_one_line_that_names_file_key_and_what_is_allowed(changes: 
     assert "\n" not in message
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     message = refusal("dev", {"airflow:network.cidr": "8.8.0.0/16", "airflow:network.zones": ["a", "us-east-1a"]})
     assert [line.split(": ")[1] for line in message.splitlines()] == ["airflow:network.zones", "airflow:network.cidr"]
 
@@ -229,7 +229,7 @@ def test_a_network_that_overlaps_another_stack_is_refused() -> None:
     )
 
 
-def test_the_other_stacks_are_those_whose_files_lie_beside(tmp_path: Path) -> None:
+def test_the_other_stacks_are_those_with_files_in_the_same_folder(tmp_path: Path) -> None:
     for name in ("dev", "twin"):
         (tmp_path / f"Pulumi.{name}.yaml").write_text((REPOSITORY / "Pulumi.dev.yaml").read_text())
     with pytest.raises(SettingsError, match=r"10\.10\.0\.0/16 overlaps 10\.10\.0\.0/16 in Pulumi\.twin\.yaml"):
@@ -256,12 +256,12 @@ def test_the_other_stacks_are_those_whose_files_lie_beside(tmp_path: Path) -> No
         ("airflow:release.gates.soak_hours", 0),
     ],
 )
-def test_prod_cannot_go_without_protection(key: str, value: Any) -> None:
+def test_prod_requires_protection(key: str, value: Any) -> None:
     lines = refusal("prod", {key: value}).splitlines()
     assert lines[-1].startswith(f"Pulumi.prod.yaml: {key}: required for the stack prod: set ")
 
 
-def test_a_protected_api_is_not_open_to_everybody() -> None:
+def test_a_protected_api_is_not_open_to_the_internet() -> None:
     message = refusal("prod", {"airflow:cluster.public_access_cidrs": ["0.0.0.0/0"]})
     assert message.startswith(
         "Pulumi.prod.yaml: airflow:cluster.public_access_cidrs: 0.0.0.0/0 is the whole internet: "
@@ -278,7 +278,7 @@ REPOSITORIES = [
 
 
 @pytest.mark.parametrize("repository", REPOSITORIES)
-def test_a_repository_is_known_in_every_form_of_its_address(repository: str) -> None:
+def test_a_repository_is_recognized_in_every_form_of_its_address(repository: str) -> None:
     assert Source.of(repository, "main") == Source("example.com/ml/dags", "main")
 
 
@@ -334,7 +334,7 @@ def test_a_stack_that_names_contexts_is_on_an_existing_cluster() -> None:
         ({"storage_class": "Fast SSD"}, "airflow:storage_class: 'Fast SSD' is not allowed: it must match ^["),
     ],
 )
-def test_a_mistake_of_a_stack_on_an_existing_cluster_is_told_likewise(changes: dict[str, Any], sentence: str) -> None:
+def test_a_mistake_of_a_stack_on_an_existing_cluster_is_one_line(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse("local", "Pulumi.local.yaml", existing(**changes), {})
     assert str(caught.value).startswith(f"Pulumi.local.yaml: {sentence}")
@@ -350,20 +350,20 @@ def test_a_misspelt_key_that_decides_the_kind_of_stack_does_not_change_it() -> N
     assert "airflow:contxts is an unknown setting: did you mean airflow:contexts?" in str(caught.value)
 
 
-def test_what_needs_an_account_says_so() -> None:
+def test_a_stack_without_an_account_is_refused() -> None:
     with pytest.raises(
         SettingsError, match=r"^local runs on an existing cluster and has no AWS account: choose a stack on AWS$"
     ):
         load_aws("local")
 
 
-def test_an_unknown_stack_is_told_which_there_are() -> None:
+def test_the_error_about_an_unknown_stack_lists_the_stacks() -> None:
     with pytest.raises(SettingsError, match=r"^Pulumi\.qa\.yaml does not exist: choose one of the stacks dev, "):
         load("qa")
 
 
 @pytest.mark.parametrize("name", ["Dev", "my_stack", "a--b", "1st", "end-"])
-def test_a_stack_has_a_name_that_aws_takes(name: str) -> None:
+def test_a_stack_name_must_be_valid_on_aws(name: str) -> None:
     with pytest.raises(SettingsError, match=f"^{name} is not a valid stack name: "):
         load(name)
 
@@ -378,7 +378,7 @@ def test_a_stack_has_a_name_that_aws_takes(name: str) -> None:
         ("", "Pulumi.qa.yaml: config is missing"),
     ],
 )
-def test_a_file_that_is_no_stack_file_is_told_so(tmp_path: Path, text: str, sentence: str) -> None:
+def test_an_invalid_stack_file_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
     (tmp_path / "Pulumi.qa.yaml").write_text(text)
     with pytest.raises(SettingsError) as caught:
         load("qa", tmp_path)

@@ -89,7 +89,7 @@ def test_an_image_gets_a_signature_and_a_provenance(cosign: Path) -> None:
     assert said == [f"ml: wrote {PROVENANCE}", f"ml: wrote {SIGNATURE}"]
 
 
-def test_what_is_signed_is_not_signed_again(cosign: Path) -> None:
+def test_a_signed_image_is_not_signed_again(cosign: Path) -> None:
     said: list[str] = []
     sign_all(Shelf(cosign, SIGNATURE), {"ml": IMAGE}, said.append)
     assert [line.split()[0] for line in calls(cosign)] == ["attest"]
@@ -98,7 +98,7 @@ def test_what_is_signed_is_not_signed_again(cosign: Path) -> None:
     assert said[-2:] == [f"ml: {PROVENANCE} is there", f"ml: {SIGNATURE} is there"]
 
 
-def test_a_cosign_that_keeps_signatures_elsewhere_is_told(cosign: Path) -> None:
+def test_a_cosign_that_stores_signatures_elsewhere_is_reported(cosign: Path) -> None:
     with pytest.raises(ImageError, match=rf"^cosign wrote no tag {PROVENANCE} beside {NAME}: install its version 2$"):
         sign_all(Shelf(cosign, takes=False), {"ml": IMAGE}, pytest.fail)
 
@@ -118,16 +118,14 @@ def test_the_provenance_names_commit_workflow_and_run() -> None:
     assert run["metadata"]["invocationId"] == "https://github.com/example/team/actions/runs/42/attempts/2"
 
 
-def test_nobody_signs_outside_of_a_workflow(cosign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_signed_only_in_a_workflow(cosign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOKEN)
     with pytest.raises(ImageError, match=r"^there is no identity to sign with: images are signed by a workflow of Git"):
         sign(IMAGE)
     assert calls(cosign) == []
 
 
-def test_a_signature_counts_only_by_the_identity_that_is_asked_for(
-    cosign: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signature_is_accepted_only_from_the_required_identity(cosign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOKEN)  # anybody may look
     verify(IMAGE, SIGNED_BY)
     assert calls(cosign) == [
@@ -168,9 +166,7 @@ def test_an_image_without_the_signature_is_refused_with_cosigns_reason(
     ("errors", "reason"),
     [("Error: no such host\n", "no such host"), ("killed\n", "killed"), ("", "it says nothing")],
 )
-def test_a_signature_that_cannot_be_looked_at_is_not_taken_for_a_missing_one(
-    cosign: Path, errors: str, reason: str
-) -> None:
+def test_a_signature_that_cannot_be_read_is_not_treated_as_missing(cosign: Path, errors: str, reason: str) -> None:
     (cosign / "error").write_text(errors)
     with pytest.raises(ImageError) as caught:
         verify(IMAGE, SIGNED_BY)
@@ -180,7 +176,7 @@ def test_a_signature_that_cannot_be_looked_at_is_not_taken_for_a_missing_one(
     )
 
 
-def test_a_failed_provenance_stops_before_the_signature_which_says_that_both_are_there(cosign: Path) -> None:
+def test_a_failed_provenance_stops_before_the_signature_that_implies_both(cosign: Path) -> None:
     (cosign / "error").write_text("Error: getting signer: no route\n")
     with pytest.raises(
         ImageError, match=rf"^the provenance of {NAME} could not be signed \(getting signer: no route\)"
@@ -191,13 +187,13 @@ def test_a_failed_provenance_stops_before_the_signature_which_says_that_both_are
         sign(IMAGE)
 
 
-def test_what_this_run_has_built_is_signed(cosign: Path) -> None:
+def test_images_built_by_this_run_are_signed(cosign: Path) -> None:
     said: list[str] = []
     sign_built(Shelf(cosign), {"ml": IMAGE}, lambda: {"ml": IMAGE}, said.append)
     assert [line.split()[0] for line in calls(cosign)] == ["attest", "sign"]
 
 
-def test_an_image_that_was_there_before_is_not_signed_but_must_bear_this_workflows_signature(cosign: Path) -> None:
+def test_an_existing_image_is_not_signed_but_must_have_this_workflows_signature(cosign: Path) -> None:
     said: list[str] = []
     sign_built(Shelf(cosign), {}, lambda: {"ml": IMAGE}, said.append)
     assert calls(cosign) == [
@@ -206,9 +202,7 @@ def test_an_image_that_was_there_before_is_not_signed_but_must_bear_this_workflo
     assert said == ["ml: signed by this workflow before"]
 
 
-def test_an_image_that_was_there_before_without_the_signature_is_refused(
-    cosign: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_existing_image_without_the_signature_is_refused(cosign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (cosign / "error").write_text("Error: no signatures found\n")
     monkeypatch.setenv("FAKE_EXIT_CODE", "10")
     with pytest.raises(
@@ -219,14 +213,14 @@ def test_an_image_that_was_there_before_without_the_signature_is_refused(
     assert [line.split()[0] for line in calls(cosign)] == ["verify"]
 
 
-def test_a_tag_that_is_another_image_than_this_run_has_built_is_refused(cosign: Path) -> None:
+def test_a_tag_of_an_image_that_this_run_did_not_build_is_refused(cosign: Path) -> None:
     other = IMAGE.model_copy(update={"digest": f"sha256:{'b' * 64}"})
     with pytest.raises(ImageError, match=rf"is {other.digest} by now, and this run has built {IMAGE.digest}"):
         sign_built(Shelf(cosign, SIGNATURE, PROVENANCE), {"ml": IMAGE}, lambda: {"ml": other}, lambda _: None)
     assert calls(cosign) == []
 
 
-def test_what_was_built_for_another_repository_is_not_signed(cosign: Path) -> None:
+def test_an_image_built_for_another_repository_is_not_signed(cosign: Path) -> None:
     other = IMAGE.model_copy(update={"repository": "registry.example/previews/ml"})
     with pytest.raises(
         ImageError, match=r"^ml was built for registry.example/previews/ml, not for registry.example/ml$"
@@ -235,7 +229,7 @@ def test_what_was_built_for_another_repository_is_not_signed(cosign: Path) -> No
     assert calls(cosign) == []
 
 
-def test_ecr_is_reached_by_a_login_of_its_own(account: Account, cosign: Path) -> None:
+def test_ecr_has_its_own_login(account: Account, cosign: Path) -> None:
     host = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
     verify(IMAGE.model_copy(update={"repository": f"{host}/airflow-dev/ml"}), SIGNED_BY)
     [token] = account.client("ecr").get_authorization_token()["authorizationData"]
@@ -244,7 +238,7 @@ def test_ecr_is_reached_by_a_login_of_its_own(account: Account, cosign: Path) ->
     assert stat.S_IMODE(login.stat().st_mode) == 0o600
 
 
-def test_without_cosign_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cosign_the_error_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         ImageError, match=r"^cosign is not on PATH, and it signs images and knows whose signature they "

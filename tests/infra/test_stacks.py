@@ -68,7 +68,7 @@ def test_kubernetes_secrets_are_encrypted_by_the_clusters_key(recording: Recordi
     assert cluster.inputs["encryptionConfig"]["provider"]["keyArn"].endswith("key/cluster-key")
 
 
-def test_every_log_group_ends_and_is_encrypted_by_a_key_that_lets_it(recording: Recording) -> None:
+def test_every_log_group_has_a_retention_and_is_encrypted_by_a_key_that_allows_it(recording: Recording) -> None:
     policy = json.loads(
         only([key for key in recording.of_type("aws:kms/key:Key") if key.name == "cluster-key"]).inputs["policy"]
     )
@@ -88,7 +88,7 @@ def test_every_storage_class_encrypts(recording: Recording) -> None:
     assert storage_class.inputs["metadata"]["annotations"] == {"storageclass.kubernetes.io/is-default-class": "true"}
 
 
-def test_no_password_is_in_clear(recording: Recording) -> None:
+def test_no_password_is_in_plain_text(recording: Recording) -> None:
     # The recording's cloud invents passwords of one repeated letter, which nothing else is.
     everything = json.dumps([dict(resource.inputs) for resource in recording.resources]) + json.dumps(
         dict(recording.exports)
@@ -121,7 +121,7 @@ def test_no_bucket_can_become_public_and_every_request_needs_tls(recording: Reco
         }
 
 
-def test_no_security_group_lets_in_the_world(recording: Recording) -> None:
+def test_no_security_group_is_open_to_the_internet(recording: Recording) -> None:
     assert all("cidrIpv4" not in r.inputs or r.inputs["cidrIpv4"] != "0.0.0.0/0" for r in custom(recording, "aws:vpc/"))
     for group in recording.of_type("aws:ec2/securityGroup:SecurityGroup"):
         assert not group.inputs.get("ingress")
@@ -129,7 +129,7 @@ def test_no_security_group_lets_in_the_world(recording: Recording) -> None:
     assert default.inputs["ingress"] == default.inputs["egress"] == []
 
 
-def test_the_database_is_reached_from_the_cluster_alone_and_by_tls(recording: Recording) -> None:
+def test_the_database_is_reachable_only_from_the_cluster_and_with_tls(recording: Recording) -> None:
     database = only(recording.of_type("aws:rds/instance:Instance"))
     assert database.inputs["publiclyAccessible"] is False
     [group] = database.inputs["vpcSecurityGroupIds"]
@@ -154,7 +154,7 @@ def test_network_policies_are_enforced(recording: Recording) -> None:
         assert node_class.inputs["spec"]["networkPolicy"] == "DefaultAllow"
 
 
-def test_database_nodes_and_cluster_are_in_private_subnets_alone(recording: Recording, settings: Settings) -> None:
+def test_database_nodes_and_cluster_are_only_in_private_subnets(recording: Recording, settings: Settings) -> None:
     private = {
         f"subnet-{subnet.name}" for subnet in recording.of_type("aws:ec2/subnet:Subnet") if "private" in subnet.name
     }
@@ -166,7 +166,7 @@ def test_database_nodes_and_cluster_are_in_private_subnets_alone(recording: Reco
         assert node_class.inputs["spec"]["securityGroupSelectorTerms"] == [{"id": "sg-cluster"}]
 
 
-def test_no_subnet_gives_out_public_addresses(recording: Recording) -> None:
+def test_no_subnet_assigns_public_addresses(recording: Recording) -> None:
     assert all(s.inputs["mapPublicIpOnLaunch"] is False for s in recording.of_type("aws:ec2/subnet:Subnet"))
 
 
@@ -176,7 +176,9 @@ def test_private_subnets_have_no_route_through_the_internet_gateway(recording: R
         assert ("gatewayId" in route.inputs) == route.name.startswith("public")
 
 
-def test_the_clusters_api_answers_the_named_networks_only(recording: Recording, settings: Settings) -> None:
+def test_the_clusters_api_is_reachable_only_from_the_networks_in_the_settings(
+    recording: Recording, settings: Settings
+) -> None:
     access = only(recording.of_type("aws:eks/cluster:Cluster")).inputs["vpcConfig"]
     cidrs = [str(cidr) for cidr in settings.cluster.public_access_cidrs]
     assert access["endpointPrivateAccess"] is True
@@ -187,7 +189,7 @@ def test_the_clusters_api_answers_the_named_networks_only(recording: Recording, 
 # Cluster
 
 
-def test_auto_mode_is_wholly_on(recording: Recording) -> None:
+def test_auto_mode_is_fully_enabled(recording: Recording) -> None:
     cluster = only(recording.of_type("aws:eks/cluster:Cluster")).inputs
     assert cluster["version"] == "1.35"
     assert cluster["computeConfig"] == {"enabled": True}
@@ -197,7 +199,7 @@ def test_auto_mode_is_wholly_on(recording: Recording) -> None:
     assert cluster["accessConfig"]["authenticationMode"] == "API"
 
 
-def test_the_control_planes_logs_have_a_group_with_an_end(recording: Recording, settings: Settings) -> None:
+def test_the_control_planes_logs_have_a_retention(recording: Recording, settings: Settings) -> None:
     cluster = only(recording.of_type("aws:eks/cluster:Cluster"))
     group = only([g for g in recording.of_type("aws:cloudwatch/logGroup:LogGroup") if "/eks/" in g.inputs["name"]])
     assert group.inputs["name"] == f"/aws/eks/{cluster.inputs['name']}/cluster"
@@ -236,9 +238,7 @@ def test_every_node_pool_has_a_limit_and_a_node_class(recording: Recording, sett
         assert {"cpu", "memory"} <= pool.inputs["spec"]["limits"].keys()
 
 
-def test_nothing_idles_that_costs_by_the_hour_but_what_the_settings_ask_for(
-    recording: Recording, settings: Settings
-) -> None:
+def test_no_hourly_cost_arises_beyond_the_settings(recording: Recording, settings: Settings) -> None:
     network = settings.network
     gateways = 1 if network.nat_gateways == "one" else len(network.zones)
     assert len(recording.of_type("aws:ec2/natGateway:NatGateway")) == gateways
@@ -250,7 +250,7 @@ def test_nothing_idles_that_costs_by_the_hour_but_what_the_settings_ask_for(
 # Storage
 
 
-def test_every_bucket_keeps_versions_and_tidies_up(recording: Recording) -> None:
+def test_every_bucket_keeps_versions_and_has_lifecycle_rules(recording: Recording) -> None:
     versioning = of_bucket(recording, "bucketVersioning:BucketVersioning")
     lifecycle = of_bucket(recording, "bucketLifecycleConfiguration:BucketLifecycleConfiguration")
     assert buckets(recording).keys() == versioning.keys() == lifecycle.keys()
@@ -263,9 +263,7 @@ def test_every_bucket_keeps_versions_and_tidies_up(recording: Recording) -> None
         assert ("cold-storage" in rules) == ("-data-" in name)
 
 
-def test_requests_to_the_buckets_are_recorded_where_the_settings_say_so(
-    recording: Recording, settings: Settings
-) -> None:
+def test_access_logs_of_buckets_follow_the_settings(recording: Recording, settings: Settings) -> None:
     logging = of_bucket(recording, "bucketLogging:BucketLogging")
     wanted = settings.storage.access_log_days is not None
     expected = {name for name in buckets(recording) if "access-logs" not in name} if wanted else set()
@@ -289,7 +287,7 @@ def test_every_image_has_a_repository_that_scans_and_keeps_tags(recording: Recor
 HOLDS_DATA = ("aws:s3/bucket:Bucket", "aws:rds/instance:Instance", "aws:kms/key:Key", "aws:eks/cluster:Cluster")
 
 
-def test_what_holds_data_is_protected_where_the_settings_say_so(recording: Recording, settings: Settings) -> None:
+def test_resources_with_data_are_protected_if_the_settings_say_so(recording: Recording, settings: Settings) -> None:
     protect = settings.protect
     holders = recording.of_type(*HOLDS_DATA)
     assert holders
@@ -355,13 +353,13 @@ def test_every_name_derives_from_project_and_stack_and_fits(recording: Recording
             assert "name" not in resource.inputs, f"{resource.type} needs a rule for its name"
 
 
-def test_no_two_things_of_a_kind_have_one_name(recording: Recording) -> None:
+def test_no_two_resources_of_a_type_have_the_same_name(recording: Recording) -> None:
     for type_, (key, _, _) in LIMITED.items():
         names = [resource.inputs[key] for resource in recording.of_type(type_)]
         assert len(set(names)) == len(names)
 
 
-def test_descriptions_of_security_groups_have_only_characters_that_ec2_takes(recording: Recording) -> None:
+def test_descriptions_of_security_groups_have_only_characters_that_ec2_accepts(recording: Recording) -> None:
     # https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSecurityGroup.html
     described = [r for r in custom(recording, "aws:") if "ecurityGroup" in r.type and "description" in r.inputs]
     assert described
@@ -369,7 +367,7 @@ def test_descriptions_of_security_groups_have_only_characters_that_ec2_takes(rec
         assert re.fullmatch(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{1,255}", resource.inputs["description"])
 
 
-def test_the_provider_tags_everything_that_it_makes(recording: Recording, settings: Settings) -> None:
+def test_the_provider_tags_every_resource(recording: Recording, settings: Settings) -> None:
     provider = only(recording.of_type("pulumi:providers:aws"))
     tags = json.loads(provider.inputs["defaultTags"])["tags"]
     assert tags.keys() == STABLE_TAGS | {"commit"}
@@ -384,7 +382,7 @@ def test_no_resource_overrides_a_tag_of_the_stack(recording: Recording) -> None:
         assert not STABLE_TAGS & (resource.inputs.get("tags") or {}).keys(), resource.urn
 
 
-def test_what_karpenter_and_the_volume_driver_make_is_tagged_too(recording: Recording) -> None:
+def test_resources_of_karpenter_and_the_volume_driver_are_tagged_as_well(recording: Recording) -> None:
     for node_class in recording.of_type("kubernetes:eks.amazonaws.com/v1:NodeClass"):
         assert node_class.inputs["spec"]["tags"].keys() == STABLE_TAGS
     parameters = only(recording.of_type("kubernetes:storage.k8s.io/v1:StorageClass")).inputs["parameters"]
@@ -479,7 +477,7 @@ def test_every_component_has_an_identity(recording: Recording) -> None:
 # Who only looks
 
 
-def test_a_reader_sees_every_kind_that_is_made_and_no_secret(other: Recording, prod: Recording) -> None:
+def test_a_reader_sees_every_kind_of_resource_except_secrets(other: Recording, prod: Recording) -> None:
     [entry] = [e.inputs for e in other.of_type("aws:eks/accessEntry:AccessEntry") if "kubernetesGroups" in e.inputs]
     assert entry["principalArn"] == "arn:aws:iam::210987654321:role/github-read"
     assert not any(
@@ -504,12 +502,12 @@ def test_a_reader_sees_every_kind_that_is_made_and_no_secret(other: Recording, p
             assert ("" if group == "core" else group, plural) in seen, resource.type
 
 
-def test_without_readers_nobody_else_is_let_in(dev: Recording) -> None:
+def test_without_readers_there_are_no_other_access_entries(dev: Recording) -> None:
     assert dev.of_type("kubernetes:rbac.authorization.k8s.io/v1:ClusterRole") == []
     assert not any("kubernetesGroups" in e.inputs for e in dev.of_type("aws:eks/accessEntry:AccessEntry"))
 
 
-def test_images_of_branches_have_repositories_apart_where_branches_are_tried(dev: Recording, prod: Recording) -> None:
+def test_preview_images_have_separate_repositories_if_previews_are_allowed(dev: Recording, prod: Recording) -> None:
     def names(recording: Recording) -> set[str]:
         return {one.inputs["name"] for one in recording.of_type("aws:ecr/repository:Repository")}
 
@@ -525,7 +523,7 @@ def test_images_of_branches_have_repositories_apart_where_branches_are_tried(dev
 # Outputs
 
 
-def test_the_outputs_are_what_commands_and_other_stacks_need(recording: Recording) -> None:
+def test_the_outputs_are_those_that_commands_and_other_stacks_use(recording: Recording) -> None:
     assert recording.exports.keys() == {
         *("region", "account_id", "vpc_id", "private_subnet_ids", "cluster_name", "cluster_arn", "kubeconfig"),
         *("namespace", "data_bucket", "artifacts_bucket", "logs_bucket", "data_key_arn"),
@@ -544,7 +542,7 @@ def test_the_outputs_are_what_commands_and_other_stacks_need(recording: Recordin
 # What settings add
 
 
-def test_named_administrators_and_the_role_that_deploys_administer_the_cluster_and_nobody_else(
+def test_only_the_administrators_in_the_settings_and_the_deployment_role_administer_the_cluster(
     other: Recording,
 ) -> None:
     associations = other.of_type("aws:eks/accessPolicyAssociation:AccessPolicyAssociation")
@@ -554,12 +552,14 @@ def test_named_administrators_and_the_role_that_deploys_administer_the_cluster_a
     assert cluster["accessConfig"]["bootstrapClusterCreatorAdminPermissions"] is False
 
 
-def test_without_named_administrators_it_is_whoever_creates_the_cluster(dev: Recording) -> None:
+def test_without_administrators_in_the_settings_the_creator_administers_the_cluster(dev: Recording) -> None:
     cluster = only(dev.of_type("aws:eks/cluster:Cluster")).inputs
     assert cluster["accessConfig"]["bootstrapClusterCreatorAdminPermissions"] is True
 
 
-def test_the_account_and_the_role_that_deploys_bind_the_provider(other: Recording, dev: Recording) -> None:
+def test_the_provider_uses_the_account_and_the_deployment_role_of_the_settings(
+    other: Recording, dev: Recording
+) -> None:
     provider = only(other.of_type("pulumi:providers:aws")).inputs
     assert json.loads(provider["allowedAccountIds"]) == ["210987654321"]
     assert json.loads(provider["assumeRoles"]) == [{"roleArn": "arn:aws:iam::210987654321:role/deploy"}]

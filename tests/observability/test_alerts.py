@@ -59,16 +59,16 @@ def test_every_alert_fires_and_is_silent_when_it_should(promtool: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_every_alert_is_seen_firing_and_silent() -> None:
+def test_every_alert_has_tests_that_fire_and_tests_that_do_not() -> None:
     assert judged(firing=True) == judged(firing=False) == alerts().keys()
 
 
-def test_the_rules_are_without_fault(promtool: str) -> None:
+def test_the_rules_are_valid(promtool: str) -> None:
     subprocess.run([promtool, "check", "rules", "--lint=all", "--lint-fatal", str(RULES)], check=True)
 
 
 @pytest.mark.parametrize("alert", alerts().values(), ids=lambda alert: alert["alert"])
-def test_every_alert_says_how_bad_it_is_and_what_to_do(alert: dict[str, Any]) -> None:
+def test_every_alert_has_a_severity_and_a_runbook(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in {"critical", "warning"}
     assert alert["annotations"].keys() == {"summary", "description", "runbook"}
     page, _, anchor = alert["annotations"]["runbook"].partition("#")
@@ -77,13 +77,13 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do(alert: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("alert", alerts().values(), ids=lambda alert: alert["alert"])
-def test_every_alert_reads_metrics_that_are_there(alert: dict[str, Any], samples: Samples) -> None:
+def test_every_alert_uses_existing_metrics(alert: dict[str, Any], samples: Samples) -> None:
     names = set(re.findall(r"\b(?:airflow|pgbouncer|git|kube)_[a-z_]+\b|\bup\b(?=\{)", alert["expr"]))
     assert names
     assert names <= samples.keys() | OF_OTHERS
 
 
-def test_the_unit_tests_read_series_as_airflow_sends_them(samples: Samples) -> None:
+def test_the_unit_tests_use_series_as_airflow_sends_them(samples: Samples) -> None:
     unknown = []
     for test in unit_tests():
         for name, labels in (series(given["series"]) for given in test["input_series"]):
@@ -93,7 +93,7 @@ def test_the_unit_tests_read_series_as_airflow_sends_them(samples: Samples) -> N
     assert unknown == []
 
 
-def test_the_scrape_jobs_are_without_fault(promtool: str, tmp_path: Path) -> None:
+def test_the_scrape_jobs_are_valid(promtool: str, tmp_path: Path) -> None:
     """Debian builds Prometheus without the discovery of Kubernetes: what it finds is put in its place."""
     jobs = yaml.safe_load(SCRAPE.read_text())
     for job in jobs["scrape_configs"]:

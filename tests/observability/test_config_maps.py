@@ -29,6 +29,6 @@ def test_prometheus_finds_the_rules(config_maps: dict[str, Resource]) -> None:
     assert yaml.safe_load(inputs["data"]["airflow.yaml"])["groups"]
 
 
-def test_they_are_in_the_namespace_of_airflow(config_maps: dict[str, Resource]) -> None:
+def test_the_config_maps_are_in_airflows_namespace(config_maps: dict[str, Resource]) -> None:
     for name in ("airflow-dashboards", "airflow-alert-rules"):
         assert config_maps[name].inputs["metadata"]["namespace"] == "airflow"

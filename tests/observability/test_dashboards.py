@@ -41,7 +41,7 @@ def test_every_panel_shows_what_airflow_sends(panel: dict[str, Any], query: Quer
 
 
 @pytest.mark.parametrize("panel", PANELS)
-def test_every_panel_has_a_unit_and_says_what_it_shows(panel: dict[str, Any]) -> None:
+def test_every_panel_has_a_unit_and_a_description(panel: dict[str, Any]) -> None:
     assert panel["description"].endswith(".")
     assert panel["fieldConfig"]["defaults"]["unit"]
 
@@ -56,7 +56,7 @@ def test_the_variables_offer_what_airflow_sends(dashboard: dict[str, Any], query
 
 
 @dashboards
-def test_the_reader_of_a_dashboard_chooses_the_source_of_its_data(dashboard: dict[str, Any]) -> None:
+def test_the_data_source_of_a_dashboard_can_be_chosen(dashboard: dict[str, Any]) -> None:
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
     queries = [variable for variable in dashboard["templating"]["list"] if variable["type"] == "query"]
     readers = [*panels, *queries, *(target for panel in panels for target in panel["targets"])]
@@ -65,7 +65,7 @@ def test_the_reader_of_a_dashboard_chooses_the_source_of_its_data(dashboard: dic
 
 
 @dashboards
-def test_no_two_panels_have_one_place_or_one_number(dashboard: dict[str, Any]) -> None:
+def test_no_two_panels_have_the_same_position_or_id(dashboard: dict[str, Any]) -> None:
     numbers = [panel["id"] for panel in dashboard["panels"]]
     assert len(numbers) == len(set(numbers))
     taken = [
@@ -78,6 +78,6 @@ def test_no_two_panels_have_one_place_or_one_number(dashboard: dict[str, Any]) -
     assert max(x for x, _ in taken) < 24
 
 
-def test_no_two_dashboards_have_one_address() -> None:
+def test_no_two_dashboards_have_the_same_uid() -> None:
     addresses = [dashboard["uid"] for dashboard in DASHBOARDS.values()]
     assert len(addresses) == len(set(addresses))

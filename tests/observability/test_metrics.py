@@ -46,16 +46,16 @@ def value(samples: Samples, name: str, **labels: str) -> float:
 
 
 @pytest.mark.parametrize("metric", registry(), ids=lambda metric: metric["name"])
-def test_every_metric_of_airflow_is_read_under_the_name_of_its_kind(metric: dict[str, Any], samples: Samples) -> None:
+def test_every_airflow_metric_is_exported_under_the_name_for_its_type(metric: dict[str, Any], samples: Samples) -> None:
     assert (prometheus_name(metric) in samples) == (metric["name"] != COUNTS_DOWN)
 
 
-def test_nothing_else_is_read(samples: Samples) -> None:
+def test_no_other_metrics_are_exported(samples: Samples) -> None:
     names = {re.sub(r"_(bucket|sum)$", "_count", name) for name in airflow_samples(samples)}
     assert names <= {prometheus_name(metric) for metric in registry() + UNLISTED}
 
 
-def test_the_exporter_refuses_and_misreads_nothing(samples: Samples) -> None:
+def test_the_exporter_parses_every_metric(samples: Samples) -> None:
     refused = {
         name: found
         for name, found in samples.items()
@@ -65,13 +65,13 @@ def test_the_exporter_refuses_and_misreads_nothing(samples: Samples) -> None:
     assert {name: found for name, found in refused.items() if any(count for _, count in found)} == {}
 
 
-def test_no_label_names_a_single_run(samples: Samples) -> None:
+def test_no_label_identifies_a_single_run(samples: Samples) -> None:
     labels = {label for found in airflow_samples(samples).values() for having, _ in found for label in having}
     assert {"dag_id", "task_id", "pool_name"} < labels
     assert labels - OF_HISTOGRAMS <= BOUNDED
 
 
-def test_no_metric_carries_the_name_of_a_dag_a_task_or_a_pool(samples: Samples) -> None:
+def test_no_metric_name_contains_the_name_of_a_dag_a_task_or_a_pool(samples: Samples) -> None:
     assert [name for name in airflow_samples(samples) if re.search("sample|works|fails|default_pool", name)] == []
 
 
@@ -81,24 +81,24 @@ def test_durations_are_seconds(samples: Samples) -> None:
     assert value(samples, "airflow_scheduler_scheduler_loop_duration_seconds_sum") == pytest.approx(3.112750909)
 
 
-def test_the_parse_time_that_airflow_sends_without_its_unit_is_seconds_too(samples: Samples) -> None:
+def test_the_parse_time_without_a_unit_is_in_seconds_as_well(samples: Samples) -> None:
     name = "airflow_dag_processing_last_duration_seconds_sum"
     assert value(samples, name, bundle_name="dags-folder", file_name="slow") == 2
 
 
-def test_the_length_of_a_run_says_how_it_ended(samples: Samples) -> None:
+def test_the_duration_of_a_run_has_its_final_state(samples: Samples) -> None:
     name = "airflow_dagrun_duration_seconds_count"
     assert value(samples, name, dag_id="sample", run_type="scheduled", state="failed") == 1
     assert value(samples, name, dag_id="a_dag_id", state="success") == 1
 
 
 @pytest.mark.parametrize(("name", "longest"), [("task_duration", 21600), ("scheduler_scheduler_loop_duration", 30)])
-def test_histograms_reach_as_far_as_what_they_measure(samples: Samples, name: str, longest: float) -> None:
+def test_histogram_buckets_cover_the_values_that_they_measure(samples: Samples, name: str, longest: float) -> None:
     bounds = {float(labels["le"]) for labels, _ in samples[f"airflow_{name}_seconds_bucket"]}
     assert max(bounds - {float("inf")}) == longest
 
 
-def test_only_gauges_are_forgotten_when_nobody_reports_them(samples_after_silence: Samples) -> None:
+def test_only_gauges_expire_when_they_are_no_longer_reported(samples_after_silence: Samples) -> None:
     names = airflow_samples(samples_after_silence)
     assert "airflow_scheduler_heartbeat_total" in names
     assert [name for name in names if not re.search("_(total|bucket|sum|count)$", name)] == []
@@ -118,6 +118,6 @@ def test_every_mapping_is_the_first_for_a_metric_of_airflow(mappings: list[dict[
     assert {first(metric) for metric in registry()} == set(range(len(mappings)))
 
 
-def test_every_line_that_was_recorded_is_of_a_metric_of_this_airflow(recorded: str) -> None:
+def test_every_recorded_line_is_a_metric_of_this_airflow_version(recorded: str) -> None:
     names = {re.split("[,:]", line)[0].removeprefix("airflow.") for line in recorded.splitlines()}
     assert names <= {metric["name"] for metric in registry() + UNLISTED}

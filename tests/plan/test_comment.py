@@ -51,7 +51,7 @@ def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "calls"
 
 
-def test_each_stack_has_a_line_with_what_changes_and_what_that_costs() -> None:
+def test_each_stack_has_a_line_with_its_changes_and_their_cost() -> None:
     change = row(
         recording(database("db.t4g.micro"), *(settings(f"old-{number}") for number in range(3))),
         recording(database("db.t4g.small"), settings("new"), settings("newer")),
@@ -66,12 +66,12 @@ def test_an_existing_cluster_has_no_costs() -> None:
     assert "| local | 0 | 0 | 0 | | |\n" in comment("origin/dev", [row(same, same)])
 
 
-def test_a_stack_that_cannot_be_compared_says_why() -> None:
+def test_the_reason_is_given_for_a_stack_that_cannot_be_compared() -> None:
     text = comment("origin/dev", [Row("qa", plan_of(recording()), None, "origin/dev has no stack qa")])
     assert "| qa | | | | | origin/dev has no stack qa |\n" in text
 
 
-def test_the_resources_are_listed_beneath() -> None:
+def test_the_resources_are_listed_below() -> None:
     change = row(
         recording(settings("a", path="/x"), settings("old")), recording(settings("a", path="/y"), settings("new"))
     )
@@ -86,7 +86,7 @@ def test_the_resources_are_listed_beneath() -> None:
     ]
 
 
-def test_a_value_cannot_end_the_block_that_it_is_shown_in() -> None:
+def test_a_value_cannot_end_its_code_block() -> None:
     change = row(recording(settings("a", text="x")), recording(settings("a", text="y\n```\n<script>" + "z" * 900)))
     text = comment("origin/dev", [change])
     assert "!   text: x -> y\\n```\\n<script>zz" in text
@@ -94,7 +94,7 @@ def test_a_value_cannot_end_the_block_that_it_is_shown_in() -> None:
     assert max(map(len, text.splitlines())) < 300
 
 
-def test_a_long_comment_leaves_out_what_github_would_refuse() -> None:
+def test_a_long_comment_is_shortened_to_githubs_limit() -> None:
     many = recording(*(settings(f"map-{number}") for number in range(6000)))
     text = comment("origin/dev", [row(recording(), many), row(recording(), recording(settings("a")))])
     assert len(text) < LONGEST
@@ -102,7 +102,7 @@ def test_a_long_comment_leaves_out_what_github_would_refuse() -> None:
     assert "+ kubernetes ConfigMap a\n" in text
 
 
-def test_the_comment_is_written_over_the_one_before(gh: Path) -> None:
+def test_the_comment_replaces_the_previous_one(gh: Path) -> None:
     post("12", "the text\n")
     assert gh.read_text() == "pr comment 12 --edit-last --create-if-none --body-file -\nthe text\n"
 
@@ -113,7 +113,9 @@ def test_a_refusal_of_github_is_one_sentence(gh: Path, monkeypatch: pytest.Monke
         post("12", "the text\n")
 
 
-def test_without_githubs_command_line_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_githubs_command_line_the_error_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         OperationError, match=r"^gh, GitHub's command line, is not on PATH: install it, or leave PULL_REQUEST"
@@ -121,7 +123,7 @@ def test_without_githubs_command_line_there_is_one_sentence(tmp_path: Path, monk
         post("12", "the text\n")
 
 
-def test_a_ref_that_is_not_there_is_refused() -> None:
+def test_a_missing_ref_is_refused() -> None:
     check_ref("HEAD")
     with pytest.raises(OperationError, match=r"^AGAINST=origin/nope is no git ref here: fetch it, or name another$"):
         check_ref("origin/nope")

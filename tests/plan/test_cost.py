@@ -111,7 +111,7 @@ def test_an_idle_gpu_pool_costs_nothing_and_a_busy_one_by_the_hour(prices: Price
     assert lines["disk of g6.xlarge"].load == pytest.approx(40 * 73 / 730 * 0.08)
 
 
-def test_a_disk_that_is_faster_than_the_free_speed_is_charged_for_the_rest(prices: Prices) -> None:
+def test_disk_throughput_above_the_free_amount_is_charged(prices: Prices) -> None:
     machines, nodes = pool(gpu=True, capacity=["on-demand"], families=["g6"])
     fast = {"spec": {"ephemeralStorage": {"size": "73Gi", "iops": 4000, "throughput": 500}}}
     lines = charges(of(machines, replace(nodes, inputs={**nodes.inputs, **fast})), prices, stated_usage())
@@ -133,7 +133,7 @@ def test_spot_is_counted_at_the_stated_share_and_auto_mode_at_the_full_price(pri
     assert lines["EKS Auto Mode for g6.xlarge"].load == pytest.approx(40 * 0.8048 * 0.12)
 
 
-def test_only_what_makes_cloud_objects_is_charged_in_kubernetes(prices: Prices) -> None:
+def test_only_kubernetes_objects_that_create_cloud_resources_are_charged(prices: Prices) -> None:
     assert not bill(prices, resource("kubernetes:core/v1:Service", spec={"type": "ClusterIP"}))
     assert bill(prices, resource("kubernetes:core/v1:Service", spec={"type": "LoadBalancer"}))["load balancer"].idle > 0
     volumes = [{"spec": {"resources": {"requests": {"storage": "10Gi"}}}}]
@@ -166,7 +166,7 @@ def test_a_type_that_is_neither_charged_nor_free_is_an_error(prices: Prices) -> 
         ),
     ],
 )
-def test_what_has_no_price_or_no_stated_usage_is_an_error(prices: Prices, made: Resource, sentence: str) -> None:
+def test_a_resource_without_a_price_or_usage_is_an_error(prices: Prices, made: Resource, sentence: str) -> None:
     with pytest.raises(OperationError, match=sentence):
         bill(prices, made)
 
@@ -185,7 +185,7 @@ def test_every_resource_of_every_stack_is_charged_or_free(recording: Recording) 
     assert plan_of(recording).bill.total.idle > 0
 
 
-def test_no_free_type_has_a_rule_too() -> None:
+def test_no_free_type_has_a_rule() -> None:
     assert not FREE & RULES.keys()
 
 
@@ -193,13 +193,13 @@ def test_the_dev_stack_costs_under_175_dollars_idle(recordings: dict[str, Record
     assert 100 < plan_of(recordings["dev"]).bill.total.idle < 175
 
 
-def test_no_gpu_is_paid_for_in_an_idle_stack(recording: Recording) -> None:
+def test_an_idle_stack_pays_for_no_gpu(recording: Recording) -> None:
     lines = [line for line in plan_of(recording).bill.lines if line.resource.startswith("gpu")]
     assert lines
     assert sum(line.idle for line in lines) == 0
 
 
-def test_a_region_without_prices_says_so_and_invents_none(recordings: dict[str, Recording]) -> None:
+def test_a_region_without_prices_is_reported(recordings: dict[str, Recording]) -> None:
     dev = recordings["dev"]
     elsewhere = plan_of(Recording(dev.project, dev.stack, "eu-central-1", dev.resources))
     assert (
@@ -233,5 +233,5 @@ def test_every_stated_amount_is_used() -> None:
     assert not [name for name in stated_usage().amounts if f'"{name}"' not in rules]
 
 
-def test_a_stack_on_an_existing_cluster_costs_nothing_more() -> None:
+def test_a_stack_on_an_existing_cluster_has_no_cost() -> None:
     assert plan_of(recorded("local")).bill.missing == "an existing cluster costs what it costs anyway"

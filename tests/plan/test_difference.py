@@ -24,13 +24,13 @@ def test_a_recording_does_not_differ_from_itself(recordings: dict[str, Recording
     assert not difference(recordings["prod"], recordings["prod"])
 
 
-def test_what_comes_and_what_goes_is_told() -> None:
+def test_created_and_deleted_resources_are_listed() -> None:
     found = difference(recording("dev", bucket("dev", "old")), recording("dev", bucket("dev", "new")))
     assert [resource.name for resource in found.added] == ["new"]
     assert [resource.name for resource in found.removed] == ["old"]
 
 
-def test_a_changed_input_is_told_with_its_path_and_both_values() -> None:
+def test_a_changed_input_is_listed_with_its_path_and_both_values() -> None:
     before = bucket("dev", "data", tags={"owner": "a"}, rules=[{"days": 7}], zones=["a", "b"])
     after = bucket("dev", "data", tags={"owner": "b"}, rules=[{"days": 30}], zones=["a"], locked=True)
     (changed,) = difference(recording("dev", before), recording("dev", after)).changed
@@ -49,7 +49,7 @@ def test_a_policy_is_compared_statement_by_statement() -> None:
     assert changed.changes == (Change("policy.Statement.0.Effect", "Deny", "Allow"),)
 
 
-def test_the_file_of_the_cluster_that_a_plan_invents_is_no_difference() -> None:
+def test_the_kubeconfig_that_a_plan_invents_is_not_a_difference() -> None:
     before, after = (bucket("local", "kubernetes", kubeconfig=f"/tmp/{number}.yaml") for number in (1, 2))
     assert not difference(recording("local", before), recording("local", after))
 
@@ -59,7 +59,7 @@ def test_lost_protection_is_a_difference() -> None:
     assert found.changed[0].changes == (Change("(protected)", "true", "false"),)
 
 
-def test_the_stacks_own_names_are_no_difference_but_words_that_contain_them_are() -> None:
+def test_stack_names_are_not_a_difference_but_words_that_contain_them_are() -> None:
     before = bucket("dev", "data", name="airflow-dev-data", tag="dev", kind="devx", owner="xdev")
     after = bucket("prod", "data", name="airflow-prod-data", tag="prod", kind="prodx", owner="xprod")
     (changed,) = difference(recording("dev", before), recording("prod", after)).changed
@@ -91,7 +91,7 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", "-C", str(folder), *arguments], check=True)
 
 
-def test_a_stack_is_compared_with_what_a_git_ref_has(clone: Path, recordings: dict[str, Recording]) -> None:
+def test_a_stack_is_compared_with_a_git_ref(clone: Path, recordings: dict[str, Recording]) -> None:
     settings = clone / "Pulumi.dev.yaml"
     settings.write_text(settings.read_text().replace("db.t4g.micro", "db.t4g.small"))
     git(clone, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--all", "--message", "two")
@@ -111,7 +111,7 @@ def test_a_ref_whose_program_does_not_run_is_named(clone: Path) -> None:
         recording_of("HEAD", "dev", clone)
 
 
-def test_what_is_neither_a_stack_nor_a_ref_is_refused() -> None:
+def test_a_name_that_is_neither_a_stack_nor_a_ref_is_refused() -> None:
     with pytest.raises(
         OperationError, match=r"^AGAINST=nope is neither a stack \(dev, local, prod, staging\) nor a git ref"
     ):

@@ -53,18 +53,18 @@ def test_a_roles_own_policy_is_one_row_for_each_statement() -> None:
     assert grant.conditions == ("StringEquals aws:SourceAccount = 1 or 2",)
 
 
-def test_an_attached_policy_of_the_stack_is_looked_into_and_one_of_aws_is_named() -> None:
+def test_an_attached_policy_of_the_stack_is_expanded_and_one_of_aws_is_named() -> None:
     found = {grant.source: grant for grant in grants(RECORDING)}
     assert found["shared"].actions == ("s3:GetObject", "s3:ListBucket")
     assert found["managed"].actions == ("all of AmazonEKSClusterPolicy",)
 
 
-def test_who_may_take_a_role_on_is_told() -> None:
+def test_the_principals_that_may_assume_a_role_are_listed() -> None:
     grant = next(grant for grant in grants(RECORDING) if grant.source == "task-role")
     assert (grant.who, grant.resources) == ("pods.eks.amazonaws.com", ("role of task",))
 
 
-def test_a_buckets_own_policy_is_told_with_its_principal() -> None:
+def test_a_bucket_policy_is_listed_with_its_principal() -> None:
     grant = next(grant for grant in grants(RECORDING) if grant.source == "tls")
     assert (grant.who, grant.effect, grant.actions, grant.resources) == ("anybody", "Deny", ("s3:*",), ("data",))
 

@@ -41,7 +41,7 @@ def text_of(recording: Recording) -> str:
     return page(plan_of(recording))
 
 
-def test_the_page_loads_nothing_from_anywhere(recording: Recording) -> None:
+def test_the_page_loads_no_external_resources(recording: Recording) -> None:
     text = text_of(recording)
     for tag, attributes in Elements(text).found:
         assert tag not in ("script", "link", "iframe", "img", "object", "embed", "base")
@@ -77,7 +77,7 @@ def test_every_charge_is_on_the_page_with_its_source(recording: Recording) -> No
         assert line.price.source in text
 
 
-def test_what_differs_is_on_the_page(recordings: dict[str, Recording]) -> None:
+def test_the_differences_are_on_the_page(recordings: dict[str, Recording]) -> None:
     plan = plan_of(recordings["prod"])
     text = page(plan, comparison(plan, "dev", recordings["dev"]))
     assert "What differs from dev" in text
@@ -135,7 +135,7 @@ def test_the_command_writes_the_page_and_prints_the_cost(
 
 
 @pytest.mark.usefixtures("chart")
-def test_the_commands_json_has_the_cost_and_what_differs(
+def test_the_commands_json_has_the_cost_and_the_differences(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(monkeypatch, "prod", "--against", "dev", "--json")
