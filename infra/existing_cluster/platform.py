@@ -37,14 +37,16 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
     images = {name: f"{registry}/{name}:{version}" for name, version in versions.items()}
     namespace, storage_class = settings.namespace, settings.storage_class
 
-    beside = PlatformNamespace("platform-namespace", platform_namespace(namespace), opts=in_cluster)
-    database = Database("database", beside.name, namespace, storage_class, opts=in_cluster)
-    store = ObjectStore("object-store", beside.name, namespace, storage_class, opts=in_cluster)
+    server_namespace = PlatformNamespace("platform-namespace", platform_namespace(namespace), opts=in_cluster)
+    database = Database("database", server_namespace.name, namespace, storage_class, opts=in_cluster)
+    store = ObjectStore("object-store", server_namespace.name, namespace, storage_class, opts=in_cluster)
     servers: list[pulumi.Resource] = [database, store]
     if settings.dags:
         dags = DagSource(**settings.dags.model_dump())
     else:
-        git = GitServer("git-server", beside.name, namespace, stack, images["airflow"], storage_class, opts=in_cluster)
+        git = GitServer(
+            "git-server", server_namespace.name, namespace, stack, images["airflow"], storage_class, opts=in_cluster
+        )
         servers.append(git)
         dags = git.dags
     airflow = airflow_namespace.create(namespace, pulumi.ResourceOptions(provider=provider, depends_on=servers))
@@ -67,7 +69,7 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
     outputs = {
         "context": context,
         "namespace": platform.namespace,
-        "platform_namespace": beside.name,
+        "platform_namespace": server_namespace.name,
         "data_bucket": platform.buckets.data,
         "artifacts_bucket": platform.buckets.artifacts,
         "logs_bucket": platform.buckets.logs,

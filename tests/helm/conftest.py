@@ -1,4 +1,4 @@
-"""Every Kubernetes object of each stack, with the chart rendered offline."""
+"""The Kubernetes objects of each stack, with the chart rendered offline."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -33,7 +33,7 @@ def of_kind(objects: tuple[Object, ...], *kinds: str) -> dict[str, Object]:
 
 
 def all_pods(objects: tuple[Object, ...]) -> Iterator[tuple[str, Any]]:
-    """Yield each pod's specification, with the name of what makes it."""
+    """Yield each pod spec with the name of its owner."""
     for item in objects:
         for pod in pods(item):
             yield f"{item['kind']} {item['metadata']['name']}", pod

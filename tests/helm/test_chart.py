@@ -1,4 +1,4 @@
-"""The chart's archive: one file, known by its digest."""
+"""The chart's archive: one file, pinned by digest."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The logins of the model registry: each is where it is needed, and nowhere else."""
+"""The logins of the model registry: each is only where it is needed."""
 
 from collections.abc import Iterator
 from typing import Any

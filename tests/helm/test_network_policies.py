@@ -1,4 +1,4 @@
-"""Who may speak to whom: what the policies say, judged as a cluster does that enforces them."""
+"""The network policies, evaluated as a cluster enforces them."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ POSTGRES, PGBOUNCER = 5432, 6543
 
 
 def matches(selector: Any, labels: dict[str, str]) -> bool:
-    """Judge a label selector; an empty one matches everything."""
+    """Evaluate a label selector; an empty one matches everything."""
     wanted = selector.get("matchLabels", {}).items() <= labels.items()
     return wanted and all(
         one["operator"] == "In" and labels.get(one["key"]) in one["values"]
@@ -24,7 +24,7 @@ def matches(selector: Any, labels: dict[str, str]) -> bool:
 
 
 def judged(objects: Objects, namespace: str, labels: dict[str, str], direction: str) -> list[Any]:
-    """Return the rules of one direction that hold for a pod; it must be judged by some policy."""
+    """Return the rules of one direction that apply to a pod; at least one policy must select it."""
     found = [
         policy["spec"]
         for policy in objects

@@ -1,4 +1,4 @@
-"""What holds for every object of every stack."""
+"""Rules for every object of every stack."""
 
 import configparser
 import re
@@ -137,7 +137,7 @@ def test_the_plan_counts_the_nodes_for_the_requests_of_the_pods(stack: str, obje
 
 
 def requests(item: Object) -> Iterator[tuple[str, float]]:
-    """Yield vCPUs and GiB that each container of all replicas asks for."""
+    """Yield the requests of each container of all replicas, in vCPUs and GiB."""
     for pod in pods(item):
         for container in pod["containers"]:
             asked = container["resources"]["requests"]

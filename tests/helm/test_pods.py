@@ -1,4 +1,4 @@
-"""What holds for every pod of every stack."""
+"""Rules for every pod of every stack."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from .conftest import all_pods, containers, of_kind
 Objects = tuple[Object, ...]
 
 WITH_TOKEN = {Component.SCHEDULER.service_account, Component.API_SERVER.service_account}
-# What `make dags-key` makes.
+# The Secret that `make dags-key` creates.
 BY_HAND = {"dags-git"}
 
 
@@ -63,7 +63,7 @@ def test_long_running_containers_have_a_liveness_probe(objects: Objects) -> None
 
 
 def test_no_variable_is_set_twice(objects: Objects) -> None:
-    """Server-side apply refuses a container that names one twice."""
+    """Server-side apply refuses a container with a duplicate variable."""
     for name, pod in all_pods(objects):
         for container in containers(pod):
             names = [variable["name"] for variable in container.get("env", [])]

@@ -1,4 +1,4 @@
-"""The pod that a task gets before its DAG asks for more."""
+"""The pod template of tasks, without the changes of a DAG."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from .conftest import containers, of_kind
 
 Objects = tuple[Object, ...]
 
-# What would let the code of a DAG read or forge what is Airflow's own.
+# Variables with which a DAG's code could read or forge Airflow's own data.
 FORBIDDEN = ("SQL_ALCHEMY_CONN", "FERNET", "JWT", "AIRFLOW__API__SECRET_KEY", "AIRFLOW_CONN")
 
 

@@ -1,4 +1,4 @@
-"""What a values file may say, and how its mistakes are answered."""
+"""The validation of values files."""
 
 from typing import Any
 

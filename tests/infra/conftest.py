@@ -1,4 +1,4 @@
-"""What each stack's program registers, recorded once for all tests; and a registry of images."""
+"""The resources of each stack, recorded once for all tests, and an image registry."""
 
 import shutil
 from collections.abc import Iterator
@@ -18,18 +18,18 @@ from ops.plan.resources import Recording
 from tests.recordings import recorded
 from tests.servers import image_registry
 
-# The stack `other` is `dev` with everything else that settings allow.
+# The stack `other` is `dev` with all other settings in use.
 OTHER = "other"
 STACKS = ("dev", "staging", "prod", OTHER)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Pulumi's own classes of deprecated names warn when they are imported, used or not.
+    # Pulumi's deprecated classes warn on import, even if they are not used.
     config.addinivalue_line("filterwarnings", "ignore:.* has been deprecated in favor of:DeprecationWarning")
 
 
 def write_other(root: Path) -> None:
-    """Write a project that has only the stack `other`."""
+    """Write a project with only the stack `other`."""
     config = yaml.safe_load((REPOSITORY / "Pulumi.dev.yaml").read_text())["config"]
     config[f"{PROJECT}:account_id"] = "210987654321"
     config[f"{PROJECT}:deploy_role_arn"] = "arn:aws:iam::210987654321:role/deploy"
@@ -94,7 +94,7 @@ def other(other_root: Path) -> Recording:
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
-    """An empty account of AWS."""
+    """An empty AWS account."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
@@ -105,7 +105,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[Account]:
 
 @pytest.fixture
 def repositories(account: Account) -> Any:
-    """The image repositories of dev, and what speaks to them."""
+    """The image repositories of dev and their client."""
     client = account.client("ecr")
     for name in content.names():
         client.create_repository(repositoryName=f"airflow-dev/{name}")
@@ -114,7 +114,7 @@ def repositories(account: Account) -> Any:
 
 @pytest.fixture(scope="session")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An image registry on this machine, of which each test uses a part of its own."""
+    """An image registry on this machine; each test uses its own part of it."""
     if missing := [name for name in ("docker-registry", "skopeo") if shutil.which(name) is None]:
         pytest.skip(f"not on PATH: {', '.join(missing)}")
     with image_registry(tmp_path_factory.mktemp("registry")) as address:

@@ -1,4 +1,4 @@
-"""A small image, and its way into a registry on this machine."""
+"""A small image that is pushed to a registry on this machine."""
 
 import gzip
 import hashlib
@@ -16,7 +16,7 @@ TAG = "0123456789abcdef"
 
 
 def image_folder(folder: Path, text: str) -> Path:
-    """Write an image of one small file, in the layout of OCI."""
+    """Write an image with one small file in the OCI layout."""
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 

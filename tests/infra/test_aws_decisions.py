@@ -1,4 +1,4 @@
-"""What is decided without Pulumi: addresses, names, policies, node pools."""
+"""The parts of the AWS platform that are computed without Pulumi: addresses, names, policies, node pools."""
 
 import json
 from ipaddress import IPv4Network
@@ -36,7 +36,7 @@ def test_a_zone_of_the_usual_vpc_has_room_for_sixteen_thousand_pods() -> None:
 
 
 def test_the_smallest_vpc_has_room_for_load_balancers() -> None:
-    # Eight free addresses at least: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html
+    # At least eight free addresses: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/application-load-balancers.html
     for plan in plan_subnets(IPv4Network("10.10.0.0/20"), ZONES):
         assert plan.public.num_addresses - RESERVED_BY_AWS >= 8
 

@@ -1,6 +1,6 @@
-"""Signatures by cosign itself, with an identity provider and sigstore's certificate authority on this machine.
+"""Signatures by the real cosign, with an identity provider and sigstore's certificate authority on this machine.
 
-The transparency log is left out: this is about what cosign is asked for, and what it makes of it.
+There is no transparency log: the tests cover the calls of cosign and their results.
 """
 
 import base64
@@ -48,7 +48,7 @@ ENVIRONMENT = {
     "GITHUB_RUN_ID": "42",
     "GITHUB_RUN_ATTEMPT": "2",
 }
-# What GitHub says of a job: https://docs.github.com/en/actions/reference/security/oidc
+# The claims of GitHub about a job: https://docs.github.com/en/actions/reference/security/oidc
 CLAIMS = {
     "sub": f"repo:{REPOSITORY}:environment:dev",
     "event_name": "push",
@@ -71,7 +71,7 @@ CLAIMS = {
 
 
 class IdentityProvider(ThreadingHTTPServer):
-    """GitHub's, as far as a job and a certificate authority ask it."""
+    """GitHub's identity provider, as far as jobs and a certificate authority use it."""
 
     def __init__(self) -> None:
         super().__init__((LOOPBACK, 0), Handler)
@@ -117,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Show nothing."""
+        """Discard the message."""
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def provider() -> Iterator[IdentityProvider]:
 
 @pytest.fixture(scope="module")
 def authority(provider: IdentityProvider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Sigstore's certificate authority, which believes that provider alone."""
+    """Sigstore's certificate authority, which trusts only that provider."""
     folder = tmp_path_factory.mktemp("fulcio")
     issuer = {"IssuerURL": provider.issuer, "ClientID": "sigstore", "Type": "github-workflow"}
     (folder / "config.json").write_text(json.dumps({"OIDCIssuers": {provider.issuer: issuer}}))
@@ -159,7 +159,7 @@ def authority(provider: IdentityProvider, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def job(provider: IdentityProvider, authority: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job of a workflow, whose cosign knows this machine's authority and no log."""
+    """A workflow job whose cosign uses this machine's authority and no log."""
     roots = tmp_path / "roots.pem"
     roots.write_text(httpx.get(f"{authority}/api/v1/rootCert", trust_env=False).raise_for_status().text)
     cosign = {

@@ -1,4 +1,4 @@
-"""The script that makes the databases, on a server as RDS has it: the administrator is no superuser."""
+"""The script that creates databases, on a server where, as on RDS, the administrator is not a superuser."""
 
 import subprocess
 from collections.abc import Iterator

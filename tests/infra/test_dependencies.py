@@ -1,16 +1,16 @@
-"""What waits for what; destroying goes the other way round."""
+"""The dependencies between resources; destroying follows the reverse order."""
 
 from ops.plan.resources import Recording, Resource
 
 NODE_POOL = "kubernetes:karpenter.sh/v1:NodePool"
 
-# What makes nodes possible, and so cannot wait for them.
+# Resources that nodes need, and that therefore cannot depend on them.
 BEFORE_NODES = (NODE_POOL, "kubernetes:eks.amazonaws.com/v1:NodeClass", "kubernetes:storage.k8s.io/v1:StorageClass")
 NETWORK_POLICY_SWITCH = "network-policy-controller"
 
 
 def prerequisites(recording: Recording, resource: Resource) -> set[str]:
-    """Everything that must exist before a resource, however far away."""
+    """All direct and indirect dependencies of a resource."""
     by_urn = {one.urn: one for one in recording.resources}
     providers = {
         f"{one.type}::{one.name}": one for one in recording.resources if one.type.startswith("pulumi:providers:")

@@ -7,7 +7,7 @@ import pytest
 from infra.documents import REPOSITORY, DocumentError, read_json, read_text, read_yaml
 
 
-def told(read: Any, file: Path, *kind: Any) -> str:
+def message_of(read: Any, file: Path, *kind: Any) -> str:
     with pytest.raises(DocumentError) as caught:
         read(file, *kind)
     sentence = str(caught.value)
@@ -32,7 +32,7 @@ def told(read: Any, file: Path, *kind: Any) -> str:
 def test_a_mistake_in_json_is_a_sentence_with_the_line(tmp_path: Path, content: bytes, sentence: str) -> None:
     file = tmp_path / "f"
     file.write_bytes(content)
-    assert told(read_json, file, dict[str, int]).startswith(sentence)
+    assert message_of(read_json, file, dict[str, int]).startswith(sentence)
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_a_mistake_in_json_is_a_sentence_with_the_line(tmp_path: Path, content: 
 def test_a_mistake_in_yaml_is_a_sentence_with_the_line(tmp_path: Path, content: bytes, sentence: str) -> None:
     file = tmp_path / "f"
     file.write_bytes(content)
-    assert told(read_yaml, file, dict[str, int]).startswith(sentence)
+    assert message_of(read_yaml, file, dict[str, int]).startswith(sentence)
 
 
 def test_the_line_of_a_nested_value_is_found(tmp_path: Path) -> None:
     file = tmp_path / "f"
     file.write_text("a:\n- x: 1\n- x: 1\n  y:\n    z: text\n")
-    assert told(read_yaml, file, dict[str, list[dict[str, int | dict[str, int]]]]).startswith("f, line 4: a.1.y")
+    assert message_of(read_yaml, file, dict[str, list[dict[str, int | dict[str, int]]]]).startswith("f, line 4: a.1.y")
 
 
 def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
@@ -74,13 +74,15 @@ def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
 
 
 def test_a_missing_or_unreadable_file_is_a_sentence(tmp_path: Path) -> None:
-    assert told(read_text, tmp_path / "gone") == "gone cannot be read: No such file or directory"
+    assert message_of(read_text, tmp_path / "gone") == "gone cannot be read: No such file or directory"
     (tmp_path / "folder").mkdir()
-    assert told(read_text, tmp_path / "folder") == "folder cannot be read: Is a directory"
+    assert message_of(read_text, tmp_path / "folder") == "folder cannot be read: Is a directory"
     if os.geteuid():
         (tmp_path / "closed").touch(mode=0)
-        assert told(read_text, tmp_path / "closed") == "closed cannot be read: Permission denied"
+        assert message_of(read_text, tmp_path / "closed") == "closed cannot be read: Permission denied"
 
 
 def test_a_file_of_this_repository_is_named_by_its_relative_path() -> None:
-    assert told(read_text, REPOSITORY / "helm-values" / "gone.yaml").startswith("helm-values/gone.yaml cannot be read")
+    assert message_of(read_text, REPOSITORY / "helm-values" / "gone.yaml").startswith(
+        "helm-values/gone.yaml cannot be read"
+    )

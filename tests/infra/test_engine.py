@@ -1,4 +1,4 @@
-"""The program under Pulumi's own engine with a local backend; skipped where its command or a provider is missing."""
+"""The program in the Pulumi engine with a local backend; skipped if `pulumi` or a provider is missing."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The platform on an existing cluster: what it registers, and what is decided without Pulumi."""
+"""The platform on an existing cluster: its resources, and the parts that are computed without Pulumi."""
 
 import re
 from pathlib import Path
@@ -93,7 +93,7 @@ def test_every_server_has_probes_and_no_probe_is_expensive(local: Recording) -> 
     for name in ("postgres", "s3", "git", "mlflow"):
         [container] = pods(local)[name]["containers"]
         assert container.keys() >= {"readinessProbe", "livenessProbe"}, name
-        for probe in ("readinessProbe", "livenessProbe"):  # again and again, as long as the server runs
+        for probe in ("readinessProbe", "livenessProbe"):  # repeatedly, as long as the server runs
             command = container.get(probe, {}).get("exec", {}).get("command", ["pg_isready"])
             assert command[0] == "pg_isready", (name, probe)
 
@@ -170,7 +170,7 @@ def test_the_object_store_reads_its_key_from_a_secret_and_sends_no_telemetry(loc
 
 
 def test_the_object_stores_variables_are_not_read_as_options(local: Recording) -> None:
-    """It reads an option that is not among its arguments from the variable of that name, such as MASTER or S3_PORT."""
+    """SeaweedFS reads options that are not arguments from variables of the same name, such as MASTER or S3_PORT."""
     [container] = pods(local)["s3"]["containers"]
     names = {variable["name"] for variable in container["env"]}
     assert not {name for name in names if not name.startswith("PROBE_")} - {"GOMEMLIMIT", "HOME"}
@@ -187,7 +187,7 @@ def test_no_password_is_in_plain_text_or_in_a_command(local: Recording) -> None:
         assert {SECRET} == {secret.inputs[key] for key in ("data", "stringData") if key in secret.inputs}
     text = local.to_json()
     assert "postgresql://" not in text
-    assert not re.search(r"x{16}", text)  # what the plan invents for a generated password
+    assert not re.search(r"x{16}", text)  # the value that the plan invents for a generated password
 
 
 def test_the_keys_of_the_object_store_are_in_the_secrets_of_tasks_and_serving(local: Recording) -> None:

@@ -1,4 +1,4 @@
-"""Every file that people edit by hand: a mistake in it is one sentence that names it."""
+"""Files that are edited by hand: a mistake is reported in one sentence with the file."""
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ FILES = [(name, read, broken) for kind, broken in ((JSON, b'{\n"a": 1,\n}\n'), (
 
 
 def put(tmp_path: Path, name: str, content: bytes | None) -> Path:
-    """Write a file; None makes a folder in its place."""
+    """Write a file; for None, create a folder instead."""
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
     if content is None:
@@ -66,7 +66,7 @@ def put(tmp_path: Path, name: str, content: bytes | None) -> Path:
     return file
 
 
-def told(read: Reader, file: Path) -> str:
+def message_of(read: Reader, file: Path) -> str:
     with pytest.raises((OperationError, pulumi.RunError)) as caught:
         read(file)
     sentence = str(caught.value)
@@ -77,7 +77,7 @@ def told(read: Reader, file: Path) -> str:
 
 @pytest.mark.parametrize(("name", "read", "broken"), FILES, ids=[name for name, *_ in FILES])
 def test_a_mistake_is_one_sentence_with_file_and_line(tmp_path: Path, name: str, read: Reader, broken: bytes) -> None:
-    sentence = told(read, put(tmp_path, name, broken))
+    sentence = message_of(read, put(tmp_path, name, broken))
     assert f"line {broken.count(10) if name.endswith('.json') else 2}" in sentence
 
 
@@ -86,7 +86,7 @@ def test_a_mistake_is_one_sentence_with_file_and_line(tmp_path: Path, name: str,
 def test_an_unreadable_file_is_one_sentence(
     tmp_path: Path, name: str, read: Reader, broken: bytes, content: bytes | None
 ) -> None:
-    told(read, put(tmp_path, name, content))
+    message_of(read, put(tmp_path, name, content))
 
 
 @pytest.mark.parametrize(
@@ -99,11 +99,11 @@ def test_an_unreadable_file_is_one_sentence(
     ],
 )
 def test_an_invalid_value_of_the_laptop_is_one_sentence(tmp_path: Path, name: str, content: str, reason: str) -> None:
-    assert reason in told(JSON[name], put(tmp_path, name, content.encode()))
+    assert reason in message_of(JSON[name], put(tmp_path, name, content.encode()))
 
 
 def test_the_sentence_about_a_file_contains_no_secret(tmp_path: Path) -> None:
-    sentence = told(JSON["secrets.json"], put(tmp_path, "secrets.json", b'{"postgres": ["hunter2"]}'))
+    sentence = message_of(JSON["secrets.json"], put(tmp_path, "secrets.json", b'{"postgres": ["hunter2"]}'))
     assert "hunter2" not in sentence
 
 

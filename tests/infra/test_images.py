@@ -1,4 +1,4 @@
-"""What the tag of an image says, how images are built, and how they get to the cluster."""
+"""Image tags, image builds, and the delivery of images to clusters."""
 
 import base64
 import os
@@ -39,7 +39,7 @@ REPOSITORY = Path(__file__).parents[2]
 DIGEST = f"sha256:{'a' * 64}"
 GPU_NODES = Nodes("amd64", gpus=True)
 
-# A program that notes how it is called, and has the images in its folder `images`.
+# A program that records its calls and keeps images in the folder `images`.
 FAKE_TOOL = """#!/bin/sh
 echo "$(basename "$0") $*" >> "$FAKE_TOOLS/calls"
 case "$1" in
@@ -76,7 +76,7 @@ def tags(root: Path, nodes: Nodes = LIKE_THIS_MACHINE) -> dict[str, str]:
 
 
 def changed(root: Path, change: Callable[[], object]) -> set[str]:
-    """The images whose tag a change alters."""
+    """Return the images whose tag a change alters."""
     before = tags(root)
     change()
     after = tags(root)
@@ -171,7 +171,7 @@ def test_the_build_context_has_the_files_of_the_tag_and_is_reproducible(root: Pa
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Docker, Podman and Buildah that only note how they are called."""
+    """Fakes of Docker, Podman and Buildah that record their calls."""
     folder = tmp_path / "programs"
     for name in tools.TOOLS:
         write_program(folder / name, FAKE_TOOL)
@@ -190,7 +190,7 @@ def calls(programs: Path, verb: str) -> list[str]:
 
 
 class Shelf:
-    """A destination that remembers what it got."""
+    """A destination that records the images it got."""
 
     def __init__(self, *there: str) -> None:
         self.there = set(there)
@@ -208,7 +208,7 @@ class Shelf:
 
 
 def silent(_line: str) -> None:
-    """Show nothing."""
+    """Discard the message."""
 
 
 def test_docker_comes_before_podman_and_podman_before_buildah(programs: Path) -> None:

@@ -1,6 +1,6 @@
-"""The policies at work: moto evaluates them as IAM does, for actions and resources; it ignores their conditions.
+"""The IAM policies, evaluated by moto: it checks actions and resources as IAM does, but ignores conditions.
 
-What conditions add (lists by prefix, the key through S3 alone) is checked in `test_aws_decisions`.
+The conditions (listing by prefix, using the key only through S3) are tested in `test_aws_decisions`.
 """
 
 import json
@@ -24,7 +24,7 @@ TRUST = json.dumps(
 )
 READ, WRITE, DELETE = "read", "write", "delete"
 
-# (bucket, prefix): what may be done with the objects there. Everything else is denied.
+# (bucket, prefix): the actions allowed on these objects. All others are denied.
 ALLOWED: dict[Component, dict[tuple[str, str], set[str]]] = {
     Component.SCHEDULER: {},
     Component.DAG_PROCESSOR: {},
@@ -104,7 +104,7 @@ class Cloud:
 
 
 def allowed(request: Callable[[], Any]) -> bool:
-    """Whether the cloud does what is asked; any failure but a refusal is raised."""
+    """Return whether a request is allowed; raise any error but a denial."""
     try:
         request()
     except ClientError as error:
@@ -133,7 +133,7 @@ def cloud(prod: Recording) -> Iterator[Cloud]:
             server.stop()
 
 
-# In this order, so that what is read or deleted is there.
+# In this order, so that objects exist before they are read or deleted.
 @pytest.mark.parametrize("action", [READ, DELETE, WRITE])
 @pytest.mark.parametrize(("bucket", "prefix"), PLACES)
 @pytest.mark.parametrize("component", Component)

@@ -1,4 +1,4 @@
-"""The images that a program gives to pods: those of the release that it is given, else those of its sources."""
+"""The images of pods: those of the release, or else those of the working tree."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -55,7 +55,7 @@ def write(folder: Path, content: Release) -> Path:
 
 @dataclass(frozen=True)
 class Planned:
-    """What a program registers, with its chart rendered."""
+    """The resources of a stack, with the chart rendered."""
 
     recording: Recording
     objects: tuple[Object, ...]
@@ -66,7 +66,7 @@ class Planned:
 
     @property
     def images(self) -> set[str]:
-        """The images of containers, as far as the repository builds them."""
+        """The images of containers that the repository builds."""
         found = {
             container["image"]
             for item in self.objects
@@ -143,7 +143,7 @@ def test_a_record_survives_writing_and_reading(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def released(tmp_path_factory: pytest.TempPathFactory) -> Planned:
-    """What prod registers when it is given a release."""
+    """The resources of prod with a release."""
     folder = tmp_path_factory.mktemp("release")
     return Planned.of(record("prod", reveal=True, release_file=write(folder, release("prod"))))
 
@@ -176,7 +176,7 @@ def test_a_plan_ignores_the_users_release_file(tmp_path: Path, monkeypatch: pyte
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Planned:
-    """A stack on an existing cluster with a registry and a repository of its owner's, and a release."""
+    """A stack on an existing cluster with a registry, a repository and a release."""
     root = tmp_path_factory.mktemp("project")
     config = yaml.safe_load((REPOSITORY / "Pulumi.local.yaml").read_text())["config"]
     config |= {f"{PROJECT}:registry": REGISTRY, f"{PROJECT}:dags": DAGS, f"{PROJECT}:release": {}}

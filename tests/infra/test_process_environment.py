@@ -1,4 +1,4 @@
-"""Which of a user's variables reach the commands, and that the others change nothing."""
+"""The user's environment variables: which of them reach commands, and that the others have no effect."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from ops.process_environment import (
     within,
 )
 
-# Each makes a command fail that reads it, when it starts or when it imports a library or speaks to a server.
+# Each value makes a command fail that reads it, at startup, at an import or at a connection to a server.
 FOREIGN = {
     "PYTHONHOME": "/nowhere",
     "PYTHONWARNINGS": "error",
@@ -55,7 +55,7 @@ FOREIGN = {
 
 @pytest.fixture
 def foreign(tmp_path: Path) -> dict[str, str]:
-    """An environment in which each foreign variable that is read does harm."""
+    """An environment in which reading any variable of another program causes a failure."""
     folder = tmp_path / "foreign"
     folder.mkdir()
     for module in ("yaml", "rich", "boto3", "json"):
@@ -87,10 +87,10 @@ def test_variables_of_other_programs_change_nothing(
     foreign: dict[str, str], tmp_path: Path, arguments: list[str], sentence: str
 ) -> None:
     done = make(foreign | {"LAPTOP_HOME": str(tmp_path / "home")}, *arguments)
-    told = done.stderr.splitlines()
+    messages = done.stderr.splitlines()
     if sentence:
-        assert told[0].startswith(sentence), done.stderr
-    assert len(told) == (2 if sentence else 0), done.stderr  # the second one is make's
+        assert messages[0].startswith(sentence), done.stderr
+    assert len(messages) == (2 if sentence else 0), done.stderr  # the second one is make's
 
 
 @pytest.mark.parametrize("command", ["ops up", "ops deploy", "ops plan", "ops gate", "ops images", "ops.environments"])

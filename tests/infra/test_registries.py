@@ -1,4 +1,4 @@
-"""What registries have, and how images get from one to the next: real ones on this machine, and AWS' by moto."""
+"""Looking up and copying images: with real registries on this machine, and with ECR by moto."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ from .small_image import TAG, push
 ABSENT = f"sha256:{'0' * 64}"
 ECR_HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 
-# A program that notes how it is called, and what it finds in the file of its login.
+# A program that records its calls and the content of its login file.
 FAKE_SKOPEO = """#!/bin/sh
 echo "$*" >> "$FAKE_SKOPEO/calls"
 for word; do case "$word" in *authfile=*)
@@ -46,7 +46,7 @@ esac; done
 
 @pytest.fixture
 def registry(address: str, tmp_path: Path) -> OciRegistry:
-    """A part of it that no other test uses."""
+    """A part of the registry that no other test uses."""
     return OciRegistry(f"{address}/{tmp_path.name}/source")
 
 
@@ -56,7 +56,7 @@ def target(address: str, tmp_path: Path) -> OciRegistry:
 
 
 def silent(_line: str) -> None:
-    """Show nothing."""
+    """Discard the message."""
 
 
 def test_a_registry_returns_the_digest_of_a_tag(tmp_path: Path, registry: OciRegistry) -> None:
@@ -203,7 +203,7 @@ def test_a_closed_network_is_one_sentence_that_names_the_registry() -> None:
 
 @pytest.fixture
 def broken() -> Iterator[OciRegistry]:
-    """A registry that has lost its disk."""
+    """A registry that lost its disk."""
 
     class Broken(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

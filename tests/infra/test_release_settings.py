@@ -1,4 +1,4 @@
-"""The chain along which releases pass from stack to stack, and what settings may say of it."""
+"""The promotion chain of stacks and the rules for release settings."""
 
 import copy
 from pathlib import Path
@@ -22,7 +22,7 @@ def config_of(stack: str) -> dict[str, Any]:
 
 @pytest.fixture
 def stacks() -> dict[str, dict[str, Any]]:
-    """The settings of the repository's stacks, to be changed and then written."""
+    """The settings of the repository's stacks, which a test changes and writes."""
     return {stack: config_of(stack) for stack in ("dev", "staging", "prod", "local")}
 
 
@@ -40,7 +40,7 @@ def refusal(folder: Path, stack: str, stacks: dict[str, dict[str, Any]]) -> str:
 
 
 def on_clusters(**releases: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Stacks on existing clusters that follow branches of their own names."""
+    """Return stacks on existing clusters that follow branches with their names."""
     return {
         stack: config_of("local")
         | {
@@ -177,7 +177,7 @@ def test_all_stacks_of_a_chain_have_the_same_architecture(
     stacks["qa"]["network"]["cidr"] = "10.90.0.0/16"
     stacks["qa"]["dags"]["branch"] = "qa"
     write(tmp_path, stacks)
-    load("qa", tmp_path)  # of a chain of its own
+    load("qa", tmp_path)  # a separate chain
 
 
 @pytest.mark.parametrize(

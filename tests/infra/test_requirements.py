@@ -1,4 +1,4 @@
-"""The pinned packages, and that what is installed is what was pinned."""
+"""The pinned packages, and that only pinned files are installed."""
 
 import csv
 import io
@@ -17,9 +17,9 @@ from ops import environments
 REPOSITORY = Path(__file__).resolve().parents[2]
 FOLDER = REPOSITORY / "requirements"
 FILES = sorted(FOLDER.glob("*.txt"))
-# PyTorch has other hashes in its own index, so it stands apart from what always has those of PyPI.
+# PyTorch has other hashes in its own index, so it is separate from packages that only come from PyPI.
 APART = "torch.txt"
-# With another resolution.
+# With a different resolution.
 ALONE = (APART, "mlflow.txt")
 
 PIN = r"[a-z0-9._-]+(\[[a-z0-9,._-]+\])?==[^\s;]+( ; [^\\]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+\n"
@@ -40,7 +40,7 @@ def version(name: str, file: str) -> str:
 
 
 def hashes(file: str) -> dict[str, set[str]]:
-    """The hashes of each pin of a file."""
+    """Return the hashes of each pin in a file."""
     pins = environments.pins(FOLDER / file)
     return {pin.split()[0]: set(re.findall(r"--hash=(\S+)", pin)) for pin in pins}
 
@@ -74,7 +74,7 @@ def test_uv_is_pinned_once() -> None:
 
 
 def test_build_requirements_are_pinned_with_hashes() -> None:
-    """The project itself is built by what is installed before it, for a build's own packages have no hashes."""
+    """The project is built with packages installed before, because packages of an isolated build have no hashes."""
     wanted = re.search(
         r'^requires = \["setuptools==(\S+)"\]$', (REPOSITORY / "pyproject.toml").read_text(), re.MULTILINE
     )
@@ -119,7 +119,7 @@ def test_a_missing_package_is_not_reported_as_tampered(
 
 
 def install(folder: Path, monkeypatch: pytest.MonkeyPatch, installer: str, digest: str | None) -> None:
-    """Install the package by the requirements file that names this hash."""
+    """Install the package from a requirements file with this hash."""
     for name in ("PIP_FIND_LINKS", "UV_FIND_LINKS"):
         monkeypatch.setenv(name, str(folder / "wheels"))
     monkeypatch.setenv("UV_CACHE_DIR", str(folder / "cache"))

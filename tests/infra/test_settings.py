@@ -20,7 +20,7 @@ STACK_FILES = [REPOSITORY / f"Pulumi.{stack}.yaml" for stack in stack_summaries(
 
 
 def changed(stack: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """A stack's `config` with some keys set, or taken out where the value is `...`."""
+    """Return a stack's `config` with some keys set, or removed if the value is `...`."""
     config = copy.deepcopy(yaml.safe_load((REPOSITORY / f"Pulumi.{stack}.yaml").read_text())["config"])
     for place, value in changes.items():
         *path, last = place.split(".") if place.startswith(f"{PROJECT}:") else [place]
@@ -52,7 +52,7 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
         "airflow:database.backup_dys is an unknown setting: did you mean airflow:database.backup_days?",
     ),
     (
-        "a key that is like no other",
+        "a key without a similar one",
         {"airflow:storage.zzz": 3},
         "airflow:storage.zzz is an unknown setting: choose from airflow:storage.access_log_days, ",
     ),
@@ -72,17 +72,17 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
         "airflow:storage is missing: The S3 buckets.",
     ),
     (
-        "a value that is none of the allowed",
+        "a value outside the allowed ones",
         {"airflow:network.nat_gateways": "two"},
         "airflow:network.nat_gateways: 'two' is not allowed: input should be 'one' or 'one_per_zone'",
     ),
     (
-        "a value of another form",
+        "a value in the wrong format",
         {"airflow:account_id": "12"},
         r"airflow:account_id: '12' is not allowed: it must match ^\d{12}$",
     ),
     (
-        "no region of AWS",
+        "an unknown region",
         {"aws:region": "us-east-9"},
         "aws:region: us-east-9 is not a region with EKS: choose one of af-south-1, ",
     ),
@@ -117,22 +117,22 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
         "airflow:network.cidr: 172.20.0.0/16 overlaps cluster.service_cidr, 172.20.0.0/16: choose another network",
     ),
     (
-        "a network with bits of a host",
+        "a network with host bits",
         {"airflow:network.cidr": "10.10.0.1/16"},
         "airflow:network.cidr: '10.10.0.1/16' is not allowed: ",
     ),
     (
-        "GPUs among the CPU nodes",
+        "GPU families in the CPU pool",
         {"airflow:node_pools.cpu.instance_families": ["m7a", "g6"]},
         "airflow:node_pools.cpu.instance_families: g6: nodes with GPUs belong in node_pools.gpu",
     ),
     (
-        "CPU nodes among the GPUs",
+        "CPU families in the GPU pool",
         {"airflow:node_pools.gpu.instance_families": ["g6", "m7a"]},
         "airflow:node_pools.gpu.instance_families: m7a: nodes without GPUs belong in node_pools.cpu",
     ),
     (
-        "a family that EKS cannot start",
+        "a family that EKS does not support",
         {"airflow:node_pools.cpu.instance_families": ["m1"]},
         "airflow:node_pools.cpu.instance_families: EKS Auto Mode has no amd64 instances of m1: choose from c4 c5 ",
     ),
@@ -147,17 +147,17 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
         "airflow:node_pools.gpu.max_gpus is missing: Maximum GPUs of the whole pool; required",
     ),
     (
-        "a budget that begins and never ends",
+        "a budget without a duration",
         {"airflow:node_pools.cpu.disruption_budgets": [{"nodes": "0", "schedule": "0 7 * * *"}]},
         "airflow:node_pools.cpu.disruption_budgets.0: schedule and duration must be set together: set both or neither",
     ),
     (
-        "a budget that lasts for seconds",
+        "a budget with a duration in seconds",
         {"airflow:node_pools.cpu.disruption_budgets": [{"nodes": "0", "schedule": "0 7 * * *", "duration": "30s"}]},
         "airflow:node_pools.cpu.disruption_budgets.0.duration: '30s' is not allowed: it must match ^(",
     ),
     (
-        "a budget that begins at no time",
+        "a budget with an invalid schedule",
         {"airflow:node_pools.cpu.disruption_budgets": [{"nodes": "0", "schedule": "at 7", "duration": "1h"}]},
         "airflow:node_pools.cpu.disruption_budgets.0.schedule: 'at 7' is not allowed: it must match ^(",
     ),
@@ -182,22 +182,22 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
         "airflow:dags.known_hosts: ssh credentials and known_hosts must be set together: set both",
     ),
     (
-        "an SSH key for an address that takes none",
+        "an SSH key for an HTTPS address",
         {"airflow:dags.credentials": "ssh", "airflow:dags.known_hosts": "example.com ssh-ed25519 AAAA"},
         "airflow:dags.credentials: https://github.com/example/airflow-on-kubernetes.git is not an SSH address: ",
     ),
     (
-        "an address that needs an SSH key",
+        "an SSH address without an SSH key",
         {"airflow:dags.repository": "ssh://git@example.com/dags.git"},
         "airflow:dags.credentials: ssh://git@example.com/dags.git is an SSH address: set ssh",
     ),
     (
-        "a token over an open line",
+        "a token without encryption",
         {"airflow:dags.repository": "http://example.com/dags.git", "airflow:dags.credentials": "token"},
         "airflow:dags.repository: http://example.com/dags.git would send the token unencrypted: ",
     ),
     (
-        "no quota for tasks",
+        "an empty quota for tasks",
         {"airflow:tasks.max_pods": 0},
         "airflow:tasks.max_pods: 0 is not allowed: input should be greater than 0",
     ),
@@ -442,12 +442,14 @@ def test_every_setting_is_described(model: str) -> None:
     assert [name for name, field in MODELS[model].model_fields.items() if not field.description] == []
 
 
-@pytest.mark.parametrize("model", sorted(MODELS.keys() - {"DisruptionBudget"}))  # whose fields are Karpenter's own
+@pytest.mark.parametrize(
+    "model", sorted(MODELS.keys() - {"DisruptionBudget"})
+)  # its fields are passed to Karpenter as they are
 def test_every_setting_is_read(model: str) -> None:
     found = (path for folder in ("infra", "ops") for path in (REPOSITORY / folder).rglob("*.py"))
     files = [path for path in found if path.parent.name != "settings"]
     sources = "\n".join(path.read_text() for path in files)
-    # The DAGs' settings are handed on whole, field by field of the same name.
+    # The DAG settings are copied as a whole to fields of the same names.
     fields = [name for name in MODELS[model].model_fields if name not in DagSource.__dataclass_fields__]
     assert [name for name in fields if not re.search(rf"\.{name}\b", sources)] == []
 

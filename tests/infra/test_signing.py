@@ -1,4 +1,4 @@
-"""Signatures: what cosign is asked for, and what its answers mean."""
+"""Signatures: the calls of cosign and the handling of its results."""
 
 import json
 import stat
@@ -28,7 +28,7 @@ WORKFLOW = {
     "GITHUB_RUN_ATTEMPT": "2",
 }
 
-# A program that notes how it is called, and what it finds in the files that it is given.
+# A program that records its calls and the content of its input files.
 FAKE_COSIGN = """#!/bin/sh
 echo "$*" >> "$FAKE_COSIGN/calls"
 for word; do case "$word" in *.json) cp "$word" "$FAKE_COSIGN/predicate" ;; esac; done
@@ -39,7 +39,7 @@ for word; do case "$word" in *.json) cp "$word" "$FAKE_COSIGN/predicate" ;; esac
 
 @pytest.fixture
 def cosign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fake cosign, in a workflow of GitHub's."""
+    """A fake cosign in a GitHub workflow."""
     folder = tmp_path / "fake"
     put_on_path(monkeypatch, folder / "cosign", FAKE_COSIGN)
     monkeypatch.setenv("FAKE_COSIGN", str(folder))
@@ -56,7 +56,7 @@ def calls(cosign: Path) -> list[str]:
 
 
 class Shelf:
-    """A registry that has some tags, and gets those for which cosign is called."""
+    """A registry with some tags, which gets those for which cosign is called."""
 
     def __init__(self, cosign: Path, *there: str, takes: bool = True) -> None:
         self._cosign, self._there, self._takes = cosign, set(there), takes
@@ -126,7 +126,7 @@ def test_images_are_signed_only_in_a_workflow(cosign: Path, monkeypatch: pytest.
 
 
 def test_a_signature_is_accepted_only_from_the_required_identity(cosign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(TOKEN)  # anybody may look
+    monkeypatch.delenv(TOKEN)  # publicly readable
     verify(IMAGE, SIGNED_BY)
     assert calls(cosign) == [
         f"verify --certificate-identity-regexp {SIGNED_BY} --certificate-oidc-issuer {ISSUER} {NAME}"

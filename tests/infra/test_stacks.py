@@ -1,4 +1,4 @@
-"""Rules for every resource of every stack: what is added later is covered without a new test."""
+"""Rules for every resource of every stack; resources that are added later are covered as well."""
 
 import json
 import re
@@ -39,7 +39,7 @@ def test_every_bucket_is_encrypted_by_the_data_key_with_bucket_keys(recording: R
     for name, resource in encryption.items():
         [rule] = resource.inputs["rules"]
         default = rule["applyServerSideEncryptionByDefault"]
-        if "access-logs" in name:  # S3 delivers its records nowhere else
+        if "access-logs" in name:  # S3 only delivers access logs to such a bucket
             assert default == {"sseAlgorithm": "AES256"}
         else:
             assert default["sseAlgorithm"] == "aws:kms"
@@ -89,7 +89,7 @@ def test_every_storage_class_encrypts(recording: Recording) -> None:
 
 
 def test_no_password_is_in_plain_text(recording: Recording) -> None:
-    # The recording's cloud invents passwords of one repeated letter, which nothing else is.
+    # The recording invents passwords of one repeated letter; no other value looks like that.
     everything = json.dumps([dict(resource.inputs) for resource in recording.resources]) + json.dumps(
         dict(recording.exports)
     )
@@ -333,7 +333,7 @@ LIMITED: dict[str, tuple[str, int, str]] = {
     "aws:cloudwatch/logGroup:LogGroup": ("name", Limit.LOG_GROUP, r"[\w/.#-]+"),
 }
 
-# What has no name of its own, or one within something that has.
+# Resources without a name, or with a name within another resource.
 UNNAMED = {
     "aws:cloudwatch/logGroup:LogGroup",
     "aws:iam/rolePolicy:RolePolicy",
@@ -413,7 +413,7 @@ WILDCARDS = {
         for kind in ("fleet", "instance", "launch-template", "network-interface", "spot-instances-request", "volume")
     },
 }
-# What names a folder and means all that is in it.
+# Wildcards that stand for everything in a folder.
 FOLDERS = (r"arn:aws:s3:::[a-z0-9-]+/[a-z_]+/\*", r"arn:aws:logs:[a-z0-9-]+:\d+:log-group:[\w/-]+:\*")
 
 
@@ -432,7 +432,7 @@ def test_no_policy_has_a_wildcard_without_a_reason(recording: Recording) -> None
             continue
         assert statement.get("Principal") != "*", resource.urn
         if statement.get("Principal") == {"Service": "logging.s3.amazonaws.com"}:
-            continue  # S3 itself, into the bucket that is there for it
+            continue  # S3 itself, to the bucket for access logs
         wild = [action for action in statement["Action"] if "*" in action]
         wild += [
             element.rpartition(":")[2]
@@ -446,7 +446,7 @@ def test_no_policy_has_a_wildcard_without_a_reason(recording: Recording) -> None
 
 
 def test_every_role_trusts_one_service_on_a_condition_or_is_listed(recording: Recording) -> None:
-    # EC2 and EKS name neither source nor account when they take on a role.
+    # EC2 and EKS send neither source nor account when they assume a role.
     unconditional = {"node-role", "cluster-role"}
     for role in recording.of_type("aws:iam/role:Role"):
         [statement] = json.loads(role.inputs["assumeRolePolicy"])["Statement"]
@@ -474,7 +474,7 @@ def test_every_component_has_an_identity(recording: Recording) -> None:
         assert tags["aws:RequestTag/kubernetes-namespace"] == association.inputs["namespace"] == "airflow"
 
 
-# Who only looks
+# Readers
 
 
 def test_a_reader_sees_every_kind_of_resource_except_secrets(other: Recording, prod: Recording) -> None:
@@ -539,7 +539,7 @@ def test_the_outputs_are_those_that_commands_and_other_stacks_use(recording: Rec
     }
 
 
-# What settings add
+# Optional settings
 
 
 def test_only_the_administrators_in_the_settings_and_the_deployment_role_administer_the_cluster(

@@ -1,4 +1,4 @@
-"""The real StatsD exporter and the real Prometheus, fed with what Airflow sends."""
+"""The real StatsD exporter and the real Prometheus with the metrics that Airflow sends."""
 
 import os
 import re
@@ -44,9 +44,9 @@ class Exporter:
                 client.sendto(line.encode(), ("127.0.0.1", self.statsd_port))
 
     def samples(self) -> Samples:
-        """Return what Prometheus reads: for each name its label sets and values.
+        """Return the metrics that Prometheus reads: the label sets and values by name.
 
-        The parser of `prometheus_client` is of no use here: it gives counters the names that they should have.
+        The parser of `prometheus_client` cannot be used: it changes the names of counters to the standard form.
         """
         found: Samples = {}
         for line in httpx.get(f"{self.url}/metrics", trust_env=False).text.splitlines():
@@ -93,7 +93,7 @@ def promtool() -> str:
 
 @pytest.fixture(scope="session")
 def exporter_program() -> Path:
-    """The exporter of the version that the chart runs, built once on a machine."""
+    """The exporter in the version of the chart, built once per machine."""
     version = chart.schema()["properties"]["images"]["properties"]["statsd"]["properties"]["tag"]["default"]
     program = Path(platformdirs.user_cache_dir("airflow-on-kubernetes")) / f"statsd-exporter-{version}/statsd_exporter"
     if not program.exists():
@@ -131,12 +131,12 @@ def running_exporter(program: Path, mappings: list[dict[str, Any]], folder: Path
 
 @pytest.fixture(scope="session")
 def recorded() -> str:
-    """What Airflow sent while a DAG with a task that works and one that fails ran on Kubernetes, each metric once."""
+    """The metrics that Airflow sent on Kubernetes for a DAG with a successful and a failed task, each once."""
     return (HERE / "recorded.statsd").read_text()
 
 
 def send_registry(port: int, home: Path) -> None:
-    """Let Airflow send every metric that it knows, under the settings of the chart's values."""
+    """Send every metric in Airflow's list, with the settings of the chart's values."""
     settings = helm_values.airflow_settings()["metrics"]
     environment = {f"AIRFLOW__METRICS__{option.upper()}": value for option, value in settings.items()} | {
         "AIRFLOW_HOME": str(home),
@@ -151,12 +151,12 @@ def send_registry(port: int, home: Path) -> None:
 def samples(
     exporter_program: Path, mappings: list[dict[str, Any]], recorded: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Samples:
-    """What the exporter shows after Airflow has sent everything that it knows, and what it sent during a run."""
+    """The metrics of the exporter after Airflow sent every metric in its list and those of a recorded run."""
     folder = tmp_path_factory.mktemp("exporter")
     with running_exporter(exporter_program, mappings, folder) as exporter:
         send_registry(exporter.statsd_port, folder)
         exporter.send(recorded)
-        # The last metric that was recorded is also one of those that Airflow knows.
+        # The last recorded metric is also in Airflow's list of metrics.
         return eventually(exporter.samples, lambda found: len(found.get("airflow_triggers_running", [])) == 2)
 
 
@@ -164,7 +164,7 @@ def samples(
 def samples_after_silence(
     exporter_program: Path, mappings: list[dict[str, Any]], recorded: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Samples:
-    """What the exporter still shows when nothing has been reported for longer than it waits: here for a second."""
+    """The metrics of the exporter after its expiry time, here one second, without new values."""
     hasty = [mapping | ({"ttl": "1s"} if "ttl" in mapping else {}) for mapping in mappings]
     with running_exporter(exporter_program, hasty, tmp_path_factory.mktemp("exporter")) as exporter:
         exporter.send(recorded)
@@ -176,7 +176,7 @@ def samples_after_silence(
 def query(
     exporter_program: Path, mappings: list[dict[str, Any]], recorded: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Query]:
-    """Ask a Prometheus that has read the exporter for some seconds, while Airflow went on."""
+    """Query a Prometheus that scraped the exporter for some seconds while Airflow sent metrics."""
     program = of_prometheus("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     url = f"http://127.0.0.1:{free_port()}"

@@ -1,4 +1,4 @@
-"""Send one value of every metric in Airflow's registry, by Airflow's own client and under its settings."""
+"""Send one value of every metric in Airflow's registry with Airflow's own client and settings."""
 
 import re
 from datetime import timedelta
@@ -10,9 +10,9 @@ from airflow.configuration import conf
 from airflow.dag_processing.manager import process_parse_results
 from airflow.observability.metrics import stats_utils
 
-# What a few names hold themselves instead of a tag.
+# Parts of a few metric names that would otherwise be tags.
 NAMED = {"job_name": "job", "dag_file": "a_dag_file"}
-# What Airflow's own tags may hold of a single run.
+# Values of Airflow's tags that identify a single run.
 UNBOUNDED = {"run_id": "manual__1", "dagrun_id": "manual__1", "job_id": "7"}
 
 stats.initialize(

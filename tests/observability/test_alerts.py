@@ -13,7 +13,7 @@ SCRAPE = REPOSITORY / "infra" / "observability" / "scrape.yaml"
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
 
-# Labels that Prometheus adds when it scrapes, and the metrics of others: PgBouncer's exporter, git-sync and
+# Labels that Prometheus adds when it scrapes, and metrics of other exporters: PgBouncer's exporter, git-sync and
 # kube-state-metrics. https://github.com/prometheus-community/pgbouncer_exporter,
 # https://github.com/kubernetes/git-sync, https://github.com/kubernetes/kube-state-metrics/tree/main/docs
 OF_THE_SCRAPE = {"namespace", "job"}
@@ -37,7 +37,7 @@ def unit_tests() -> list[dict[str, Any]]:
 
 
 def judged(*, firing: bool) -> set[str]:
-    """Return the alerts that the unit tests expect to fire, or to be silent, somewhere."""
+    """Return the alerts that the unit tests expect to fire or not to fire."""
     return {
         re.findall(r'alertname="(\w+)"', case["expr"])[0]
         for test in unit_tests()
@@ -47,7 +47,7 @@ def judged(*, firing: bool) -> set[str]:
 
 
 def series(text: str) -> tuple[str, set[str]]:
-    """Return the name and the labels of a series as promtool reads it."""
+    """Return the name and the labels of a series in promtool's notation."""
     name, _, labels = text.partition("{")
     return name, set(re.findall(r"(\w+)=", labels))
 
@@ -94,7 +94,7 @@ def test_the_unit_tests_use_series_as_airflow_sends_them(samples: Samples) -> No
 
 
 def test_the_scrape_jobs_are_valid(promtool: str, tmp_path: Path) -> None:
-    """Debian builds Prometheus without the discovery of Kubernetes: what it finds is put in its place."""
+    """Debian builds Prometheus without Kubernetes service discovery, so the test replaces it with its results."""
     jobs = yaml.safe_load(SCRAPE.read_text())
     for job in jobs["scrape_configs"]:
         [discovery] = job.pop("kubernetes_sd_configs")

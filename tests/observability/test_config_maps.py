@@ -6,7 +6,7 @@ import yaml
 from ops.plan.resources import Resource
 from tests.recordings import recorded
 
-# Pulumi's own classes of deprecated names warn when they are imported, used or not.
+# Pulumi's deprecated classes warn on import, even if they are not used.
 pytestmark = pytest.mark.filterwarnings("ignore:.* has been deprecated in favor of:DeprecationWarning")
 
 

@@ -14,7 +14,7 @@ PANELS = [
     for panel in dashboard["panels"]
     if panel["type"] != "row"
 ]
-# What Grafana puts in place of its variables.
+# The values of Grafana's variables.
 CHOSEN = {"$namespace": "airflow", "$dag_id": ".*", "$__rate_interval": "1m"}
 
 Query = Callable[[str], list[dict[str, Any]]]

@@ -8,7 +8,7 @@ from airflow._shared.observability.metrics.metrics_registry import YAML_REGISTRY
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
 
-# Labels that grow with what a team writes, not with how often it runs.
+# Labels whose number of values grows with the DAGs of a team, not with the number of runs.
 BOUNDED = {
     *("action", "bundle_name", "dag_id", "event_type", "executor", "executor_class_name", "file_name", "file_path"),
     *("hostname", "operator_name", "pool_name", "queue", "return_code", "run_type", "state", "status", "task_id"),
@@ -16,7 +16,7 @@ BOUNDED = {
 }
 OF_HISTOGRAMS = {"le"}
 COUNTS_DOWN = "dag_processing.processes"
-# What Airflow's Kubernetes provider sends without its being listed.
+# Metrics that Airflow's Kubernetes provider sends without listing them.
 UNLISTED = [
     {"name": "kubernetes_executor.pod_creation_batch_size", "type": "gauge"},
     {"name": "kubernetes_executor.pod_creation_batch_duration", "type": "timer"},
@@ -25,7 +25,7 @@ SUFFIXES = {"counter": "_total", "gauge": "", "timer": "_seconds_count"}
 
 
 def registry() -> list[dict[str, Any]]:
-    """Return Airflow's own list of its metrics, under the names that `send_registry.py` sends."""
+    """Return Airflow's list of its metrics, with the names that `send_registry.py` sends."""
     metrics: list[dict[str, Any]] = yaml.safe_load(Path(YAML_REGISTRY_PATH).read_text())["metrics"]
     named = {"job_name": "job", "dag_file": "a_dag_file"}
     return [metric | {"name": metric["name"].format(**named)} for metric in metrics]

@@ -64,7 +64,7 @@ pulumi.export("provider_region", aws.config.region)
 
 @pytest.fixture
 def toy(tmp_path: Path) -> Path:
-    """A project of its own with one stack, `dev`."""
+    """A separate project with one stack, `dev`."""
     (tmp_path / "Pulumi.yaml").write_text("name: toy\nruntime: python\n")
     (tmp_path / "Pulumi.dev.yaml").write_text(SETTINGS)
     (tmp_path / "__main__.py").write_text(PROGRAM)

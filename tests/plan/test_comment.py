@@ -45,7 +45,7 @@ def row(before: Recording, after: Recording) -> Row:
 
 @pytest.fixture
 def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """GitHub's command line, which writes its calls and what it reads down."""
+    """A fake of GitHub's command line that records its calls and input."""
     put_on_path(monkeypatch, tmp_path / "bin" / "gh", FAKE_GH)
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     return tmp_path / "calls"
@@ -57,7 +57,7 @@ def test_each_stack_has_a_line_with_its_changes_and_their_cost() -> None:
         recording(database("db.t4g.small"), settings("new"), settings("newer")),
     )
     (line,) = [line for line in comment("origin/dev", [change]).splitlines() if line.startswith("| dev ")]
-    # 0.016 and 0.032 $ an hour, 730 hours a month; beside it the disk and the key of Pulumi's secrets.
+    # 0.016 and 0.032 $ an hour, 730 hours a month; in addition the disk and the key for Pulumi secrets.
     assert line == "| dev | 2 | 1 | 3 | 26.66 (+11.68) | 26.66 (+11.68) |"
 
 

@@ -75,7 +75,7 @@ def test_a_small_stack_costs_what_a_hand_calculation_says(prices: Prices) -> Non
         prices,
         stated_usage(),
     )
-    # With the key of Pulumi's secrets, 1.00.
+    # Including the key for Pulumi secrets, 1.00.
     assert total(lines).idle == pytest.approx(73.00 + 32.85 + 0.45 + 3.65 + 11.68 + 2.30 + 1.00)
     assert total(lines).load == pytest.approx(73.00 + 32.85 + 9.00 + 3.65 + 11.68 + 2.30 + 1.00)
     assert lines[0].what == "Kubernetes control plane"

@@ -14,7 +14,7 @@ from ops.plan.page import kind, page
 from ops.plan.plan import comparison, plan_of
 from ops.plan.recording import Recording
 
-# What a browser fetches by itself; a link waits for a click.
+# Elements whose content browsers fetch automatically; links are followed only on a click.
 LOADING = {"src", "srcset", "data", "poster", "action", "background", "manifest", "xlink:href"}
 
 
