@@ -69,13 +69,13 @@ class Policy:
         return [direction for direction, rules in judged.items() if rules is not None]
 
 
-def out(*numbers: int, pods: Spec | None = None, protocol: str = "TCP") -> Spec:
+def egress(*numbers: int, pods: Spec | None = None, protocol: str = "TCP") -> Spec:
     """Allow connections to ports, of pods in this namespace or, without `pods`, of any destination."""
     rule: Spec = {"ports": ports(*numbers, protocol=protocol)}
     return rule | ({"to": [{"pod_selector": pods}]} if pods else {})
 
 
-def into(*numbers: int, pods: Spec | None = None, protocol: str = "TCP") -> Spec:
+def ingress(*numbers: int, pods: Spec | None = None, protocol: str = "TCP") -> Spec:
     """Allow connections to ports, from pods in this namespace or, without `pods`, from any source."""
     rule: Spec = {"ports": ports(*numbers, protocol=protocol)}
     return rule | ({"from": [{"pod_selector": pods}]} if pods else {})
@@ -94,47 +94,49 @@ def policies(*, pooled: bool) -> Mapping[str, Policy]:
     result = {
         "default-deny": Policy({}, incoming=[], outgoing=[]),
         "everything-to-dns": Policy({}, outgoing=[DNS]),
-        "airflow-to-metrics": Policy(AIRFLOW, outgoing=[out(STATSD_PORT, pods=statsd, protocol="UDP")]),
-        "metrics": Policy(statsd, incoming=[into(STATSD_PORT, pods=AIRFLOW, protocol="UDP"), into(METRICS_PORT)]),
-        "git-sync-metrics": Policy(components(*WITH_GIT_SYNC), incoming=[into(GIT_SYNC_METRICS_PORT)]),
-        "components-to-database": Policy(with_database, outgoing=[out(database_port, pods=pool if pooled else None)]),
-        "components-to-kubernetes": Policy(components(*WITH_KUBERNETES), outgoing=[out(*KUBERNETES_PORTS)]),
-        "components-to-git": Policy(components(*WITH_GIT), outgoing=[out(*GIT_PORTS)]),
+        "airflow-to-metrics": Policy(AIRFLOW, outgoing=[egress(STATSD_PORT, pods=statsd, protocol="UDP")]),
+        "metrics": Policy(statsd, incoming=[ingress(STATSD_PORT, pods=AIRFLOW, protocol="UDP"), ingress(METRICS_PORT)]),
+        "git-sync-metrics": Policy(components(*WITH_GIT_SYNC), incoming=[ingress(GIT_SYNC_METRICS_PORT)]),
+        "components-to-database": Policy(
+            with_database, outgoing=[egress(database_port, pods=pool if pooled else None)]
+        ),
+        "components-to-kubernetes": Policy(components(*WITH_KUBERNETES), outgoing=[egress(*KUBERNETES_PORTS)]),
+        "components-to-git": Policy(components(*WITH_GIT), outgoing=[egress(*GIT_PORTS)]),
         "components-to-object-store": Policy(
-            components(*WITH_OBJECT_STORE), outgoing=[out(*OBJECT_STORE_PORTS), IDENTITY]
+            components(*WITH_OBJECT_STORE), outgoing=[egress(*OBJECT_STORE_PORTS), IDENTITY]
         ),
         # Users connect from outside the namespace, through an ingress or a forwarded port.
-        "api-server": Policy(api_server, incoming=[into(API_SERVER_PORT)]),
+        "api-server": Policy(api_server, incoming=[ingress(API_SERVER_PORT)]),
         # The log of a waiting trigger is not in the object store yet.
-        "api-server-to-trigger-logs": Policy(api_server, outgoing=[out(TRIGGER_LOGS_PORT, pods=triggerer)]),
-        "trigger-logs": Policy(triggerer, incoming=[into(TRIGGER_LOGS_PORT, pods=api_server)]),
+        "api-server-to-trigger-logs": Policy(api_server, outgoing=[egress(TRIGGER_LOGS_PORT, pods=triggerer)]),
+        "trigger-logs": Policy(triggerer, incoming=[ingress(TRIGGER_LOGS_PORT, pods=api_server)]),
         "tasks": Policy(
             components("worker"),
             outgoing=[
-                out(API_SERVER_PORT, pods=api_server),
-                out(MLFLOW_PORT, pods=MLFLOW),
-                out(SERVING_PORT, pods=SERVING),
-                out(*KUBERNETES_PORTS),
+                egress(API_SERVER_PORT, pods=api_server),
+                egress(MLFLOW_PORT, pods=MLFLOW),
+                egress(SERVING_PORT, pods=SERVING),
+                egress(*KUBERNETES_PORTS),
             ],
         ),
         # Forwarded ports and the kubelet's probes come from the pod's own node, which no policy can restrict.
         "mlflow": Policy(
-            MLFLOW, incoming=[into(MLFLOW_PORT, pods=components("worker")), into(MLFLOW_PORT, pods=SERVING)]
+            MLFLOW, incoming=[ingress(MLFLOW_PORT, pods=components("worker")), ingress(MLFLOW_PORT, pods=SERVING)]
         ),
         "mlflow-to-database-and-object-store": Policy(
-            MLFLOW, outgoing=[out(POSTGRES_PORT), out(*OBJECT_STORE_PORTS), IDENTITY]
+            MLFLOW, outgoing=[egress(POSTGRES_PORT), egress(*OBJECT_STORE_PORTS), IDENTITY]
         ),
-        "serving": Policy(SERVING, incoming=[into(SERVING_PORT)]),
+        "serving": Policy(SERVING, incoming=[ingress(SERVING_PORT)]),
         "serving-to-models": Policy(
-            SERVING, outgoing=[out(MLFLOW_PORT, pods=MLFLOW), out(*OBJECT_STORE_PORTS), IDENTITY]
+            SERVING, outgoing=[egress(MLFLOW_PORT, pods=MLFLOW), egress(*OBJECT_STORE_PORTS), IDENTITY]
         ),
     }
     if pooled:
         result |= {
             "pgbouncer": Policy(
-                pool, incoming=[into(pgbouncer.PORT, pods=with_database), into(PGBOUNCER_METRICS_PORT)]
+                pool, incoming=[ingress(pgbouncer.PORT, pods=with_database), ingress(PGBOUNCER_METRICS_PORT)]
             ),
-            "pgbouncer-to-database": Policy(pool, outgoing=[out(POSTGRES_PORT)]),
+            "pgbouncer-to-database": Policy(pool, outgoing=[egress(POSTGRES_PORT)]),
         }
     return result
 

@@ -80,7 +80,7 @@ class Server(pulumi.ComponentResource):
         kubernetes.networking.v1.NetworkPolicy(
             f"{self._pod.name}-clients",
             metadata={"name": f"{self._pod.name}-clients", "namespace": self._namespace},
-            spec=admission(self._pod.name, self._pod.port, clients),
+            spec=ingress_policy(self._pod.name, self._pod.port, clients),
             opts=self._child_opts,
         )
 
@@ -114,7 +114,7 @@ def labels(server: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": server}
 
 
-def admission(server: str, port: int, clients: Sequence[NetworkPolicyPeerArgsDict]) -> NetworkPolicySpecArgsDict:
+def ingress_policy(server: str, port: int, clients: Sequence[NetworkPolicyPeerArgsDict]) -> NetworkPolicySpecArgsDict:
     """Return the network policy that allows clients to connect to a server."""
     return {
         "pod_selector": {"match_labels": labels(server)},

@@ -10,7 +10,7 @@ from infra.airflow_platform import MAINTENANCE_DATABASE, DagSource, DatabaseAcce
 from infra.existing_cluster import database, git_server, object_store
 from infra.existing_cluster.context import checked_context
 from infra.existing_cluster.platform import CREDENTIALS_SECRET, create_credentials
-from infra.existing_cluster.server import admission
+from infra.existing_cluster.server import ingress_policy
 from infra.existing_cluster_names import GIT_SERVER, platform_namespace
 from infra.images.content import ON_NODES, PREVIEWS
 from infra.previews import dags_key, images
@@ -93,7 +93,7 @@ class Admissions(pulumi.ComponentResource):
             kubernetes.networking.v1.NetworkPolicy(
                 f"{stack}-to-{server}",
                 metadata={"name": f"{stack}-to-{server}", "namespace": namespace},
-                spec=admission(server, port, clients(stack)),
+                spec=ingress_policy(server, port, clients(stack)),
                 opts=pulumi.ResourceOptions(parent=self),
             )
         self.register_outputs({})

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from infra.settings.models import ExistingClusterSettings, GateSettings, ReleaseSettings, Settings
-from infra.settings.stack_summaries import Source, StackSummaries, StackSummary, chain, line
+from infra.settings.stack_summaries import Source, StackSummaries, StackSummary, chain, lineage
 
 Mistake = tuple[str, str]
 
@@ -69,7 +69,7 @@ def _misplaced(stack: str, after: str, others: StackSummaries) -> str | None:
     if not others[after].has_releases:
         return f"{after} has no releases: add airflow:release to its settings, or name another stack"
     stacks = {**others, stack: StackSummary(after=after)}
-    passed = line(stack, stacks)
+    passed = lineage(stack, stacks)
     if closing := stacks[passed[-1]].after:
         return f"{' after '.join([*passed, closing])} never reaches a first stack: correct after in one of them"
     return None

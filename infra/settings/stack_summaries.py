@@ -52,7 +52,7 @@ class StackSummary:
 StackSummaries = Mapping[str, StackSummary]
 
 
-def line(stack: str, stacks: StackSummaries) -> Sequence[str]:
+def lineage(stack: str, stacks: StackSummaries) -> Sequence[str]:
     """Return a stack and its predecessors in the promotion chain, up to the first; a cycle ends where it closes."""
     found = [stack]
     while (before := stacks[found[-1]].after) and before in stacks and before not in found:
@@ -64,5 +64,5 @@ def chain(stack: str, stacks: StackSummaries) -> Sequence[str]:
     """Return all stacks of a stack's promotion chain, including itself: they run the same images."""
     if not stacks[stack].has_releases:
         return [stack]
-    first = line(stack, stacks)[-1]
-    return [name for name, other in stacks.items() if other.has_releases and line(name, stacks)[-1] == first]
+    first = lineage(stack, stacks)[-1]
+    return [name for name, other in stacks.items() if other.has_releases and lineage(name, stacks)[-1] == first]

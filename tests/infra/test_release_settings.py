@@ -10,7 +10,7 @@ import yaml
 from infra.documents import REPOSITORY
 from infra.settings import PROJECT, SettingsError, load
 from infra.settings.loading import stack_summaries
-from infra.settings.stack_summaries import StackSummaries, StackSummary, chain, line
+from infra.settings.stack_summaries import StackSummaries, StackSummary, chain, lineage
 
 IDENTITY = r"^https://github\.com/example/team/\.github/workflows/release\.yaml@refs/heads/dev$"
 
@@ -54,7 +54,7 @@ def on_clusters(**releases: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
 
 
 def test_releases_pass_from_dev_to_staging_to_prod() -> None:
-    assert list(line("prod", stack_summaries())) == ["prod", "staging", "dev"]
+    assert list(lineage("prod", stack_summaries())) == ["prod", "staging", "dev"]
     assert sorted(chain("staging", stack_summaries())) == ["dev", "prod", "staging"]
     assert chain("local", stack_summaries()) == ["local"]
 
@@ -224,4 +224,4 @@ def test_a_cycle_ends_where_it_closes() -> None:
     circle: StackSummaries = {
         name: StackSummary(has_releases=True, after=after) for name, after in {"a": "b", "b": "a"}.items()
     }
-    assert list(line("a", circle)) == ["a", "b"]
+    assert list(lineage("a", circle)) == ["a", "b"]
