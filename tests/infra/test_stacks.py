@@ -400,9 +400,9 @@ def test_two_stacks_share_no_name(dev: Recording, prod: Recording) -> None:
 # IAM
 
 # (resource, action or last part of an ARN): why AWS allows nothing narrower.
-NEW = "what is about to be made has no id yet; a condition binds the right to this cluster"
-OWN = "the account's administration of its own key, without which nobody could ever change it"
-ITSELF = "in a key's policy this is the key itself, whose ARN is not known before"
+NEW = "resources being created have no ID yet; a condition restricts the permission to this cluster"
+OWN = "the account administers its own key; without this, the key could become unmanageable"
+ITSELF = "in a key policy this is the key itself, whose ARN is not known in advance"
 WILDCARDS = {
     ("cluster-key", "kms:*"): OWN,
     ("data-key", "kms:*"): OWN,
