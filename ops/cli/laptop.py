@@ -1,4 +1,4 @@
-"""The commands for this machine."""
+"""The commands that run Airflow on this machine."""
 
 import os
 import sys
@@ -73,7 +73,7 @@ def clean(home: HomeFolder = DEFAULT_HOME) -> None:
 def status(
     stack: Annotated[
         str | None,
-        typer.Argument(envvar="STACK", autocompletion=completed_stacks, help="The stack; without it, this machine."),
+        typer.Argument(envvar="STACK", autocompletion=completed_stacks, help="The stack; if omitted, this machine."),
     ] = None,
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
@@ -101,7 +101,11 @@ def logs(
     with opened(home) as here:
         names = sorted(path.stem for path in here.logs.glob("*.log")) if here.logs.exists() else []
         if service not in names:
-            raise OperationError(f"name a process with S=<name>: {', '.join(names) or 'none has been started yet'}")
+            raise OperationError(
+                f"no log of a process named {service or '(none)'}: set S to one of {', '.join(names)}"
+                if names
+                else "no process was ever started: run `make up`"
+            )
         os.execvp("tail", ["tail", "-n", "100", "-F", str(processes.log_file(here, service))])
 
 
@@ -117,9 +121,9 @@ def roll_out(
 
 @contextmanager
 def opened(folder: Path) -> Iterator[Home]:
-    """Return the home of a folder, after checking it; end with one sentence if a service fails."""
+    """Return the checked home of a folder; turn errors of the services into an OperationError."""
     home = Home(Path(os.path.realpath(folder)))
-    # Everything that is created here is this user's alone, whatever the user's umask.
+    # Everything that is created in the home is private, regardless of the user's umask.
     os.umask(0o077)
     try:
         with home.writing():
@@ -129,14 +133,14 @@ def opened(folder: Path) -> Iterator[Home]:
         raise OperationError(str(error)) from error
     except (httpx.HTTPError, BotoCoreError, ClientError) as error:
         raise OperationError(
-            f"a service failed ({error}): `make status` shows which, `make up` starts what is not running"
+            f"a service failed ({error}): see `make status`, then run `make up` to start what is not running"
         ) from error
     except KeyboardInterrupt:
-        sys.exit("interrupted: what was started goes on; `make up` continues, `make down` stops it")
+        sys.exit("interrupted: started processes keep running; continue with `make up`, or stop them with `make down`")
 
 
 def start(home: Home, folder: Path | None, chosen: dict[str, Any], *, run: bool) -> None:
-    """Start what is not running, run the DAG and show what came out of it."""
+    """Start what is not running, run the DAG and show its results."""
     stages = Stages()
     pictures = list(images.folder(folder)) if folder else None
     prefix = images.prefix_of(folder) if folder else images.DIGITS_PREFIX
@@ -164,7 +168,7 @@ def start(home: Home, folder: Path | None, chosen: dict[str, Any], *, run: bool)
     active = api.active_run(DAG)
     if active and active["conf"] == conf:
         run_id = active["dag_run_id"]
-        echo(f"following the run {run_id}, which has not ended yet")
+        echo(f"following the run {run_id}, which is still active")
     else:
         run_id = api.trigger(DAG, conf)["dag_run_id"]
         echo(f"started the run {run_id}")
@@ -194,5 +198,5 @@ def show_processes(home: Home) -> None:
         ]
         table.add_row(entry.name, *cells, Text(entry.log))
     console.print(table)
-    console.print(f"memory of all: {sum(entry.memory for entry in found) / 2**20:.0f} MiB")
+    console.print(f"total memory: {sum(entry.memory for entry in found) / 2**20:.0f} MiB")
     sys.exit(0 if all(entry.healthy for entry in found) else 1)

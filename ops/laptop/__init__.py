@@ -1,5 +1,5 @@
-"""Airflow and all that it needs as processes on this machine: no Docker, no Kubernetes, no cloud account.
+"""Run Airflow and the services it needs as local processes, without Docker, Kubernetes or a cloud account.
 
 PostgreSQL, an S3 server, the MLflow server, Airflow's four components and the model server listen on the loopback
-address. What they keep, and the passwords that were generated for them, lies in one folder, the home.
+address. One folder, the home, holds their data and their generated passwords.
 """

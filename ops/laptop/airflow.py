@@ -1,4 +1,4 @@
-"""Airflow's four components, with the settings that the clusters have and the few that a laptop must change."""
+"""Airflow's four components, with the clusters' settings and a few overrides for the laptop."""
 
 import hashlib
 import json
@@ -33,7 +33,7 @@ def url(ports: dict[str, int]) -> str:
 
 
 def overrides(home: Home, ports: dict[str, int]) -> dict[str, dict[str, str]]:
-    """Return what differs from the clusters' settings: the executor, addresses, folders and generated secrets."""
+    """Return the overrides of the clusters' settings: the executor, addresses, folders and generated secrets."""
     database = f"airflow:{home.secrets.airflow_database}@{LOOPBACK}:{ports['postgres']}/airflow"
     return {
         "core": {
@@ -66,7 +66,7 @@ def overrides(home: Home, ports: dict[str, int]) -> dict[str, dict[str, str]]:
 
 
 def environment(home: Home, ports: dict[str, int]) -> dict[str, str]:
-    """Return the environment of every Airflow process, and so of every task."""
+    """Return the environment of every Airflow process and every task."""
     changes = overrides(home, ports)
     settings = airflow_settings()
     variables = {
@@ -90,7 +90,7 @@ def environment(home: Home, ports: dict[str, int]) -> dict[str, str]:
 def services(home: Home, ports: dict[str, int]) -> tuple[Service, ...]:
     """Return the api-server, scheduler, dag-processor and triggerer.
 
-    Logs are read from disk and from S3: the servers that hand them out between machines stay off.
+    Logs are read from disk and from S3, so the components' log servers stay off.
     """
     variables = environment(home, ports)
     scheduler_health = f"http://{LOOPBACK}:{ports['scheduler']}/health"
@@ -113,10 +113,10 @@ def services(home: Home, ports: dict[str, int]) -> tuple[Service, ...]:
 
 
 def prepare_database(home: Home, ports: dict[str, int]) -> None:
-    """Migrate the metadata database and create the administrator, unless that was done by these versions already.
+    """Migrate the metadata database and create the administrator, unless these versions have already done so.
 
     Raises:
-        OperationError: The migration or the creation of the user failed.
+        OperationError: The migration or the user's creation failed.
     """
     marker = home.airflow / "database.json"
     done = {name: version(name) for name in ("apache-airflow", "apache-airflow-providers-fab")}
@@ -137,7 +137,7 @@ def prepare_database(home: Home, ports: dict[str, int]) -> None:
     if result.returncode != 0:
         tail = "\n".join(result.stdout.splitlines()[-10:])
         raise OperationError(
-            f"the metadata database could not be migrated; {home.logs / 'migrate.log'} ends with:\n{tail}"
+            f"the metadata database could not be migrated; the last lines of {home.logs / 'migrate.log'}:\n{tail}"
         )
     write_atomically(marker, json.dumps(done))
 

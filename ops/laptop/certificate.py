@@ -1,4 +1,4 @@
-"""The certificate by which the parts of one server know each other."""
+"""The certificate with which the S3 server's components authenticate each other."""
 
 import datetime
 import ipaddress
@@ -14,8 +14,8 @@ from ops.loopback import LOOPBACK
 def create() -> str:
     """Return a new private key and its self-signed certificate for the loopback address, in PEM.
 
-    It is its own authority, so it verifies itself and nothing else. It has no end, because a clock that is wrong must
-    not lock a person out, and it never leaves the machine.
+    The certificate is its own authority, so it verifies only itself. It does not expire, because a wrong clock must not
+    lock the user out and the key never leaves the machine.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "airflow-laptop")])

@@ -1,4 +1,4 @@
-"""The folder in which the laptop mode keeps everything: data, logs, ports and generated secrets."""
+"""The folder that holds everything the laptop mode stores: data, logs, ports and generated secrets."""
 
 import base64
 import errno
@@ -27,19 +27,19 @@ class Home:
     """The layout of the home folder.
 
     Attributes:
-        root: The folder itself, an absolute path; created on first use, closed to other users.
+        root: The absolute path of the folder. It is created on first use and closed to other users.
     """
 
     root: Path
 
     @property
     def logs(self) -> Path:
-        """The folder of the processes' logs, one file each."""
+        """The folder of the processes' logs, one file per process."""
         return self.root / "logs"
 
     @property
     def records(self) -> Path:
-        """The folder of the records of running processes, one JSON file each."""
+        """The folder of the records of running processes, one JSON file per process."""
         return self.root / "processes"
 
     @property
@@ -49,7 +49,7 @@ class Home:
 
     @property
     def objects(self) -> Path:
-        """The S3 server's data directory: a folder for each bucket."""
+        """The S3 server's data directory."""
         return self.root / "s3"
 
     @property
@@ -64,68 +64,74 @@ class Home:
 
     @property
     def results(self) -> Path:
-        """The folder into which the pictures and the report of the last run are written."""
+        """The folder of the last run's pictures and report."""
         return self.root / "results"
 
     @cached_property
     def secrets(self) -> "Secrets":
-        """The generated secrets, made on first use and kept."""
+        """The generated secrets, created on first use."""
         path = self.root / "secrets.json"
         kept = read_json(path, dict[str, str]) if path.exists() else {}
-        # A home may be older than some of them.
+        # A home created by an earlier version may lack some of them.
         wanted = Secrets.generate().__dict__ | kept
         if wanted != kept:
             write_atomically(path, json.dumps(wanted), mode=0o600)
         return read_json(path, Secrets)
 
     def check(self) -> None:
-        """Refuse a folder that is not a home, and one into which another user may have put files.
+        """Refuse a folder that is not a home, or to which another user may write.
 
-        The records of a home decide which processes `make down` ends, and `make clean` deletes all of it.
+        The records in a home decide which processes `make down` stops, and `make clean` deletes the whole folder.
 
         Raises:
-            OperationError: What is wrong with the folder, or with one on the way to it.
+            OperationError: The folder, or one of its parents, is not safe to use.
         """
         path = printable(self.root)
         if path != str(self.root):
-            raise OperationError(f"LAPTOP_HOME={path} is not plain UTF-8: name another folder")
+            raise OperationError(f"LAPTOP_HOME={path} is not printable UTF-8: choose another folder")
         if os.path.expandvars(path) != path:
-            raise OperationError(f"LAPTOP_HOME={path} has a variable that Airflow would expand: name another folder")
+            raise OperationError(
+                f"LAPTOP_HOME={path} contains a variable that Airflow would expand: choose another folder"
+            )
         with self.writing():
             for folder in (self.root, self.records):
                 if folder.exists():
                     require_own(folder)
             for folder in self.root.parents:
                 if folder in (REPOSITORY, *REPOSITORY.parents):
-                    break  # A user who may replace these may replace this program too.
+                    break  # A user who can replace these can also replace this program.
                 if folder.exists():
                     require_safe_parent(folder)
             found = {path.name for path in self.root.iterdir()} if self.root.exists() else set()
             if found - {"lock", "ports.json"} and self.records.name not in found:
                 raise OperationError(
-                    f"LAPTOP_HOME={self.root} has files that `make up` did not create: name a new or an empty folder"
+                    f"LAPTOP_HOME={self.root} has files that `make up` did not create: choose a new or empty folder"
                 )
 
     def create(self) -> None:
-        """Make the folders.
+        """Create the folders.
 
         Raises:
-            OperationError: The folder cannot be written.
+            OperationError: The home is not writable.
         """
         with self.writing():
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # The first of them makes the folder a home.
+            # The first folder marks this folder as a home.
             for folder in (self.records, self.logs, self.objects, self.airflow, self.mlflow, self.results):
                 folder.mkdir(mode=0o700, exist_ok=True)
 
     def close(self, passing_group: int | None) -> None:
-        """Keep other users out; the members of a group may pass on to what is open to them, but list nothing."""
+        """Close the folder to other users.
+
+        Args:
+            passing_group: The id of a group whose members may enter subfolders but not list the home, or None.
+        """
         if passing_group is not None:
             os.chown(self.root, -1, passing_group)
         self.root.chmod(0o700 if passing_group is None else 0o710)
 
     def delete(self) -> None:
-        """Delete the folder with all that is in it, so that it stays a home until everything else is gone."""
+        """Delete the folder and its content; the marker of a home is deleted last."""
         for path in self.root.iterdir():
             if path.is_dir() and not path.is_symlink():
                 if path != self.records:
@@ -136,10 +142,11 @@ class Home:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Say in one sentence why nothing can be written here, such as a full disk.
+        """Turn an OSError about this folder, such as a full disk, into an OperationError.
 
         Raises:
-            OperationError: That sentence; an error that has nothing to do with this folder is passed on.
+            OperationError: The home is not writable.
+            OSError: The error concerns another path.
         """
         try:
             yield
@@ -149,16 +156,16 @@ class Home:
             if not here and error.errno not in DISK_ERRORS:
                 raise
             raise OperationError(
-                f"{self.root} cannot be written ({os.strerror(error.errno or 0)}): make it writable, or name another "
-                "folder with LAPTOP_HOME"
+                f"{self.root} cannot be written ({os.strerror(error.errno or 0)}): make it writable, or set "
+                "LAPTOP_HOME to another folder"
             ) from error
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the home for one command at a time.
+        """Lock the home, so that one command at a time changes it.
 
         Raises:
-            OperationError: Another command holds it, or it cannot be written.
+            OperationError: Another command holds the lock, or the home is not writable.
         """
         path = self.root / "lock"
         with self.writing():
@@ -168,13 +175,15 @@ class Home:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise OperationError(f"another command is at work on {self.root}: wait until it has ended") from error
+                raise OperationError(
+                    f"another command is at work on {self.root}: wait until it has finished"
+                ) from error
             yield
 
 
 @dataclass(frozen=True)
 class Secrets:
-    """Passwords and keys, generated once for each home. They reach processes through their environment only."""
+    """Passwords and keys, generated once per home and passed to processes only in their environment."""
 
     postgres: str
     airflow_database: str
@@ -191,7 +200,7 @@ class Secrets:
 
     @classmethod
     def generate(cls) -> "Secrets":
-        """Make new ones from the system's source of randomness."""
+        """Generate new secrets from the operating system's random source."""
         return cls(
             postgres=secrets.token_urlsafe(24),
             airflow_database=secrets.token_urlsafe(24),
@@ -209,7 +218,7 @@ class Secrets:
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
+    """Write a file so that readers see either the old or the new content, never a part of it."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w") as file:
         file.write(text)

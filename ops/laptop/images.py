@@ -1,4 +1,4 @@
-"""Bring images into the data bucket: the handwritten digits that scikit-learn ships, or a folder of the user's."""
+"""Upload images to the data bucket: scikit-learn's handwritten digits, or a folder that the user names."""
 
 import hashlib
 import io
@@ -21,14 +21,19 @@ QUARANTINE = "quarantine/"
 UPLOADS = 8
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html
 KEY_BYTES = 1024
-HIDDEN_FOLDER = ".versions"  # where SeaweedFS keeps the versions of an object
+HIDDEN_FOLDER = ".versions"  # where SeaweedFS stores the versions of an object
 NAMES_IN_WARNING = 3
-UNREADABLE = "it is not a file that can be read"
+UNREADABLE = "it is not a readable file"
 
 
 @dataclass(frozen=True)
 class Image:
-    """One image to be stored: its key below the prefix (`<class>/<file name>`) and how to read its bytes."""
+    """One image to upload.
+
+    Attributes:
+        name: The key below the prefix: `<class>/<file name>`.
+        read: Returns the image's bytes.
+    """
 
     name: str
     read: Callable[[], bytes]
@@ -43,7 +48,7 @@ def digits() -> Iterator[Image]:
     data = load_digits()
     for index, (pixels, label) in enumerate(zip(data.images, data.target, strict=True)):
         buffer = io.BytesIO()
-        # The data set counts 0 to 16 strokes in each 4x4 block of the scan.
+        # Each value of the data set counts the inked pixels, 0 to 16, of a 4x4 block of the scan.
         Picture.fromarray((pixels * 255 / 16).round().astype(numpy.uint8)).save(buffer, "PNG")
         yield Image(f"{label}/{index:04d}.png", buffer.getvalue)
 
@@ -51,20 +56,20 @@ def digits() -> Iterator[Image]:
 def folder(path: Path) -> Iterator[Image]:
     """Yield the files in the class folders of `path`.
 
-    Hidden files and folders are left out, and so is, with a warning, what no S3 key can name and what cannot be read.
+    Hidden files and folders are skipped. Files that cannot be read or have no valid S3 key are skipped with a warning.
 
     Raises:
-        OperationError: `path` is no folder, cannot be read, or fewer than two folders in it have files.
+        OperationError: `path` is not a readable folder, or fewer than two of its subfolders contain files.
     """
     classes, left_out = _files(path)
     for reason, names in left_out.items():
         shown = ", ".join(printable(name) for name in names[:NAMES_IN_WARNING])
         more = f" and {len(names) - NAMES_IN_WARNING} more" if len(names) > NAMES_IN_WARNING else ""
-        sys.stderr.write(f"warning: left out because {reason}: {shown}{more}\n")
+        sys.stderr.write(f"warning: skipped because {reason}: {shown}{more}\n")
     if len(classes) < 2:
         raise OperationError(
-            f"IMAGES={printable(path)} has {len(classes)} sub-folder(s) with files in them and at least 2 are needed: "
-            "put the images of each class into a sub-folder that has the class' name"
+            f"IMAGES={printable(path)} has {len(classes)} subfolder(s) with files, and at least 2 are required: "
+            "put the images of each class into a subfolder named after the class"
         )
     for found in classes.values():
         for file in found:
@@ -83,8 +88,8 @@ def _files(path: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
         children = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
     except OSError as error:
         raise OperationError(
-            f"IMAGES={printable(path)} is not a folder that can be read ({error.strerror}): name a folder that has one "
-            "sub-folder of images for each class"
+            f"IMAGES={printable(path)} is not a readable folder ({error.strerror}): set a folder that has one "
+            "subfolder of images per class"
         ) from error
     prefix = prefix_of(path)
     for child in children:
@@ -104,24 +109,22 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise OperationError(
-            f"{printable(file)} cannot be read ({error.strerror}): run the same command again"
-        ) from error
+        raise OperationError(f"{printable(file)} cannot be read ({error.strerror}): rerun this command") from error
 
 
 def _why_unfit(key: str) -> str | None:
-    """Return why the S3 server cannot have an object of this key, or None."""
+    """Return why the S3 server cannot store an object under this key, or None."""
     categories = {unicodedata.category(character) for character in key}
-    if "Cs" in categories:  # how Python writes bytes that are not UTF-8
+    if "Cs" in categories:  # Python decodes bytes that are not UTF-8 as surrogates
         return "the name is not UTF-8"
     if "Cc" in categories:
-        return "the name has control characters"
+        return "the name contains control characters"
     if "\\" in key:
-        return "the name has a backslash (SeaweedFS stores it as a slash)"
+        return "the name contains a backslash (SeaweedFS stores it as a slash)"
     if any(folder.endswith(HIDDEN_FOLDER) for folder in key.split("/")[:-1]):
-        return f"a folder's name ends in {HIDDEN_FOLDER} (SeaweedFS lists no such folder)"
+        return f"a folder's name ends in {HIDDEN_FOLDER} (SeaweedFS does not list such folders)"
     if len(f"{QUARANTINE}{key}".encode()) > KEY_BYTES:
-        return f"the path is too long (S3 allows {KEY_BYTES} bytes, and the folders above count)"
+        return f"the path is too long (S3 allows {KEY_BYTES} bytes, including the prefix)"
     return None
 
 
@@ -130,17 +133,17 @@ def _why_unreadable(file: Path) -> str | None:
 
 
 def prefix_of(path: Path) -> str:
-    """Return the prefix for a folder's images: its name, and a digest that tells folders of one name apart."""
+    """Return the prefix for a folder's images: its name and a digest that distinguishes folders of the same name."""
     resolved = path.resolve()
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", resolved.name).strip("-.") or "folder"
     return f"images/{name}-{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:8]}/"
 
 
 def store(s3: Any, bucket: str, prefix: str, images: Iterator[Image]) -> int:
-    """Make the prefix hold exactly `images`; return how many had to be uploaded.
+    """Make the prefix contain exactly `images`; return how many were uploaded.
 
-    What is there already is left alone, and so is a file that a run has put into quarantine unchanged. The copy in
-    quarantine of a file that changed or was removed is deleted.
+    Unchanged images are not uploaded again, even if a run has moved them to quarantine. If an image in quarantine
+    changed or was removed, its copy there is deleted.
     """
     present = _etags(s3, bucket, prefix)
     quarantined = _etags(s3, bucket, f"{QUARANTINE}{prefix}")

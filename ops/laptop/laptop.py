@@ -1,4 +1,4 @@
-"""Start, show and stop the whole of it."""
+"""Start, inspect and stop the laptop's services."""
 
 import shutil
 import time
@@ -19,7 +19,7 @@ from ops.laptop.processes import Service
 DAG = serving.MODEL
 START_SECONDS = 120.0
 FREE_GIBIBYTES = 2
-# Who is stopped together, and before whom: first the clients, then what they keep their data in.
+# Groups of services in the order in which they stop: clients before the services that store their data.
 STOP_ORDER = (
     ("serving", serving.NEXT, "triggerer", "dag-processor", "scheduler", "api-server", "mlflow"),
     ("s3",),
@@ -30,16 +30,16 @@ STOP_ORDER = (
 
 @dataclass(frozen=True)
 class Laptop:
-    """The services of one home, on the ports that were chosen for them."""
+    """The services of one home, with their ports."""
 
     home: Home
     ports: dict[str, int]
 
     @classmethod
     def at(cls, home: Home) -> "Laptop":
-        """Return the laptop of a home, with its ports chosen.
+        """Create a home if necessary and choose its ports.
 
-        What a dead service left behind is stopped first, so that it does not keep its port.
+        Child processes that a dead service left behind are stopped first, to free its port.
         """
         home.create()
         for name, record in processes.records(home).items():
@@ -49,16 +49,16 @@ class Laptop:
 
     @classmethod
     def known(cls, home: Home) -> "Laptop":
-        """Return the laptop of a home on the ports that it has.
+        """Return the laptop of an existing home, with its saved ports.
 
         Raises:
-            OperationError: Nothing was ever started there.
+            OperationError: Nothing was ever started in this home.
         """
         return cls(home, ports.kept(home))
 
     @property
     def services(self) -> tuple[Service, ...]:
-        """Return what runs before any model is trained, in the order in which it is started."""
+        """The services that run before any model is trained, in start order."""
         return (
             postgres.service(self.home, self.ports["postgres"]),
             *object_store.services(self.home, self.ports),
@@ -68,24 +68,28 @@ class Laptop:
 
     @property
     def s3(self) -> Any:
-        """Return a client of the S3 server."""
+        """A client of the S3 server."""
         return object_store.client(self.home, self.ports["s3"])
 
     def start(self, echo: Echo, store_images: Callable[[], None]) -> None:
-        """Start what is not running, in the order of who needs whom, and wait until all of it does its work.
+        """Start the services that are not running, dependencies first, and wait until all are healthy.
+
+        Args:
+            echo: Prints a line of progress.
+            store_images: Uploads the images; called as soon as the S3 server is ready.
 
         Raises:
-            OperationError: A service did not start; its log is named.
+            OperationError: A service did not start; the message names its log.
         """
         self._check_free_disk()
         if object_migration.pending(self.home):
-            stop(self.home)  # nothing may write while objects are moved
+            stop(self.home)  # nothing may write during the migration
         postgres.prepare(self.home)
         object_store.prepare(self.home, self.ports)
         database, master, volume, objects, registry, *components = self.services
         for service in (database, master, volume):
             self._keep(service, echo)
-        for service in (master, volume):  # without them the next one tries again after 7 s
+        for service in (master, volume):  # the gateway retries only after 7 s if they are not ready
             processes.wait_until_healthy(self.home, service, START_SECONDS)
         self._keep(objects, echo)
         for service in (database, objects):
@@ -107,10 +111,10 @@ class Laptop:
             self._serve(version, echo)
 
     def api(self) -> AirflowApi:
-        """Return a client of Airflow's API, logged in as the administrator.
+        """Log in to Airflow's API as the administrator.
 
         Raises:
-            OperationError: The login was refused.
+            OperationError: Airflow rejected the login.
         """
         try:
             return AirflowApi(airflow.url(self.ports), airflow.ADMIN, self.home.secrets.admin)
@@ -121,7 +125,7 @@ class Laptop:
         """Wait until Airflow lists the DAG.
 
         Raises:
-            OperationError: Its file cannot be imported, or it was not listed in time.
+            OperationError: A DAG file cannot be imported, or the DAG was not listed in time.
         """
         deadline = time.monotonic() + START_SECONDS
         while not api.has_dag(DAG):
@@ -134,13 +138,13 @@ class Laptop:
             time.sleep(0.5)
 
     def unpause_dag(self, api: AirflowApi, echo: Echo) -> None:
-        """Unpause the DAG if it is paused: its runs would stay in the queue."""
+        """Unpause the DAG if it is paused, so that its runs do not stay queued."""
         if api.is_paused(DAG):
             api.unpause(DAG)
-            echo(f"{DAG} was paused: unpaused it, so that it runs")
+            echo(f"unpaused {DAG}, which was paused")
 
     def status(self) -> list["Status"]:
-        """Return the state of everything that was started or would be."""
+        """Return the status of every service, including the model server once it was started."""
         known = {service.name: service for service in self.services}
         served = serving.served_version(self.ports)
         if served or serving.NEXT in processes.records(self.home) or "serving" in processes.records(self.home):
@@ -155,24 +159,33 @@ class Laptop:
         processes.start(self.home, service)
 
     def _serve(self, version: str, echo: Echo) -> None:
-        """Serve the champion; one that cannot be served does not keep the next model from being trained."""
+        """Serve the champion; a failure is only a warning, so that the next model can still be trained."""
         try:
             serving.roll_out(self.home, self.ports, version)
         except OperationError as error:
-            echo(f"warning: the champion, version {version}, is not served: {error}")
+            echo(f"warning: the champion, version {version}, is not being served: {error}")
 
     def _check_free_disk(self) -> None:
         free = shutil.disk_usage(self.home.root).free / 2**30
         if free < FREE_GIBIBYTES:
             raise OperationError(
-                f"{free:.1f} GiB are free on the disk of {self.home.root} and {FREE_GIBIBYTES} are needed: free "
-                "some, or name a folder on another disk with LAPTOP_HOME"
+                f"the disk of {self.home.root} has {free:.1f} GiB free, and {FREE_GIBIBYTES} GiB are required: free "
+                "some space, or set LAPTOP_HOME to a folder on another disk"
             )
 
 
 @dataclass(frozen=True)
 class Status:
-    """What `make status` shows of one service; memory in bytes, shared pages counted once (proportional set size)."""
+    """One service in the output of `make status`.
+
+    Attributes:
+        name: The service's name.
+        pid: Its process id, or None if it is not running.
+        port: Its loopback port, or None.
+        healthy: Whether it runs and answers.
+        memory: Its memory in bytes (proportional set size, which counts shared pages once).
+        log: The path of its log.
+    """
 
     name: str
     pid: int | None
@@ -183,7 +196,7 @@ class Status:
 
     @classmethod
     def of(cls, home: Home, service: Service) -> "Status":
-        """Look at one service."""
+        """Return the status of one service."""
         record = processes.records(home).get(service.name)
         leader = record.leader() if record else None
         return cls(
@@ -197,7 +210,7 @@ class Status:
 
 
 def stop(home: Home) -> list[str]:
-    """Stop everything that was started in this home; return the names of what was running."""
+    """Stop all services of this home; return the names of those that were running."""
     stopped: list[str] = []
     for names in STOP_ORDER:
         with ThreadPoolExecutor() as pool:

@@ -12,7 +12,7 @@ PROGRAM = REPOSITORY / "images" / "mlflow" / "mlflow_server.py"
 
 
 def service(home: Home, ports: dict[str, int]) -> Service:
-    """Return the MLflow server; its clients read and write artifacts in S3 themselves."""
+    """Return the MLflow server; its clients access artifacts in S3 directly."""
     port = ports["mlflow"]
     return Service(
         name="mlflow",
@@ -28,7 +28,7 @@ def service(home: Home, ports: dict[str, int]) -> Service:
             ),
             "MLFLOW_DEFAULT_ARTIFACT_ROOT": f"s3://{BUCKETS['artifacts']}/mlflow",
             "DO_NOT_TRACK": "true",
-            # It waits for a lock there, whose name other users of the machine could guess.
+            # MLflow creates a lock file there, with a name that other users of the machine could guess.
             "TMPDIR": str(home.mlflow),
         },
         port=port,
@@ -37,12 +37,12 @@ def service(home: Home, ports: dict[str, int]) -> Service:
 
 
 def url(ports: dict[str, int]) -> str:
-    """Return the address of its API and user interface."""
+    """Return the address of MLflow's API and user interface."""
     return f"http://{LOOPBACK}:{ports['mlflow']}"
 
 
 def passwords(home: Home) -> dict[str, str]:
-    """Return the passwords of its users."""
+    """Return the passwords of MLflow's users."""
     return {
         mlflow_users.ADMIN: home.secrets.mlflow_admin,
         mlflow_users.TASKS: home.secrets.mlflow_tasks,
@@ -51,5 +51,5 @@ def passwords(home: Home) -> dict[str, str]:
 
 
 def login(home: Home, user: str) -> dict[str, str]:
-    """Return the variables with which a client logs in as a user."""
+    """Return the environment variables with which a client logs in as a user."""
     return mlflow_users.client_environment(user, passwords(home)[user])

@@ -1,10 +1,10 @@
-"""Move the objects of a home that was made when the S3 server was the emulator ministack (1.5.33) into SeaweedFS.
+"""Migrate the objects of a home whose S3 server was the emulator ministack (1.5.33) to SeaweedFS.
 
-Its folder has one for each account, in that one for each bucket, and in that the objects: each at the path that its key
-says, or where a file system cannot hold that, under an encoded name. A file with the suffix `.meta.json` has the
-object's key and headers, or says that the object was deleted. Old versions, in `.versions`, are not moved.
+ministack stores an object at `<account>/<bucket>/<key>`, or under an encoded name if the file system does not support
+the key. A sidecar file with the suffix `.meta.json` holds the object's key and headers, or marks the object as deleted.
+Old versions, in `.versions`, are not migrated.
 
-The old files stay until all objects are in the new server. A move that was interrupted goes on where it was.
+The old files are deleted after all objects are in the new server. An interrupted migration resumes where it stopped.
 """
 
 import json
@@ -39,8 +39,8 @@ HEADERS = {
 }
 UPLOADS = 8
 REPORT_SECONDS = 5.0
-FREE_BYTES = 2 * 2**30  # the new server takes no object when less than half of it is left
-# In one part, so that the ETag stays the digest of the content.
+FREE_BYTES = 2 * 2**30  # the new server rejects writes when less than half of this is free
+# In a single part, so that the ETag remains the MD5 digest of the content.
 IN_ONE_PART = TransferConfig(multipart_threshold=5 * 2**30, use_threads=False)
 
 
@@ -49,7 +49,10 @@ class OldObject:
     """An object in the old folder.
 
     Attributes:
-        settings: Its headers and metadata, as boto3's `upload_file` takes them.
+        bucket: Its bucket.
+        key: Its key.
+        file: The file with its content.
+        settings: Its headers and metadata, as `ExtraArgs` of boto3's `upload_file`.
     """
 
     bucket: str
@@ -59,34 +62,34 @@ class OldObject:
 
     @property
     def name(self) -> str:
-        """The key under which SeaweedFS lists it: it reads `a//b` and `a\\b` as `a/b`."""
+        """The key under which SeaweedFS lists the object: it normalizes `a//b` and `a\\b` to `a/b`."""
         return re.sub(r"[/\\]+", "/", self.key).removeprefix("/")
 
 
 def pending(home: Home) -> bool:
-    """Say whether the home has objects that are not moved yet."""
+    """Return whether the home has objects that are not migrated yet."""
     return any(_accounts(home))
 
 
 def move(home: Home, s3: Any, echo: Echo) -> None:
-    """Move all objects, whose buckets exist or are created, and delete the old files.
+    """Migrate all objects, create missing buckets, and delete the old files.
 
     Raises:
-        OperationError: The disk has too little room, or an object is not accepted.
+        OperationError: The disk has too little free space, or the new server rejects an object.
     """
     _delete_leftovers(home)
     for account in list(_accounts(home)):
         found = list(objects(account))
         _move(home, found, s3, echo)
-        # Renamed first: half a folder is not taken for objects that are still to be moved.
+        # Rename the folder first, so that a partly deleted folder is not migrated again.
         account.rename(home.objects / f"{DONE_PREFIX}{account.name}")
-        echo(f"the new S3 server has all {len(found)} objects; deleting their old files")
+        echo(f"migrated all {len(found)} objects to the new S3 server; deleting the old files")
         _delete_leftovers(home)
         shutil.rmtree(home.objects / OLD_VERSIONS, ignore_errors=True)
 
 
 def objects(account: Path) -> Iterator[OldObject]:
-    """Yield the objects in the folder of an account."""
+    """Yield the objects in an account's folder."""
     for bucket in sorted(path for path in account.iterdir() if path.is_dir()):
         for file in sorted(path for path in bucket.rglob("*") if path.is_file()):
             if not file.name.endswith((SIDECAR, UNFINISHED)):
@@ -111,7 +114,7 @@ def _key(bucket: Path, file: Path) -> str:
 def _sidecar(file: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(file.with_name(f"{file.name}{SIDECAR}").read_text()))
-    except (FileNotFoundError, ValueError):  # killed between the two files, or by a power failure
+    except (FileNotFoundError, ValueError):  # the old server was killed before it wrote the sidecar
         return {}
 
 
@@ -131,13 +134,13 @@ def _move(home: Home, found: list[OldObject], s3: Any, echo: Echo) -> None:
     there = {(bucket, key) for bucket in {each.bucket for each in found} for key in _keys(s3, bucket)}
     missing = [each for each in found if (each.bucket, each.name) not in there]
     _check_free_disk(home, missing)
-    echo(f"moving {len(found)} objects from the old S3 server's files into the new one; this happens once")
+    echo(f"migrating {len(found)} objects from the old S3 server to the new one; this happens only once")
     reported = time.monotonic()
     with ThreadPoolExecutor(UPLOADS) as pool:
         for count, _ in enumerate(pool.map(lambda each: _upload(s3, each), missing), 1):
             if time.monotonic() - reported > REPORT_SECONDS:
                 reported = time.monotonic()
-                echo(f"{count + len(found) - len(missing)} of {len(found)} objects are moved")
+                echo(f"migrated {count + len(found) - len(missing)} of {len(found)} objects")
 
 
 def _keys(s3: Any, bucket: str) -> Iterator[str]:
@@ -154,18 +157,18 @@ def _upload(s3: Any, each: OldObject) -> None:
 
 def _refusal(each: OldObject, reason: str) -> OperationError:
     return OperationError(
-        f"the new S3 server does not accept the object s3://{each.bucket}/{each.key} ({reason}): move its file "
-        f"{each.file} to another folder, then run `make up` again"
+        f"the new S3 server rejects the object s3://{each.bucket}/{each.key} ({reason}): move its file "
+        f"{each.file} to another folder, then rerun `make up`"
     )
 
 
 def _check_names(found: list[OldObject]) -> None:
-    """Refuse two objects that are one in SeaweedFS."""
+    """Refuse two objects that have the same key in SeaweedFS."""
     known: dict[tuple[str, str], str] = {}
     for each in found:
         other = known.setdefault((each.bucket, each.name), each.key)
         if other != each.key:
-            raise _refusal(each, f"{other} is the same to it")
+            raise _refusal(each, f"it treats {other} as the same key")
 
 
 def _check_free_disk(home: Home, missing: list[OldObject]) -> None:
@@ -173,6 +176,6 @@ def _check_free_disk(home: Home, missing: list[OldObject]) -> None:
     free = shutil.disk_usage(home.objects).free
     if free < needed:
         raise OperationError(
-            f"{free / 2**30:.1f} GiB are free on the disk of {home.objects} and {needed / 2**30:.1f} are needed to "
-            "move its objects to the new S3 server: free some, then run `make up` again"
+            f"the disk of {home.objects} has {free / 2**30:.1f} GiB free, and {needed / 2**30:.1f} GiB are required to "
+            "migrate its objects to the new S3 server: free some space, then rerun `make up`"
         )

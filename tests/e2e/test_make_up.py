@@ -247,7 +247,7 @@ def test_a_refused_parameter_is_named_and_no_run_is_started(machine: Machine, fi
     runs = machine.laptop.api().active_run("image_classifier")
     refused = machine.run("up", "--params", "epochs=many")
     assert refused.code == 1
-    assert "error: PARAMS has a wrong value for epochs" in refused.error
+    assert "error: invalid value for epochs in PARAMS" in refused.error
     assert len(refused.error.splitlines()) == 1
     assert machine.laptop.api().active_run("image_classifier") == runs is None
 
@@ -267,7 +267,7 @@ def test_a_model_below_the_minimum_does_not_replace_the_champion(machine: Machin
     failed = machine.run("up", "--images", str(tmp_path / "noise"), "--params", "epochs=1 minimum_accuracy=0.99")
     assert failed.code == 1
     assert "failed in gate" in failed.error
-    assert "keeps serving version" in failed.error
+    assert "still serves version" in failed.error
     assert (
         serving.champion(machine.home, machine.laptop.ports) == champion == serving.served_version(machine.laptop.ports)
     )

@@ -64,6 +64,6 @@ def test_a_tilde_that_the_shell_left_is_the_home_folder(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "LAPTOP_HOME": "~/laptop"}
     command = [sys.executable, "-m", "ops", "up", "--images", "~/pictures"]
     result = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
-    assert f"IMAGES={tmp_path}/pictures is not a folder" in sentence(result)
+    assert f"IMAGES={tmp_path}/pictures is not a readable folder" in sentence(result)
     result = subprocess.run([*command[:3], "status"], env=environment, check=False, capture_output=True, text=True)
     assert f"nothing was ever started in {tmp_path}/laptop" in sentence(result)

@@ -109,9 +109,9 @@ def names(root: Path) -> list[str]:
     [
         (b"cat/caf\xe9.png", "the name is not UTF-8", r"cat/caf\xe9.png"),
         (b"caf\xe9/1.png", "the name is not UTF-8", r"caf\xe9/1.png"),
-        (b"cat/\x1b[31m.png", "the name has control characters", r"cat/\x1b[31m.png"),
-        (b"cat/two\nlines.png", "the name has control characters", r"cat/two\nlines.png"),
-        (rb"cat/a\b.png", "the name has a backslash", r"cat/a\b.png"),
+        (b"cat/\x1b[31m.png", "the name contains control characters", r"cat/\x1b[31m.png"),
+        (b"cat/two\nlines.png", "the name contains control characters", r"cat/two\nlines.png"),
+        (rb"cat/a\b.png", "the name contains a backslash", r"cat/a\b.png"),
         (b"cat/old.versions/1.png", "a folder's name ends in .versions", "cat/old.versions/1.png"),
         (b"/".join([b"cat", *[b"x" * 250] * 4, b"1.png"]), "the path is too long", "cat/xxx"),
     ],
@@ -126,7 +126,7 @@ def test_a_name_that_no_key_can_have_is_left_out_with_a_warning(
         pass
     assert names(root) == ["cat/1.png", "dog/1.png"]
     warning = capsys.readouterr().err
-    assert warning.startswith(f"warning: left out because {reason}")
+    assert warning.startswith(f"warning: skipped because {reason}")
     assert shown in warning
     assert len(warning.splitlines()) == 1
 
@@ -148,7 +148,7 @@ def test_what_cannot_be_read_is_left_out_with_a_warning(tmp_path: Path, capsys: 
 def test_a_file_that_is_gone_when_it_is_to_be_stored_is_named(tmp_path: Path) -> None:
     found = list(images.folder(make_folder(tmp_path, "cat/1.png", "dog/1.png")))
     (tmp_path / "cat" / "1.png").unlink()
-    with pytest.raises(OperationError, match=r"cat/1.png cannot be read .* run the same command again"):
+    with pytest.raises(OperationError, match=r"cat/1.png cannot be read .* rerun this command"):
         found[0].read()
 
 
@@ -161,9 +161,9 @@ def test_the_folder_itself_may_have_any_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ((), "has 0 sub-folder"),
-        (("1.png", "2.png"), "has 0 sub-folder"),
-        (("cat/1.png", "dog/.hidden"), "has 1 sub-folder"),
+        ((), "has 0 subfolder"),
+        (("1.png", "2.png"), "has 0 subfolder"),
+        (("cat/1.png", "dog/.hidden"), "has 1 subfolder"),
     ],
 )
 def test_a_folder_without_two_classes_is_refused(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
@@ -172,7 +172,7 @@ def test_a_folder_without_two_classes_is_refused(tmp_path: Path, files: tuple[st
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OperationError, match="nowhere is not a folder"):
+    with pytest.raises(OperationError, match="nowhere is not a readable folder"):
         list(images.folder(tmp_path / "nowhere"))
 
 

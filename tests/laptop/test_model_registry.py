@@ -86,5 +86,5 @@ def test_a_registry_that_refuses_the_login_is_told_and_not_taken_for_an_empty_on
     home: Home, tmp_path_factory: pytest.TempPathFactory, registry: dict[str, int]
 ) -> None:
     another = Home(tmp_path_factory.mktemp("another"))
-    with pytest.raises(OperationError, match=r"^MLflow answered 401 when asked for the champion: log in$"):
+    with pytest.raises(OperationError, match=r"^MLflow answered 401 to the request for the champion: log in$"):
         serving.champion(another, registry)

@@ -96,7 +96,7 @@ def test_every_object_is_moved_with_its_headers_and_deleted_ones_stay_deleted(se
     assert s3.head_object(Bucket=DATA, Key="images/digits/0/0000.png")["ContentType"] == "image/png"
     model = s3.head_object(Bucket=ARTIFACTS, Key="mlflow/1/run/artifacts/model/MLmodel")
     assert (model["CacheControl"], model["ContentDisposition"]) == ("no-cache", "attachment")
-    assert said[0] == "moving 14 objects from the old S3 server's files into the new one; this happens once"
+    assert said[0] == "migrating 14 objects from the old S3 server to the new one; this happens only once"
 
 
 def test_the_old_files_are_gone_afterwards_and_a_second_move_does_nothing(server: S3Server) -> None:
@@ -138,7 +138,7 @@ def test_what_a_killed_deletion_left_is_not_moved_again(server: S3Server) -> Non
 
 @pytest.mark.parametrize(
     ("key", "reason"),
-    [("../a", "Invalid Request"), ("double/slash", "is the same to it"), ("double\\slash", "is the same to it")],
+    [("../a", "Invalid Request"), ("double/slash", "as the same key"), ("double\\slash", "as the same key")],
 )
 def test_an_object_that_the_server_does_not_take_is_named_and_nothing_is_deleted(
     server: S3Server, key: str, reason: str
@@ -150,7 +150,7 @@ def test_an_object_that_the_server_does_not_take_is_named_and_nothing_is_deleted
     with pytest.raises(OperationError, match=re.escape(f"s3://{DATA}/{key} (")) as caught:
         move(server)
     assert reason in str(caught.value)
-    assert str(caught.value).endswith(f"move its file {file} to another folder, then run `make up` again")
+    assert str(caught.value).endswith(f"move its file {file} to another folder, then rerun `make up`")
     assert old_files(server.home) == before
     file.rename(server.home.root / "zzz")
     move(server)
@@ -162,7 +162,9 @@ def test_a_disk_with_too_little_room_is_told_before_anything_is_moved(
 ) -> None:
     usage = shutil.disk_usage(server.home.root)
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=2**31))
-    with pytest.raises(OperationError, match=r"^2\.0 GiB are free on the disk of .* and 2\.0 are needed to move"):
+    with pytest.raises(
+        OperationError, match=r"^the disk of .* has 2\.0 GiB free, and 2\.0 GiB are required to migrate"
+    ):
         move(server)
     assert stored(server.client) == {}
 

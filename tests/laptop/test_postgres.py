@@ -89,11 +89,11 @@ def test_a_server_whose_lock_was_lost_on_the_disk_starts_again(home: Home, serve
 def test_the_lock_of_a_server_that_runs_is_never_removed(
     home: Home, server: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "LEAVE_SECONDS", 0.5)
+    monkeypatch.setattr(postgres, "EXIT_TIMEOUT_SECONDS", 0.5)
     record = home.records / "postgres.json"
     kept, locked = record.read_text(), lock(home).read_text()
     record.unlink()
-    with pytest.raises(OperationError, match=r"PostgreSQL runs on .*: stop it by `kill -INT \d+`"):
+    with pytest.raises(OperationError, match=r"PostgreSQL runs on .*: stop it with `kill -INT \d+`"):
         postgres.prepare(home)
     assert lock(home).read_text() == locked
     record.write_text(kept)

@@ -175,7 +175,7 @@ def test_a_service_that_ends_at_once_is_reported_with_the_end_of_its_log(home: H
     failing = (sys.executable, "-c", "import sys; sys.exit('no such database')")
     wanted = Service("sleeper", failing, {}, None, healthy=lambda: False)
     processes.start(home, wanted)
-    with pytest.raises(OperationError, match=r"sleeper ended while it was starting(.|\n)*no such database"):
+    with pytest.raises(OperationError, match=r"sleeper exited during startup(.|\n)*no such database"):
         processes.wait_until_healthy(home, wanted, 10)
 
 

@@ -29,7 +29,7 @@ def follow(*, states: Iterator[str], paused: bool = False) -> tuple[str, list[Ta
 
 @pytest.fixture(autouse=True)
 def _polls_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(progress, "POLL_INTERVAL_SECONDS", 0.01)
 
 
 def test_a_run_is_followed_to_its_end_over_a_moment_of_silence() -> None:
@@ -37,12 +37,12 @@ def test_a_run_is_followed_to_its_end_over_a_moment_of_silence() -> None:
 
 
 def test_a_run_of_a_dag_that_is_paused_meanwhile_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(OperationError, match=r"image_classifier was paused .* `make up` unpauses it"):
+    with pytest.raises(OperationError, match=r"image_classifier was paused .* run `make up` to unpause"):
         follow(states=iter(["queued"] * 9), paused=True)
 
 
 def test_an_airflow_that_does_not_answer_any_more_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "SILENCE_SECONDS", 0.05)
+    monkeypatch.setattr(progress, "TIMEOUT_SECONDS", 0.05)
     with pytest.raises(OperationError, match="Airflow has not answered for"):
         follow(states=iter(["running", *["silent"] * 99]))
 
