@@ -1,4 +1,4 @@
-"""The commands that compute a stack's resources, cost and rights offline."""
+"""The commands that compute a stack's resources, cost and permissions offline."""
 
 import json
 import sys
@@ -27,12 +27,12 @@ def plan(
     stack: Stack,
     against: Annotated[
         str | None,
-        typer.Option(envvar="AGAINST", metavar="STACK|REF", help="Compare with another stack, or with a git ref."),
+        typer.Option(envvar="AGAINST", metavar="STACK|REF", help="Compare with another stack or a git ref."),
     ] = None,
     html: Annotated[
         Path | None,
         typer.Option(
-            parser=user_path, metavar="FILE", help="Where the page is written.", show_default=".plan/<stack>.html"
+            parser=user_path, metavar="FILE", help="The file for the page.", show_default=".plan/<stack>.html"
         ),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print a summary as JSON instead.")] = False,
@@ -40,7 +40,7 @@ def plan(
 ) -> None:
     """Show what a stack creates, costs and allows; write a page with the details."""
     if json_ and recording:
-        raise OperationError("--json and --recording exclude each other: give one of them")
+        raise OperationError("--json and --recording cannot be combined: use one of them")
     recorded = record(stack)
     if recording:
         sys.stdout.write(recorded.to_json())
@@ -62,10 +62,12 @@ def plan_comment(
     against: Annotated[str, typer.Argument(envvar="AGAINST", help="The git ref to merge the change into.")],
     pull_request: Annotated[
         str | None,
-        typer.Option(envvar="PULL_REQUEST", metavar="NUMBER", help="Comment there instead of printing."),
+        typer.Option(
+            envvar="PULL_REQUEST", metavar="NUMBER", help="The pull request to comment on; if omitted, print."
+        ),
     ] = None,
 ) -> None:
-    """Write what a change does to each stack and its cost."""
+    """Write a comment about a change's effect on each stack and its cost."""
     check_ref(against)
     text = comment(against, [row(stack, against) for stack in stacks()])
     if pull_request:

@@ -1,1 +1,1 @@
-"""What a stack would create, what it costs a month and who may do what: computed from the program itself, offline."""
+"""Compute a stack's resources, monthly cost and permissions offline, from the Pulumi program."""

@@ -1,4 +1,4 @@
-"""Record what a plan is compared with: another stack, or the same stack as a git ref has it."""
+"""Record what a plan is compared with: another stack, or the same stack at a git ref."""
 
 import io
 import subprocess
@@ -15,10 +15,10 @@ from ops.process_environment import PLAN, allowed
 
 
 def recording_of(name: str, stack: str, root: Path = REPOSITORY) -> Recording:
-    """Return the recording of the stack `name`, or of `stack` in the git ref `name`.
+    """Return the recording of the stack `name`, or of `stack` at the git ref `name`.
 
     Raises:
-        OperationError: There is neither, or the ref's program does not run.
+        OperationError: `name` is neither a stack nor a git ref, or the ref's program fails.
     """
     if (root / f"Pulumi.{name}.yaml").is_file():
         return record(name, root)
@@ -32,15 +32,15 @@ def _check_out(root: Path, ref: str, folder: Path) -> None:
     archive = subprocess.run(command, check=False, capture_output=True)
     if archive.returncode != 0:
         raise OperationError(
-            f"AGAINST={ref} is neither a stack ({', '.join(stacks(root))}) nor a git ref: name one of them"
+            f"AGAINST={ref} is neither a stack ({', '.join(stacks(root))}) nor a git ref: set it to one of them"
         )
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")
 
 
 def _record_in(folder: Path, ref: str, stack: str) -> Recording:
-    """Run the ref's own recorder on the ref's own program."""
-    # Commits from before the package `ops` have the program elsewhere.
+    """Run the recorder of the ref on the program of the ref."""
+    # In commits without the package `ops`, the recorder is `infra.plan`.
     program = ("ops", "plan") if (folder / "ops").is_dir() else ("infra.plan",)
     result = subprocess.run(
         [sys.executable, "-m", *program, stack, "--recording"],

@@ -1,4 +1,4 @@
-"""The stack's architecture as its resources say it is, for the diagram and the summary."""
+"""The stack's architecture, derived from its resources, for the diagram and the summary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from ops.plan.resources import Recording, Resource
 
 @dataclass(frozen=True)
 class Zone:
-    """An availability zone: its subnets' addresses, and whether it has a NAT gateway."""
+    """An availability zone.
+
+    Attributes:
+        name: Its name.
+        public: The CIDR blocks of its public subnets.
+        private: The CIDR blocks of its private subnets.
+        nat: Whether it has a NAT gateway.
+    """
 
     name: str
     public: tuple[str, ...]
@@ -23,7 +30,7 @@ class Zone:
 
 @dataclass(frozen=True)
 class Pool:
-    """A node pool: what it starts, and how much at most."""
+    """A node pool: its instances and limits."""
 
     name: str
     families: tuple[str, ...]
@@ -48,7 +55,7 @@ class Database:
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket, and whether it keeps old versions."""
+    """A bucket, and whether it is versioned."""
 
     name: str
     versioned: bool
@@ -56,7 +63,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The Kubernetes cluster; `endpoint` says from where its API is reached."""
+    """The Kubernetes cluster; `endpoint` describes who can reach its API."""
 
     name: str
     version: str
@@ -66,7 +73,7 @@ class Cluster:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a stack consists of, with its real names."""
+    """The parts of a stack, with their names in AWS."""
 
     region: str
     vpc: str
@@ -85,7 +92,7 @@ class Architecture:
 
 
 def architecture(recording: Recording) -> Architecture:
-    """Read the architecture off a recording; what the stack does not have is empty or None."""
+    """Derive the architecture from a recording; parts that the stack does not have are empty or None."""
     vpcs = recording.of_type("aws:ec2/vpc:Vpc")
     vpc = vpcs[0].inputs if vpcs else {}
     clusters = recording.of_type("aws:eks/cluster:Cluster")
@@ -133,7 +140,7 @@ def _zones(recording: Recording) -> tuple[Zone, ...]:
 
 
 def _public(subnet: Resource) -> bool:
-    """Say whether load balancers of the internet go into a subnet: the tag by which EKS finds it."""
+    """Return whether a subnet has the tag that EKS requires for internet-facing load balancers."""
     return "kubernetes.io/role/elb" in subnet.inputs.get("tags", {})
 
 
@@ -145,7 +152,7 @@ def _cluster(cluster: Resource, recording: Recording) -> Cluster:
     return Cluster(
         name=inputs["name"],
         version=inputs["version"],
-        endpoint=f"API from the VPC and {', '.join(public)}" if public else "API from the VPC alone",
+        endpoint=f"API from the VPC and {', '.join(public)}" if public else "API from the VPC only",
         pools=tuple(_pool(pool, recording) for pool in pools),
     )
 

@@ -1,4 +1,4 @@
-"""What AWS and Kubernetes would answer: invented, plausible and the same each time."""
+"""Deterministic, plausible mock responses of AWS and Kubernetes."""
 
 import base64
 import json
@@ -16,7 +16,7 @@ TEXT = re.compile(r"Output\[(Optional\[)?(\w+\.)?str\]")
 ZONES = "abcdef"
 STACK_REFERENCE = "pulumi:pulumi:StackReference"
 
-# ARNs, of the values that a resource has; any other is arn:aws:<service>:<region>:<account>:<type>/<name>.
+# ARN formats by type; the default is arn:aws:<service>:<region>:<account>:<type>/<name>.
 ARNS = {
     "aws:ecr/repository:Repository": "arn:aws:ecr:{region}:{account}:repository/{name}",
     "aws:eks/cluster:Cluster": "arn:aws:eks:{region}:{account}:cluster/{name}",
@@ -28,7 +28,7 @@ ARNS = {
     "aws:secretsmanager/secret:Secret": "arn:aws:secretsmanager:{region}:{account}:secret:{name}",
 }
 
-# The output that is a resource's id, where the id is no number that AWS invents.
+# The output that is also the resource's id, for types whose id AWS does not generate.
 IDENTITIES = {
     "aws:cloudwatch/logGroup:LogGroup": "name",
     "aws:ecr/repository:Repository": "name",
@@ -44,22 +44,28 @@ IDENTITIES = {
 
 
 class Cloud(mocks.Mocks):
-    """The clouds of one account and region."""
+    """Mocks of AWS and Kubernetes for one account and region."""
 
     def __init__(self, account: str, region: str, stacks: Mapping[str, Mapping[str, Any]]) -> None:
-        """Answer for an account and a region, and for the outputs of other stacks by their names."""
+        """Create the mocks.
+
+        Args:
+            account: The id of the AWS account.
+            region: The AWS region.
+            stacks: The outputs of referenced stacks, by stack name.
+        """
         self.account = account
         self.region = region
         self.stacks = stacks
 
     def create(self, type_: str, name: str, inputs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Return the id of a new resource, and its outputs where they are not its inputs."""
+        """Return the id of a new resource, and the outputs that differ from its inputs."""
         outputs = {}
         for prop, annotation in output_properties(type_).items():
             if prop not in inputs:
                 outputs[prop] = _invented(prop, annotation, name)
             elif isinstance(inputs[prop], dict) and TEXT.search(annotation):
-                # A policy that is given as a value comes back as the text that AWS keeps.
+                # AWS returns a policy that was passed as an object as text.
                 outputs[prop] = json.dumps(inputs[prop])
         known = {**inputs, **outputs}
         if "arn" in outputs:
@@ -74,7 +80,7 @@ class Cloud(mocks.Mocks):
         return pattern.format(**{**known, "region": self.region, "account": self.account})
 
     def _shaped(self, type_: str, name: str, known: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the outputs whose shape matters to a program that takes them further."""
+        """Return the outputs whose structure the program depends on."""
         if type_ == "aws:eks/cluster:Cluster":
             return {
                 "endpoint": f"https://{name}.eks.{self.region}.amazonaws.com",
@@ -94,7 +100,7 @@ class Cloud(mocks.Mocks):
         return {}
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
-        """Answer a read of something that exists."""
+        """Mock reading an existing resource or a stack reference."""
         if args.typ == STACK_REFERENCE:
             outputs = self.stacks[args.name.rpartition("/")[2]]
             secret = [name for name, value in outputs.items() if SECRET in json.dumps(value)]
@@ -103,10 +109,10 @@ class Cloud(mocks.Mocks):
         return args.resource_id or identity, args.inputs | outputs
 
     def call(self, args: mocks.MockCallArgs) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-        """Answer a provider's function.
+        """Mock a provider function.
 
         Raises:
-            LookupError: Nothing is known about this function.
+            LookupError: The function has no mock.
         """
         answer: dict[str, Any]
         region, zones = self.region, [f"{self.region}{letter}" for letter in ZONES]
@@ -139,7 +145,7 @@ def output_properties(type_: str) -> dict[str, str]:
 
 
 def _classes() -> dict[str, type]:
-    """Return the resource classes that the program has imported, by type token."""
+    """Return the imported resource classes by type token."""
     found, queue = {}, list(pulumi.CustomResource.__subclasses__())
     while queue:
         cls = queue.pop()
@@ -150,7 +156,7 @@ def _classes() -> dict[str, type]:
 
 
 def _invented(prop: str, annotation: str, name: str) -> Any:
-    """Return a value of the declared type; what may be missing is."""
+    """Return a value of the declared type, or None for an optional one."""
     if prop in ("name", "bucket", "identifier"):
         return name
     if "Optional" in annotation and prop != "arn":

@@ -1,4 +1,4 @@
-"""What a change does to each stack, as a comment on a pull request."""
+"""The effect of a change on each stack, as a comment on a pull request."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from ops.plan.page import kind, usd
 from ops.plan.plan import Comparison, Plan, comparison, plan_of
 from ops.plan.recording import record
 
-# GitHub takes 65,536 characters, and refuses the comment as a whole otherwise.
+# GitHub rejects comments of more than 65,536 characters.
 LONGEST = 60_000
 LONGEST_VALUE = 200
 
 
 @dataclass(frozen=True)
 class Row:
-    """A stack and what a change does to it.
+    """The effect of a change on a stack.
 
     Attributes:
-        stack: Its name.
-        plan: The stack with the change.
-        beside: What differs; None where that cannot be told.
-        reason: Why it cannot be told.
+        stack: The name of the stack.
+        plan: The plan of the stack with the change.
+        compared: The differences, or None if the comparison failed.
+        reason: Why the comparison failed.
     """
 
     stack: str
     plan: Plan
-    beside: Comparison | None
+    compared: Comparison | None
     reason: str = ""
 
 
 def row(stack: str, ref: str) -> Row:
-    """Compare a stack with what a git ref makes of it."""
+    """Compare a stack with its version at a git ref."""
     plan = plan_of(record(stack))
     try:
         return Row(stack, plan, comparison(plan, ref, recording_of(ref, stack)))
@@ -45,55 +45,55 @@ def row(stack: str, ref: str) -> Row:
 
 
 def comment(against: str, rows: Sequence[Row]) -> str:
-    """Return the comment: a table, and beneath it each stack's resources as long as there is room."""
-    text = f"### What this change does to each stack, against `{against}`\n\n"
-    text += "| stack | added | changed | removed | $ a month, idle | $ a month, at the stated load |\n"
+    """Return the comment: a table, followed by each stack's resources up to the maximum length."""
+    text = f"### Effect of this change on each stack, compared with `{against}`\n\n"
+    text += "| stack | added | changed | removed | $ per month, idle | $ per month, at the stated load |\n"
     text += "|---|---:|---:|---:|---:|---:|\n"
     text += "".join(_line(row) for row in rows)
     for entry in rows:
-        if not entry.beside or not entry.beside.difference:
+        if not entry.compared or not entry.compared.difference:
             continue
-        details = "\n".join(_details(entry.stack, entry.beside))
+        details = "\n".join(_details(entry.stack, entry.compared))
         if len(text) + len(details) > LONGEST:
-            details = f"\n{entry.stack}: too much to show here; see `make plan STACK={entry.stack} AGAINST={against}`\n"
+            details = (
+                f"\n{entry.stack}: too long for a comment; see `make plan STACK={entry.stack} AGAINST={against}`\n"
+            )
         text += details
     return text
 
 
 def check_ref(ref: str) -> None:
-    """Say whether there is such a ref.
+    """Check that a git ref exists.
 
     Raises:
-        OperationError: There is none.
+        OperationError: It does not exist.
     """
     command = ["git", "-C", str(REPOSITORY), "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"]
     if subprocess.run(command, check=False, capture_output=True).returncode != 0:
-        raise OperationError(f"AGAINST={ref} is no git ref here: fetch it, or name another")
+        raise OperationError(f"AGAINST={ref} is not a git ref in this repository: fetch it, or use another one")
 
 
 def post(number: str, text: str) -> None:
-    """Write the comment to a pull request, over the one that was written there before.
+    """Post the comment to a pull request, replacing the previous one.
 
     Raises:
-        OperationError: GitHub's command line is missing, or fails.
+        OperationError: The GitHub CLI, `gh`, is missing or fails.
     """
     command = ["gh", "pr", "comment", number, "--edit-last", "--create-if-none", "--body-file", "-"]
     try:
         done = subprocess.run(command, input=text, check=False, capture_output=True, text=True)
     except FileNotFoundError as error:
-        raise OperationError(
-            "gh, GitHub's command line, is not on PATH: install it, or leave PULL_REQUEST out"
-        ) from error
+        raise OperationError("the GitHub CLI, gh, is not on PATH: install it, or do not set PULL_REQUEST") from error
     if done.returncode != 0:
         raise OperationError(f"`gh pr comment {number}` failed: {done.stderr.strip()}")
 
 
 def _line(row: Row) -> str:
-    if row.beside is None:
+    if row.compared is None:
         return f"| {row.stack} | | | | | {row.reason} |\n"
-    found = row.beside.difference
+    found = row.compared.difference
     counts = " | ".join(str(len(items)) for items in (found.added, found.changed, found.removed))
-    before, after = row.beside.bill, row.plan.bill
+    before, after = row.compared.bill, row.plan.bill
     if before.missing or after.missing:
         return f"| {row.stack} | {counts} | | |\n"
     costs = (
@@ -103,8 +103,8 @@ def _line(row: Row) -> str:
     return f"| {row.stack} | {counts} | {' | '.join(costs)} |\n"
 
 
-def _details(stack: str, beside: Comparison) -> Iterator[str]:
-    found = beside.difference
+def _details(stack: str, compared: Comparison) -> Iterator[str]:
+    found = compared.difference
     yield f"\n<details><summary>{stack}</summary>\n\n```diff"
     yield from (f"+ {kind(resource)} {resource.name}" for resource in found.added)
     yield from (f"- {kind(resource)} {resource.name}" for resource in found.removed)

@@ -1,7 +1,6 @@
-"""What a recorded stack costs a month: one charge for each thing that AWS would put on the bill.
+"""The monthly cost of a recorded stack: one charge per item on the AWS bill.
 
-Every type of resource is either charged by a rule here or named among those that cost nothing; a type in neither is an
-error, so that nothing costs 0 by having been forgotten.
+Every resource type either has a rule here or is listed as free. Any other type is an error, so that no cost is omitted.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from ops.plan.prices import Instance, Price, Prices
 from ops.plan.resources import STACK_TYPE, Recording, Resource
 from ops.plan.usage import Amount, Bucket, Size, Usage
 
-HOURS = 730  # in a month, as AWS' own calculator counts: https://aws.amazon.com/calculator/calculator-assumptions/
+HOURS = 730  # per month, as in the AWS Pricing Calculator: https://aws.amazon.com/calculator/calculator-assumptions/
 DAYS = 30
-# Every gp3 disk has these, at no further cost: https://aws.amazon.com/ebs/pricing/
+# Included in the price of every gp3 disk: https://aws.amazon.com/ebs/pricing/
 FREE_IOPS = 3000
 FREE_THROUGHPUT = 125
 ALWAYS = Amount(idle=1, load=1)
 
-# Up to here Performance Insights is free: https://aws.amazon.com/rds/performance-insights/pricing/
+# The free retention of Performance Insights: https://aws.amazon.com/rds/performance-insights/pricing/
 FREE_INSIGHTS_DAYS = 7
 
 
@@ -31,12 +30,12 @@ class Charge:
     """One line of the bill.
 
     Attributes:
-        urn: The resource that it is for.
+        urn: The URN of the charged resource.
         resource: The resource's logical name.
-        what: What is paid for.
-        price: What one unit costs.
-        quantity: Units a month, idle and at the stated load.
-        basis: Where the quantity comes from.
+        what: The billed item.
+        price: The price of one unit.
+        quantity: Units per month, idle and at the stated load.
+        basis: How the quantity is derived.
     """
 
     urn: str
@@ -48,18 +47,18 @@ class Charge:
 
     @property
     def idle(self) -> float:
-        """US dollars a month for an idle stack."""
+        """US dollars per month for an idle stack."""
         return self.price.usd * self.quantity.idle
 
     @property
     def load(self) -> float:
-        """US dollars a month at the stated load."""
+        """US dollars per month at the stated load."""
         return self.price.usd * self.quantity.load
 
 
 @dataclass(frozen=True)
 class Disk:
-    """A gp3 disk: its size, and what it has beyond the speed that is free."""
+    """A gp3 disk: its size, and its IOPS and throughput beyond the free ones."""
 
     gib: float
     more_iops: float
@@ -68,18 +67,18 @@ class Disk:
 
 @dataclass(frozen=True)
 class Month:
-    """What rules count with."""
+    """The input of the rules."""
 
     recording: Recording
     prices: Prices
     usage: Usage
 
     def amount(self, name: str) -> Amount:
-        """Return a stated quantity."""
+        """Return an amount from usage.yaml."""
         return self.usage.amounts[name]
 
     def always(self, price: str, count: float, what: str, basis: str) -> tuple[str, Price, Amount, str]:
-        """Return a charge for something that exists all month, used or not."""
+        """Return a charge for something that exists all month, whether it is used or not."""
         return what, self.prices.service(price), ALWAYS * count, basis
 
 
@@ -90,7 +89,7 @@ def charges(recording: Recording, prices: Prices, usage: Usage) -> list[Charge]:
     """Return the lines of the bill, the most expensive first.
 
     Raises:
-        OperationError: A type of resource is neither charged nor free, or a price is missing.
+        OperationError: A resource type has no rule and is not listed as free, or a price is missing.
     """
     month = Month(recording, prices, usage)
     found = [
@@ -102,10 +101,10 @@ def charges(recording: Recording, prices: Prices, usage: Usage) -> list[Charge]:
 
 
 def rule_of(resource: Resource) -> Rule:
-    """Return the rule by which a resource is charged.
+    """Return the rule that charges a resource.
 
     Raises:
-        OperationError: Its type is neither charged nor free.
+        OperationError: Its type has no rule and is not listed as free.
     """
     if resource.type in RULES:
         return RULES[resource.type]
@@ -113,13 +112,13 @@ def rule_of(resource: Resource) -> Rule:
     if not resource.custom or package in FREE_PACKAGES or resource.type in FREE:
         return _free
     raise OperationError(
-        f"{resource.type} ({resource.name}) is neither charged nor free: add a rule, or name it in FREE, in "
+        f"{resource.type} ({resource.name}) has no rule and is not listed as free: add a rule, or add it to FREE, in "
         "ops/plan/cost.py"
     )
 
 
 def total(lines: Sequence[Charge]) -> Amount:
-    """Return the sum, in US dollars a month."""
+    """Return the sum in US dollars per month."""
     return Amount(idle=sum(line.idle for line in lines), load=sum(line.load for line in lines))
 
 
@@ -128,7 +127,7 @@ def _free(_resource: Resource, _month: Month) -> Iterator[tuple[str, Price, Amou
 
 
 def _stack(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
-    yield month.always("kms_key", 1, "key of Pulumi's secrets", "1 key, made by `make bootstrap`")
+    yield month.always("kms_key", 1, "key for Pulumi's secrets", "1 key, created by `make bootstrap`")
 
 
 def _cluster(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
@@ -170,12 +169,12 @@ def _database(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Am
     insights_days = inputs.get("performanceInsightsRetentionPeriod", FREE_INSIGHTS_DAYS)
     if insights_days > FREE_INSIGHTS_DAYS or inputs.get("databaseInsightsMode") == "advanced":
         raise OperationError(
-            f"{resource.name} keeps Performance Insights for {insights_days} days, which prices.yaml has no price for: "
-            f"keep them for {FREE_INSIGHTS_DAYS}, or add the price and a rule in ops/plan/cost.py"
+            f"{resource.name} keeps Performance Insights for {insights_days} days, for which prices.yaml has no price: "
+            f"set {FREE_INSIGHTS_DAYS} days, or add the price and a rule in ops/plan/cost.py"
         )
     if inputs["storageType"] != "gp3":
         raise OperationError(
-            f"{resource.name} has storage of type {inputs['storageType']}, which prices.yaml has no price for: use gp3"
+            f"{resource.name} has storage of type {inputs['storageType']}, for which prices.yaml has no price: use gp3"
         )
     copies = 2 if inputs.get("multiAz") else 1
     zones = "2 zones" if copies == 2 else "1 zone"
@@ -186,34 +185,34 @@ def _database(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Am
 
 def _bucket(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
     stated = _stated_bucket(resource, month.usage)
-    yield "objects", month.prices.service("s3_standard"), stated.gb, "GB in the bucket, none in cold storage yet"
+    yield "objects", month.prices.service("s3_standard"), stated.gb, "GB in the bucket, all in S3 Standard"
     yield "writes", month.prices.service("s3_writes"), stated.writes, "thousand PUT, POST and LIST requests"
     yield "reads", month.prices.service("s3_reads"), stated.reads, "thousand GET requests"
 
 
 def _stated_bucket(resource: Resource, usage: Usage) -> Bucket:
-    """Return the usage of the bucket with the longest purpose in its name."""
+    """Return the usage of a bucket, by the longest purpose that its name contains."""
     purposes = [purpose for purpose in usage.buckets if purpose in resource.name]
     if not purposes:
-        raise OperationError(f"usage.yaml does not say what the bucket {resource.name} holds: add it under buckets")
+        raise OperationError(f"usage.yaml has no usage of the bucket {resource.name}: add it under buckets")
     return usage.buckets[max(purposes, key=len)]
 
 
 def _log_group(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
     amount = month.amount("control_plane_log_gb" if resource.inputs["name"].startswith("/aws/eks/") else "flow_log_gb")
     months = resource.inputs["retentionInDays"] / DAYS
-    yield "log lines", month.prices.service("log_ingestion"), amount, amount.text
+    yield "log ingestion", month.prices.service("log_ingestion"), amount, amount.text
     yield (
-        "kept logs",
+        "stored logs",
         month.prices.service("log_storage"),
         amount * months,
-        f"{resource.inputs['retentionInDays']} days of them",
+        f"kept for {resource.inputs['retentionInDays']} days",
     )
 
 
 def _key(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
     requests = month.amount("kms_requests")
-    yield month.always("kms_key", 1, "KMS key", "1 key; each of its first two yearly rotations adds as much")
+    yield month.always("kms_key", 1, "KMS key", "1 key; each of its first two yearly rotations adds the same amount")
     yield "requests to the key", month.prices.service("kms_requests"), requests, requests.text
 
 
@@ -227,7 +226,7 @@ def _repository(_resource: Resource, month: Month) -> Iterator[tuple[str, Price,
 
 
 def _node_pool(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
-    """Charge the nodes that a pool starts: those of Airflow's services, and those of tasks."""
+    """Charge a pool's nodes: those for Airflow's services and those for tasks."""
     gpu = has_gpus(resource)
     overhead, tasks = month.usage.node_overhead, month.usage.tasks
     if not gpu:
@@ -237,7 +236,7 @@ def _node_pool(resource: Resource, month: Month) -> Iterator[tuple[str, Price, A
         yield from _nodes(resource, month, services + overhead, ALWAYS * services.nodes * HOURS, basis)
     hours = month.amount("gpu_task_hours" if gpu else "cpu_task_hours")
     yield from _nodes(
-        resource, month, tasks["gpu" if gpu else "cpu"] + overhead, hours, f"{hours.text}, one task a node"
+        resource, month, tasks["gpu" if gpu else "cpu"] + overhead, hours, f"{hours.text}, one task per node"
     )
 
 
@@ -274,30 +273,30 @@ def _capacity(instance: Instance, usage: Usage, *, spot: bool) -> Price:
 
 
 def has_gpus(pool: Resource) -> bool:
-    """Say whether a node pool is for pods that ask for a GPU."""
+    """Return whether a node pool is for pods that request a GPU."""
     taints = pool.inputs["spec"]["template"]["spec"].get("taints", [])
     return any(taint["key"] == "nvidia.com/gpu" for taint in taints)
 
 
 def requirement(pool: Resource, name: str) -> list[str]:
-    """Return the values that a node pool allows for a label such as `instance-family`, whatever its prefix.
+    """Return the values that a node pool allows for a label such as `instance-family`, with any prefix.
 
     Raises:
-        OperationError: It says nothing about this label.
+        OperationError: The node pool has no requirement for this label.
     """
     for item in pool.inputs["spec"]["template"]["spec"]["requirements"]:
         if item["key"].split("/")[-1] == name and item["operator"] == "In":
             return list(item["values"])
     raise OperationError(
-        f"the node pool {pool.name} does not say which {name} it allows, so its cost is unknown: add the requirement"
+        f"the node pool {pool.name} has no requirement for {name}, so its cost is unknown: add the requirement"
     )
 
 
 def disk_of(pool: Resource, recording: Recording) -> Disk:
-    """Return each node's disk, from the pool's NodeClass.
+    """Return the disk of each node, from the pool's NodeClass.
 
     Raises:
-        OperationError: There is no such NodeClass.
+        OperationError: The NodeClass does not exist.
     """
     wanted = pool.inputs["spec"]["template"]["spec"]["nodeClassRef"]["name"]
     for node_class in recording.of_type("kubernetes:eks.amazonaws.com/v1:NodeClass"):
@@ -308,7 +307,9 @@ def disk_of(pool: Resource, recording: Recording) -> Disk:
                 more_iops=storage.get("iops", FREE_IOPS) - FREE_IOPS,
                 more_throughput=storage.get("throughput", FREE_THROUGHPUT) - FREE_THROUGHPUT,
             )
-    raise OperationError(f"the node pool {pool.name} names the NodeClass {wanted}, which the program does not make")
+    raise OperationError(
+        f"the node pool {pool.name} refers to the NodeClass {wanted}, which does not exist: add it, or correct the name"
+    )
 
 
 def _service(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
@@ -359,10 +360,10 @@ RULES: dict[str, Rule] = {
     "kubernetes:networking.k8s.io/v1:Ingress": _ingress,
 }
 
-# Packages whose other resources are no AWS resources: what Kubernetes keeps to itself, and generated passwords.
+# Packages whose other resources AWS does not charge: Kubernetes objects and generated passwords.
 FREE_PACKAGES = frozenset({"kubernetes", "pulumi", "random"})
 
-# AWS charges for what these bring about, such as traffic and storage, and not for them.
+# AWS does not charge for these resources, only for their effects, such as traffic and storage.
 FREE = frozenset(
     {
         "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup",

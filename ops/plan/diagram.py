@@ -1,4 +1,4 @@
-"""Draw a stack's architecture as SVG. Colours are CSS variables of the page, so that it follows light and dark."""
+"""Draw a stack's architecture as SVG. Colors are CSS variables of the page, so that it supports light and dark mode."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Box:
     lines: Sequence[str] = ()
 
     def svg(self) -> Iterator[str]:
-        """Yield its elements."""
+        """Yield the SVG elements of the box."""
         yield f'<g class="box {self.kind}">'
         yield f'<rect x="{self.x:g}" y="{self.y:g}" width="{self.width:g}" height="{self.height:g}" rx="8"/>'
         yield _text(self.x + 14, self.y + 24, self.title, "title", self.width - 28)
@@ -41,10 +41,10 @@ class Box:
 
 
 def diagram(architecture: Architecture) -> str:
-    """Return the drawing: at the left the VPC with zones, cluster and database, at the right what lies outside."""
+    """Return the drawing: on the left the VPC with zones, cluster and database, on the right everything outside it."""
     boxes, height = _boxes(architecture)
     body = "".join(element for box in boxes for element in box.svg())
-    label = f"Architecture of the VPC {architecture.vpc} and what belongs to it"
+    label = f"Architecture of the VPC {architecture.vpc} and the stack's other resources"
     return f'<svg viewBox="0 0 {WIDTH} {height:g}" role="img" aria-label="{escape(label)}">{body}</svg>'
 
 
@@ -64,12 +64,12 @@ def _boxes(architecture: Architecture) -> tuple[list[Box], float]:
         database = architecture.database
         standby = "standby in a second zone" if database.copies > 1 else "one zone"
         lines = [f"{database.version} on {database.instance_class}, {standby}, {database.storage}"]
-        lines.append("reached from the cluster only" + (", protected from deletion" if database.protect else ""))
+        lines.append("reachable only from the cluster" + (", protected from deletion" if database.protect else ""))
         height = HEAD + LINE * len(lines)
         inside.append(Box(left + GAP, y, INNER - 2 * GAP, height, "data", f"RDS {database.name}", lines))
         y += height + GAP
     endpoints = f"endpoints: {', '.join(architecture.endpoints) or 'none'}"
-    logs = "flow logs kept" if architecture.flow_logs else "no flow logs"
+    logs = "flow logs" if architecture.flow_logs else "no flow logs"
     vpc = Box(
         left, top, INNER, y - top, "network", f"VPC {architecture.vpc}  {architecture.cidr}", [f"{endpoints}; {logs}"]
     )
@@ -121,7 +121,7 @@ def _pool_lines(pool: Pool) -> list[str]:
 
 
 def _chips(names: Sequence[str], x: float, y: float, width: float) -> tuple[list[Box], float]:
-    """Lay out one small box for each identity, four in a row."""
+    """Lay out one small box per identity, four in a row."""
     per_row = 4
     chip_width = (width - GAP * (per_row - 1)) / per_row
     rows = -(-len(names) // per_row)
@@ -150,11 +150,11 @@ def _outside(architecture: Architecture, x: float, y: float) -> tuple[list[Box],
 
 
 def _bucket_line(bucket: Bucket) -> str:
-    return bucket.name if bucket.versioned else f"{bucket.name} (one version)"
+    return bucket.name if bucket.versioned else f"{bucket.name} (not versioned)"
 
 
 def _text(x: float, y: float, text: str, kind: str, width: float) -> str:
-    """Return a text, squeezed where it would be wider than its box."""
+    """Return a text element, condensed if it would be wider than its box."""
     per_character = 8.2 if kind == "title" else 7.0
     squeezed = f' textLength="{width:g}" lengthAdjust="spacingAndGlyphs"' if len(text) * per_character > width else ""
     return f'<text x="{x:g}" y="{y:g}" class="{kind}"{squeezed}>{escape(text)}</text>'

@@ -1,4 +1,4 @@
-"""What differs between two recordings: resources that come and go, and inputs that change."""
+"""The differences between two recordings: added and removed resources, and changed inputs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from ops.plan.resources import Recording, Resource
 
 ABSENT = "(none)"
-# What differs whatever else does: the commit, and the file of the cluster that a plan invents.
+# Inputs that always differ: the commit, and the kubeconfig of the mock cluster.
 VOLATILE = frozenset({"defaultTags.tags.commit", "kubeconfig"})
 
 
@@ -20,7 +20,7 @@ class Change:
     """One input that differs.
 
     Attributes:
-        path: Where it is, such as `vpcConfig.subnetIds.0`.
+        path: Its path, such as `vpcConfig.subnetIds.0`.
         before: Its value in the older recording, or `(none)`.
         after: Its value in the newer one, or `(none)`.
     """
@@ -32,7 +32,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Changed:
-    """A resource that both recordings have, and what differs."""
+    """A resource that is in both recordings, with its changed inputs."""
 
     resource: Resource
     changes: tuple[Change, ...]
@@ -40,7 +40,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Difference:
-    """What it takes to get from one recording to another."""
+    """The changes from one recording to another."""
 
     added: tuple[Resource, ...]
     removed: tuple[Resource, ...]
@@ -54,7 +54,7 @@ class Difference:
 def difference(before: Recording, after: Recording) -> Difference:
     """Compare two recordings, resource by resource.
 
-    Of two stacks, a stack's own name in names, tags and ARNs is no difference.
+    If the stacks differ, their names in resource names, tags and ARNs are ignored.
     """
     older, newer = _by_identity(before), _by_identity(after)
     names = (before.stack, after.stack) if before.stack != after.stack else ()
@@ -68,14 +68,14 @@ def difference(before: Recording, after: Recording) -> Difference:
 
 
 def _by_identity(recording: Recording) -> dict[str, Resource]:
-    """Key the resources by their types and names, without the stack's."""
+    """Key the resources by type and name, without the name of the stack."""
     prefix = f"urn:pulumi:{recording.stack}::"
     own = f"::{recording.project}-{recording.stack}"
     return {resource.urn.removeprefix(prefix).removesuffix(own): resource for resource in recording.resources}
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], stacks: tuple[str, ...] = ()) -> Iterator[Change]:
-    """Yield every leaf that differs between nested values; the names of these stacks are no difference."""
+    """Yield every leaf that differs between nested values, ignoring the names of the given stacks."""
     older, newer = leaves(before), leaves(after)
     for path in sorted((older.keys() | newer.keys()) - VOLATILE):
         left, right = older.get(path, ABSENT), newer.get(path, ABSENT)
@@ -94,7 +94,7 @@ def _neutral(text: str, stacks: tuple[str, ...]) -> str:
 
 
 def leaves(value: Any, path: str = "") -> dict[str, str]:
-    """Return every leaf of nested inputs by its path; JSON in a text is looked into, and a plain list is one leaf."""
+    """Return the leaves of nested inputs by path; JSON text is parsed, and a list of scalars is one leaf."""
     value = opened(value)
     if isinstance(value, list) and all(isinstance(item, (str, int, float)) for item in value):
         return {path: ", ".join(map(str, value))}
@@ -106,7 +106,7 @@ def leaves(value: Any, path: str = "") -> dict[str, str]:
 
 
 def opened(value: Any) -> Any:
-    """Return what a text that is a JSON object or list says, and anything else as it is."""
+    """Parse a text that is a JSON object or list; return any other value unchanged."""
     if not isinstance(value, str) or not value.startswith(("{", "[")):
         return value
     try:

@@ -1,4 +1,4 @@
-"""Who may do what: every statement of every IAM policy in a recording, as one table."""
+"""Permissions: every statement of every IAM policy in a recording, as one table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from ops.plan.resources import Recording, Resource
 
-# Which input of a type holds a policy, and which names what the policy is attached to.
+# By resource type: the input that names what the policy is attached to.
 IDENTITY_POLICIES = {
     "aws:iam/rolePolicy:RolePolicy": "role",
     "aws:iam/rolePolicyAttachment:RolePolicyAttachment": "role",
@@ -27,12 +27,12 @@ class Grant:
     """One statement.
 
     Attributes:
-        who: The component or the role that it is about, or the principal that a resource's own policy names.
+        who: The component or role with the permission, or the principal of a resource-based policy.
         effect: Allow or Deny.
-        actions: The actions; a managed policy of AWS stands for all that it allows.
+        actions: The actions; an AWS managed policy is one entry.
         resources: The ARNs.
-        conditions: The conditions, one text each.
-        source: The logical name of the resource that says so.
+        conditions: The conditions as texts.
+        source: The logical name of the resource that contains the statement.
     """
 
     who: str
@@ -44,12 +44,12 @@ class Grant:
 
 
 def grants(recording: Recording) -> list[Grant]:
-    """Return every statement: those of roles, of who may take a role on, and of resources' own policies."""
+    """Return the statements of identity policies, trust policies and resource-based policies."""
     return [*_of_roles(recording), *_trusts(recording), *_of_resources(recording)]
 
 
 def components(recording: Recording) -> dict[str, str]:
-    """Return the component that each role is for: its Kubernetes service account, else the role's logical name."""
+    """Return each role's component: its Kubernetes service account, else the role's logical name."""
     names = {role.inputs.get("name", role.name): role.name for role in recording.of_type("aws:iam/role:Role")}
     for link in recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation"):
         role = link.inputs["roleArn"].rsplit("/", 1)[-1]
@@ -58,9 +58,9 @@ def components(recording: Recording) -> dict[str, str]:
 
 
 def matrix(recording: Recording) -> tuple[list[str], dict[str, dict[str, list[str]]]]:
-    """Return the resources that components may use, and for each component the actions that it may take on each.
+    """Return the resources that components may use, and for each component its allowed actions by resource.
 
-    A component without any permission has an empty row. Names are shortened to what tells them apart.
+    A component without permissions has an empty row. Resource names are shortened.
     """
     links = recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
     rows: dict[str, dict[str, list[str]]] = {link.inputs["serviceAccount"]: {} for link in links}
@@ -90,7 +90,7 @@ def _of_roles(recording: Recording) -> Iterator[Grant]:
         if name in policies:
             yield from _statements(who, policies[name].inputs["policy"], policies[name].name)
         else:
-            yield Grant(who, "Allow", (f"all of {name}",), ("as AWS defines it",), (), resource.name)
+            yield Grant(who, "Allow", (f"all of {name}",), ("as defined by AWS",), (), resource.name)
 
 
 def _trusts(recording: Recording) -> Iterator[Grant]:
@@ -128,10 +128,10 @@ def _statements(who: str, policy: str | Mapping[str, Any], source: str, resource
 def _principals(statement: Mapping[str, Any]) -> Iterator[str]:
     principal = statement.get("Principal", "*")
     if isinstance(principal, str):
-        yield "anybody" if principal == "*" else principal
+        yield "anyone" if principal == "*" else principal
         return
     for kind in principal.values():
-        yield from ("anybody" if name == "*" else name for name in _many(kind))
+        yield from ("anyone" if name == "*" else name for name in _many(kind))
 
 
 def _conditions(condition: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

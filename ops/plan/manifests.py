@@ -1,4 +1,4 @@
-"""Every Kubernetes object of a stack, those of Helm charts included, as the API server would be given them."""
+"""A stack's Kubernetes objects, including those of Helm charts, as they would be sent to the API server."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,13 +15,13 @@ Object = dict[str, Any]
 
 
 def objects(recording: Recording) -> list[Object]:
-    """Return the objects that the program makes itself, then those of its charts."""
+    """Return the objects that the program creates directly, then those of its charts."""
     charts = recording.of_type(CHART_TYPE)
     return own_objects(recording) + [item for chart in charts for item in rendered(chart.inputs)]
 
 
 def own_objects(recording: Recording) -> list[Object]:
-    """Return the objects that the program makes itself."""
+    """Return the objects that the program creates directly."""
     return [_object(resource) for resource in recording.resources if _is_object(resource)]
 
 
@@ -39,7 +39,7 @@ def rendered(chart: Mapping[str, Any]) -> list[Object]:
 
 
 def pods(item: Object) -> Iterator[Mapping[str, Any]]:
-    """Yield the specifications of the pods that an object makes."""
+    """Yield the specifications of the pods that an object creates."""
     spec = item.get("spec", {})
     match item["kind"]:
         case "Pod":
@@ -57,6 +57,6 @@ def _is_object(resource: Resource) -> bool:
 
 
 def _object(resource: Resource) -> Object:
-    # A name that is not given is made by Pulumi when the object is.
+    # Pulumi generates the name of an object without one at its creation.
     metadata = {"name": resource.name, **resource.inputs.get("metadata", {})}
     return {**resource.inputs, "metadata": metadata}

@@ -1,4 +1,4 @@
-"""The plan as one HTML page that needs nothing else: no script, font or picture from anywhere."""
+"""The plan as a self-contained HTML page, without external scripts, fonts or images."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ops.plan.plan import Comparison, Plan
 from ops.plan.resources import Resource
 
 FOLDER = Path(__file__).parent
-COMPONENTS = ("airflow", "pulumi")  # packages whose names say nothing to a reader
+COMPONENTS = ("airflow", "pulumi")  # packages whose names do not help a reader
 
 
 def page(plan: Plan, comparison: Comparison | None = None) -> str:
-    """Return the page; with a comparison it begins with what differs."""
+    """Return the page; a comparison comes first."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
@@ -39,17 +39,17 @@ def page(plan: Plan, comparison: Comparison | None = None) -> str:
 
 
 def usd(amount: float) -> str:
-    """Write an amount of dollars: 1,234.56."""
+    """Format an amount in dollars: 1,234.56."""
     return f"{amount:,.2f}"
 
 
 def number(value: float, decimals: int = 5) -> str:
-    """Write a number without superfluous zeros."""
+    """Format a number without trailing zeros."""
     return f"{value:,.{decimals}f}".rstrip("0").rstrip(".")
 
 
 def kind(resource: Resource) -> str:
-    """Shorten a type token for reading: `aws:s3/bucket:Bucket` is `s3 Bucket`."""
+    """Shorten a type token: `aws:s3/bucket:Bucket` becomes `s3 Bucket`."""
     package, _, rest = resource.type.partition(":")
     module, _, name = rest.rpartition(":")
     group = module.split("/", maxsplit=1)[0] if package == "aws" else "" if package in COMPONENTS else package

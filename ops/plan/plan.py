@@ -1,4 +1,4 @@
-"""Everything that a plan shows, computed from recordings."""
+"""The content of a plan, computed from recordings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ from ops.plan.usage import Amount, Usage, stated_usage
 
 @dataclass(frozen=True)
 class Bill:
-    """What a stack costs a month, line by line; without prices for its region there is only a reason."""
+    """The monthly cost of a stack.
+
+    Attributes:
+        lines: The charges.
+        total: Their sum.
+        missing: Why there are no lines, if the cost is unknown.
+    """
 
     lines: tuple[Charge, ...]
     total: Amount
@@ -26,7 +32,7 @@ class Bill:
 
 @dataclass(frozen=True)
 class Plan:
-    """One stack, seen from every side."""
+    """The resources, cost, permissions and architecture of a stack."""
 
     recording: Recording
     bill: Bill
@@ -36,7 +42,7 @@ class Plan:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many resources each service has, the most first; components and providers are not counted."""
+        """The number of resources per service, highest first, without components and providers."""
         return dict(Counter(service(resource) for resource in made(self.recording)).most_common())
 
     def tree(self) -> Iterator[tuple[int, Resource]]:
@@ -51,7 +57,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A plan beside another: what differs, and what that costs."""
+    """The comparison of a plan with another stack or ref: the differences, and the other bill."""
 
     other: str
     difference: Difference
@@ -62,19 +68,19 @@ def plan_of(recording: Recording) -> Plan:
     """Return the plan of a recorded stack.
 
     Raises:
-        OperationError: Its cost cannot be known.
+        OperationError: The cost cannot be computed.
     """
     usage = stated_usage()
     return Plan(recording, _bill(recording, usage), usage, tuple(grants(recording)), architecture(recording))
 
 
 def comparison(plan: Plan, name: str, other: Recording) -> Comparison:
-    """Compare a plan with another recording, which `name` names: what it takes to get from that one to this one."""
+    """Compare a plan with another recording, called `name`: the changes from that recording to this plan."""
     return Comparison(name, difference(other, plan.recording), _bill(other, plan.usage))
 
 
 def made(recording: Recording) -> list[Resource]:
-    """Return the resources that a cloud or a cluster makes."""
+    """Return the resources that exist in a cloud or a cluster."""
     return [item for item in recording.resources if item.custom and not item.type.startswith("pulumi:")]
 
 
@@ -89,9 +95,9 @@ def _bill(recording: Recording, usage: Usage) -> Bill:
     if prices is None:
         where, known = recording.region, ", ".join(priced_regions())
         missing = (
-            f"prices.yaml has no prices for {where}, only for {known}: costs are left out"
+            f"prices.yaml has no prices for {where}, only for {known}: costs are not shown"
             if where
-            else "an existing cluster costs what it costs anyway"
+            else "costs are not computed for an existing cluster"
         )
         return Bill((), Amount(idle=0, load=0), missing)
     lines = tuple(charges(recording, prices, usage))

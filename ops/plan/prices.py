@@ -14,19 +14,19 @@ VCPUS = {"large": 2, "xlarge": 4, "2xlarge": 8, "4xlarge": 16}
 
 
 class Table(BaseModel):
-    """A part of the file."""
+    """Base class of the parts of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Price(Table):
-    """What one unit costs.
+    """The price of one unit.
 
     Attributes:
         usd: US dollars for one unit.
         unit: The unit, such as `hour` or `GB and month`.
         source: AWS' page with this price.
-        as_of: The day on which it was last compared with AWS' price list; without it, it has yet to be.
+        as_of: The day on which it was last compared with AWS' price list, or None if it was not compared yet.
     """
 
     usd: float
@@ -44,7 +44,7 @@ class Databases(Table):
 
 
 class Share(Table):
-    """A price that is a share of another."""
+    """A price that is a fraction of another."""
 
     share: float
     source: str
@@ -61,7 +61,7 @@ class Family(Table):
 
 
 class Instances(Table):
-    """EC2 instances, and what EKS Auto Mode adds for running one."""
+    """EC2 instances, and the fee of EKS Auto Mode for each."""
 
     source: str
     as_of: date | None = None
@@ -114,7 +114,7 @@ class Prices(Table):
         return Price(usd=table.usd[instance_class], unit="hour", source=table.source, as_of=table.as_of)
 
     def cheapest_instance(self, families: Collection[str], vcpus: float, memory_gib: float) -> Instance:
-        """Return the cheapest instance of some families with so many vCPUs and so much memory.
+        """Return the cheapest instance of some families with at least this many vCPUs and this much memory.
 
         Raises:
             OperationError: A family is not in the table, or none of its instances is large enough.
@@ -141,10 +141,10 @@ class Prices(Table):
 
 
 def prices_of(region: str, file: Path = FILE) -> Prices | None:
-    """Return the prices of a region; None where the table has none, for a price is never guessed."""
+    """Return the prices of a region, or None if the table has none; prices are never estimated."""
     return read_yaml(file, dict[str, Prices]).get(region)
 
 
 def priced_regions(file: Path = FILE) -> list[str]:
-    """Return the regions that the table has prices for."""
+    """Return the regions in the price table."""
     return sorted(read_yaml(file, dict[str, Prices]))

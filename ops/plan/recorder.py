@@ -1,4 +1,4 @@
-"""The engine's end of the conversation with a program: it writes requests down and answers for the cloud."""
+"""A mock of Pulumi's engine that records a program's requests and responds in place of the cloud."""
 
 import threading
 from collections.abc import Iterable, Mapping
@@ -12,25 +12,29 @@ from pulumi.runtime.proto import resource_pb2
 from ops.plan.cloud import Cloud
 from ops.plan.resources import SECRET, STACK_TYPE, Resource
 
-# How Pulumi marks secrets and references in what it sends to the engine:
+# Pulumi's markers of secrets and references in requests to the engine:
 # https://github.com/pulumi/pulumi/blob/master/sdk/go/common/resource/sig/sig.go
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 SECRET_SIGNATURE = "1b47061264138c4ac30d75fd1eb44270"  # noqa: S105
 REFERENCE_SIGNATURE = "5cf8f73096256a8f31e491e813e4eb8e"
 
-# What holds a secret without being marked as one by every program that writes it.
+# Inputs that always hold secrets, even if a program does not mark them.
 ALWAYS_SECRET = {"kubernetes:core/v1:Secret": ("data", "stringData")}
 
 
 class Recorder(mocks.MockMonitor):
-    """A resource monitor that keeps what it is asked for."""
+    """A resource monitor that records the registered resources."""
 
     def __init__(
         self, account: str, region: str, *, reveal: bool, stacks: Mapping[str, Mapping[str, Any]] | None = None
     ) -> None:
-        """Record for a stack in an account and a region; `reveal`: secrets as they are, not masked.
+        """Create a recorder for a stack.
 
-        `stacks` are the outputs of the stacks to which it refers, by their names.
+        Args:
+            account: The id of the AWS account.
+            region: The AWS region.
+            reveal: Whether to record secrets in plain text instead of masking them.
+            stacks: The outputs of referenced stacks, by stack name.
         """
         self.cloud = Cloud(account, region, stacks or {})
         self._reveal = reveal
@@ -40,17 +44,17 @@ class Recorder(mocks.MockMonitor):
         self._lock = threading.Lock()
 
     def resources_by_urn(self) -> tuple[Resource, ...]:
-        """Return what was recorded so far, ordered by URN."""
+        """Return the recorded resources, ordered by URN."""
         return tuple(self._recorded[urn] for urn in sorted(self._recorded))
 
     def make_urn(self, parent: str, type_: str, name: str) -> str:
-        """Return the URN that the engine would give: its types are those of all ancestors but the stack."""
+        """Return the URN that the engine would assign; it contains the types of all ancestors except the stack."""
         ancestors = parent.split("::")[2] if parent else STACK_TYPE
         kind = type_ if ancestors == STACK_TYPE else f"{ancestors}${type_}"
         return "::".join((f"urn:pulumi:{get_stack()}", get_project(), kind, name))
 
     def RegisterResource(self, request: Any) -> Any:  # noqa: N802
-        """Record a resource; answer with its inputs and the outputs that the cloud would add."""
+        """Record a resource; respond with its inputs and the outputs that the cloud would add."""
         urn = self.make_urn(request.parent, request.type, request.name)
         if request.type == STACK_TYPE:
             self._add(Resource(urn=urn, type=request.type, name=request.name, inputs={}, custom=False))
@@ -92,9 +96,9 @@ class Recorder(mocks.MockMonitor):
 
 
 def plain(inputs: Mapping[str, Any], hidden: tuple[str, ...] = (), *, reveal: bool = False) -> dict[str, Any]:
-    """Return a resource's inputs without Pulumi's marks; null inputs are left out.
+    """Return a resource's inputs without Pulumi's markers and without null inputs.
 
-    Every secret is masked, and so are the inputs that `hidden` names, unless `reveal` asks for them as they are.
+    Secrets and the inputs in `hidden` are masked, unless `reveal` is set.
     """
     return {
         name: SECRET if name in hidden and not reveal else _plain(value, reveal=reveal)
@@ -113,7 +117,7 @@ def _plain(value: Any, *, reveal: bool) -> Any:
         return value["urn"]
     if signature == SECRET_SIGNATURE:
         return _plain(value["value"], reveal=True) if reveal else SECRET
-    # A section of values, where null takes a default away; or a file or a folder: what it holds, without the mark.
+    # A section of Helm values, where null removes a default; or an asset or archive: its content without the marker.
     return {
         name: _plain(item, reveal=reveal)
         for name, item in sorted(value.items())
@@ -129,5 +133,5 @@ def _as_secrets(outputs: dict[str, Any], names: Iterable[str]) -> dict[str, Any]
 
 
 def _provider(reference: str) -> str:
-    """Shorten `<urn>::<id>` of a provider to `<type>::<name>`."""
+    """Shorten a provider reference `<urn>::<id>` to `<type>::<name>`."""
     return "::".join(reference.split("::")[2:4]).split("$")[-1]

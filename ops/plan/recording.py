@@ -1,4 +1,4 @@
-"""Run a stack's Pulumi program without an engine or a cloud, and return every resource that it registers."""
+"""Run a stack's Pulumi program without an engine or a cloud, and record the resources that it registers."""
 
 import asyncio
 import contextvars
@@ -30,20 +30,20 @@ __all__ = ["Recording", "Resource", "record"]
 
 
 class Project(BaseModel):
-    """What is read of Pulumi.yaml: the project's name, and the folder of its program."""
+    """The fields of Pulumi.yaml in use: the project's name and the folder of its program."""
 
     name: str
     main: str = "."
 
 
 class StackFile(BaseModel):
-    """What is read of a stack file."""
+    """The fields of a stack file in use."""
 
     config: dict[str, Any] | None = None
 
 
 def stacks(root: Path = REPOSITORY) -> list[str]:
-    """Return the names of the stacks that have settings."""
+    """Return the names of the stacks that have a stack file, without previews."""
     names = (path.name.split(".")[1] for path in root.glob("Pulumi.*.yaml"))
     return sorted(name for name in names if not is_preview(name))
 
@@ -56,27 +56,32 @@ def record(
     release_file: Path | None = None,
     base: Recording | None = None,
 ) -> Recording:
-    """Run the program under `root` with the settings of its `Pulumi.<stack>.yaml`, and return what it registered.
+    """Run the program under `root` with the settings in `Pulumi.<stack>.yaml`, and return the registered resources.
 
-    It needs no Pulumi CLI, no network and no credentials, and sees no AWS, Pulumi or Kubernetes setting of the user's.
-    Secrets are masked, unless `reveal` asks for them as they are. The images are those of the release whose record is
-    in `release_file`, if one is given. A preview environment takes the outputs of its base, which is recorded, too, if
-    it is not given.
+    The program needs no Pulumi CLI, network or credentials. It does not see the user's AWS, Pulumi and Kubernetes
+    settings.
+
+    Args:
+        stack: The name of the stack.
+        root: The folder of the project.
+        reveal: Whether to record secrets in plain text instead of masking them.
+        release_file: The record of the release whose images the stack runs, if any.
+        base: The recording of a preview environment's base stack, whose outputs it uses; recorded if it is missing.
 
     Raises:
-        OperationError: There is no such stack, or a file of the project cannot be read.
-        Exception: Whatever the program itself raises, such as a mistake in the settings.
+        OperationError: The stack does not exist, or a file of the project cannot be read.
+        Exception: Raised by the program, for example because of invalid settings.
     """
     project = read_yaml(root / "Pulumi.yaml", Project)
     config, secret_keys = engine_config(project.name, _config(root, stack))
-    place, stacks = config, {}
-    # A preview environment is where its base is, and refers to it.
+    location, stacks = config, {}
+    # A preview environment is in the account, region or cluster of its base, and refers to its outputs.
     if base_stack := config.get(f"{project.name}:base"):
-        place, _ = engine_config(project.name, _config(root, base_stack))
+        location, _ = engine_config(project.name, _config(root, base_stack))
         stacks = {base_stack: (base or record(base_stack, root)).exports}
-    region = place.get("aws:region", "")
-    contexts = json.loads(place.get(f"{project.name}:contexts", "[]"))
-    account = place.get(f"{project.name}:account_id", ACCOUNT)
+    region = location.get("aws:region", "")
+    contexts = json.loads(location.get(f"{project.name}:contexts", "[]"))
+    account = location.get(f"{project.name}:account_id", ACCOUNT)
     recorder = Recorder(account, region, reveal=reveal, stacks=stacks)
 
     def run() -> None:
@@ -94,13 +99,13 @@ def record(
         pulumi.runtime.configure(settings)
         pulumi.runtime.set_all_config(config, secret_keys)
         environment = {RELEASE_FILE: str(release_file)} if release_file else {}
-        with _fresh_event_loop() as loop, within(PLAN, **environment), _invented_cluster(contexts):
+        with _fresh_event_loop() as loop, within(PLAN, **environment), _mock_kubeconfig(contexts):
             loop.run_until_complete(pulumi.runtime.run_in_stack(program))
 
     def program() -> None:
         runpy.run_path(str(root / project.main / "__main__.py"), run_name="__main__")
 
-    # A context of its own: Pulumi keeps its settings, its configuration and the stack in context variables.
+    # Use a separate context: Pulumi stores its settings, its configuration and the stack in context variables.
     contextvars.Context().run(run)
     return Recording(project.name, stack, region, recorder.resources_by_urn(), recorder.exports)
 
@@ -114,9 +119,9 @@ def _config(root: Path, stack: str) -> Mapping[str, Any]:
 
 
 def engine_config(project: str, settings: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
-    """Return a stack file's `config` as the engine hands it to a program, and the keys that are secret.
+    """Return a stack file's `config` as the engine passes it to a program, and the secret keys.
 
-    What is not text is handed over as JSON; a key without a namespace is the project's; an encrypted value is masked.
+    Values other than text become JSON. Keys without a namespace get the project's. Encrypted values are masked.
     """
     config, secret_keys = {}, []
     for key, value in settings.items():
@@ -141,8 +146,8 @@ def _fresh_event_loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @contextmanager
-def _invented_cluster(contexts: list[str]) -> Iterator[None]:
-    """Let a program find a cluster, by the first name that its settings allow."""
+def _mock_kubeconfig(contexts: list[str]) -> Iterator[None]:
+    """Set KUBECONFIG to a mock cluster whose context is the first one that the settings allow."""
     name = (contexts or ["plan"])[0].replace("*", "plan")
     kubeconfig = {
         "apiVersion": "v1",

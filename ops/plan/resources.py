@@ -1,4 +1,4 @@
-"""A stack's resources, as its program registers them."""
+"""The resources that a stack's program registers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ STACK_TYPE = "pulumi:pulumi:Stack"
 
 @dataclass(frozen=True)
 class Resource:
-    """One resource as the program registered it.
+    """A resource that the program registered.
 
     Attributes:
-        urn: Its identity; unique in a stack and stable between runs.
+        urn: Its URN, which is unique in a stack and stable between runs.
         type: Its type token, such as `aws:s3/bucket:Bucket`.
         name: Its logical name.
-        inputs: What the engine would be given, in the provider's own spelling; secrets are masked.
+        inputs: Its inputs, with the provider's property names; secrets are masked.
         parent: The URN of its parent; empty for the stack itself.
-        dependencies: The URNs that must exist before it: those it names and those whose outputs it takes.
+        dependencies: The URNs of its explicit dependencies and of the resources whose outputs it uses.
         provider: `<type>::<name>` of an explicit provider, else empty.
-        custom: Whether a provider makes it; a component only groups others.
+        custom: Whether a provider manages it; a component only groups other resources.
         protect: Whether the engine refuses to delete it.
-        retain: Whether the cloud's object outlives the resource.
+        retain: Whether the cloud resource is kept when Pulumi deletes it.
     """
 
     urn: str
@@ -42,12 +42,12 @@ class Resource:
 
 @dataclass(frozen=True)
 class Recording:
-    """Everything that a program registered.
+    """The resources and outputs that a program registered.
 
     Attributes:
         project: The name of the Pulumi project.
         stack: The name of the stack.
-        region: The AWS region of the stack; empty where it has none.
+        region: The AWS region of the stack; empty if it has none.
         resources: The resources, components included, ordered by URN.
         exports: The stack's outputs; secrets are masked.
     """
@@ -67,12 +67,12 @@ class Recording:
         return [resource for resource in self.resources if resource.parent == urn]
 
     def to_json(self) -> str:
-        """Write the recording as JSON."""
+        """Return the recording as JSON."""
         return json.dumps(asdict(self), indent=2, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Recording:
-        """Read what `to_json` wrote."""
+        """Parse the output of `to_json`."""
         raw = json.loads(text)
         resources = tuple(
             Resource(**{**item, "dependencies": tuple(item["dependencies"])}) for item in raw["resources"]

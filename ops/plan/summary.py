@@ -1,27 +1,27 @@
-"""A plan's figures for programs."""
+"""A machine-readable summary of a plan."""
 
 from typing import Any
 
 from ops.plan.plan import Bill, Comparison, Plan
 
 
-def summary(plan: Plan, beside: Comparison | None) -> dict[str, Any]:
-    """Return the plan's figures, and what differs, for programs."""
+def summary(plan: Plan, compared: Comparison | None) -> dict[str, Any]:
+    """Return a plan's numbers, and the differences if it is compared."""
     found: dict[str, Any] = {
         "stack": plan.recording.stack,
         "region": plan.recording.region,
         "resources": dict(plan.counts),
         "cost": _cost(plan.bill),
     }
-    if beside:
+    if compared:
         found["against"] = {
-            "name": beside.other,
-            "cost": _cost(beside.bill),
-            "added": [resource.urn for resource in beside.difference.added],
-            "removed": [resource.urn for resource in beside.difference.removed],
+            "name": compared.other,
+            "cost": _cost(compared.bill),
+            "added": [resource.urn for resource in compared.difference.added],
+            "removed": [resource.urn for resource in compared.difference.removed],
             "changed": {
                 entry.resource.urn: {change.path: [change.before, change.after] for change in entry.changes}
-                for entry in beside.difference.changed
+                for entry in compared.difference.changed
             },
         }
     return found

@@ -1,4 +1,4 @@
-"""The plan in a terminal."""
+"""The plan's output on a terminal."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rich.tree import Tree
 from ops.plan.page import kind, usd
 from ops.plan.plan import Comparison, Plan
 
-CHEAP = 0.005  # below, a line of the bill rounds to nothing
+CHEAP = 0.005  # charges below this round to 0.00 and are not shown
 
 
 def show(console: Console, plan: Plan, comparison: Comparison | None = None) -> None:
-    """Print what the plan says, the most important last."""
+    """Print the plan, with the most important part last."""
     console.print(_tree(plan))
     console.print()
     if plan.grants:
@@ -57,17 +57,17 @@ def _bill(plan: Plan) -> Table | Text:
     table = Table(box=None, pad_edge=False)
     table.add_column("idle $", justify="right")
     table.add_column("load $", justify="right")
-    for column in ("resource", "paid for", "counted as"):
+    for column in ("resource", "item", "basis"):
         table.add_column(column)
     for line in plan.bill.lines:
         if max(line.idle, line.load) >= CHEAP:
             table.add_row(usd(line.idle), usd(line.load), *map(Text, (line.resource, line.what, line.basis)))
-    table.add_row(usd(plan.bill.total.idle), usd(plan.bill.total.load), "a month", style="bold")
+    table.add_row(usd(plan.bill.total.idle), usd(plan.bill.total.load), "per month", style="bold")
     return table
 
 
 def show_comparison(console: Console, plan: Plan, comparison: Comparison) -> None:
-    """Print what differs, and what that costs."""
+    """Print the differences and their cost."""
     found = comparison.difference
     console.print(Text(f"{plan.recording.stack} against {comparison.other}", "bold"))
     for resource in found.added:
@@ -79,20 +79,20 @@ def show_comparison(console: Console, plan: Plan, comparison: Comparison) -> Non
         for change in entry.changes:
             console.print(Text(f"    {change.path}: {change.before} -> {change.after}"))
     if not found:
-        console.print("nothing differs")
+        console.print("no differences")
     if not plan.bill.missing and not comparison.bill.missing:
         idle = plan.bill.total.idle - comparison.bill.total.idle
         load = plan.bill.total.load - comparison.bill.total.load
-        console.print(Text(f"{idle:+.2f} $ a month idle, {load:+.2f} $ at the stated load", "bold"))
+        console.print(Text(f"${idle:+.2f} per month idle, ${load:+.2f} at the stated load", "bold"))
     console.print()
 
 
 def _show_summary(console: Console, plan: Plan) -> None:
     seen = plan.architecture
     counts = ", ".join(f"{count} {name}" for name, count in plan.counts.items())
-    place = seen.region or "an existing cluster"
+    location = seen.region or "an existing cluster"
     title = f"{plan.recording.project} {plan.recording.stack}"
-    console.print(Text.assemble((title, "bold"), f" in {place}: {counts}"))
+    console.print(Text.assemble((title, "bold"), f" in {location}: {counts}"))
     if seen.zones:
         gateways = sum(zone.nat for zone in seen.zones)
         plural = "s" * (gateways != 1)
@@ -100,7 +100,7 @@ def _show_summary(console: Console, plan: Plan) -> None:
             Text(f"network    {seen.vpc} {seen.cidr}, {len(seen.zones)} zones, {gateways} NAT gateway{plural}")
         )
     if seen.cluster:
-        pools = "; ".join(f"{pool.name} of {', '.join(pool.families)} from 0" for pool in seen.cluster.pools)
+        pools = "; ".join(f"{pool.name} with {', '.join(pool.families)}, from 0 nodes" for pool in seen.cluster.pools)
         console.print(Text(f"cluster    {seen.cluster.name} {seen.cluster.version}; {pools}; {seen.cluster.endpoint}"))
     if seen.database:
         database = seen.database
@@ -110,4 +110,4 @@ def _show_summary(console: Console, plan: Plan) -> None:
     if not plan.bill.missing:
         bill, load = plan.bill.total, ", ".join(f"{each.load:g} {each.text}" for each in plan.usage.amounts.values())
         console.print(Text(f"load       {load}"))
-        console.print(Text(f"cost       {usd(bill.idle)} $ a month idle, {usd(bill.load)} $ at this load", "bold"))
+        console.print(Text(f"cost       ${usd(bill.idle)} per month idle, ${usd(bill.load)} at this load", "bold"))

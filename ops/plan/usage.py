@@ -1,4 +1,4 @@
-"""What the monthly cost is counted for: usage.yaml."""
+"""The assumed usage for the monthly cost: usage.yaml."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,13 +11,13 @@ FILE = Path(__file__).with_name("usage.yaml")
 
 
 class Stated(BaseModel):
-    """A part of the file."""
+    """Base class of the parts of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Amount(Stated):
-    """A quantity a month, of an idle stack and of one at the stated load."""
+    """A quantity per month, for an idle stack and at the stated load."""
 
     idle: float
     load: float
@@ -33,24 +33,24 @@ class Amount(Stated):
 
 
 class Size(Stated):
-    """What pods ask for."""
+    """The resource requests of pods."""
 
     vcpu: float
     memory_gib: float
 
     def __add__(self, other: "Size") -> "Size":
-        """Add both."""
+        """Add CPU and memory."""
         return Size(vcpu=self.vcpu + other.vcpu, memory_gib=self.memory_gib + other.memory_gib)
 
 
 class Services(Size):
-    """What always runs: so many nodes, each with pods that ask for so much."""
+    """The services that always run: the number of nodes, and the requests of the pods on each."""
 
     nodes: int
 
 
 class Bucket(Stated):
-    """Gigabytes in a bucket, and thousands of requests to it a month."""
+    """Gigabytes in a bucket, and thousands of requests to it per month."""
 
     gb: Amount
     writes: Amount
@@ -58,7 +58,7 @@ class Bucket(Stated):
 
 
 class Usage(Stated):
-    """The whole file; it explains itself."""
+    """The content of usage.yaml; see the comments there."""
 
     services: Mapping[str, Services]
     tasks: Mapping[str, Size]
@@ -69,14 +69,14 @@ class Usage(Stated):
     not_counted: tuple[str, ...]
 
     def services_of(self, stack: str) -> Services:
-        """Return what always runs in a stack."""
+        """Return the services that always run in a stack."""
         return self.services.get(stack, self.services["default"])
 
 
 def stated_usage(file: Path = FILE) -> Usage:
-    """Read the file.
+    """Read usage.yaml.
 
     Raises:
-        DocumentError: It cannot be read, or something in it is wrong.
+        DocumentError: The file cannot be read or is invalid.
     """
     return read_yaml(file, Usage)

@@ -79,7 +79,7 @@ def make(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPr
         (["plan", "STACK=nope"], "error: Pulumi.nope.yaml does not exist: "),
         (["preview", "STACK=nope"], "error: Pulumi.nope.yaml does not exist: "),
         (["gates", "STACK=dev"], "error: releases of dev are built for it"),
-        (["plan-comment", "AGAINST=nope"], "error: AGAINST=nope is no git ref here"),
+        (["plan-comment", "AGAINST=nope"], "error: AGAINST=nope is not a git ref in this repository"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -45,7 +45,7 @@ def row(before: Recording, after: Recording) -> Row:
 
 @pytest.fixture
 def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A fake of GitHub's command line that records its calls and input."""
+    """A fake GitHub CLI that records its calls and its input."""
     put_on_path(monkeypatch, tmp_path / "bin" / "gh", FAKE_GH)
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     return tmp_path / "calls"
@@ -57,7 +57,7 @@ def test_each_stack_has_a_line_with_its_changes_and_their_cost() -> None:
         recording(database("db.t4g.small"), settings("new"), settings("newer")),
     )
     (line,) = [line for line in comment("origin/dev", [change]).splitlines() if line.startswith("| dev ")]
-    # 0.016 and 0.032 $ an hour, 730 hours a month; in addition the disk and the key for Pulumi secrets.
+    # 0.016 and 0.032 $ per hour, 730 hours per month; in addition the disk and the key for Pulumi's secrets.
     assert line == "| dev | 2 | 1 | 3 | 26.66 (+11.68) | 26.66 (+11.68) |"
 
 
@@ -98,7 +98,7 @@ def test_a_long_comment_is_shortened_to_githubs_limit() -> None:
     many = recording(*(settings(f"map-{number}") for number in range(6000)))
     text = comment("origin/dev", [row(recording(), many), row(recording(), recording(settings("a")))])
     assert len(text) < LONGEST
-    assert "dev: too much to show here; see `make plan STACK=dev AGAINST=origin/dev`" in text
+    assert "dev: too long for a comment; see `make plan STACK=dev AGAINST=origin/dev`" in text
     assert "+ kubernetes ConfigMap a\n" in text
 
 
@@ -118,14 +118,16 @@ def test_without_githubs_command_line_the_error_is_one_sentence(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        OperationError, match=r"^gh, GitHub's command line, is not on PATH: install it, or leave PULL_REQUEST"
+        OperationError, match=r"^the GitHub CLI, gh, is not on PATH: install it, or do not set PULL_REQUEST"
     ):
         post("12", "the text\n")
 
 
 def test_a_missing_ref_is_refused() -> None:
     check_ref("HEAD")
-    with pytest.raises(OperationError, match=r"^AGAINST=origin/nope is no git ref here: fetch it, or name another$"):
+    with pytest.raises(
+        OperationError, match=r"^AGAINST=origin/nope is not a git ref in this repository: fetch it, or use another one$"
+    ):
         check_ref("origin/nope")
 
 
@@ -136,4 +138,4 @@ def test_a_stack_that_the_ref_does_not_have_does_not_stop_the_others(monkeypatch
     monkeypatch.setattr(commenting, "record", lambda _: recording())
     monkeypatch.setattr(commenting, "recording_of", refuse)
     found = commenting.row("dev", "HEAD")
-    assert (found.beside, found.reason) == (None, "no such stack there")
+    assert (found.compared, found.reason) == (None, "no such stack there")

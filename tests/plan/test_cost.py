@@ -75,7 +75,7 @@ def test_a_small_stack_costs_what_a_hand_calculation_says(prices: Prices) -> Non
         prices,
         stated_usage(),
     )
-    # Including the key for Pulumi secrets, 1.00.
+    # With the key for Pulumi's secrets, 1.00.
     assert total(lines).idle == pytest.approx(73.00 + 32.85 + 0.45 + 3.65 + 11.68 + 2.30 + 1.00)
     assert total(lines).load == pytest.approx(73.00 + 32.85 + 9.00 + 3.65 + 11.68 + 2.30 + 1.00)
     assert lines[0].what == "Kubernetes control plane"
@@ -143,7 +143,7 @@ def test_only_kubernetes_objects_that_create_cloud_resources_are_charged(prices:
 
 def test_a_type_that_is_neither_charged_nor_free_is_an_error(prices: Prices) -> None:
     with pytest.raises(
-        OperationError, match=r"aws:msk/cluster:Cluster \(kafka\) is neither charged nor free: add a rule"
+        OperationError, match=r"aws:msk/cluster:Cluster \(kafka\) has no rule and is not listed as free: add a rule"
     ):
         bill(prices, resource("aws:msk/cluster:Cluster", "kafka"))
 
@@ -151,14 +151,14 @@ def test_a_type_that_is_neither_charged_nor_free_is_an_error(prices: Prices) -> 
 @pytest.mark.parametrize(
     ("made", "sentence"),
     [
-        (resource("aws:s3/bucket:Bucket", "surprise"), "does not say what the bucket surprise holds"),
+        (resource("aws:s3/bucket:Bucket", "surprise"), "has no usage of the bucket surprise"),
         (
             resource("aws:rds/instance:Instance", instanceClass="db.x9.huge", allocatedStorage=1, storageType="gp3"),
             "has no price for db.x9.huge: add it under databases",
         ),
         (
             resource("aws:rds/instance:Instance", instanceClass="db.t4g.micro", allocatedStorage=1, storageType="io1"),
-            "has storage of type io1, which prices.yaml has no price for: use gp3",
+            "has storage of type io1, for which prices.yaml has no price: use gp3",
         ),
         (
             resource("aws:rds/instance:Instance", performanceInsightsRetentionPeriod=731, storageType="gp3"),
@@ -203,7 +203,7 @@ def test_a_region_without_prices_is_reported(recordings: dict[str, Recording]) -
     dev = recordings["dev"]
     elsewhere = plan_of(Recording(dev.project, dev.stack, "eu-central-1", dev.resources))
     assert (
-        elsewhere.bill.missing == "prices.yaml has no prices for eu-central-1, only for us-east-1: costs are left out"
+        elsewhere.bill.missing == "prices.yaml has no prices for eu-central-1, only for us-east-1: costs are not shown"
     )
     assert not elsewhere.bill.lines
 
@@ -233,5 +233,5 @@ def test_every_stated_amount_is_used() -> None:
     assert not [name for name in stated_usage().amounts if f'"{name}"' not in rules]
 
 
-def test_a_stack_on_an_existing_cluster_has_no_cost() -> None:
-    assert plan_of(recorded("local")).bill.missing == "an existing cluster costs what it costs anyway"
+def test_a_stack_on_an_existing_cluster_costs_nothing_more() -> None:
+    assert plan_of(recorded("local")).bill.missing == "costs are not computed for an existing cluster"

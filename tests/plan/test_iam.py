@@ -66,7 +66,7 @@ def test_the_principals_that_may_assume_a_role_are_listed() -> None:
 
 def test_a_bucket_policy_is_listed_with_its_principal() -> None:
     grant = next(grant for grant in grants(RECORDING) if grant.source == "tls")
-    assert (grant.who, grant.effect, grant.actions, grant.resources) == ("anybody", "Deny", ("s3:*",), ("data",))
+    assert (grant.who, grant.effect, grant.actions, grant.resources) == ("anyone", "Deny", ("s3:*",), ("data",))
 
 
 def test_every_policy_of_every_stack_is_in_the_table(recording: Recording) -> None:
@@ -86,10 +86,10 @@ def test_every_component_has_a_row(recording: Recording) -> None:
 
 def test_the_matrix_has_a_row_for_each_component_and_a_column_for_each_resource() -> None:
     assert matrix(RECORDING) == (
-        ["as AWS defines it", "data/images/*"],
+        ["as defined by AWS", "data/images/*"],
         {
             "task": {
-                "as AWS defines it": ["all of AmazonEKSClusterPolicy"],
+                "as defined by AWS": ["all of AmazonEKSClusterPolicy"],
                 "data/images/*": ["GetObject", "ListBucket"] * 2,
             }
         },
