@@ -1,4 +1,4 @@
-"""The part of Airflow's REST API that commands use."""
+"""A client of Airflow's REST API."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +11,19 @@ TIMEOUT_SECONDS = 30
 
 
 class AirflowApiError(Exception):
-    """Airflow refused what it was asked for: one sentence that says why."""
+    """Airflow rejected a request. The message is one sentence with the reason."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task of a run: its state, try number and duration in seconds (None before it ended)."""
+    """A task instance of a run.
+
+    Attributes:
+        name: The task id.
+        state: Its state, or `waiting`.
+        tries: The try number.
+        seconds: Its duration, or None until it has ended.
+    """
 
     name: str
     state: str
@@ -31,35 +38,35 @@ class AirflowApi:
         """Log in.
 
         Raises:
-            AirflowApiError: The login was refused.
+            AirflowApiError: Airflow rejected the login.
         """
         self._client = httpx.Client(
             base_url=url, timeout=TIMEOUT_SECONDS, transport=httpx.HTTPTransport(retries=3), trust_env=False
         )
         answer = self._client.post("/auth/token", json={"username": user, "password": password})
         if answer.status_code != 201:
-            raise AirflowApiError(f"Airflow refused the login of {user} (HTTP {answer.status_code})")
+            raise AirflowApiError(f"Airflow rejected the login of {user} (HTTP {answer.status_code})")
         self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
     def unhealthy(self) -> list[str]:
-        """Return which of the database and the components do not work, by Airflow's own account."""
+        """Return the components, including the database, that Airflow does not report as healthy."""
         health = self._get("/api/v2/monitor/health")
         return [name for name, part in health.items() if (part or {}).get("status") != HEALTHY]
 
     def has_dag(self, dag: str) -> bool:
-        """Say whether Airflow lists the DAG."""
+        """Return whether Airflow lists the DAG."""
         return self._client.get(f"/api/v2/dags/{dag}").status_code == 200
 
     def is_paused(self, dag: str) -> bool:
-        """Say whether runs of the DAG stay in the queue."""
+        """Return whether the DAG is paused."""
         return bool(self._get(f"/api/v2/dags/{dag}")["is_paused"])
 
     def unpause(self, dag: str) -> None:
-        """Let runs of the DAG start."""
+        """Unpause the DAG."""
         self._client.patch(f"/api/v2/dags/{dag}", json={"is_paused": False}).raise_for_status()
 
     def import_errors(self) -> list[str]:
-        """Return what kept DAG files from being imported, one text for each file."""
+        """Return the import errors of DAG files, one text per file."""
         errors = self._get("/api/v2/importErrors")["import_errors"]
         return [f"{error['filename']}:\n{error['stack_trace']}" for error in errors]
 
@@ -72,20 +79,20 @@ class AirflowApi:
         """Start a run with these Params.
 
         Raises:
-            AirflowApiError: Airflow refused the Params; its own words are in the message.
+            AirflowApiError: Airflow rejected the Params; the message has the reason.
         """
         answer = self._client.post(f"/api/v2/dags/{dag}/dagRuns", json={"logical_date": None, "conf": conf})
         if answer.status_code == 400:
-            raise AirflowApiError(f"Airflow refused the parameters: {answer.json()['detail'].splitlines()[0]}")
+            raise AirflowApiError(f"Airflow rejected the parameters: {answer.json()['detail'].splitlines()[0]}")
         answer.raise_for_status()
         return dict(answer.json())
 
     def run_state(self, dag: str, run: str) -> str:
-        """Return queued, running, success or failed."""
+        """Return a run's state: queued, running, success or failed."""
         return str(self._get(f"/api/v2/dags/{dag}/dagRuns/{run}")["state"])
 
     def give_up(self, dag: str, run: str) -> None:
-        """End a run as failed."""
+        """Mark a run as failed."""
         self._client.patch(f"/api/v2/dags/{dag}/dagRuns/{run}", json={"state": "failed"}).raise_for_status()
 
     def tasks(self, dag: str, run: str) -> list[Task]:
@@ -96,13 +103,13 @@ class AirflowApi:
         ]
 
     def log(self, dag: str, run: str, task: Task) -> list[str]:
-        """Return the lines of a task's last try."""
+        """Return the log lines of a task's last try."""
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{task.tries}"
         content = self._get(path, full_content=True)["content"]
         return [entry if isinstance(entry, str) else _log_line(entry) for entry in content]
 
     def result(self, dag: str, run: str, task: str) -> Any:
-        """Return what a task returned."""
+        """Return a task's return value."""
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
         return self._get(path, deserialize=True)["value"]
 

@@ -1,4 +1,4 @@
-"""The console of every command."""
+"""The console output of the commands."""
 
 import io
 import sys
@@ -9,14 +9,14 @@ from rich.console import Console
 # Prints a line of progress.
 Echo = Callable[[str], None]
 
-WIDTH = 160  # of tables that are written to a file or a pipe
+WIDTH = 160  # of tables in a file or a pipe
 
 
 def new_console(*, soft_wrap: bool = False) -> Console:
-    """Return a console that shows text as it is: no `[word]` is taken for markup, no `:word:` for an emoji.
+    """Return a console that prints text unchanged: `[word]` is not markup, and `:word:` is not an emoji.
 
-    Paths, names and messages contain both. Code sets styles by `rich.text.Text`. A character that the terminal's
-    encoding lacks is escaped.
+    Paths, names and messages may contain both. Use `rich.text.Text` for styles. Characters that the terminal's encoding
+    does not support are escaped.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

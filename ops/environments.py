@@ -1,13 +1,13 @@
-"""Create the virtual environments from the pinned requirements, with nothing but a Python at hand.
+"""Create the virtual environments from the pinned requirements. This module requires only Python.
 
-`create main` makes `.venv` (Airflow, the ML libraries, the tools), `create mlflow` makes `.venv-mlflow` (the MLflow
-server, which does not resolve together with Airflow), `pin` writes `requirements/*.txt` anew from `requirements/*.in`.
+`create main` creates `.venv` (Airflow, the ML libraries, the tools). `create mlflow` creates `.venv-mlflow` (the MLflow
+server, whose requirements conflict with Airflow's). `pin` rewrites `requirements/*.txt` from `requirements/*.in`.
 
-Every package is a wheel with a hash that the requirements pin: what an index serves later under the same version is
-refused, and no build of a package runs. Exempt is only PyTorch where it is not PyPI's, with the CUDA libraries that
-such a build names: the wheels of PyTorch's own index, and those in a folder that the user names, have other hashes.
+Every package is a wheel with a pinned hash: a different file of the same version is refused, and no package is built
+from source. The only exceptions are builds of PyTorch that do not come from PyPI, and their CUDA libraries: wheels from
+PyTorch's index, or from a folder that the user names, have other hashes.
 
-An environment is complete when its file `ready` is there; it is written last, so an interrupted install is repeated.
+An environment is complete when its file `ready` exists. It is written last, so an interrupted installation is repeated.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 REQUIREMENTS = REPOSITORY / "requirements"
 SUPPORTED = ((3, 11), (3, 14))  # the versions for which every pinned package has wheels
 ENVIRONMENTS = {
-    # name: folder, requirements, free disk that it needs in GiB (torch from PyPI brings CUDA with it)
+    # name: folder, requirements, required disk space in GiB (torch from PyPI includes CUDA)
     "main": (REPOSITORY / ".venv", REQUIREMENTS / "dev.txt", 9),
     "mlflow": (REPOSITORY / ".venv-mlflow", REQUIREMENTS / "mlflow.txt", 1),
 }
-# PyPI's PyTorch with its CUDA libraries has a file for itself, for other builds of it come without them.
+# PyTorch from PyPI and its CUDA libraries have a separate file, because other builds come without these libraries.
 TORCH_FILE = REQUIREMENTS / "torch.txt"
 TORCH = re.compile(r"(torch|nvidia-|cuda-|triton)")
-# A requirement with its hashes: the lines after the first are indented.
+# A requirement with its hashes, which are on indented lines.
 PIN = re.compile(r"^\S.*\n(?:[ \t].*\n)*", re.MULTILINE)
 
 
@@ -44,11 +44,11 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    create_parser = commands.add_parser("create", help="create one environment, or bring it up to date")
+    create_parser = commands.add_parser("create", help="create or update an environment")
     create_parser.add_argument("name", choices=ENVIRONMENTS)
-    pin_parser = commands.add_parser("pin", help="write requirements/*.txt anew")
+    pin_parser = commands.add_parser("pin", help="rewrite requirements/*.txt")
     upgrade = bool(os.environ.get("UPGRADE"))
-    text = "take the newest versions (also by UPGRADE=1)"
+    text = "use the newest versions (also with UPGRADE=1)"
     pin_parser.add_argument("--upgrade", action="store_true", default=upgrade, help=text)
     arguments = parser.parse_args()
     enter(PACKAGES)
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def create(name: str) -> None:
-    """Create the environment `name`, or install what has changed in its requirements."""
+    """Create the environment `name`, or update it to its current requirements."""
     folder, requirements, gibibytes = ENVIRONMENTS[name]
     ready = folder / "ready"
     ready.unlink(missing_ok=True)
@@ -77,33 +77,33 @@ def create(name: str) -> None:
     install_pinned([*install, "--no-build"], requirements)
     if name == "main":
         install_torch([*install, "--no-build"])
-        # Built by the setuptools that is installed by now: one that uv fetches for it would come without a hash.
+        # Build with the installed setuptools, because uv would download another one without checking its hash.
         run([*install, "--no-deps", "--no-build-isolation", "--editable", str(REPOSITORY)], UNREACHABLE)
     ready.write_text(f"{requirements.name}\n")
     echo(f"{folder.name} is ready after {time.monotonic() - started:.0f} s")
 
 
 NO_VENV = (
-    "python3 cannot create virtual environments: install what it needs for that "
+    "python3 cannot create virtual environments: install its venv module "
     "(on Debian and Ubuntu: apt-get install python3-venv)"
 )
 UNREACHABLE = (
-    "the packages could not be installed (the installer's own words are above): check that this machine reaches its "
-    "Python package index, or set UV_INDEX_URL, UV_FIND_LINKS or "
-    "a proxy as uv documents them, then run the same command again"
+    "the packages could not be installed (see the installer's output above): check that this machine reaches its "
+    "Python package index, or set UV_INDEX_URL, UV_FIND_LINKS or a proxy (see uv's documentation), then rerun this "
+    "command"
 )
 
 
 OTHER_HASH = (
-    "a package is not the one that the requirements pin, and was not installed (the installer's output above names it "
-    "and both hashes): see which index or folder UV_INDEX_URL, PIP_INDEX_URL, UV_FIND_LINKS or PIP_FIND_LINKS names"
+    "a package does not match its pinned hash and was not installed (see the installer's output above for its name and "
+    "both hashes): check the index or folder in UV_INDEX_URL, PIP_INDEX_URL, UV_FIND_LINKS or PIP_FIND_LINKS"
 )
-# As pip and uv say it.
+# The error messages of pip and uv.
 MISMATCH = re.compile(r"hash mismatch|do not match the hashes", re.IGNORECASE)
 
 
 def install_pinned(install: list[str], requirements: Path) -> None:
-    """Install what a requirements file names, all of it and nothing else, if it has one of the hashes given there."""
+    """Install exactly the packages in a requirements file, and verify their hashes."""
     command = [*install, "--no-deps", "--require-hashes", "-r", str(requirements)]
     done = subprocess.run(command, check=False, env=environment(), stderr=subprocess.PIPE, text=True)
     sys.stderr.write(done.stderr)
@@ -112,17 +112,17 @@ def install_pinned(install: list[str], requirements: Path) -> None:
 
 
 def install_torch(install: list[str]) -> None:
-    """Install PyTorch's build for this machine's accelerator where there is one within reach, else PyPI's.
+    """Install the build of PyTorch for this machine's accelerator if it is available, else the build from PyPI.
 
-    PyPI's Linux wheels of torch bring 4 GiB of CUDA libraries; PyTorch's own index has a build for CPUs, which uv
-    selects by the driver that it finds. Wheels in UV_FIND_LINKS or PIP_FIND_LINKS take precedence.
+    The Linux wheels on PyPI depend on 4 GiB of CUDA libraries. PyTorch's index also has builds for CPUs; uv selects the
+    build that matches the installed driver. Wheels in UV_FIND_LINKS or PIP_FIND_LINKS take precedence.
     """
     versions = [pin.split()[0] for pin in pins(TORCH_FILE) if pin.startswith("torch")]
     if torch_in_find_links():
         run([*install, *versions], UNREACHABLE)
         return
     if sys.platform == "linux":
-        # Without retries: a machine that cannot reach PyTorch's index finds out at once.
+        # Do not retry, so that an unreachable index is detected at once.
         chosen = subprocess.run(
             [*install, "--torch-backend", "auto", *versions],
             check=False,
@@ -132,21 +132,21 @@ def install_torch(install: list[str]) -> None:
         )
         if chosen.returncode == 0:
             return
-        echo("PyTorch's own package index is out of reach: taking torch from PyPI, with its CUDA libraries (5 GiB)")
+        echo("PyTorch's package index is not reachable: installing torch from PyPI, with its CUDA libraries (5 GiB)")
     install_pinned(install, TORCH_FILE)
 
 
 def torch_in_find_links() -> bool:
-    """Say whether a folder named in UV_FIND_LINKS has a wheel of torch."""
-    places = re.split(r"[\s,]+", environment().get("UV_FIND_LINKS", ""))
-    return any(next(Path(place).glob("torch-*.whl"), None) for place in places if place and Path(place).is_dir())
+    """Return whether a folder in UV_FIND_LINKS has a wheel of torch."""
+    folders = re.split(r"[\s,]+", environment().get("UV_FIND_LINKS", ""))
+    return any(next(Path(each).glob("torch-*.whl"), None) for each in folders if each and Path(each).is_dir())
 
 
 def pin(*, upgrade: bool) -> None:
-    """Compile requirements/*.in to *.txt; all but the MLflow server's share the versions of dev.txt."""
+    """Compile requirements/*.in to *.txt; all except the MLflow server's use the versions in dev.txt."""
     uv = str(REPOSITORY / ".venv" / "bin" / "uv")
     if not runs(Path(uv)):
-        fail("uv is not there: run `make setup` first")
+        fail("uv is not installed: run `make setup` first")
     for name in ("dev", "mlflow", "airflow", "ml", "serving", "infra", "torch", "uv"):
         source, target = REQUIREMENTS / f"{name}.in", REQUIREMENTS / f"{name}.txt"
         command = [uv, "pip", "compile", "--quiet", "--universal", "--python-version", version(SUPPORTED[0])]
@@ -154,10 +154,13 @@ def pin(*, upgrade: bool) -> None:
         command += ["--generate-hashes", *(["--upgrade"] if upgrade else [])]
         command += ["--constraints", str(REQUIREMENTS / "dev.txt")] if name not in ("dev", "mlflow") else []
         with tempfile.TemporaryDirectory() as folder:
-            # uv keeps the versions that it finds in its output file, where it can.
+            # uv keeps the versions in an existing output file if possible.
             resolved = Path(folder, target.name)
             resolved.write_text(target.read_text() if target.exists() else "")
-            unresolved = f"{source.name} could not be resolved (uv's own words are above); it keeps the pins it has"
+            unresolved = (
+                f"{source.name} could not be resolved (see uv's output above), and its pins are unchanged: correct the "
+                "requirements, then rerun this command"
+            )
             run([*command, "--output-file", str(resolved)], unresolved)
             kept = [pin for pin in pins(resolved) if belongs(pin, name)]
         target.write_text("".join(kept))
@@ -165,17 +168,17 @@ def pin(*, upgrade: bool) -> None:
 
 
 def pins(file: Path) -> list[str]:
-    """Return the requirements of a file, each with its hashes."""
+    """Return the requirements in a file, each with its hashes."""
     return PIN.findall(file.read_text())
 
 
 def belongs(pin: str, name: str) -> bool:
-    """Say whether a requirement belongs into the file of this name: PyTorch's are apart from all others."""
+    """Return whether a requirement belongs in the file of this name; PyTorch's requirements have a separate file."""
     return bool(TORCH.match(pin)) is (name == TORCH_FILE.stem)
 
 
 def supported_python() -> str:
-    """Return a Python of a supported version: this one, else one that is on PATH by its version's name."""
+    """Return a supported Python: the current one, else a `python3.<minor>` on PATH."""
     names = [sys.executable, *(f"python3.{minor}" for minor in range(SUPPORTED[1][1], SUPPORTED[0][1] - 1, -1))]
     probe = "import sys; print(*sys.version_info[:2])"
     for name in names:
@@ -186,25 +189,25 @@ def supported_python() -> str:
         if SUPPORTED[0] <= (int(found[0]), int(found[1])) <= SUPPORTED[1]:
             return name
     return fail(
-        f"Python {version(SUPPORTED[0])} to {version(SUPPORTED[1])} is needed and python3 is "
-        f"{version(sys.version_info[:2])}: install one of them, or name one with `make PYTHON=/path/to/python3 ...`"
+        f"Python {version(SUPPORTED[0])} to {version(SUPPORTED[1])} is required, but python3 is "
+        f"{version(sys.version_info[:2])}: install a supported version, or run `make PYTHON=/path/to/python3 ...`"
     )
 
 
 def version(numbers: tuple[int, ...]) -> str:
-    """Write a version as people do: (3, 11) is 3.11."""
+    """Format a version: (3, 11) becomes 3.11."""
     return ".".join(map(str, numbers))
 
 
 def check_free_disk(folder: Path, gibibytes: int) -> None:
-    """Stop when the disk that holds `folder` has less than `gibibytes` free."""
+    """Fail if the disk of `folder` has less than `gibibytes` free."""
     free = shutil.disk_usage(folder).free / 2**30
     if free < gibibytes:
-        fail(f"{free:.1f} GiB are free on the disk of {folder} and {gibibytes} GiB are needed: free some space")
+        fail(f"the disk of {folder} has {free:.1f} GiB free, and {gibibytes} GiB are required: free some space")
 
 
 def environment() -> dict[str, str]:
-    """Return the process environment with pip's folders of wheels named for uv too."""
+    """Return the process environment, with PIP_FIND_LINKS also set as UV_FIND_LINKS."""
     found = dict(os.environ)
     if "PIP_FIND_LINKS" in found:
         found.setdefault("UV_FIND_LINKS", ",".join(found["PIP_FIND_LINKS"].split()))
@@ -212,7 +215,7 @@ def environment() -> dict[str, str]:
 
 
 def runs(program: Path) -> bool:
-    """Say whether `program` is there and starts."""
+    """Return whether `program` exists and starts."""
     try:
         return subprocess.run([program, "--version"], check=False, capture_output=True).returncode == 0
     except OSError:
@@ -220,7 +223,7 @@ def runs(program: Path) -> bool:
 
 
 def run(command: list[str], sentence: str) -> None:
-    """Run `command`; stop with `sentence` when it fails."""
+    """Run `command`; exit with `sentence` if it fails."""
     if subprocess.run(command, check=False, env=environment()).returncode != 0:
         fail(sentence)
 
@@ -231,7 +234,7 @@ def echo(line: str) -> None:
 
 
 def fail(sentence: str) -> NoReturn:
-    """Stop with `sentence`."""
+    """Exit with the error `sentence`."""
     sys.exit(f"error: {sentence}")
 
 

@@ -1,4 +1,4 @@
-"""The address that this machine alone reaches, and its ports."""
+"""The loopback address and its ports."""
 
 import socket
 
@@ -6,12 +6,12 @@ LOOPBACK = "127.0.0.1"
 
 
 def port_is_free(port: int) -> bool:
-    """Say whether a server could bind the port, on the loopback address and on all addresses alike."""
+    """Return whether a port can be bound, both on the loopback address and on all addresses."""
     for address in (LOOPBACK, ""):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((address, port))
-            except (OSError, OverflowError):  # taken, or no port at all
+            except (OSError, OverflowError):  # in use, or not a valid port
                 return False
     return True

@@ -1,4 +1,4 @@
-"""Clients of the S3 servers that the bundle runs itself: they read no AWS profile or variable of the user's."""
+"""Clients of the bundle's own S3 servers. They ignore the user's AWS profiles and variables."""
 
 import os
 from typing import Any
@@ -8,7 +8,7 @@ import botocore.session
 from botocore.config import Config
 from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES as VARIABLES
 
-# By name: the key in a configuration file, the variable, the default, and how a text is converted.
+# By name: the key in a configuration file, the variable, the default, and the conversion from text.
 UNREAD = {name: (None, None, default, convert) for name, (_, _, default, convert) in VARIABLES.items()} | {
     "config_file": (None, None, os.devnull, None),
     "credentials_file": (None, None, os.devnull, None),
@@ -16,7 +16,7 @@ UNREAD = {name: (None, None, default, convert) for name, (_, _, default, convert
 
 
 def client(address: str, region: str, access_key: str, secret_key: str, config: Config | None = None) -> Any:
-    """Return a boto3 client of the server at this address."""
+    """Return a boto3 S3 client for the server at an address."""
     session = boto3.Session(botocore_session=botocore.session.Session(session_vars=UNREAD))
     return session.client(
         "s3",

@@ -1,4 +1,4 @@
-"""Paths as a person writes and reads them."""
+"""Conversion of paths from and to user-facing text."""
 
 import os
 import unicodedata
@@ -6,15 +6,15 @@ from pathlib import Path
 
 
 def user_path(text: str) -> Path:
-    """Return the path with `~` replaced by the home folder, which many shells leave as it is in `NAME=~/folder`."""
+    """Return the path with `~` expanded, which many shells do not do in `NAME=~/folder`."""
     try:
         return Path(text).expanduser()
-    except RuntimeError:  # there is no such user
+    except RuntimeError:  # the user does not exist
         return Path(text)
 
 
 def printable(path: Path) -> str:
-    """Return a path with everything escaped that a terminal cannot show or that would control it."""
+    """Return a path with control characters and undecodable bytes escaped."""
     text = os.fsencode(path).decode(errors="backslashreplace")
     return "".join(
         character.encode("unicode_escape").decode() if unicodedata.category(character) == "Cc" else character

@@ -1,8 +1,8 @@
-"""The environment of every command: an allow-list decides which of the user's variables reach it and what it starts.
+"""The environment of commands: an allowlist of the user's variables that reach a command and its child processes.
 
-What a user has set for another program must not change what a command does: PYTHONPATH, PGSSLMODE, OTEL_PROPAGATORS,
-KUBERNETES_SERVICE_HOST, a proxy in front of this machine's own ports. Runs on Pythons older than the supported ones,
-because it starts before there is a virtual environment.
+Variables for other programs must not change what a command does: PYTHONPATH, PGSSLMODE, OTEL_PROPAGATORS,
+KUBERNETES_SERVICE_HOST, a proxy for local ports. This module also supports older versions of Python, because it runs
+before the virtual environment exists.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ops.loopback import LOOPBACK
 SYSTEM = (
     *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TMP", "TEMP", "XDG_*"),
     *("LANG", "LANGUAGE", "LC_*", "TZ", "TERM", "COLORTERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"),
-    # Where NixOS and HPC clusters keep the libraries that Python packages load, and which GPUs are meant.
+    # Library paths on NixOS and HPC clusters, and the selection of GPUs.
     *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "NIX_LD*", "CUDA_*", "NVIDIA_*", "HIP_*", "ROCR_*", "HSA_*"),
-    "OBJC_DISABLE_INITIALIZE_FORK_SAFETY",  # without it macOS kills what Airflow forks
+    "OBJC_DISABLE_INITIALIZE_FORK_SAFETY",  # without it, macOS kills Airflow's forked processes
 )
 CERTIFICATES = (
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NIX_SSL_CERT_FILE"),
@@ -39,7 +39,7 @@ IMAGES = (
     *("DOCKER_*", "BUILDKIT_*", "BUILDX_*", "BUILDAH_*", "CONTAINER_*", "CONTAINERS_*", "STORAGE_*", "_CONTAINERS_*"),
     *("KIND_*", "MINIKUBE_*", "K3D_*", "COSIGN_*", "SIGSTORE_*", "TUF_*", "ACTIONS_*"),
 )
-# kubectl's login plugins for clusters of Google and Azure read the last ones.
+# The last ones are for kubectl's login plugins for GKE and AKS.
 CLUSTERS = ("KUBECONFIG", "HELM_*", "CLOUDSDK_*", "GOOGLE_*", "USE_GKE_GCLOUD_AUTH_PLUGIN", "AZURE_*", "AAD_*")
 
 LAPTOP = (*SYSTEM, "LAPTOP_HOME")
@@ -48,13 +48,13 @@ PACKAGES = (*NETWORK, "PIP_*", "UV_*", "NETRC", "PYENV_*", "ASDF_*")
 OPERATIONS = (*NETWORK, *GIT, *IMAGES, *CLUSTERS, "AWS_*", "PULUMI_*")
 TESTS = (*OPERATIONS, *PACKAGES, "LAPTOP_HOME", "PYTEST_*", "TEST_BASE_IMAGE", "MLFLOW_VENV")
 
-# The variables of the commands' arguments and options, which no other program gets.
+# The variables of the commands' arguments and options; other programs do not get them.
 PARAMETERS = (
     *("STACK", "NAME", "LIKE", "BRANCH", "HOURS", "FROM", "TO", "CONFIRM", "DRY_RUN", "CHANGE", "GATE", "YES"),
     *("AGAINST", "PULL_REQUEST", "BUILT", "PREVIEW", "REFRESH", "FORCE", "ISSUE", "WITHOUT_SECRETS"),
     *("IMAGES", "PARAMS", "S", "KEY", "USER_NAME"),
 )
-# Of the shell's completion: https://typer.tiangolo.com/tutorial/options-autocompletion/
+# Variables of shell completion: https://typer.tiangolo.com/tutorial/options-autocompletion/
 COMPLETION = ("_OPS_COMPLETE", "_TYPER_COMPLETE_*", "COMP_*")
 COMMANDS = {
     **dict.fromkeys(("up", "down", "clean", "login", "logs", "roll-out"), LAPTOP),
@@ -63,23 +63,23 @@ COMMANDS = {
 }
 CERTIFICATE_FILES = (*CERTIFICATES, "AWS_CA_BUNDLE", "PIP_CERT")
 PATHS = (*CERTIFICATE_FILES, "KUBECONFIG", "REGISTRY_AUTH_FILE", "PIP_FIND_LINKS", "UV_FIND_LINKS")
-# Many shells leave `~` as it is in `make KUBECONFIG=~/file`; these variables may hold several paths.
+# Many shells do not expand `~` in `make KUBECONFIG=~/file`. These variables may contain several paths.
 TILDE = re.compile(r"(?:^|(?<=[:,\s]))~(?=/|$)")
 THIS_MACHINE = (LOOPBACK, "localhost")
 
 
 def allowed(names: Iterable[str]) -> dict[str, str]:
-    """Return the variables of this process that an allow-list lets pass.
+    """Return the variables of this process that are on an allowlist.
 
-    `~` in a path is the home folder, a file of certificates that does not exist is left out, and no proxy is asked for
-    this machine's own addresses.
+    `~` in paths is expanded, variables of missing certificate files are removed, and loopback addresses are excluded
+    from proxies.
     """
     patterns = tuple(names)
     found = {name: value for name, value in os.environ.items() if any(fnmatchcase(name, each) for each in patterns)}
     for name in found.keys() & set(PATHS):
         found[name] = TILDE.sub(lambda _: str(Path.home()), found[name])
     for name in CERTIFICATE_FILES:
-        if name in found and not any(Path(place).exists() for place in found[name].split(os.pathsep)):
+        if name in found and not any(Path(each).exists() for each in found[name].split(os.pathsep)):
             del found[name]
     direct = found.get("no_proxy") or found.get("NO_PROXY") or ""
     hosts = dict.fromkeys((*filter(None, direct.split(",")), *THIS_MACHINE))
@@ -87,12 +87,12 @@ def allowed(names: Iterable[str]) -> dict[str, str]:
 
 
 def enter(names: Iterable[str]) -> None:
-    """Leave in this process's environment what an allow-list lets pass, and nothing else."""
+    """Remove the variables that are not on an allowlist from this process's environment."""
     _replace(allowed(names))
 
 
 def enter_command(arguments: Sequence[str]) -> None:
-    """Enter the environment of the command that the arguments of `ops` start."""
+    """Enter the environment of a command, given the arguments of `ops`."""
     command, *others = [each for each in arguments if not each.startswith("-")] or [""]
     names = COMMANDS.get(command, OPERATIONS)
     if command == "status" and not others and not os.environ.get("STACK"):
@@ -102,7 +102,7 @@ def enter_command(arguments: Sequence[str]) -> None:
 
 @contextmanager
 def within(names: Iterable[str], **additions: str) -> Iterator[None]:
-    """Be in the environment of an allow-list, with these variables on top, for a while."""
+    """Enter the environment of an allowlist, plus additional variables, until the context exits."""
     before = dict(os.environ)
     _replace({**allowed(names), **additions})
     try:

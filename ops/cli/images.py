@@ -21,24 +21,24 @@ from ops.images.signing import sign_built
 from ops.previews.rules import check_base
 
 Preview = Annotated[
-    bool, typer.Option("--preview", envvar="PREVIEW", help="Build them for the preview environments of the stack.")
+    bool, typer.Option("--preview", envvar="PREVIEW", help="Build for the stack's preview environments.")
 ]
 
 
 def images(stack: Stack, built: Built = None, preview: Preview = False) -> None:
     """Build the images.
 
-    These variables adapt it to a machine and its network:
+    Environment variables for your machine and network:
 
-    BUILDER: docker, podman or buildah; by default the first of them that works.
+    BUILDER: docker, podman or buildah; defaults to the first that works.
 
-    IMAGE_BUILD_ARGS: further arguments of each build, such as `--network host`. Where PyTorch's own package index is
-    out of reach, `--build-arg TORCH_BACKEND=` takes PyPI's build of PyTorch, with its CUDA libraries.
+    IMAGE_BUILD_ARGS: additional arguments for each build, such as `--network host`. If PyTorch's package index is not
+    reachable, `--build-arg TORCH_BACKEND=` uses PyTorch from PyPI, with its CUDA libraries.
 
-    BASE_IMAGE_<NAME>: another base of the image <NAME>, such as a mirror's.
+    BASE_IMAGE_<NAME>: the base of the image <NAME>, for example from a mirror.
 
-    IMAGE_LOAD: the command that loads an image onto the nodes of an existing cluster that is neither kind, k3d nor
-    minikube. It gets the image's local name and the name on the nodes. Put a variable that the command needs into it:
+    IMAGE_LOAD: the command that loads an image onto the nodes of an existing cluster other than kind, k3d and
+    minikube. It gets the image's local name and its name on the nodes. Set variables of the command in it:
     `env NAME=value command`.
     """
     settings, nodes = load(stack), nodes_of(stack)
@@ -62,31 +62,31 @@ def sign(stack: Stack, built: Built = None) -> None:
     check_first(stack, load(stack))
     if built is None:
         raise ImageError(
-            "only the images that this run has built are signed: name the file that `make images BUILT=<file>` wrote"
+            "only images built in this run are signed: set BUILT to the file that `make images BUILT=<file>` wrote"
         )
     nodes, registry = nodes_of(stack), registry_of(stack, load(stack))
     sign_built(registry, read_built(built), lambda: built_images(registry, nodes), echo)
 
 
 def check_first(stack: str, settings: StackSettings) -> None:
-    """Refuse a stack whose images come from another one: built again they would be others under the same tags.
+    """Refuse a stack whose images come from another stack: a rebuild would differ under the same tags.
 
     Raises:
-        OperationError: It is one.
+        OperationError: The stack gets its images by promotion.
     """
     if settings.release and (before := settings.release.after):
         raise OperationError(
-            f"{stack} runs the images of {before}, and they are not built again: `make promote FROM={before} "
-            f"TO={stack}` brings them there"
+            f"{stack} runs the images of {before}, which are not rebuilt: copy them with `make promote FROM={before} "
+            f"TO={stack}`"
         )
 
 
 def destination_of(stack: str, settings: StackSettings, *, preview: bool = False) -> ClusterNodes | Ecr | OciRegistry:
-    """Return where a stack's cluster finds its images, or those of the preview environments in it.
+    """Return where the images of a stack, or of its preview environments, are delivered.
 
     Raises:
-        ContextError: No cluster is at hand, or one that the stack does not go into.
-        OperationError: The account of the credentials at hand is not the stack's.
+        ContextError: There is no current cluster, or the stack's settings do not allow it.
+        OperationError: The current credentials belong to another account.
     """
     if isinstance(settings, ExistingClusterSettings) and settings.registry is None:
         return ClusterNodes(checked_context(stack, settings.contexts))

@@ -1,4 +1,4 @@
-"""Build what a stack's cluster lacks, and bring it there."""
+"""Build the images that a stack's cluster does not have yet, and deliver them."""
 
 import os
 import shutil
@@ -15,36 +15,36 @@ from ops.console import Echo
 from ops.images.build_context import build_context
 from ops.images.built import write_built
 from ops.images.destinations import Destination
-from ops.images.tools import Tool, tool_at_hand
+from ops.images.tools import Tool, available_tool
 
-# Free disk in GiB that building an image takes; those with PyTorch take more, most of all with its CUDA libraries.
+# The free disk space in GiB for building an image; images with PyTorch, and above all its CUDA libraries, need more.
 NEEDED_GIB = 2
 NEEDED_GIB_OF: Mapping[str, int] = {"ml": 10, "serving": 4}
 
 
 def full_names(destination: Destination, nodes: Nodes) -> Mapping[str, str]:
-    """Return the full name of each image that a stack runs, with the tag of its content.
+    """Return the full name of each image of a stack, with the tag derived from its content.
 
     Raises:
-        ImageError: A Dockerfile copies what is not there.
+        ImageError: A Dockerfile copies a file that does not exist.
     """
     return {name: f"{destination.repository(name)}:{content.tag(name, nodes=nodes)}" for name in content.names()}
 
 
 def build(destination: Destination, nodes: Nodes, echo: Echo, built: Path | None = None) -> None:
-    """Build and deliver each image that is not there yet.
+    """Build and deliver each image that the destination does not have yet.
 
-    BASE_IMAGE_<NAME> names another base than the Dockerfile of that image does.
+    BASE_IMAGE_<NAME> overrides the base image in the Dockerfile of <NAME>.
 
     Args:
-        destination: Where the images go.
-        nodes: What they are for.
-        say: Shows a line of progress.
-        built: The file in which each image is noted as soon as it is pushed.
+        destination: Where the images are delivered.
+        nodes: The nodes that run the images.
+        echo: Prints a line of progress.
+        built: The file that records each image as soon as it is pushed.
 
     Raises:
-        ImageError: An image cannot be built or delivered; those before it are there.
-        OperationError: AWS refuses a request, or cannot be asked.
+        ImageError: An image cannot be built or delivered; the images before it were delivered.
+        OperationError: AWS rejects a request or cannot be reached.
     """
     names = full_names(destination, nodes)
     missing = [name for name, full_name in names.items() if not destination.has(full_name)]
@@ -52,18 +52,18 @@ def build(destination: Destination, nodes: Nodes, echo: Echo, built: Path | None
     if built:
         write_built(built, pushed)
     if not missing:
-        echo(f"all {len(names)} images are there")
+        echo(f"all {len(names)} images are up to date")
         return
-    tool = tool_at_hand()
+    tool = available_tool()
     unbuilt = [name for name in with_bases(missing) if not tool.has(names[name])]
     check_disk(tool, unbuilt)
     for name in with_bases(missing):
         started = time.monotonic()
         if name in unbuilt:
-            echo(f"{name}: {tool.name} builds {names[name]}")
+            echo(f"{name}: building {names[name]} with {tool.name}")
             _build_one(tool, name, names, nodes)
         if name in missing:
-            echo(f"{name}: on its way to where the cluster finds it")
+            echo(f"{name}: delivering {names[name]}")
             if (digest := destination.deliver(tool, names[name])) and built:
                 repository, _, tag = names[name].rpartition(":")
                 pushed[name] = ReleasedImage(repository=repository, tag=tag, digest=digest)
@@ -72,23 +72,23 @@ def build(destination: Destination, nodes: Nodes, echo: Echo, built: Path | None
 
 
 def with_bases(images: Collection[str]) -> Sequence[str]:
-    """Return the images and those that they are based on, in the order in which they are built."""
+    """Return the images and their base images, in build order."""
     wanted = {*images, *(base for image in images for base in content.bases(image).values())}
     return [name for name in content.names() if name in wanted]
 
 
 def check_disk(tool: Tool, images: Iterable[str]) -> None:
-    """Refuse to begin what the disk has no room for.
+    """Check that the disk has enough free space to build the images.
 
     Raises:
-        ImageError: It has not.
+        ImageError: It does not.
     """
     needed = sum(NEEDED_GIB_OF.get(image, NEEDED_GIB) for image in images)
     for folder in filter(None, (tool.store(), Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free / 2**30
         if free < needed:
             raise ImageError(
-                f"{free:.0f} GiB are free on the disk of {folder} and the images need {needed} GiB: free some space"
+                f"the disk of {folder} has {free:.0f} GiB free, and the images need {needed} GiB: free some space"
             )
 
 

@@ -1,4 +1,4 @@
-"""The folder that an image is built from: the files that its tag is a digest of, and no others."""
+"""The build context of an image: exactly the files from which its tag is computed."""
 
 import os
 import shutil
@@ -14,12 +14,12 @@ from ops.images.tools import TIMESTAMP
 
 @contextmanager
 def build_context(name: str, root: Path = REPOSITORY) -> Iterator[Path]:
-    """Copy the files of an image into a folder that goes afterwards.
+    """Copy the files of an image to a temporary folder.
 
-    Modes and times are the same on every machine, whatever its umask and whenever it cloned.
+    File modes and times do not depend on the machine, its umask or the time of the clone.
 
     Raises:
-        ImageError: The Dockerfile copies what is not there.
+        ImageError: The Dockerfile copies a file that does not exist.
     """
     with TemporaryDirectory(prefix=f"image-{name}-") as temporary:
         folder = Path(temporary)

@@ -1,4 +1,4 @@
-"""Where a stack's cluster finds its images."""
+"""The interface of the places from which a stack's cluster gets its images."""
 
 from typing import Protocol
 
@@ -9,10 +9,10 @@ class Destination(Protocol):
     """A registry, or the nodes of a cluster."""
 
     def repository(self, image: str) -> str:
-        """Return an image's full name, without a tag."""
+        """Return the full name of an image, without a tag."""
 
     def has(self, name: str) -> bool:
-        """Say whether the image of this full name is there."""
+        """Return whether the destination has the image with this full name."""
 
     def deliver(self, tool: Tool, name: str) -> str | None:
-        """Bring an image there from a tool's store; return its digest where there is a registry."""
+        """Deliver an image from a tool's store; return its digest if the destination is a registry."""

@@ -1,4 +1,4 @@
-"""The registry of a stack on AWS."""
+"""The ECR registry of a stack on AWS."""
 
 from base64 import b64decode
 from functools import cached_property
@@ -16,13 +16,13 @@ from ops.images.tools import Tool
 
 
 class NoRepositoryError(ImageError):
-    """The stack's program has not made the repository yet."""
+    """The repository does not exist, because the stack was not deployed yet."""
 
 
 class Ecr:
-    """The ECR repositories that the stack's program makes: its own, or those of the preview environments beside it.
+    """The ECR repositories of a stack, or those of its preview environments.
 
-    Every method raises OperationError when AWS refuses a request, or cannot be asked.
+    Every method raises OperationError if AWS rejects a request or cannot be reached.
     """
 
     def __init__(self, stack: str, account: Account, *, previews: bool = False) -> None:
@@ -47,12 +47,12 @@ class Ecr:
         return str(found["repositories"][0]["repositoryUri"])
 
     def has(self, name: str) -> bool:
-        """Say whether the image of this full name is in its repository."""
+        """Return whether the repository has the image with this full name."""
         repository, _, tag = name.partition("/")[2].rpartition(":")
         return self._digest(repository, imageTag=tag) is not None
 
     def digest(self, image: str, tag: str) -> str | None:
-        """Return the digest of an image's tag, None where it is not there.
+        """Return the digest of an image's tag, or None if the tag does not exist.
 
         Raises:
             NoRepositoryError: The repository does not exist yet.
@@ -60,7 +60,7 @@ class Ecr:
         return self._digest(self._path(image), imageTag=tag)
 
     def has_digest(self, image: str, digest: str) -> bool:
-        """Say whether an image is there with this digest.
+        """Return whether the repository has an image with this digest.
 
         Raises:
             NoRepositoryError: The repository does not exist yet.
@@ -68,10 +68,10 @@ class Ecr:
         return self._digest(self._path(image), imageDigest=digest) is not None
 
     def deliver(self, tool: Tool, name: str) -> str:
-        """Push an image, and return its digest; the password that ECR gives out for it is good for twelve hours.
+        """Log in if necessary, push an image, and return its digest.
 
         Raises:
-            ImageError: The tool cannot log in, or push.
+            ImageError: The tool cannot log in or push.
         """
         registry = name.partition("/")[0]
         if not self._logged_in:
@@ -96,7 +96,7 @@ class Ecr:
     def _refuse(self, error: ClientError, repository: str) -> NoReturn:
         if error_code(error) == "RepositoryNotFoundException":
             raise NoRepositoryError(
-                f"the ECR repository {repository} does not exist: `make deploy STACK={self._stack}` makes it"
+                f"the ECR repository {repository} does not exist: create it with `make deploy STACK={self._stack}`"
             ) from None
         raise error
 

@@ -1,4 +1,4 @@
-"""How programs reach a registry: with ECR's credentials in a file of their own, else as the user is logged in there."""
+"""Registry credentials for programs: a temporary file for ECR, otherwise the user's own login."""
 
 import json
 import os
@@ -16,17 +16,17 @@ from ops.aws.account import aws_errors
 
 # https://docs.aws.amazon.com/AmazonECR/latest/userguide/Registries.html
 ECR = re.compile(r"\d{12}\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?")
-# What Docker, skopeo and cosign alike read.
+# The file that Docker, skopeo and cosign read.
 FILE = "config.json"
 
 
 def host_of(name: str) -> str:
-    """Return the host, and the port if one is named, of an image's or a repository's full name."""
+    """Return the host, and the port if there is one, of the full name of an image or repository."""
     return name.partition("/")[0]
 
 
 def is_loopback(name: str) -> bool:
-    """Say whether a registry is on this machine, where tools take it to speak HTTP."""
+    """Return whether a registry is on this machine; tools use HTTP for such registries."""
     host = host_of(name).partition(":")[0]
     try:
         return ip_address(host).is_loopback
@@ -36,12 +36,12 @@ def is_loopback(name: str) -> bool:
 
 @contextmanager
 def logged_in(repository: str) -> Iterator[Path | None]:
-    """Yield the file that logs in at a repository's registry, for as long as it is needed.
+    """Yield a temporary credentials file for a repository in ECR.
 
-    None where the registry is none of AWS: the programs find the user's own login by themselves.
+    For other registries, yield None: the programs use the user's login.
 
     Raises:
-        OperationError: AWS refuses a request, or cannot be asked.
+        OperationError: AWS rejects a request or cannot be reached.
     """
     found = ECR.fullmatch(host_of(repository))
     if found is None:
@@ -57,6 +57,6 @@ def logged_in(repository: str) -> Iterator[Path | None]:
 
 
 def ecr_token(client: Any) -> str:
-    """Return user and password in base64, as ECR gives them out for twelve hours."""
+    """Return the user and password for ECR in base64; they are valid for twelve hours."""
     [found] = client.get_authorization_token()["authorizationData"]
     return str(found["authorizationToken"])

@@ -1,4 +1,4 @@
-"""The nodes of an existing cluster, onto which images are loaded without a registry."""
+"""The nodes of an existing cluster without a registry; images are loaded onto them directly."""
 
 import os
 import shlex
@@ -15,26 +15,26 @@ from infra.images.errors import ImageError
 from ops.images.tools import Tool
 from ops.kubernetes.cluster import client_of
 
-# Contexts of clusters that run what Docker has built.
+# Contexts of clusters that share Docker's image store.
 SHARED_WITH_DOCKER = ("docker-desktop", "orbstack", "rancher-desktop", "colima")
 
 TIMEOUT_SECONDS = 10
 
 
 class ClusterNodes:
-    """The nodes of the cluster that a context of the kubeconfig file names."""
+    """The nodes of the cluster of a kubeconfig context."""
 
     def __init__(self, context: str) -> None:
         self._context = context
 
     def repository(self, image: str) -> str:
-        """Return an image's full name, without a tag."""
+        """Return the full name of an image, without a tag."""
         return f"{ON_NODES}/{image}"
 
     def has(self, name: str) -> bool:
-        """Say whether every node has the image of this full name.
+        """Return whether every node has the image with this full name.
 
-        A kubelet reports its fifty largest images, so one that is there may be loaded again.
+        A kubelet reports only its fifty largest images, so an existing image may be loaded again.
 
         Raises:
             ImageError: The cluster does not answer.
@@ -48,12 +48,12 @@ class ClusterNodes:
         return bool(nodes) and all(name in _images(node) for node in nodes)
 
     def deliver(self, tool: Tool, name: str) -> str | None:
-        """Load an image onto the nodes: by the command in IMAGE_LOAD, else by the one of the kind of cluster.
+        """Load an image onto the nodes with the command in IMAGE_LOAD, else with the command for the kind of cluster.
 
-        IMAGE_LOAD gets two more words: the image's name in the tool's store, and the one that it is to have.
+        IMAGE_LOAD gets two more arguments: the image's name in the tool's store, and its name on the nodes.
 
         Raises:
-            ImageError: There is no such command, or it fails.
+            ImageError: The command is unknown or fails.
         """
         chosen = os.environ.get("IMAGE_LOAD")
         if chosen:
@@ -71,10 +71,10 @@ class ClusterNodes:
 
 
 def load_command(context: str, archive: Path) -> list[str]:
-    """Return the command that loads an archive onto the nodes of a cluster, whose kind its context's name shows.
+    """Return the command that loads an archive onto a cluster's nodes, based on the name of its context.
 
     Raises:
-        ImageError: It shows none that is known.
+        ImageError: The kind of cluster is unknown.
     """
     kind, _, cluster = context.partition("-")
     match kind:
@@ -85,8 +85,8 @@ def load_command(context: str, archive: Path) -> list[str]:
         case "minikube":
             return ["minikube", "image", "load", str(archive), "--profile", context]
     raise ImageError(
-        f"how images come onto the nodes of {context} is unknown: name a command in IMAGE_LOAD, which gets the image's "
-        "name here and the name that it is to have there"
+        f"unknown kind of cluster {context}: set IMAGE_LOAD to a command that loads an image onto its nodes; it gets "
+        "the image's local name and the name on the nodes"
     )
 
 
@@ -98,6 +98,6 @@ def _run(command: list[str]) -> None:
     try:
         status = subprocess.run(command, check=False).returncode
     except FileNotFoundError:
-        raise ImageError(f"{command[0]} is not installed, and it loads images onto the nodes: install it") from None
+        raise ImageError(f"{command[0]}, which loads images onto the nodes, is not installed: install it") from None
     if status != 0:
-        raise ImageError(f"`{shlex.join(command)}` failed (its own words are above): mend what they name")
+        raise ImageError(f"`{shlex.join(command)}` failed: see the output above, and fix the cause")

@@ -1,4 +1,4 @@
-"""The registries of stacks, and the way of a release's images from one to the next."""
+"""The registries of stacks, and the copying of a release's images between them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -19,57 +19,57 @@ from ops.images.oci import OciRegistry
 class Registry(Protocol):
     """The registry of a stack.
 
-    Every method raises OperationError when the registry refuses, or does not answer.
+    Every method raises OperationError if the registry rejects a request or does not answer.
     """
 
     def repository(self, image: str) -> str:
-        """Return an image's full name, without a tag."""
+        """Return the full name of an image, without a tag."""
 
     def digest(self, image: str, tag: str) -> str | None:
-        """Return the digest of an image's tag, None where it is not there."""
+        """Return the digest of an image's tag, or None if the tag does not exist."""
 
     def has_digest(self, image: str, digest: str) -> bool:
-        """Say whether an image is there with this digest."""
+        """Return whether the registry has an image with this digest."""
 
 
 def registry_of(stack: str, settings: StackSettings) -> Ecr | OciRegistry:
     """Return a stack's registry.
 
     Raises:
-        OperationError: It has none, or the account of the credentials at hand is not the stack's.
+        OperationError: The stack has no registry, or the current credentials belong to another account.
     """
     if not isinstance(settings, ExistingClusterSettings):
         return Ecr(stack, account_of(stack, settings))
     if settings.registry is None:
         raise OperationError(
-            f"{stack} has no registry, its images are loaded onto its nodes: name one as airflow:registry in "
+            f"{stack} has no registry, because its images are loaded onto its nodes: set airflow:registry in "
             f"Pulumi.{stack}.yaml"
         )
     return OciRegistry(settings.registry)
 
 
 def preview_registry_of(stack: str, settings: StackSettings) -> Ecr | OciRegistry:
-    """Return the registry of the preview environments beside a stack, which is apart from the stack's own.
+    """Return the registry of a stack's preview environments, which is separate from the stack's own.
 
     Raises:
-        OperationError: There is none, or the account of the credentials at hand is not the stack's.
+        OperationError: The stack has no registry, or the current credentials belong to another account.
     """
     if not isinstance(settings, ExistingClusterSettings):
         return Ecr(stack, account_of(stack, settings), previews=True)
-    registry_of(stack, settings)  # raises where there is none
+    registry_of(stack, settings)  # raises if there is none
     return OciRegistry(f"{settings.registry}/{content.PREVIEWS}")
 
 
 def built_images(registry: Registry, nodes: Nodes) -> Mapping[str, ReleasedImage]:
-    """Return the images of the sources that lie here, by their names, as a registry has them.
+    """Return the images of this working tree in a registry, by name.
 
     Raises:
-        OperationError: Some are not there, or the registry cannot be asked.
+        OperationError: Images are missing, or the registry cannot be reached.
     """
     tags = {name: content.tag(name, nodes=nodes) for name in content.names()}
     digests = {name: registry.digest(name, tag) for name, tag in tags.items()}
     if missing := [name for name, digest in digests.items() if digest is None]:
-        raise OperationError(f"the registry has no images of this commit's {', '.join(missing)}: run `make images`")
+        raise OperationError(f"the registry lacks images of this commit ({', '.join(missing)}): run `make images`")
     return {
         name: ReleasedImage(repository=registry.repository(name), tag=tag, digest=str(digests[name]))
         for name, tag in tags.items()
@@ -77,10 +77,10 @@ def built_images(registry: Registry, nodes: Nodes) -> Mapping[str, ReleasedImage
 
 
 def copy_unchanged(source: Registry, target: Registry, nodes: Nodes, echo: Echo) -> None:
-    """Copy those images of the sources that lie here which another registry has already, so that none is built again.
+    """Copy the images of this working tree that another registry already has, so that they are not built again.
 
     Raises:
-        OperationError: A registry fails, or a tag is another image in the target.
+        OperationError: A registry fails, or a tag in the target refers to another image.
     """
     for name in content.names():
         tag = content.tag(name, nodes=nodes)
@@ -89,7 +89,7 @@ def copy_unchanged(source: Registry, target: Registry, nodes: Nodes, echo: Echo)
 
 
 def signature_tags(digest: str) -> Sequence[str]:
-    """Return the tags under which cosign keeps an image's signature and its provenance, beside the image.
+    """Return the tags under which cosign stores an image's signature and its provenance, next to the image.
 
     https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md
     """
@@ -97,25 +97,26 @@ def signature_tags(digest: str) -> Sequence[str]:
 
 
 def copy(source: Registry, target: Registry, image: ReleasedImage, name: str, echo: Echo) -> ReleasedImage:
-    """Copy an image of a release, with its signatures, and return it as the target has it; what is there stays.
+    """Copy an image of a release and its signatures, unless the target already has them; return the target's image.
 
     Raises:
-        OperationError: It is not in the source, its tag is another image in the target, or a registry fails.
+        OperationError: The source does not have the image, its tag refers to another image in the target, or a
+            registry fails.
     """
     copied = image.model_copy(update={"repository": target.repository(name)})
-    there = target.digest(name, image.tag)
-    if there not in (None, image.digest):
+    existing = target.digest(name, image.tag)
+    if existing not in (None, image.digest):
         raise ImageError(
-            f"{copied.repository}:{image.tag} is {there} already, and the release's is {image.digest}: a tag stays "
-            "what it is, so delete that one in the registry, then run the same command again"
+            f"{copied.repository}:{image.tag} is already {existing}, but the release's image is {image.digest}: tags "
+            "are never overwritten, so delete that tag in the registry, then rerun this command"
         )
-    if there is None:
+    if existing is None:
         if not source.has_digest(name, image.digest):
             raise ImageError(
-                f"{source.repository(name)} has no {image.digest}, the release's image {name}: release the commit "
-                "again, or another one"
+                f"{source.repository(name)} does not have {image.digest}, the release's image {name}: release this or "
+                "another commit again"
             )
-        echo(f"{name}: on its way to {copied.repository}")
+        echo(f"{name}: copying to {copied.repository}")
         _copy(source, target, name, image.digest, image.tag)
     for tag in signature_tags(image.digest):
         if (signature := source.digest(name, tag)) and target.digest(name, tag) is None:
@@ -127,4 +128,6 @@ def _copy(source: Registry, target: Registry, name: str, digest: str, tag: str) 
     copied = f"{target.repository(name)}:{tag}"
     skopeo.copy(f"{source.repository(name)}@{digest}", copied)
     if (found := target.digest(name, tag)) != digest:
-        raise ImageError(f"{copied} is {found} after it was copied as {digest}: the registry changes what it stores")
+        raise ImageError(
+            f"{copied} is {found} after it was copied as {digest}, so the registry changes images: use another registry"
+        )

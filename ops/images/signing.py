@@ -1,6 +1,6 @@
-"""Who built an image: signatures and provenance by `cosign`, with the identity of a workflow of GitHub's and no keys.
+"""Keyless image signatures and provenance by `cosign`, with the identity of a GitHub workflow.
 
-Both lie beside the image in its registry. Their tags do not move, so what is there is not signed again.
+Both are stored next to the image in its registry. Their tags are immutable, so a signed image is not signed again.
 """
 
 import json
@@ -21,15 +21,15 @@ from ops.images.registries import Registry, signature_tags
 
 # https://docs.github.com/en/actions/concepts/security/openid-connect
 ISSUER = "https://token.actions.githubusercontent.com"
-TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL"  # noqa: S105 - the variable where a workflow finds its identity
+TOKEN = "ACTIONS_ID_TOKEN_REQUEST_URL"  # noqa: S105 - the variable with the URL of a workflow's identity token
 
 # https://actions.github.io/buildtypes/workflow/v1/
 BUILD_TYPE = "https://actions.github.io/buildtypes/workflow/v1"
 
-# How cosign ends where it looked, and there is no signature, or none that counts:
+# cosign's exit codes for a missing or not matching signature:
 # https://github.com/sigstore/cosign/blob/v2.5.3/cmd/cosign/errors/exit_codes.go
 UNSIGNED = (10, 11, 12, 13)
-# It says everything twice.
+# cosign prints each error twice.
 ERROR = re.compile(
     r"^Error: (?P<message>.*?)(?=\n(main\.go:\d+: )?error during command execution|\Z)", re.DOTALL | re.MULTILINE
 )
@@ -41,17 +41,17 @@ def sign_built(
     images: Callable[[], Mapping[str, ReleasedImage]],
     echo: Echo,
 ) -> None:
-    """Sign what this run has built; what was in the registry before must bear this workflow's signature already.
+    """Sign the images that this run built; check that this workflow signed the images that were there before.
 
     Args:
         registry: The registry.
-        built: The images that this run has built and pushed, by their names.
-        images: Returns all images of the sources that lie here, as the registry has them.
-        say: Shows a line of progress.
+        built: The images that this run built and pushed, by name.
+        images: Returns all images of this working tree in the registry.
+        echo: Prints a line of progress.
 
     Raises:
-        ImageError: An image is another one than this run has built, or cannot be signed.
-        OperationError: Images are missing, or the registry cannot be asked.
+        ImageError: An image differs from the one that this run built, or cannot be signed.
+        OperationError: Images are missing, or the registry cannot be reached.
     """
     for name, image in built.items():
         if image.repository != registry.repository(name):
@@ -63,61 +63,61 @@ def sign_built(
             continue
         if name in built:
             raise ImageError(
-                f"{image.repository}:{image.tag} is {image.digest} by now, and this run has built "
-                f"{built[name].digest}: find out who pushes there"
+                f"{image.repository}:{image.tag} is now {image.digest}, but this run built {built[name].digest}: find "
+                "out who else pushes to this repository"
             )
         try:
             verify(image, f"^{re.escape(identity)}$")
         except ImageError as error:
             raise ImageError(
-                f"{name} was in the registry before this run, which signs only what it has built: {error}; or delete "
-                f"the tag {image.tag} of {image.repository} and run the workflow again"
+                f"{name} was not built by this run and has no valid signature: {error}; or delete the tag {image.tag} "
+                f"of {image.repository} and rerun the workflow"
             ) from error
-        echo(f"{name}: signed by this workflow before")
+        echo(f"{name}: already signed by this workflow")
 
 
 def sign_all(registry: Registry, images: Mapping[str, ReleasedImage], echo: Echo) -> None:
-    """Sign images, and say how they were built, by their names; what is signed already stays as it is.
+    """Write the provenance and signature of images by name, unless they exist.
 
-    The provenance comes first, so that a signature says that both are there.
+    The provenance is written first, so that the signature implies both.
 
     Raises:
-        ImageError: This is no workflow with an identity, cosign is missing, or it fails.
-        OperationError: The registry cannot be asked.
+        ImageError: There is no workflow identity, or cosign is missing or fails.
+        OperationError: The registry cannot be reached.
     """
     _check_identity()
     for name, image in images.items():
         signature, provenance_tag = signature_tags(image.digest)
         for tag, make in ((provenance_tag, attest), (signature, sign)):
             if registry.digest(name, tag) is not None:
-                echo(f"{name}: {tag} is there")
+                echo(f"{name}: {tag} exists")
                 continue
             make(image)
             if registry.digest(name, tag) is None:
-                raise ImageError(f"cosign wrote no tag {tag} beside {_name(image)}: install its version 2")
+                raise ImageError(f"cosign did not write the tag {tag} next to {_name(image)}: install cosign version 2")
             echo(f"{name}: wrote {tag}")
 
 
 def sign(image: ReleasedImage) -> None:
-    """Sign an image with the identity of the workflow that this runs in.
+    """Sign an image with the identity of the current workflow.
 
     Raises:
-        ImageError: This is no workflow with an identity, cosign is missing, or it fails.
-        OperationError: AWS refuses a request, or cannot be asked.
+        ImageError: There is no workflow identity, or cosign is missing or fails.
+        OperationError: AWS rejects a request or cannot be reached.
     """
     _check_identity()
     result = _cosign(image, "sign", "--yes")
     if result.returncode:
         reason = _reason(result)
-        raise ImageError(f"{_name(image)} could not be signed ({reason}): mend that, then the same command again")
+        raise ImageError(f"{_name(image)} could not be signed ({reason}): fix the cause, then rerun this command")
 
 
 def attest(image: ReleasedImage) -> None:
-    """Put the image's provenance beside it: the commit, the repository and the run that built it.
+    """Store an image's provenance next to it: the commit, the repository and the run that built it.
 
     Raises:
-        ImageError: This is no workflow with an identity, cosign is missing, or it fails.
-        OperationError: AWS refuses a request, or cannot be asked.
+        ImageError: There is no workflow identity, or cosign is missing or fails.
+        OperationError: AWS rejects a request or cannot be reached.
     """
     _check_identity()
     with TemporaryDirectory(prefix="provenance-") as folder:
@@ -126,33 +126,37 @@ def attest(image: ReleasedImage) -> None:
         result = _cosign(image, "attest", "--yes", "--type", "slsaprovenance1", "--predicate", str(file))
     if result.returncode:
         raise ImageError(
-            f"the provenance of {_name(image)} could not be signed ({_reason(result)}): mend that, then the same "
-            "command again"
+            f"the provenance of {_name(image)} could not be signed ({_reason(result)}): fix the cause, then rerun this "
+            "command"
         )
 
 
 def verify(image: ReleasedImage, signed_by: str) -> None:
-    """Refuse an image without a signature by an identity that the regular expression stands for.
+    """Refuse an image without a signature by a matching identity.
+
+    Args:
+        image: The image.
+        signed_by: A regular expression for the identity.
 
     Raises:
-        ImageError: It has none, cosign is missing, or the signature cannot be looked up.
-        OperationError: AWS refuses a request, or cannot be asked.
+        ImageError: The image has no such signature, cosign is missing, or the signature cannot be looked up.
+        OperationError: AWS rejects a request or cannot be reached.
     """
     result = _cosign(image, "verify", "--certificate-identity-regexp", signed_by, "--certificate-oidc-issuer", ISSUER)
     if result.returncode in UNSIGNED:
         raise ImageError(
-            f"{_name(image)} bears no signature by {signed_by} ({_reason(result)}): let that workflow build and sign "
-            "it, or correct airflow:release.signed_by"
+            f"{_name(image)} has no signature by {signed_by} ({_reason(result)}): build and sign it with that "
+            "workflow, or correct airflow:release.signed_by"
         )
     if result.returncode:
         raise ImageError(
-            f"the signature of {_name(image)} cannot be looked at ({_reason(result)}): see that this machine reaches "
+            f"the signature of {_name(image)} cannot be verified ({_reason(result)}): check that this machine reaches "
             "the registry and https://tuf-repo-cdn.sigstore.dev"
         )
 
 
 def provenance(environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return how an image was built, as SLSA has it, from what a workflow finds in its environment.
+    """Return the SLSA provenance of an image, from the environment of a GitHub workflow.
 
     https://slsa.dev/spec/v1.0/provenance
     """
@@ -180,8 +184,8 @@ def provenance(environment: Mapping[str, str]) -> dict[str, Any]:
 def _check_identity() -> None:
     if TOKEN not in os.environ:
         raise ImageError(
-            "there is no identity to sign with: images are signed by a workflow of GitHub's whose job has the "
-            "permission `id-token: write`"
+            "there is no identity to sign with: sign images in a GitHub workflow whose job has the permission "
+            "`id-token: write`"
         )
 
 
@@ -192,8 +196,8 @@ def _name(image: ReleasedImage) -> str:
 def _cosign(image: ReleasedImage, *arguments: str) -> subprocess.CompletedProcess[str]:
     if shutil.which("cosign") is None:
         raise ImageError(
-            "cosign is not on PATH, and it signs images and knows whose signature they bear: install its version 2, "
-            "see https://docs.sigstore.dev/cosign/system_config/installation/"
+            "cosign, which signs images and verifies signatures, is not on PATH: install version 2, see "
+            "https://docs.sigstore.dev/cosign/system_config/installation/"
         )
     with logged_in(image.repository) as file:
         login = {"DOCKER_CONFIG": str(file.parent)} if file else {}
@@ -207,6 +211,6 @@ def _cosign(image: ReleasedImage, *arguments: str) -> subprocess.CompletedProces
 
 
 def _reason(result: subprocess.CompletedProcess[str]) -> str:
-    """Return why cosign failed, in its own words."""
+    """Return cosign's error message."""
     found = ERROR.search(result.stderr.strip())
-    return " ".join((found["message"] if found else result.stderr).split()) or "it says nothing"
+    return " ".join((found["message"] if found else result.stderr).split()) or "no error message"

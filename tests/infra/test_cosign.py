@@ -229,13 +229,15 @@ def test_a_signature_by_another_workflow_is_not_accepted(registry: OciRegistry, 
     image = push(tmp_path, registry)
     sign_all(registry, {"ml": image}, lambda _: None)
     other = SIGNED_BY.replace("heads/dev", "heads/feature")
-    with pytest.raises(ImageError, match=r"bears no signature by .*feature\$ \(.*none of the expected identities"):
+    with pytest.raises(ImageError, match=r"has no signature by .*feature\$ \(.*none of the expected identities"):
         verify(image, other)
 
 
 @pytest.mark.usefixtures("job")
 def test_an_unsigned_image_is_not_accepted(registry: OciRegistry, tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"bears no signature by .* \(no signatures found\): let that workflow build"):
+    with pytest.raises(
+        ImageError, match=r"has no signature by .* \(no signatures found\): build and sign it with that workflow"
+    ):
         verify(push(tmp_path, registry), SIGNED_BY)
 
 

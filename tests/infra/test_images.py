@@ -32,7 +32,7 @@ from ops.images.built import read_built
 from ops.images.ecr import Ecr
 from ops.images.node_images import ClusterNodes, load_command
 from ops.images.registries import preview_registry_of
-from ops.images.tools import Tool, tool_at_hand
+from ops.images.tools import Tool, available_tool
 from tests.programs import write_program
 
 REPOSITORY = Path(__file__).parents[2]
@@ -214,17 +214,17 @@ def silent(_line: str) -> None:
 def test_docker_comes_before_podman_and_podman_before_buildah(programs: Path) -> None:
     found = []
     for name in tools.TOOLS:
-        found.append(tool_at_hand().name)
+        found.append(available_tool().name)
         (programs / name).unlink()
     assert tuple(found) == tools.TOOLS
 
 
 def test_the_build_program_can_be_chosen(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUILDER", "buildah")
-    assert tool_at_hand().name == "buildah"
+    assert available_tool().name == "buildah"
     monkeypatch.setenv("BUILDER", "make")
-    with pytest.raises(ImageError, match="BUILDER is make: name one of docker, podman, buildah"):
-        tool_at_hand()
+    with pytest.raises(ImageError, match="BUILDER=make is not supported: set it to one of docker, podman, buildah"):
+        available_tool()
 
 
 def test_without_a_working_build_program_nothing_is_built(programs: Path) -> None:
@@ -250,7 +250,7 @@ def test_existing_images_are_neither_built_nor_delivered_again(programs: Path) -
     shelf = Shelf("airflow", "mlflow", "serving", "ml")
     lines: list[str] = []
     build(shelf, Nodes(), lines.append)
-    assert (shelf.delivered, lines) == ([], ["all 4 images are there"])
+    assert (shelf.delivered, lines) == ([], ["all 4 images are up to date"])
     assert (programs / "calls").read_text() == ""
 
 
@@ -300,7 +300,8 @@ def test_a_failed_build_is_one_sentence_and_nothing_is_delivered(programs: Path)
     write(programs / "failing", "")
     shelf = Shelf()
     with pytest.raises(
-        ImageError, match=r"registry.example/airflow:\w+ could not be built \(docker's own words are above"
+        ImageError,
+        match=r"registry.example/airflow:\w+ could not be built \(see docker's output above\): fix the cause",
     ):
         build(shelf, Nodes(), silent)
     assert shelf.delivered == []
@@ -308,7 +309,7 @@ def test_a_failed_build_is_one_sentence_and_nothing_is_delivered(programs: Path)
 
 def test_no_build_starts_without_enough_disk_space(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=17 * 2**30))
-    with pytest.raises(ImageError, match=r"17 GiB are free on the disk of .* and the images need 18 GiB"):
+    with pytest.raises(ImageError, match=r"the disk of .* has 17 GiB free, and the images need 18 GiB"):
         build(Shelf(), Nodes(), silent)
     assert calls(programs, "build") == []
 
@@ -327,7 +328,7 @@ def test_the_kind_of_cluster_decides_how_images_are_loaded(context: str, command
 
 def test_an_unknown_kind_of_cluster_requires_a_load_command(programs: Path) -> None:
     with pytest.raises(
-        ImageError, match="how images come onto the nodes of mine is unknown: name a command in IMAGE_LOAD"
+        ImageError, match="unknown kind of cluster mine: set IMAGE_LOAD to a command that loads an image onto its nodes"
     ):
         ClusterNodes("mine").deliver(Tool("docker"), "localhost/x:1")
     assert calls(programs, "save") == []
@@ -341,7 +342,7 @@ def test_the_load_command_gets_both_names(programs: Path, monkeypatch: pytest.Mo
 
 
 def test_a_loader_that_is_missing_or_fails_is_named(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ImageError, match="kind is not installed, and it loads images onto the nodes"):
+    with pytest.raises(ImageError, match="kind, which loads images onto the nodes, is not installed"):
         ClusterNodes("kind-mine").deliver(Tool("docker"), "localhost/x:1")
     monkeypatch.setenv("IMAGE_LOAD", "false")
     with pytest.raises(ImageError, match="`false localhost/x:1 localhost/x:1` failed"):
@@ -392,7 +393,7 @@ def test_an_invalid_record_of_built_images_is_one_sentence(tmp_path: Path, text:
     if text:
         file.write_text(text)
     with pytest.raises(
-        ImageError, match=rf"^BUILT=.*built.json cannot be read \({reason}.*\): name the file that `make"
+        ImageError, match=rf"^BUILT=.*built.json cannot be read \({reason}.*\): set BUILT to the file that `make"
     ):
         read_built(file)
 
@@ -401,20 +402,20 @@ def test_an_invalid_record_of_built_images_is_one_sentence(tmp_path: Path, text:
 def test_images_of_another_stack_are_neither_built_nor_signed_again(command: Callable[[str], None]) -> None:
     with pytest.raises(
         OperationError,
-        match=r"^prod runs the images of staging, and they are not built again: `make promote FROM=staging TO=prod` br",
+        match=r"^prod runs the images of staging, which are not rebuilt: copy them with `make promote FROM=staging TO=",
     ):
         command("prod")
 
 
 def test_only_images_built_by_a_run_are_signed() -> None:
     with pytest.raises(
-        ImageError, match=r"^only the images that this run has built are signed: name the file that `make images"
+        ImageError, match=r"^only images built in this run are signed: set BUILT to the file that `make images"
     ):
         sign("dev")
 
 
 def test_preview_images_are_refused_for_a_stack_without_preview_environments() -> None:
-    with pytest.raises(OperationError, match=r"^staging runs the images of dev, and they are not built again"):
+    with pytest.raises(OperationError, match=r"^staging runs the images of dev, which are not rebuilt"):
         images("staging", preview=True)
 
 
@@ -452,7 +453,7 @@ def test_an_image_in_its_repository_is_found(account: Account, repositories: Any
 
 def test_a_missing_repository_is_named(account: Account) -> None:
     with pytest.raises(
-        ImageError, match="the ECR repository airflow-dev/ml does not exist: `make deploy STACK=dev` makes it"
+        ImageError, match="the ECR repository airflow-dev/ml does not exist: create it with `make deploy STACK=dev`"
     ):
         Ecr("dev", account).repository("ml")
 

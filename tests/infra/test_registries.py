@@ -82,7 +82,7 @@ def test_a_copy_has_the_same_digest_and_the_same_tag(
     copied = copy(registry, target, image, "ml", said.append)
     assert copied == image.model_copy(update={"repository": target.repository("ml")})
     assert target.digest("ml", TAG) == image.digest
-    assert said == [f"ml: on its way to {target.repository('ml')}"]
+    assert said == [f"ml: copying to {target.repository('ml')}"]
 
 
 def test_an_existing_image_is_not_copied_again(
@@ -155,7 +155,7 @@ def test_a_tag_of_another_image_in_the_target_is_not_overwritten(
     image, other = push(tmp_path, registry), push(tmp_path, target, text="other")
     with pytest.raises(
         OperationError,
-        match=rf"^{target.repository('ml')}:{TAG} is {other.digest} already, and the release's is {image.digest}: ",
+        match=rf"^{target.repository('ml')}:{TAG} is already {other.digest}, but the release's image is {image.digest}",
     ):
         copy(registry, target, image, "ml", silent)
     assert target.digest("ml", TAG) == other.digest
@@ -166,7 +166,7 @@ def test_an_image_missing_from_its_registry_is_named(
 ) -> None:
     image = push(tmp_path, registry).model_copy(update={"digest": ABSENT})
     with pytest.raises(
-        OperationError, match=rf"^{registry.repository('ml')} has no {ABSENT}, the release's image ml: "
+        OperationError, match=rf"^{registry.repository('ml')} does not have {ABSENT}, the release's image ml: "
     ):
         copy(registry, target, image, "ml", silent)
     assert target.digest("ml", TAG) is None
@@ -177,13 +177,13 @@ def test_a_registry_that_alters_images_is_reported(
 ) -> None:
     image = push(tmp_path, registry)
     monkeypatch.setattr(skopeo, "copy", lambda *_: push(tmp_path, target, text="changed"))
-    with pytest.raises(OperationError, match=rf"is sha256:\w+ after it was copied as {image.digest}: the registry "):
+    with pytest.raises(OperationError, match=rf"is sha256:\w+ after it was copied as {image.digest}, so the registry "):
         copy(registry, target, image, "ml", silent)
 
 
 def test_the_images_of_this_commit_have_their_digests(tmp_path: Path, registry: OciRegistry) -> None:
     nodes = Nodes("amd64", gpus=True)
-    with pytest.raises(OperationError, match=r"^the registry has no images of this commit's airflow, ml, mlflow, serv"):
+    with pytest.raises(OperationError, match=r"^the registry lacks images of this commit \(airflow, ml, mlflow, serv"):
         built_images(registry, nodes)
     pushed = {name: push(tmp_path, registry, name, content.tag(name, nodes=nodes)) for name in content.names()}
     assert built_images(registry, nodes) == pushed
@@ -223,7 +223,9 @@ def broken() -> Iterator[OciRegistry]:
 def test_a_broken_registry_is_not_treated_as_empty(broken: OciRegistry) -> None:
     if shutil.which("skopeo") is None:
         pytest.skip("not on PATH: skopeo")
-    with pytest.raises(ImageError, match=r"cannot be looked up .* 500 .*: see that this machine reaches the registry"):
+    with pytest.raises(
+        ImageError, match=r"cannot be looked up .* 500 .*: check that this machine reaches the registry"
+    ):
         broken.has_digest("ml", ABSENT)
 
 
@@ -266,7 +268,8 @@ def test_the_last_line_of_skopeo_is_in_the_error(fake_skopeo: Path) -> None:
     line = r'time="2026-01-01T00:00:00Z" level=fatal msg="writing blob: \"quota\" is used up"'
     (fake_skopeo / "error").write_text(f"Getting image source signatures\n{line}\n")
     with pytest.raises(
-        ImageError, match=r'^a/ml@1 could not be copied to b/ml:1 \(writing blob: "quota" is used up\): see that this '
+        ImageError,
+        match=r'^a/ml@1 could not be copied to b/ml:1 \(writing blob: "quota" is used up\): check that this ',
     ):
         skopeo.copy("a/ml@1", "b/ml:1")
 
@@ -293,9 +296,7 @@ def test_missing_and_refused_are_distinguished(fake_skopeo: Path, line: str, abs
 
 def test_without_skopeo_the_error_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(
-        ImageError, match=r"^skopeo is not on PATH, and it reads and copies what is in registries: inst"
-    ):
+    with pytest.raises(ImageError, match=r"^skopeo, which reads and copies images in registries, is not on PATH: inst"):
         OciRegistry("registry.example").digest("ml", TAG)
 
 
@@ -322,7 +323,7 @@ def test_ecr_returns_digests(account: Account, repositories: Any) -> None:
 
 
 def test_a_missing_ecr_repository_is_named(account: Account) -> None:
-    ecr, sentence = Ecr("dev", account), "the ECR repository airflow-dev/ml does not exist: `make deploy STACK=dev` mak"
+    ecr, sentence = Ecr("dev", account), "the ECR repository airflow-dev/ml does not exist: create it with `make dep"
     with pytest.raises(NoRepositoryError, match=sentence):
         ecr.digest("ml", TAG)
     with pytest.raises(NoRepositoryError, match=sentence):
@@ -383,6 +384,7 @@ def test_a_stack_has_the_registry_of_its_settings(account: Account) -> None:
     assert registry_of("local", with_registry).repository("ml") == "registry.example/team/ml"
     assert isinstance(registry_of("dev", load("dev")), Ecr)
     with pytest.raises(
-        OperationError, match=r"^local has no registry, its images are loaded onto its nodes: name one "
+        OperationError,
+        match=r"^local has no registry, because its images are loaded onto its nodes: set airflow:registry",
     ):
         registry_of("local", local)

@@ -96,7 +96,7 @@ def test_a_package_with_a_wrong_hash_is_refused_in_one_sentence(
 ) -> None:
     pinned = digest_of(wheel(tmp_path / "wheels"))
     wheel(tmp_path / "wheels", "import os\n")
-    with pytest.raises(SystemExit, match=r"^error: a package is not the one that the requirements pin, and was"):
+    with pytest.raises(SystemExit, match=r"^error: a package does not match its pinned hash and was"):
         install(tmp_path, monkeypatch, installer, pinned)
     assert not (tmp_path / "target" / "word.py").exists()
 
@@ -159,4 +159,4 @@ def test_an_environment_is_refused_by_a_python_that_is_too_old(tmp_path: Path) -
     command = [sys.executable, str(tmp_path / "environments.py"), "create", "main"]
     refused = subprocess.run(command, check=False, capture_output=True, text=True)
     assert refused.returncode == 1
-    assert refused.stderr.startswith("error: Python 3.98 to 3.99 is needed and python3 is 3.")
+    assert refused.stderr.startswith("error: Python 3.98 to 3.99 is required, but python3 is 3.")

@@ -95,11 +95,13 @@ def test_a_signed_image_is_not_signed_again(cosign: Path) -> None:
     assert [line.split()[0] for line in calls(cosign)] == ["attest"]
     sign_all(Shelf(cosign, SIGNATURE, PROVENANCE), {"ml": IMAGE}, said.append)
     assert len(calls(cosign)) == 1
-    assert said[-2:] == [f"ml: {PROVENANCE} is there", f"ml: {SIGNATURE} is there"]
+    assert said[-2:] == [f"ml: {PROVENANCE} exists", f"ml: {SIGNATURE} exists"]
 
 
 def test_a_cosign_that_stores_signatures_elsewhere_is_reported(cosign: Path) -> None:
-    with pytest.raises(ImageError, match=rf"^cosign wrote no tag {PROVENANCE} beside {NAME}: install its version 2$"):
+    with pytest.raises(
+        ImageError, match=rf"^cosign did not write the tag {PROVENANCE} next to {NAME}: install cosign version 2$"
+    ):
         sign_all(Shelf(cosign, takes=False), {"ml": IMAGE}, pytest.fail)
 
 
@@ -120,7 +122,7 @@ def test_the_provenance_names_commit_workflow_and_run() -> None:
 
 def test_images_are_signed_only_in_a_workflow(cosign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(TOKEN)
-    with pytest.raises(ImageError, match=r"^there is no identity to sign with: images are signed by a workflow of Git"):
+    with pytest.raises(ImageError, match=r"^there is no identity to sign with: sign images in a GitHub workflow whose"):
         sign(IMAGE)
     assert calls(cosign) == []
 
@@ -157,21 +159,21 @@ def test_an_image_without_the_signature_is_refused_with_cosigns_reason(
     with pytest.raises(ImageError) as caught:
         verify(IMAGE, SIGNED_BY)
     assert str(caught.value) == (
-        f"{NAME} bears no signature by {SIGNED_BY} ({reason}): let that workflow build and sign it, or correct "
+        f"{NAME} has no signature by {SIGNED_BY} ({reason}): build and sign it with that workflow, or correct "
         "airflow:release.signed_by"
     )
 
 
 @pytest.mark.parametrize(
     ("errors", "reason"),
-    [("Error: no such host\n", "no such host"), ("killed\n", "killed"), ("", "it says nothing")],
+    [("Error: no such host\n", "no such host"), ("killed\n", "killed"), ("", "no error message")],
 )
 def test_a_signature_that_cannot_be_read_is_not_treated_as_missing(cosign: Path, errors: str, reason: str) -> None:
     (cosign / "error").write_text(errors)
     with pytest.raises(ImageError) as caught:
         verify(IMAGE, SIGNED_BY)
     assert str(caught.value) == (
-        f"the signature of {NAME} cannot be looked at ({reason}): see that this machine reaches the registry and "
+        f"the signature of {NAME} cannot be verified ({reason}): check that this machine reaches the registry and "
         "https://tuf-repo-cdn.sigstore.dev"
     )
 
@@ -183,7 +185,9 @@ def test_a_failed_provenance_stops_before_the_signature_that_implies_both(cosign
     ):
         sign_all(Shelf(cosign), {"ml": IMAGE}, pytest.fail)
     assert [line.split()[0] for line in calls(cosign)] == ["attest"]
-    with pytest.raises(ImageError, match=rf"^{NAME} could not be signed \(getting signer: no route\): mend that, then"):
+    with pytest.raises(
+        ImageError, match=rf"^{NAME} could not be signed \(getting signer: no route\): fix the cause, then"
+    ):
         sign(IMAGE)
 
 
@@ -199,7 +203,7 @@ def test_an_existing_image_is_not_signed_but_must_have_this_workflows_signature(
     assert calls(cosign) == [
         f"verify --certificate-identity-regexp {SIGNED_BY} --certificate-oidc-issuer {ISSUER} {NAME}"
     ]
-    assert said == ["ml: signed by this workflow before"]
+    assert said == ["ml: already signed by this workflow"]
 
 
 def test_an_existing_image_without_the_signature_is_refused(cosign: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +211,7 @@ def test_an_existing_image_without_the_signature_is_refused(cosign: Path, monkey
     monkeypatch.setenv("FAKE_EXIT_CODE", "10")
     with pytest.raises(
         ImageError,
-        match=r"^ml was in the registry before this run, which signs only what it has built: .* bears no signature by",
+        match=r"^ml was not built by this run and has no valid signature: .* has no signature by",
     ):
         sign_built(Shelf(cosign), {}, lambda: {"ml": IMAGE}, pytest.fail)
     assert [line.split()[0] for line in calls(cosign)] == ["verify"]
@@ -215,7 +219,7 @@ def test_an_existing_image_without_the_signature_is_refused(cosign: Path, monkey
 
 def test_a_tag_of_an_image_that_this_run_did_not_build_is_refused(cosign: Path) -> None:
     other = IMAGE.model_copy(update={"digest": f"sha256:{'b' * 64}"})
-    with pytest.raises(ImageError, match=rf"is {other.digest} by now, and this run has built {IMAGE.digest}"):
+    with pytest.raises(ImageError, match=rf"is now {other.digest}, but this run built {IMAGE.digest}"):
         sign_built(Shelf(cosign, SIGNATURE, PROVENANCE), {"ml": IMAGE}, lambda: {"ml": other}, lambda _: None)
     assert calls(cosign) == []
 
@@ -241,6 +245,6 @@ def test_ecr_has_its_own_login(account: Account, cosign: Path) -> None:
 def test_without_cosign_the_error_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
-        ImageError, match=r"^cosign is not on PATH, and it signs images and knows whose signature they "
+        ImageError, match=r"^cosign, which signs images and verifies signatures, is not on PATH: install "
     ):
         verify(IMAGE, SIGNED_BY)

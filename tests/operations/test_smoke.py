@@ -158,7 +158,7 @@ def test_each_thing_that_works_is_one_line_with_its_seconds(fake: FakeAirflow) -
 def test_a_login_that_is_refused_is_told(fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
     with airflow_ui.reached(cast(Installation, None)) as login:
         monkeypatch.setattr(airflow_ui, "reached", lambda _: _as_context(Login(login.url, USER, "wrong")))
-        with pytest.raises(OperationError, match=r"^Airflow refused the login of admin \(HTTP 401\)$"):
+        with pytest.raises(OperationError, match=r"^Airflow rejected the login of admin \(HTTP 401\)$"):
             check()
 
 
