@@ -123,7 +123,7 @@ def each(processes: list[psutil.Process], look: Callable[[psutil.Process], Any])
     return seen
 
 
-def test_up_trains_registers_and_serves_a_model_of_real_images(machine: Machine, first: Up) -> None:
+def test_up_trains_registers_and_serves_a_model(machine: Machine, first: Up) -> None:
     assert first.code == 0, first.error
     report = machine.report()
     assert report["accuracy"] >= 0.97
@@ -136,14 +136,14 @@ def test_up_trains_registers_and_serves_a_model_of_real_images(machine: Machine,
     assert machine.versions() == [report["version"]] == [serving.champion(machine.home, machine.laptop.ports)]
 
 
-def test_the_printed_curl_line_classifies_an_image(first: Up) -> None:
+def test_the_printed_curl_command_classifies_an_image(first: Up) -> None:
     line = next(line for line in first.output.splitlines() if "curl" in line).strip()
     answer = json.loads(subprocess.run(line, shell=True, check=True, capture_output=True, text=True).stdout)
     assert answer["class"] == "0"  # the first image under the prefix
     assert answer["probabilities"].keys() == set("0123456789")
 
 
-def test_the_endpoint_knows_the_digits(machine: Machine, first: Up) -> None:
+def test_the_endpoint_recognizes_the_digits(machine: Machine, first: Up) -> None:
     sample = list(digits())[::60]
     right = sum(machine.predict(digit.read()) == digit.name.split("/")[0] for digit in sample)
     assert right / len(sample) >= 0.9
@@ -169,7 +169,7 @@ def test_every_printed_address_answers(machine: Machine, first: Up) -> None:
         assert answer.status_code == expected, address
 
 
-def test_the_clusters_smoke_test_runs_here_too(machine: Machine, first: Up) -> None:
+def test_the_smoke_test_of_clusters_also_passes_here(machine: Machine, first: Up) -> None:
     api = machine.laptop.api()
     run = api.trigger("smoke_test", {})["dag_run_id"]
     deadline = time.monotonic() + 2 * MINUTE
@@ -243,7 +243,7 @@ def pause(machine: Machine) -> None:
     airflow.patch("/api/v2/dags/image_classifier", json={"is_paused": True}, headers=headers).raise_for_status()
 
 
-def test_a_refused_parameter_is_named_and_no_run_is_started(machine: Machine, first: Up) -> None:
+def test_an_invalid_parameter_is_named_and_no_run_is_started(machine: Machine, first: Up) -> None:
     runs = machine.laptop.api().active_run("image_classifier")
     refused = machine.run("up", "--params", "epochs=many")
     assert refused.code == 1
@@ -275,7 +275,7 @@ def test_a_model_below_the_minimum_does_not_replace_the_champion(machine: Machin
     assert {key.rsplit("/", 1)[1] for key in quarantined} == {"empty.png", "truncated.png"}
 
 
-def test_a_folder_of_the_users_own_becomes_the_champion(machine: Machine, first: Up, tmp_path: Path) -> None:
+def test_a_model_of_the_users_images_becomes_the_champion(machine: Machine, first: Up, tmp_path: Path) -> None:
     for name, shape in (("ring", "ellipse"), ("box", "rectangle")):
         (tmp_path / "shapes.v2" / name).mkdir(parents=True)
         for index in range(40):
@@ -311,7 +311,7 @@ def everything(machine: Machine) -> tuple[set[str], list[str], str | None]:
     return machine.keys("data") | machine.keys("artifacts"), machine.versions(), champion
 
 
-def test_mlflow_gives_no_file_of_its_owner_away(machine: Machine, first: Up) -> None:
+def test_mlflow_does_not_expose_files_of_its_user(machine: Machine, first: Up) -> None:
     url, password = mlflow.url(machine.laptop.ports), machine.home.secrets.mlflow_admin
     experiment = {"name": "outside", "artifact_location": machine.home.root.as_uri()}
     assert httpx.get(url).status_code == 401
@@ -340,7 +340,7 @@ def test_after_kill_9_of_one_process_and_the_loss_of_a_port_up_recovers_with_not
     assert everything(machine) == before
 
 
-def test_down_stops_everything_and_keeps_the_data_and_clean_drops_it(machine: Machine, first: Up) -> None:
+def test_down_keeps_the_data_and_clean_deletes_it(machine: Machine, first: Up) -> None:
     running = members(machine)
     assert machine.run("down").code == 0
     assert not [process for process in running if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]

@@ -279,7 +279,7 @@ def test_images_are_built_for_the_architecture_of_the_nodes(programs: Path) -> N
     assert all("--platform linux/arm64 " in line for line in calls(programs, "build"))
 
 
-def test_the_environment_adds_arguments_and_names_other_bases(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_add_build_arguments_and_override_bases(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGE_BUILD_ARGS", "--network host --build-arg TORCH_BACKEND=")
     monkeypatch.setenv("BASE_IMAGE_SERVING", "mirror.example/python:3.12")
     build(Shelf(), Nodes(), silent)
@@ -458,7 +458,7 @@ def test_a_missing_repository_is_named(account: Account) -> None:
         Ecr("dev", account).repository("ml")
 
 
-def test_the_registrys_password_goes_through_stdin_and_once(
+def test_the_registrys_password_is_passed_once_and_through_stdin(
     account: Account, repositories: Any, programs: Path
 ) -> None:
     ecr = Ecr("dev", account)
@@ -472,7 +472,7 @@ def test_the_registrys_password_goes_through_stdin_and_once(
     assert len(calls(programs, "push")) == 2
 
 
-def test_the_command_refuses_with_one_sentence_and_an_exit_status(tmp_path: Path) -> None:
+def test_the_command_fails_with_one_sentence_and_an_exit_code(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ops", "images", "local"]
     environment = {**os.environ, "KUBECONFIG": str(tmp_path / "none")}
     refused = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)

@@ -100,11 +100,11 @@ def test_every_command_starts_with_any_variables_of_other_programs(foreign: dict
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_lists_are_those_of_commands() -> None:
+def test_the_allowlists_are_for_existing_commands() -> None:
     assert COMMANDS.keys() <= app.COMMANDS.keys()
 
 
-def test_the_variables_of_arguments_and_options_reach_the_commands_and_nothing_that_they_start() -> None:
+def test_the_variables_of_arguments_reach_commands_but_not_their_child_processes() -> None:
     read = {each.envvar for name in app.COMMANDS for each in app.loaded(name).params if getattr(each, "envvar", None)}
     assert read - {"LAPTOP_HOME"} == set(PARAMETERS)
     program = """
@@ -182,7 +182,7 @@ def test_a_healthy_database_is_healthy_with_any_libpq_variables(foreign: dict[st
         processes.stop(home, "postgres")
 
 
-def test_a_service_finds_nothing_of_the_users_settings(monkeypatch: pytest.MonkeyPatch, home: Home) -> None:
+def test_a_service_does_not_see_the_users_settings(monkeypatch: pytest.MonkeyPatch, home: Home) -> None:
     for name, value in FOREIGN.items():
         monkeypatch.setenv(name, value)
     log = processes.log_file(home, "printer")
@@ -205,7 +205,9 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.mark.parametrize("names", [SYSTEM, LAPTOP, PACKAGES, OPERATIONS, TESTS])
-def test_no_list_lets_settings_of_other_programs_pass(names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_allowlist_contains_variables_for_other_programs(
+    names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     gone = ("PYTHONPATH", "PGSSLMODE", "BUCKET_PREFIX", "KUBERNETES_SERVICE_HOST", "MAKEFLAGS", "GIT_DIR", "STACK")
     for name in gone:
         monkeypatch.setenv(name, "x")
@@ -240,7 +242,7 @@ def test_certificate_variables_pass_only_if_the_files_exist(monkeypatch: pytest.
         ("LANG", "~/x", "~/x"),
     ],
 )
-def test_a_tilde_that_the_shell_left_in_a_path_is_the_home_folder(
+def test_a_tilde_that_the_shell_did_not_expand_in_a_path_is_the_home_folder(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, expanded: str
 ) -> None:
     monkeypatch.setenv("HOME", "/home/me")

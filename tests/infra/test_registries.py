@@ -189,7 +189,7 @@ def test_the_images_of_this_commit_have_their_digests(tmp_path: Path, registry: 
     assert built_images(registry, nodes) == pushed
 
 
-def test_a_closed_network_is_one_sentence_that_names_the_registry() -> None:
+def test_the_error_for_a_closed_network_names_the_registry() -> None:
     if shutil.which("skopeo") is None:
         pytest.skip("not on PATH: skopeo")
     closed = OciRegistry(f"127.0.0.1:{free_port()}/team")
@@ -301,7 +301,7 @@ def test_without_skopeo_the_error_is_one_sentence(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1:5000/x", "127.8.0.1/x", "localhost:5000/x", "localhost/x"])
-def test_a_registry_on_this_machine_is_known(name: str) -> None:
+def test_a_registry_on_this_machine_is_detected(name: str) -> None:
     assert is_loopback(name)
 
 
@@ -330,7 +330,7 @@ def test_a_missing_ecr_repository_is_named(account: Account) -> None:
         ecr.has_digest("ml", ABSENT)
 
 
-def test_the_login_of_ecr_is_that_of_the_repositorys_region(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_login_of_ecr_is_for_the_repositorys_region(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     token = login.ecr_token
 

@@ -9,7 +9,7 @@ EXPECTED_OVERRIDES = {
 }
 
 
-def test_the_laptop_runs_with_the_settings_of_the_helm_values(home: Home) -> None:
+def test_the_laptop_uses_the_settings_in_the_helm_values(home: Home) -> None:
     variables = airflow.environment(home, ports.choose(home))
     overridden = {
         (section, option)
@@ -24,7 +24,7 @@ def test_the_laptop_runs_with_the_settings_of_the_helm_values(home: Home) -> Non
                 assert variables[f"AIRFLOW__{section.upper()}__{option.upper()}"] == value
 
 
-def test_every_address_that_airflow_listens_on_or_calls_is_the_loopback_address(home: Home) -> None:
+def test_airflow_listens_on_and_calls_only_the_loopback_address(home: Home) -> None:
     variables = airflow.environment(home, ports.choose(home))
     for name in (
         "AIRFLOW__API__HOST",
@@ -38,5 +38,5 @@ def test_every_address_that_airflow_listens_on_or_calls_is_the_loopback_address(
         assert "127.0.0.1" in variables[name], name
 
 
-def test_tasks_have_the_variables_that_keep_their_memory_small(home: Home) -> None:
+def test_tasks_have_the_variables_that_limit_their_memory(home: Home) -> None:
     assert airflow.environment(home, ports.choose(home)).items() >= {"MALLOC_ARENA_MAX": "1"}.items()

@@ -21,13 +21,13 @@ def sentence(result: subprocess.CompletedProcess[str]) -> str:
 
 
 @pytest.mark.parametrize("command", ["up", "down", "clean", "status", "login", "logs", "roll-out"])
-def test_every_command_explains_itself(command: str) -> None:
+def test_every_command_has_help(command: str) -> None:
     result = run(command, "--help")
     assert result.returncode == 0
     assert f"Usage: ops {command} " in result.stdout
 
 
-def test_status_and_logs_before_the_first_start_say_what_to_do(tmp_path: Path) -> None:
+def test_status_and_logs_before_the_first_start_explain_what_to_do(tmp_path: Path) -> None:
     for arguments in (("status",), ("login",), ("logs", "scheduler")):
         sentence(run(*arguments, "--home", str(tmp_path)))
 
@@ -38,9 +38,7 @@ def test_down_before_the_first_start_stops_nothing_and_succeeds(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("command", ["up", "down", "clean"])
-def test_a_home_that_cannot_be_written_is_refused_by_a_sentence_that_names_the_variable(
-    tmp_path: Path, command: str
-) -> None:
+def test_the_error_for_a_home_that_cannot_be_written_names_the_variable(tmp_path: Path, command: str) -> None:
     (tmp_path / "f").write_text("")
     for place in ("f", "f/x", "f/x/y", "x" * 300):
         assert "LAPTOP_HOME" in sentence(run(command, "--home", str(tmp_path / place)))
@@ -51,7 +49,7 @@ def test_a_wrong_param_is_refused_before_anything_is_started(tmp_path: Path) -> 
     assert not (tmp_path / "home").exists()
 
 
-def test_an_empty_variable_is_the_same_as_none(tmp_path: Path) -> None:
+def test_an_empty_variable_counts_as_unset(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ops", "up", "--help"]
     shown = [
         subprocess.run(command, env={"LAPTOP_HOME": home}, check=True, capture_output=True, text=True).stdout
@@ -60,7 +58,7 @@ def test_an_empty_variable_is_the_same_as_none(tmp_path: Path) -> None:
     assert shown[0] == shown[1]
 
 
-def test_a_tilde_that_the_shell_left_is_the_home_folder(tmp_path: Path) -> None:
+def test_a_tilde_that_the_shell_did_not_expand_is_the_home_folder(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "LAPTOP_HOME": "~/laptop"}
     command = [sys.executable, "-m", "ops", "up", "--images", "~/pictures"]
     result = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)

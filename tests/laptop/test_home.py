@@ -14,7 +14,7 @@ from ops.laptop import ownership
 from ops.laptop.home import Home, write_atomically
 
 
-def test_secrets_are_generated_once_and_readable_by_their_owner_alone(home: Home) -> None:
+def test_secrets_are_generated_once_and_readable_only_by_their_owner(home: Home) -> None:
     first = home.secrets
     assert Home(home.root).secrets == first
     assert stat.S_IMODE((home.root / "secrets.json").stat().st_mode) == 0o600
@@ -28,12 +28,12 @@ def test_two_homes_share_no_secret(tmp_path: Path) -> None:
     assert not set(homes[0].secrets.__dict__.values()) & set(homes[1].secrets.__dict__.values())
 
 
-def test_a_second_command_on_the_same_home_is_told_to_wait(home: Home) -> None:
+def test_a_second_command_on_the_same_home_must_wait(home: Home) -> None:
     with home.lock(), pytest.raises(OperationError, match="another command is at work"), home.lock():
         pass
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     home = Home(tmp_path / "file" / "home")
     with pytest.raises(OperationError, match=r"file/home cannot be written .* LAPTOP_HOME"):
@@ -42,7 +42,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_full_disk_is_told_by_a_sentence_that_names_the_variable(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_full_disk_names_the_variable(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -54,7 +54,7 @@ def test_a_full_disk_is_told_by_a_sentence_that_names_the_variable(home: Home, m
         write_atomically(home.root / "ports.json", "{}")
 
 
-def test_an_error_that_has_nothing_to_do_with_the_home_is_passed_on(home: Home, tmp_path: Path) -> None:
+def test_an_error_outside_the_home_is_not_converted(home: Home, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), home.writing():
         (tmp_path / "elsewhere" / "file").read_text()
 
@@ -72,7 +72,7 @@ def test_an_interrupted_write_leaves_the_old_content(tmp_path: Path, monkeypatch
     assert path.read_text() == "old"
 
 
-def test_a_home_is_closed_to_other_users_whatever_the_umask(tmp_path: Path) -> None:
+def test_a_home_is_closed_to_other_users_with_any_umask(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         home = Home(tmp_path / "home")
@@ -89,7 +89,7 @@ def test_a_home_of_an_earlier_version_is_closed_to_other_users(home: Home) -> No
     assert stat.S_IMODE(home.root.stat().st_mode) == 0o700
 
 
-def test_one_group_may_pass_through_a_home_but_not_list_it(home: Home) -> None:
+def test_one_group_may_traverse_a_home_but_not_list_it(home: Home) -> None:
     home.close(passing_group=os.getgid())
     assert (stat.S_IMODE(home.root.stat().st_mode), home.root.stat().st_gid) == (0o710, os.getgid())
 
@@ -102,7 +102,7 @@ def test_a_home_of_another_user_is_refused(home: Home, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o707, 0o1777])
-def test_a_home_that_others_may_write_is_refused(home: Home, mode: int) -> None:
+def test_a_home_that_is_writable_for_others_is_refused(home: Home, mode: int) -> None:
     for folder in (home.root, home.records):
         folder.chmod(mode)
         with pytest.raises(OperationError, match=f"other users may write to {folder}.* LAPTOP_HOME"):
@@ -111,7 +111,7 @@ def test_a_home_that_others_may_write_is_refused(home: Home, mode: int) -> None:
     home.check()
 
 
-def test_a_group_that_has_other_members_counts_as_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_with_other_members_counts_as_other_users(monkeypatch: pytest.MonkeyPatch) -> None:
     me = pwd.getpwuid(os.geteuid()).pw_name
     groups = {
         "of one user": grp.struct_group((me, "x", 5000, [])),
@@ -138,13 +138,13 @@ def test_a_folder_in_which_others_may_replace_the_home_is_refused(tmp_path: Path
             home.check()
 
 
-def test_a_folder_with_other_files_is_no_home_and_is_never_deleted(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_a_home_and_is_never_deleted(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
     with pytest.raises(OperationError, match="has files that `make up` did not create"):
         Home(tmp_path).check()
 
 
-def test_a_home_stays_one_until_everything_else_is_deleted(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_remains_a_home_until_everything_else_is_deleted(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(path: Path) -> None:
         raise KeyboardInterrupt
 
@@ -158,12 +158,12 @@ def test_a_home_stays_one_until_everything_else_is_deleted(home: Home, monkeypat
 
 
 @pytest.mark.parametrize("name", ["caf\udce9", "line\nbreak", "$HOME", "${HOME}/x"])
-def test_a_name_that_a_service_cannot_take_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_folder_name_that_a_service_does_not_support_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(OperationError, match=r"LAPTOP_HOME=.*: choose another folder"):
         Home(tmp_path / name).check()
 
 
-def test_a_home_from_before_a_secret_gets_it_and_keeps_the_others(home: Home) -> None:
+def test_a_new_secret_is_added_to_an_existing_home(home: Home) -> None:
     kept = home.secrets.__dict__
     file = home.root / "secrets.json"
     file.write_text(json.dumps({name: value for name, value in kept.items() if not name.startswith("mlflow_")}))

@@ -53,25 +53,25 @@ def test_the_digits_are_1797_png_files_in_ten_class_folders() -> None:
     assert max(picture.getextrema()) == 239  # 15 of 16 strokes
 
 
-def test_images_are_stored_once_and_not_again(s3: Any) -> None:
+def test_images_are_stored_only_once(s3: Any) -> None:
     assert images.store(s3, "data", PREFIX, pets("cat/a b.png", "dog/ü.png")) == 2
     assert images.store(s3, "data", PREFIX, pets("cat/a b.png", "dog/ü.png")) == 0
     assert keys(s3) == {"images/pets/cat/a b.png", "images/pets/dog/ü.png"}
 
 
-def test_a_changed_image_is_stored_again_and_a_removed_one_goes(s3: Any) -> None:
+def test_a_changed_image_is_stored_again_and_a_removed_one_is_deleted(s3: Any) -> None:
     images.store(s3, "data", PREFIX, pets("cat/1.png", "dog/1.png"))
     assert images.store(s3, "data", PREFIX, iter([Image("cat/1.png", lambda: b"another picture")])) == 1
     assert keys(s3) == {"images/pets/cat/1.png"}
 
 
-def test_other_prefixes_are_left_alone(s3: Any) -> None:
+def test_other_prefixes_are_not_changed(s3: Any) -> None:
     s3.put_object(Bucket="data", Key="images/cars/bus/1.png", Body=b"")
     images.store(s3, "data", PREFIX, pets("cat/1.png"))
     assert "images/cars/bus/1.png" in keys(s3)
 
 
-def test_a_quarantined_file_is_not_brought_back_unless_it_changed(s3: Any) -> None:
+def test_a_quarantined_file_is_not_uploaded_again_unless_it_changed(s3: Any) -> None:
     s3.put_object(Bucket="data", Key=f"quarantine/{PREFIX}cat/bad.png", Body=b"cat/bad.png")
     assert images.store(s3, "data", PREFIX, pets("cat/bad.png")) == 0
     assert keys(s3) == {f"quarantine/{PREFIX}cat/bad.png"}
@@ -79,7 +79,7 @@ def test_a_quarantined_file_is_not_brought_back_unless_it_changed(s3: Any) -> No
     assert keys(s3) == {f"{PREFIX}cat/bad.png"}
 
 
-def test_a_file_that_is_removed_is_removed_from_quarantine_and_no_other(s3: Any) -> None:
+def test_only_a_removed_file_is_deleted_from_quarantine(s3: Any) -> None:
     for key in (f"quarantine/{PREFIX}cat/bad.png", "quarantine/images/cars/bus/1.png"):
         s3.put_object(Bucket="data", Key=key, Body=b"")
     images.store(s3, "data", PREFIX, pets("cat/1.png"))
@@ -93,7 +93,7 @@ def make_folder(root: Path, *files: str) -> Path:
     return root
 
 
-def test_a_folder_gives_the_files_in_its_class_folders_and_no_hidden_ones(tmp_path: Path) -> None:
+def test_a_folder_yields_the_files_in_its_class_folders_except_hidden_ones(tmp_path: Path) -> None:
     root = make_folder(
         tmp_path, "cat/1.png", "cat/old/2.png", "dog/ü 1.png", "dog/.DS_Store", ".git/config", "notes.txt"
     )
@@ -116,7 +116,7 @@ def names(root: Path) -> list[str]:
         (b"/".join([b"cat", *[b"x" * 250] * 4, b"1.png"]), "the path is too long", "cat/xxx"),
     ],
 )
-def test_a_name_that_no_key_can_have_is_left_out_with_a_warning(
+def test_a_name_that_is_not_a_valid_key_is_skipped_with_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: bytes, reason: str, shown: str
 ) -> None:
     root = make_folder(tmp_path, "cat/1.png", "dog/1.png")
@@ -131,13 +131,13 @@ def test_a_name_that_no_key_can_have_is_left_out_with_a_warning(
     assert len(warning.splitlines()) == 1
 
 
-def test_of_many_names_that_are_left_out_a_few_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_warning_shows_only_a_few_of_many_skipped_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = make_folder(tmp_path, "cat/1.png", "dog/1.png", *(f"cat/{number}\t.png" for number in range(9)))
     assert names(root) == ["cat/1.png", "dog/1.png"]
     assert capsys.readouterr().err.endswith(r"cat/0\t.png, cat/1\t.png, cat/2\t.png and 6 more" + "\n")
 
 
-def test_what_cannot_be_read_is_left_out_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_file_is_skipped_with_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = make_folder(tmp_path, "cat/1.png", "dog/1.png")
     (root / "cat" / "gone.png").symlink_to(root / "nowhere.png")
     os.mkfifo(root / "dog" / "pipe.png")
@@ -145,7 +145,7 @@ def test_what_cannot_be_read_is_left_out_with_a_warning(tmp_path: Path, capsys: 
     assert "cat/gone.png, dog/pipe.png" in capsys.readouterr().err
 
 
-def test_a_file_that_is_gone_when_it_is_to_be_stored_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_file_that_disappeared_before_its_upload(tmp_path: Path) -> None:
     found = list(images.folder(make_folder(tmp_path, "cat/1.png", "dog/1.png")))
     (tmp_path / "cat" / "1.png").unlink()
     with pytest.raises(OperationError, match=r"cat/1.png cannot be read .* rerun this command"):
@@ -176,7 +176,7 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
         list(images.folder(tmp_path / "nowhere"))
 
 
-def test_folders_of_one_name_in_two_places_have_prefixes_of_their_own(tmp_path: Path) -> None:
+def test_folders_of_the_same_name_have_different_prefixes(tmp_path: Path) -> None:
     one, two = images.prefix_of(tmp_path / "one" / "my pets"), images.prefix_of(tmp_path / "two" / "my pets")
     assert one.startswith("images/my-pets-")
     assert one.endswith("/")

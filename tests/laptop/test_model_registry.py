@@ -15,26 +15,26 @@ from ops.laptop.home import Home
 PASSWORDS = ("MLFLOW_ADMIN_PASSWORD", "MLFLOW_TASKS_PASSWORD", "MLFLOW_SERVING_PASSWORD")
 
 
-def test_the_server_is_given_every_password_by_its_environment_alone(home: Home) -> None:
+def test_the_server_gets_passwords_only_in_its_environment(home: Home) -> None:
     secrets, service = home.secrets, mlflow.service(home, ports.choose(home))
     passwords = [secrets.mlflow_admin, secrets.mlflow_tasks, secrets.mlflow_serving]
     assert [service.environment[name] for name in PASSWORDS] == passwords
     assert not any(password in " ".join(service.command) for password in passwords)
 
 
-def test_its_temporary_files_are_where_no_other_user_of_the_machine_can_put_any(home: Home) -> None:
+def test_its_temporary_files_are_in_a_private_folder(home: Home) -> None:
     folder = Path(mlflow.service(home, ports.choose(home)).environment["TMPDIR"])
     assert folder.is_relative_to(home.root)
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_it_answers_by_its_own_address_and_port_only(home: Home) -> None:
+def test_it_accepts_only_its_own_address_and_port(home: Home) -> None:
     chosen = ports.choose(home)
     hosts = mlflow.service(home, chosen).environment["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
     assert hosts == [f"127.0.0.1:{chosen['mlflow']}", f"localhost:{chosen['mlflow']}"]
 
 
-def test_tasks_and_the_model_server_have_their_own_login_and_no_other(home: Home) -> None:
+def test_tasks_and_the_model_server_get_only_their_own_login(home: Home) -> None:
     chosen, secrets = ports.choose(home), home.secrets
     environments = {
         ("tasks", secrets.mlflow_tasks): airflow.environment(home, chosen),
@@ -82,7 +82,7 @@ def test_a_registry_without_the_model_has_no_champion(
     assert serving.champion(home, registry) is None
 
 
-def test_a_registry_that_refuses_the_login_is_told_and_not_taken_for_an_empty_one(
+def test_a_rejected_login_is_an_error_and_not_an_empty_registry(
     home: Home, tmp_path_factory: pytest.TempPathFactory, registry: dict[str, int]
 ) -> None:
     another = Home(tmp_path_factory.mktemp("another"))

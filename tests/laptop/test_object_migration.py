@@ -87,7 +87,7 @@ def old_files(home: Home) -> set[Path]:
     return {path for path in (home.objects / "000000000000").rglob("*") if path.is_file()}
 
 
-def test_every_object_is_moved_with_its_headers_and_deleted_ones_stay_deleted(server: S3Server) -> None:
+def test_objects_are_migrated_with_their_headers_and_deleted_ones_stay_deleted(server: S3Server) -> None:
     assert object_migration.pending(server.home)
     said = move(server)
     s3 = server.client
@@ -99,7 +99,7 @@ def test_every_object_is_moved_with_its_headers_and_deleted_ones_stay_deleted(se
     assert said[0] == "migrating 14 objects from the old S3 server to the new one; this happens only once"
 
 
-def test_the_old_files_are_gone_afterwards_and_a_second_move_does_nothing(server: S3Server) -> None:
+def test_the_old_files_are_deleted_and_a_second_migration_does_nothing(server: S3Server) -> None:
     move(server)
     assert not object_migration.pending(server.home)
     assert not {path.name for path in server.home.objects.iterdir()} & {
@@ -112,7 +112,7 @@ def test_the_old_files_are_gone_afterwards_and_a_second_move_does_nothing(server
     assert server.client.get_object(Bucket=DATA, Key="empty")["Body"].read() == b"not any more"
 
 
-def test_a_move_that_was_killed_loses_nothing_and_goes_on_where_it_was(server: S3Server) -> None:
+def test_a_killed_migration_loses_nothing_and_resumes(server: S3Server) -> None:
     before = old_files(server.home)
     command = [sys.executable, "-c", KILLED, str(server.home.root), str(server.ports["s3"])]
     assert subprocess.run(command, check=False, timeout=60).returncode == -9
@@ -125,7 +125,7 @@ def test_a_move_that_was_killed_loses_nothing_and_goes_on_where_it_was(server: S
         assert all(version["IsLatest"] for version in versions)  # none was uploaded twice
 
 
-def test_what_a_killed_deletion_left_is_not_moved_again(server: S3Server) -> None:
+def test_the_remains_of_a_killed_deletion_are_not_migrated_again(server: S3Server) -> None:
     move(server)
     server.client.delete_object(Bucket=DATA, Key="file")
     leftover = server.home.objects / "moved-000000000000" / DATA
@@ -140,9 +140,7 @@ def test_what_a_killed_deletion_left_is_not_moved_again(server: S3Server) -> Non
     ("key", "reason"),
     [("../a", "Invalid Request"), ("double/slash", "as the same key"), ("double\\slash", "as the same key")],
 )
-def test_an_object_that_the_server_does_not_take_is_named_and_nothing_is_deleted(
-    server: S3Server, key: str, reason: str
-) -> None:
+def test_the_error_names_a_rejected_object_and_nothing_is_deleted(server: S3Server, key: str, reason: str) -> None:
     file = server.home.objects / "000000000000" / DATA / "zzz"
     file.write_bytes(b"refused")
     file.with_name("zzz.meta.json").write_text(json.dumps({"key": key}))
@@ -157,7 +155,7 @@ def test_an_object_that_the_server_does_not_take_is_named_and_nothing_is_deleted
     assert stored(server.client) == EXPECTED
 
 
-def test_a_disk_with_too_little_room_is_told_before_anything_is_moved(
+def test_too_little_disk_space_is_reported_before_the_migration(
     server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(server.home.root)
@@ -169,7 +167,7 @@ def test_a_disk_with_too_little_room_is_told_before_anything_is_moved(
     assert stored(server.client) == {}
 
 
-def test_a_damaged_description_does_not_keep_an_object_from_being_moved(server: S3Server) -> None:
+def test_an_object_with_a_damaged_sidecar_is_migrated(server: S3Server) -> None:
     folder = server.home.objects / "000000000000" / DATA
     (folder / "file.meta.json").write_text("")
     (folder / ".ministack-keys" / "double%2F%2Fslash.meta.json").unlink()

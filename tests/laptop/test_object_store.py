@@ -90,7 +90,7 @@ def request(port: int, method: str, path: str, headers: dict[str, str] | None = 
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_a_key_is_kept_as_it_is_with_its_metadata(server: S3Server, key: str) -> None:
+def test_a_key_and_its_metadata_are_stored_unchanged(server: S3Server, key: str) -> None:
     s3 = server.client
     body = key.encode()
     s3.put_object(Bucket=DATA, Key=key, Body=body, ContentType="image/png", Metadata={"reason": "not%20an%20image"})
@@ -123,7 +123,7 @@ def test_a_large_file_is_stored_in_parts(server: S3Server) -> None:
     assert part["Body"].read() == body[1000:1010]
 
 
-def test_what_was_overwritten_or_deleted_is_still_there_as_an_old_version(server: S3Server) -> None:
+def test_overwritten_and_deleted_objects_are_kept_as_old_versions(server: S3Server) -> None:
     s3 = server.client
     for body in (b"first", b"second"):
         s3.put_object(Bucket=DATA, Key="versioned", Body=body)
@@ -211,7 +211,7 @@ def test_data_stays_when_other_programs_have_taken_the_ports(home: Home) -> None
         each.close()
 
 
-def test_settings_for_another_server_of_the_user_have_no_say(
+def test_settings_for_another_server_of_the_user_are_ignored(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / ".seaweedfs").mkdir()
@@ -280,7 +280,7 @@ def test_unsigned_requests_are_refused(server: S3Server, kept: str, method: str,
         assert request(server.ports["s3"], method, path, headers)[0] in (400, 403, 404, 405)
 
 
-def test_no_web_page_may_read_an_object_or_send_a_signed_request(server: S3Server, kept: str) -> None:
+def test_web_pages_cannot_read_objects_or_send_signed_requests(server: S3Server, kept: str) -> None:
     signed = server.client.generate_presigned_url("get_object", Params={"Bucket": DATA, "Key": kept})
     allowed = signed.partition(f":{server.ports['s3']}")[2]
     preflights = [("OPTIONS", path) for path in ("/", f"/{DATA}", f"/{DATA}/{kept}")]
@@ -315,7 +315,7 @@ def shaken_hands(port: int, own: Path | None) -> bool:
         return False
 
 
-def test_every_other_port_wants_the_certificate_of_this_home(server: S3Server, tmp_path: Path) -> None:
+def test_every_other_port_requires_the_certificate_of_this_home(server: S3Server, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.pem"
     foreign.write_text(certificate.create())
     for port in inner_ports(server):

@@ -4,7 +4,7 @@ from infra.errors import OperationError
 from ops.laptop.params import parameters
 
 
-def test_params_are_read_as_json_where_they_are_json_and_as_text_else() -> None:
+def test_params_are_parsed_as_json_if_possible_and_otherwise_as_text() -> None:
     assert parameters("epochs=3 learning_rate=1e-3 prefix=images/x/ base_checkpoint=null") == {
         "epochs": 3,
         "learning_rate": 0.001,
@@ -15,12 +15,12 @@ def test_params_are_read_as_json_where_they_are_json_and_as_text_else() -> None:
 
 
 @pytest.mark.parametrize("text", ['prefix="my images/x/"', "prefix='my images/x/'", r"prefix=my\ images/x/"])
-def test_a_value_with_a_space_is_put_in_quotes_as_in_a_shell(text: str) -> None:
+def test_a_value_with_a_space_is_quoted_as_in_a_shell(text: str) -> None:
     assert parameters(f"{text} seed=1") == {"prefix": "my images/x/", "seed": 1}
 
 
 @pytest.mark.parametrize(("text", "value"), [("epochs=1.0", 1), ("epochs=2e0", 2), ("seed=1e9", 10**9)])
-def test_a_whole_number_is_an_integer_however_it_is_written(text: str, value: int) -> None:
+def test_a_whole_number_is_an_integer_in_any_notation(text: str, value: int) -> None:
     found = next(iter(parameters(text).values()))
     assert (found, type(found)) == (value, int)
 
@@ -54,7 +54,7 @@ def test_a_whole_number_is_an_integer_however_it_is_written(text: str, value: in
         (f"epochs={'[' * 100_000}", "is not of the type integer"),
     ],
 )
-def test_a_wrong_param_is_refused_by_one_sentence(text: str, message: str) -> None:
+def test_an_invalid_param_is_refused_with_one_sentence(text: str, message: str) -> None:
     with pytest.raises(OperationError, match=message) as refused:
         parameters(text)
     assert len(str(refused.value).splitlines()) == 1

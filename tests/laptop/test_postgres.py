@@ -66,7 +66,7 @@ def kill(home: Home) -> None:
     assert lock(home).exists()
 
 
-def test_a_server_whose_process_id_is_by_now_anothers_starts_again(home: Home, server: Service) -> None:
+def test_a_server_whose_process_id_was_reused_starts_again(home: Home, server: Service) -> None:
     kill(home)
     with subprocess.Popen(["sleep", "300"], **as_user(server.user)) as other:
         try:
@@ -79,14 +79,14 @@ def test_a_server_whose_process_id_is_by_now_anothers_starts_again(home: Home, s
 
 
 @pytest.mark.parametrize("content", ["", "\0" * 64, "no number\n", "-5\n"])
-def test_a_server_whose_lock_was_lost_on_the_disk_starts_again(home: Home, server: Service, content: str) -> None:
+def test_a_server_with_a_damaged_lock_file_starts_again(home: Home, server: Service, content: str) -> None:
     kill(home)
     lock(home).write_text(content)
     start(home, server)
     assert processes.is_running(home, server)
 
 
-def test_the_lock_of_a_server_that_runs_is_never_removed(
+def test_the_lock_of_a_running_server_is_never_removed(
     home: Home, server: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "EXIT_TIMEOUT_SECONDS", 0.5)
@@ -101,7 +101,7 @@ def test_the_lock_of_a_server_that_runs_is_never_removed(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="PostgreSQL runs as another user for root alone")
-def test_its_user_alone_may_pass_through_the_home(home: Home, server: Service) -> None:
+def test_only_its_user_may_traverse_the_home(home: Home, server: Service) -> None:
     status = home.root.stat()
     assert stat.S_IMODE(status.st_mode) == 0o710
     assert status.st_gid == psutil.Process(processes.records(home)["postgres"].pid).gids().effective

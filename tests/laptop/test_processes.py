@@ -80,12 +80,12 @@ def test_a_started_service_is_running_and_a_stopped_one_is_not(home: Home) -> No
     assert not processes.stop(home, "sleeper")
 
 
-def test_a_service_with_other_settings_is_not_the_one_that_runs(home: Home) -> None:
+def test_a_service_with_other_settings_does_not_count_as_running(home: Home) -> None:
     start(home, service(home))
     assert not processes.is_running(home, service(home, LEVEL="debug"))
 
 
-def test_what_a_killed_service_forked_is_stopped(home: Home) -> None:
+def test_child_processes_of_a_killed_service_are_stopped(home: Home) -> None:
     record = start(home, service(home, WITH_CHILD))
     members = wait_for_members(record, 2)
     assert len(members) == 2
@@ -97,7 +97,7 @@ def test_what_a_killed_service_forked_is_stopped(home: Home) -> None:
     assert not any(process.is_running() for process in members)
 
 
-def test_a_process_that_only_has_the_recorded_id_is_left_alone(home: Home) -> None:
+def test_a_process_with_a_reused_id_is_not_stopped(home: Home) -> None:
     record = start(home, service(home))
     stranger = replace(record, started=record.started + 1)
     assert stranger.leader() is None
@@ -106,7 +106,7 @@ def test_a_process_that_only_has_the_recorded_id_is_left_alone(home: Home) -> No
 
 
 @pytest.mark.parametrize("step", [2, -2])
-def test_a_step_of_the_wall_clock_hides_no_process(home: Home, clock: Clock, step: float) -> None:
+def test_processes_are_found_after_an_adjustment_of_the_wall_clock(home: Home, clock: Clock, step: float) -> None:
     wanted = service(home)
     pid = start(home, wanted).pid
     clock.step(step)
@@ -117,7 +117,7 @@ def test_a_step_of_the_wall_clock_hides_no_process(home: Home, clock: Clock, ste
 
 
 @pytest.mark.parametrize("step", [0, 2, -2])
-def test_a_record_of_an_earlier_version_is_understood(home: Home, clock: Clock, step: float) -> None:
+def test_a_record_of_an_earlier_version_is_converted(home: Home, clock: Clock, step: float) -> None:
     record = start(home, service(home))
     write_earlier_record(home, record, created=psutil.Process(record.pid).create_time())
     clock.step(step)
@@ -126,7 +126,7 @@ def test_a_record_of_an_earlier_version_is_understood(home: Home, clock: Clock, 
     assert not psutil.pid_exists(record.pid)
 
 
-def test_a_process_that_only_has_the_id_in_a_record_of_an_earlier_version_is_left_alone(home: Home) -> None:
+def test_a_process_with_a_reused_id_in_a_record_of_an_earlier_version_is_not_stopped(home: Home) -> None:
     record = start(home, service(home))
     write_earlier_record(home, record, created=psutil.Process(record.pid).create_time() + 60)
     assert not processes.stop(home, "sleeper")
@@ -139,13 +139,13 @@ def write_earlier_record(home: Home, record: processes.Record, created: float) -
     (home.records / "sleeper.json").write_text(json.dumps({**fields, "created": created}))
 
 
-def test_a_record_of_another_boot_of_the_machine_names_no_process(home: Home) -> None:
+def test_a_record_of_an_earlier_boot_is_ignored(home: Home) -> None:
     record = start(home, service(home))
     before = replace(record, boot="another")
     assert (before.leader(), before.members()) == (None, [])
 
 
-def test_the_process_of_another_user_is_never_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_of_another_user_is_never_stopped(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     record = start(home, service(home))
     with monkeypatch.context() as other:
         other.setattr(os, "geteuid", lambda: 12345)
@@ -154,24 +154,26 @@ def test_the_process_of_another_user_is_never_ended(home: Home, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
-def test_a_damaged_record_names_no_process(home: Home, text: str) -> None:
+def test_a_damaged_record_is_ignored(home: Home, text: str) -> None:
     (home.records / "sleeper.json").write_text(text)
     assert processes.records(home) == {}
 
 
-def test_a_process_that_is_busy_for_a_while_is_not_replaced(home: Home) -> None:
+def test_a_busy_process_is_not_replaced_at_once(home: Home) -> None:
     answers = iter([False, False, True])
     start(home, service(home))
     assert processes.is_running(home, replace(service(home), healthy=lambda: next(answers)))
 
 
-def test_a_process_that_does_not_answer_for_long_counts_as_broken(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_does_not_answer_for_long_counts_as_unhealthy(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(processes, "BUSY_SECONDS", 0.3)
     start(home, service(home))
     assert not processes.is_running(home, replace(service(home), healthy=lambda: False))
 
 
-def test_a_service_that_ends_at_once_is_reported_with_the_end_of_its_log(home: Home) -> None:
+def test_the_error_for_a_service_that_exits_has_the_end_of_its_log(home: Home) -> None:
     failing = (sys.executable, "-c", "import sys; sys.exit('no such database')")
     wanted = Service("sleeper", failing, {}, None, healthy=lambda: False)
     processes.start(home, wanted)
@@ -179,14 +181,14 @@ def test_a_service_that_ends_at_once_is_reported_with_the_end_of_its_log(home: H
         processes.wait_until_healthy(home, wanted, 10)
 
 
-def test_a_service_that_never_answers_is_reported_after_the_time_it_was_given(home: Home) -> None:
+def test_a_service_that_never_answers_is_reported_after_the_timeout(home: Home) -> None:
     wanted = Service("sleeper", SLEEPER, {}, None, healthy=lambda: False)
     processes.start(home, wanted)
     with pytest.raises(OperationError, match="sleeper did not answer within 0 s"):
         processes.wait_until_healthy(home, wanted, 0.3)
 
 
-def test_a_large_log_is_put_aside_when_its_service_starts(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_log_is_rotated_when_its_service_starts(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "LOG_BYTES", 10)
     log = processes.log_file(home, "sleeper")
     log.write_text("a line of an earlier process\n")
@@ -195,7 +197,7 @@ def test_a_large_log_is_put_aside_when_its_service_starts(home: Home, monkeypatc
     assert log.read_text() == "up\n"
 
 
-def test_a_taken_port_is_passed_over(home: Home) -> None:
+def test_a_port_in_use_is_skipped(home: Home) -> None:
     with socket.socket() as taken:
         taken.bind((LOOPBACK, 0))
         taken.listen()
@@ -204,7 +206,7 @@ def test_a_taken_port_is_passed_over(home: Home) -> None:
         assert processes.free_port(port, taken=set()) > port
 
 
-def test_chosen_ports_are_kept_and_only_a_taken_one_is_chosen_anew(home: Home) -> None:
+def test_ports_are_kept_unless_another_program_uses_them(home: Home) -> None:
     first = ports.choose(home)
     assert ports.choose(home) == first
     assert ports.kept(home) == first
@@ -217,12 +219,12 @@ def test_chosen_ports_are_kept_and_only_a_taken_one_is_chosen_anew(home: Home) -
     assert len(set(second.values())) == len(second)
 
 
-def test_commands_on_a_home_in_which_nothing_was_started_say_so(home: Home) -> None:
+def test_commands_report_a_home_in_which_nothing_was_started(home: Home) -> None:
     with pytest.raises(OperationError, match=r"nothing was ever started in .*: run `make up`"):
         ports.kept(home)
 
 
-def test_a_process_is_told_from_another_that_shares_its_port(home: Home) -> None:
+def test_a_process_is_distinguished_from_another_on_the_same_port(home: Home) -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind((LOOPBACK, 0))

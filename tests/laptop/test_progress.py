@@ -32,23 +32,23 @@ def _polls_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "POLL_INTERVAL_SECONDS", 0.01)
 
 
-def test_a_run_is_followed_to_its_end_over_a_moment_of_silence() -> None:
+def test_a_run_is_followed_to_its_end_despite_a_short_outage() -> None:
     assert follow(states=iter(["queued", "silent", "running", "success"])) == ("success", [RUNNING])
 
 
-def test_a_run_of_a_dag_that_is_paused_meanwhile_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_a_run_stops_when_its_dag_is_paused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OperationError, match=r"image_classifier was paused .* run `make up` to unpause"):
         follow(states=iter(["queued"] * 9), paused=True)
 
 
-def test_an_airflow_that_does_not_answer_any_more_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_following_a_run_stops_when_airflow_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "TIMEOUT_SECONDS", 0.05)
     with pytest.raises(OperationError, match="Airflow has not answered for"):
         follow(states=iter(["running", *["silent"] * 99]))
 
 
 @pytest.mark.parametrize("paused", [True, False])
-def test_a_paused_dag_is_unpaused_and_said_to_be(paused: bool) -> None:
+def test_a_paused_dag_is_unpaused_with_a_message(paused: bool) -> None:
     said: list[str] = []
     unpaused: list[str] = []
     api = SimpleNamespace(is_paused=lambda _: paused, unpause=unpaused.append)

@@ -68,7 +68,9 @@ def shown(machine: Laptop, capsys: pytest.CaptureFixture[str], key: str = "image
     return capsys.readouterr().out
 
 
-def test_text_is_shown_as_it_is_and_never_taken_for_markup(machine: Laptop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_is_printed_unchanged_and_not_parsed_as_markup(
+    machine: Laptop, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = shown(machine, capsys)
     for text in ("cat [adult] :smile:", "2 [empty]", "the [champion] is better", str(machine.home.results)):
         assert text in output
@@ -91,7 +93,7 @@ def test_the_example_has_the_suffix_of_the_images_name_and_of_no_folder(
     assert (machine.home.results / name).read_bytes() == b"an image"
 
 
-def test_what_is_written_to_a_pipe_has_no_password_but_the_command_that_shows_it(
+def test_output_in_a_pipe_has_the_login_command_instead_of_the_password(
     machine: Laptop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = shown(machine, capsys)
@@ -99,7 +101,7 @@ def test_what_is_written_to_a_pipe_has_no_password_but_the_command_that_shows_it
     assert f"LAPTOP_HOME='{machine.home.root}' make login" in output
 
 
-def test_what_is_written_to_a_terminal_has_the_password(
+def test_output_on_a_terminal_has_the_password(
     machine: Laptop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

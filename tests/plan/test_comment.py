@@ -107,7 +107,7 @@ def test_the_comment_replaces_the_previous_one(gh: Path) -> None:
     assert gh.read_text() == "pr comment 12 --edit-last --create-if-none --body-file -\nthe text\n"
 
 
-def test_a_refusal_of_github_is_one_sentence(gh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_from_github_is_one_sentence(gh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUSE", "1")
     with pytest.raises(OperationError, match=r"^`gh pr comment 12` failed: HTTP 403: Resource not accessible"):
         post("12", "the text\n")

@@ -57,7 +57,7 @@ def pool(*, gpu: bool, capacity: list[str], families: list[str]) -> tuple[Resour
     )
 
 
-def test_a_small_stack_costs_what_a_hand_calculation_says(prices: Prices) -> None:
+def test_the_cost_of_a_small_stack_matches_a_manual_calculation(prices: Prices) -> None:
     lines = charges(
         of(
             resource("aws:eks/cluster:Cluster", "cluster"),  # 730 h x 0.10 = 73.00
@@ -90,7 +90,7 @@ def test_a_database_in_two_zones_costs_twice_as_much(prices: Prices) -> None:
     assert lines["database storage"].idle == pytest.approx(2 * 100 * 0.115)
 
 
-def test_an_interface_endpoint_costs_in_each_zone_and_a_gateway_endpoint_nothing(prices: Prices) -> None:
+def test_an_interface_endpoint_is_charged_per_zone_and_a_gateway_endpoint_is_free(prices: Prices) -> None:
     interface = resource("aws:ec2/vpcEndpoint:VpcEndpoint", vpcEndpointType="Interface", subnetIds=["a", "b", "c"])
     assert bill(prices, interface)["interface endpoint"].idle == pytest.approx(3 * 730 * 0.01)
     assert not bill(prices, resource("aws:ec2/vpcEndpoint:VpcEndpoint", vpcEndpointType="Gateway"))
@@ -127,7 +127,7 @@ def test_airflows_services_keep_nodes_of_the_cpu_pool_busy_in_an_idle_stack(pric
         assert idle == pytest.approx(nodes * 730 * 0.0864)
 
 
-def test_spot_is_counted_at_the_stated_share_and_auto_mode_at_the_full_price(prices: Prices) -> None:
+def test_spot_is_charged_at_the_stated_share_and_auto_mode_at_the_full_price(prices: Prices) -> None:
     lines = bill(prices, *pool(gpu=True, capacity=["spot", "on-demand"], families=["g6"]))
     assert lines["g6.xlarge Spot"].load == pytest.approx(40 * 0.8048 * stated_usage().spot_share)
     assert lines["EKS Auto Mode for g6.xlarge"].load == pytest.approx(40 * 0.8048 * 0.12)
@@ -141,7 +141,7 @@ def test_only_kubernetes_objects_that_create_cloud_resources_are_charged(prices:
     assert bill(prices, claim)["volumes"].idle == pytest.approx(2 * 10 * 0.08)
 
 
-def test_a_type_that_is_neither_charged_nor_free_is_an_error(prices: Prices) -> None:
+def test_a_type_without_a_rule_that_is_not_listed_as_free_is_an_error(prices: Prices) -> None:
     with pytest.raises(
         OperationError, match=r"aws:msk/cluster:Cluster \(kafka\) has no rule and is not listed as free: add a rule"
     ):
@@ -171,7 +171,7 @@ def test_a_resource_without_a_price_or_usage_is_an_error(prices: Prices, made: R
         bill(prices, made)
 
 
-def test_the_cheapest_instance_that_fits_is_counted(prices: Prices) -> None:
+def test_the_cheapest_instance_that_fits_is_charged(prices: Prices) -> None:
     assert prices.cheapest_instance(["m7a", "m6a"], 2, 8).type == "m6a.large"
     assert prices.cheapest_instance(["m7a", "m6a"], 2, 8.1).type == "m6a.xlarge"
     assert prices.cheapest_instance(["c6a", "m6a"], 2, 4).type == "c6a.large"

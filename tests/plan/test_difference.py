@@ -102,7 +102,7 @@ def test_a_stack_is_compared_with_a_git_ref(clone: Path, recordings: dict[str, R
     assert not difference(recording_of("HEAD~1", "dev", clone), recordings["dev"])
 
 
-def test_a_ref_whose_program_does_not_run_is_named(clone: Path) -> None:
+def test_the_error_names_a_ref_whose_program_fails(clone: Path) -> None:
     (clone / "infra" / "__main__.py").write_text("raise RuntimeError('half done')\n")
     git(clone, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--all", "--message", "two")
     with pytest.raises(

@@ -45,7 +45,7 @@ def test_a_role_is_named_after_the_component_that_has_it() -> None:
     assert components(RECORDING) == {"airflow-dev-task": "task"}
 
 
-def test_a_roles_own_policy_is_one_row_for_each_statement() -> None:
+def test_an_inline_policy_has_one_row_per_statement() -> None:
     grant = next(grant for grant in grants(RECORDING) if grant.source == "task-policy")
     assert (grant.who, grant.effect) == ("task", "Allow")
     assert grant.actions == ("s3:GetObject", "s3:ListBucket")

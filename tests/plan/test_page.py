@@ -153,8 +153,6 @@ def test_the_commands_json_has_the_cost_and_the_differences(
         (["dev", "--against", "nope"], r"^error: AGAINST=nope is neither a stack"),
     ],
 )
-def test_a_mistake_of_the_user_is_one_sentence(
-    monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
-) -> None:
+def test_a_user_error_is_one_sentence(monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str) -> None:
     with pytest.raises(SystemExit, match=sentence):
         run(monkeypatch, *arguments)

@@ -13,13 +13,13 @@ def only(recording: Recording, type_: str) -> Resource:
     return found
 
 
-def test_a_resource_is_recorded_with_the_providers_spelling_of_its_inputs(toy: Path) -> None:
+def test_inputs_are_recorded_with_the_providers_property_names(toy: Path) -> None:
     subnet = only(record("dev", toy), "aws:ec2/subnet:Subnet")
     assert subnet.inputs == {"availabilityZone": "us-east-1a", "cidrBlock": "10.0.0.0/24", "vpcId": "vpc-vpc"}
     assert subnet.custom
 
 
-def test_children_know_their_component_and_the_component_its_stack(toy: Path) -> None:
+def test_the_parents_of_resources_and_components_are_recorded(toy: Path) -> None:
     recording = record("dev", toy)
     house = only(recording, "toy:index:House")
     assert [child.name for child in recording.children(house.urn)] == ["subnet", "vpc"]
