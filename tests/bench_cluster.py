@@ -1,7 +1,7 @@
-"""Measure Airflow on the cluster at hand: the chart's defaults and the stack `local`, turn by turn.
+"""Measure Airflow on the current cluster: the chart's defaults and the stack `local`, alternately.
 
-Both run the same DAGs of the same Git server on the same database server; while one is measured, the other is scaled to
-nothing. Prints a table. Run it by `make bench-cluster` on an otherwise idle machine, after `make images STACK=local`.
+Both run the same DAGs from the same Git server on the same database server. While one is measured, the other is scaled
+to zero. Prints a table. Run it with `make bench-cluster` on an otherwise idle machine, after `make images STACK=local`.
 """
 
 import argparse
@@ -42,7 +42,7 @@ DEFAULTS = "bench-defaults"
 CONTROL_PLANE = ("scheduler", "api-server", "dag-processor", "triggerer")
 PASSWORD = "bench"
 
-# What the chart cannot do without here, and nothing more: the executor, the version, a database and the DAGs.
+# The minimal values for the chart: the executor, the version, a database and the DAGs.
 MINIMAL_VALUES = {
     "airflowVersion": "3.3.2",
     "defaultAirflowTag": "3.3.2",
@@ -72,7 +72,7 @@ MINIMAL_VALUES = {
 
 @dataclass
 class Figures:
-    """What was measured of one of the two."""
+    """The measurements of one of the two."""
 
     ready_seconds: float = 0.0
     start_seconds: list[float] = field(default_factory=list)
@@ -83,10 +83,10 @@ class Figures:
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=2, help="turns of each (default: %(default)s)")
-    parser.add_argument("--starts", type=int, default=6, help="starts of one task in a turn (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of each (default: %(default)s)")
+    parser.add_argument("--starts", type=int, default=6, help="starts of one task per round (default: %(default)s)")
     parser.add_argument("--tasks", type=int, default=100, help="tasks of one second (default: %(default)s)")
-    parser.add_argument("--idle", type=int, default=60, help="seconds of idleness in a turn (default: %(default)s)")
+    parser.add_argument("--idle", type=int, default=60, help="idle seconds per round (default: %(default)s)")
     arguments = parser.parse_args()
     figures = {NAMESPACE: Figures(), DEFAULTS: Figures()}
     with TemporaryDirectory() as folder, both(figures, Path(folder)):
@@ -100,7 +100,7 @@ def main() -> None:
 
 @contextmanager
 def both(figures: dict[str, Figures], folder: Path) -> Iterator[None]:
-    """Deploy ours, then the chart's defaults, each from an empty namespace; in the end take both away."""
+    """Deploy ours, then the chart's defaults, each in an empty namespace; remove both at the end."""
     recording = recorded()
     try:
         started = time.monotonic()
@@ -125,13 +125,13 @@ def both(figures: dict[str, Figures], folder: Path) -> Iterator[None]:
 
 
 def available(namespace: str) -> bool:
-    """Say whether the api-server takes requests."""
+    """Return whether the api-server is available."""
     found = get("deployments", "--selector", "component=api-server", namespace=namespace)["items"]
     return bool(found) and found[0]["status"].get("availableReplicas", 0) > 0
 
 
 def create_database() -> None:
-    """Make a database in the platform's server, open to the benchmark's own namespace."""
+    """Create a database in the platform's server, and allow access from the benchmark's namespace."""
     access = {"podSelector": {}, "policyTypes": ["Ingress"]}
     peers = [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": DEFAULTS}}}]
     policy = {
@@ -147,7 +147,7 @@ def create_database() -> None:
 
 
 def install_defaults() -> None:
-    """Install the chart as its README says."""
+    """Install the chart as described in its README."""
     command = ["helm", "install", "airflow", str(chart.archive()), "--namespace", DEFAULTS, "--create-namespace"]
     subprocess.run([*command, "--values", "-", "--timeout", "15m"], input=yaml.safe_dump(MINIMAL_VALUES), text=True,
                    check=True, stdout=subprocess.DEVNULL)  # fmt: skip
@@ -155,7 +155,7 @@ def install_defaults() -> None:
 
 @contextmanager
 def alone(namespace: str) -> Iterator[None]:
-    """Run one of the two, the other not."""
+    """Start one of the two and stop the other."""
     for other in (NAMESPACE, DEFAULTS):
         if other != namespace:
             scale(other, 0)
@@ -165,7 +165,7 @@ def alone(namespace: str) -> Iterator[None]:
 
 
 def scale(namespace: str, replicas: int) -> None:
-    """Start or stop all of an Airflow, and wait until stopped pods are gone."""
+    """Scale all components of an Airflow, and wait until stopped pods are gone."""
     for item in get("deployments,statefulsets", "--selector", "tier=airflow", namespace=namespace)["items"]:
         name = f"{item['kind'].lower()}/{item['metadata']['name']}"
         kubectl("scale", name, f"--replicas={replicas}", "-n", namespace)
@@ -180,9 +180,9 @@ def living(namespace: str) -> list[str]:
 
 
 def measure(airflow: Airflow, namespace: str, figures: Figures, arguments: argparse.Namespace, *, last: bool) -> None:
-    """Take one turn's figures."""
+    """Measure one round."""
     wait_until(lambda: "quick" in airflow.dags(), "the DAG")
-    airflow.finish("quick", airflow.trigger("quick"), 600)  # the first reads files that later ones find in memory
+    airflow.finish("quick", airflow.trigger("quick"), 600)  # warm up the file system cache
     before, started = cpu_seconds(namespace), time.monotonic()
     time.sleep(arguments.idle)
     figures.idle_millicores.append(1000 * (cpu_seconds(namespace) - before) / (time.monotonic() - started))
@@ -200,7 +200,7 @@ def measure(airflow: Airflow, namespace: str, figures: Figures, arguments: argpa
 
 
 def start_seconds(airflow: Airflow, run: str) -> list[float]:
-    """Return the time of a run's task from being queued to its first line of user code."""
+    """Return the seconds from the queueing of a run's task to its first line of user code."""
     airflow.finish("quick", run, 600)
     task = next(task for task in airflow.tasks("quick", run) if task["task_id"] == "one_second")
     path = f"dags/quick/dagRuns/{run}/taskInstances/one_second/xcomEntries/return_value"
@@ -214,7 +214,7 @@ def seconds_between(earlier: str, later: str) -> float:
 
 
 def cpu_seconds(namespace: str) -> float:
-    """Return the CPU time that the control plane's pods have used so far, as the kubelet counts it."""
+    """Return the CPU time that the control plane's pods have used so far, as reported by the kubelet."""
     total = 0
     for node in get("nodes")["items"]:
         name = node["metadata"]["name"]

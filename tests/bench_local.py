@@ -1,6 +1,6 @@
-"""Measure the laptop mode from a fresh clone: `make bench-local`. Needs only a Python; prints figures, asserts none.
+"""Measure the laptop mode from a fresh clone: `make bench-local`. Requires only Python; prints results without asserts.
 
-The clone lies in a temporary folder, has ports and data of its own, and takes its packages from the installer's cache.
+The clone is in a temporary folder, has its own ports and data, and installs packages from the installer's cache.
 """
 
 import json
@@ -47,7 +47,7 @@ for record in processes.records(Home(DEFAULT_HOME)).values():
 
 
 def main() -> None:
-    """Print the machine, then a line for each figure."""
+    """Print the machine, then one line per result."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     print(
         f"machine: {os.cpu_count()} cores, {memory:.0f} GiB, Python {platform.python_version()}, {platform.platform()}"
@@ -64,21 +64,21 @@ def main() -> None:
 
 
 def measure(clone: Path) -> None:
-    """Print what takes how long in this clone."""
+    """Print the durations in this clone."""
     seconds, output = run(["make", "--silent", "up"], clone)
-    print(f"fresh clone to served model: {seconds:.1f} s (aim: under 360)")
+    print(f"fresh clone to served model: {seconds:.1f} s (target: under 360)")
     for line in output.splitlines():
         if re.search(r"is ready after|^seconds|^accuracy", line):
             print(f"  {line}")
     run(["make", "--silent", "down"], clone)
     laptop = [str(clone / ".venv/bin/python"), "-m", "ops"]
     for what, command in {
-        "second `make up`, after `make down`, to the UI ready (aim: under 60 s)": [*laptop, "up", "--no-run"],
+        "second `make up`, after `make down`, to the UI ready (target: under 60 s)": [*laptop, "up", "--no-run"],
         "`make up` while everything runs, to the UI ready": [*laptop, "up", "--no-run"],
         "a second run of the same inputs": [*laptop, "up"],
     }.items():
         print(f"{what}: {run(command, clone)[0]:.1f} s")
-    print(f"at rest, after a minute: {memory(laptop, clone)}")
+    print(f"idle, after a minute: {memory(laptop, clone)}")
     print(f"2 GiB written to S3: {run([laptop[0], '-c', WRITE], clone)[0]:.1f} s")
     print(f"a minute after that: {memory(laptop, clone)}")
     print("after `kill -9` of everything:")
@@ -86,17 +86,17 @@ def measure(clone: Path) -> None:
     print(f"  `make up` to the UI ready: {run([*laptop, 'up', '--no-run'], clone)[0]:.1f} s")
     figures = json.loads(run([laptop[0], "-c", PARSE], clone)[1].splitlines()[-1])
     for path, (parse_seconds, with_torch) in figures.items():
-        print(f"parse {path}: {parse_seconds:.3f} s (aim: under 0.5), torch {'' if with_torch else 'not '}imported")
+        print(f"parse {path}: {parse_seconds:.3f} s (target: under 0.5), torch {'' if with_torch else 'not '}imported")
 
 
 def memory(laptop: list[str], clone: Path) -> str:
-    """Return what `make status` says of the memory of all services, after a minute of rest."""
+    """Return the total memory in the output of `make status`, after an idle minute."""
     time.sleep(60)
-    return f"{run([*laptop, 'status'], clone)[1].splitlines()[-1]} (aim: under 3072)"
+    return f"{run([*laptop, 'status'], clone)[1].splitlines()[-1]} (target: under 3072)"
 
 
 def run(command: list[str], cwd: Path) -> tuple[float, str]:
-    """Run a command; return its seconds and what it printed, or end with its output when it failed."""
+    """Run a command; return its duration and output, or exit with its output if it failed."""
     environment = {
         name: value for name, value in os.environ.items() if name not in ("LAPTOP_HOME", "MAKEFLAGS", "MAKELEVEL")
     }

@@ -1,7 +1,7 @@
-"""Measure the memory of the image classifier's tasks: `make bench-memory`. Prints figures, asserts none.
+"""Measure the memory of the image classifier's tasks: `make bench-memory`. Prints results without asserts.
 
-Each step runs in its own process, as a task does, against the object store of the laptop in a temporary home. The bound
-is 1.5 GiB: the pod of a task has 2 GiB, and Airflow takes its part.
+Each step runs in its own process, like a task, against the laptop's object store in a temporary home. The limit is 1.5
+GiB, because a task's pod has 2 GiB and Airflow needs a part of it.
 """
 
 import io
@@ -83,7 +83,7 @@ print(json.dumps({"result": result, "seconds": time.monotonic() - began, "kib": 
 
 
 def main() -> None:
-    """Print a line for each step."""
+    """Print one line per step."""
     with tempfile.TemporaryDirectory(prefix="bench-memory-") as folder:
         home = Home(Path(folder, "home"))
         home.create()
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def measure(store_environment: Mapping[str, str], s3: Any) -> None:
-    """Print the figures of large photos, of data sets of several sizes, and of a picture of many classes."""
+    """Print the results for large photos, data sets of several sizes, and a picture of many classes."""
     environment = {
         **os.environ,
         **computing.VARIABLES,
@@ -130,7 +130,7 @@ def measure(store_environment: Mapping[str, str], s3: Any) -> None:
 
 
 def store(s3: Any, prefix: str, bases: Sequence[bytes], count: int, class_count: int) -> None:
-    """Upload `count` different files into class folders; what follows the end of an image is no part of the picture."""
+    """Upload `count` different files to class folders; bytes after the end of an image make the files different."""
 
     def put(number: int) -> None:
         key = f"{prefix}{number % class_count}/{number}"
@@ -143,21 +143,21 @@ def store(s3: Any, prefix: str, bases: Sequence[bytes], count: int, class_count:
 
 
 def photos() -> list[bytes]:
-    """A JPEG, and a PNG with transparency, of 48 megapixels and nearly as many bytes as a file may have."""
+    """Return a JPEG and a PNG with transparency of 48 megapixels and nearly the maximum file size."""
     rough = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 4), dtype=np.uint8))
     picture = rough.resize(PHOTO_SIZE, Image.Resampling.NEAREST)
     return [encoded(one, kind).ljust(PHOTO_BYTES) for one, kind in ((picture.convert("RGB"), "JPEG"), (picture, "PNG"))]
 
 
 def small_images() -> list[bytes]:
-    """Fifty different JPEG files."""
+    """Return fifty different JPEG files."""
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (50, 28, 28, 3), dtype=np.uint8)
     return [encoded(Image.fromarray(one).resize((SIDE, SIDE)), "JPEG") for one in pixels]
 
 
 def encoded(image: Image.Image, kind: str) -> bytes:
-    """The picture as a file."""
+    """Return an image as a file."""
     file = io.BytesIO()
     image.save(file, kind)
     return file.getvalue()

@@ -1,8 +1,8 @@
-"""Measure the model server: `make bench-serving`. Prints figures, asserts none.
+"""Measure the model server: `make bench-serving`. Prints results without asserts.
 
-Sends large images of every format, first one after another, then from several clients at once, to a server with an
-untrained model of 224 pixels. Memory is the resident memory of the server and its decoding process together, which
-counts the pages that they share twice. An image that is refused shows the sentence instead.
+Sends large images of every format to a server with an untrained model of 224 pixels, first one after another, then from
+several clients at once. Memory is the sum of the resident memory of the server and its decoding process, so shared
+pages count twice. For a refused image, the error is printed.
 """
 
 import io
@@ -57,7 +57,7 @@ SOURCES: dict[str, tuple[str, tuple[int, int], str, dict[str, Any]]] = {
 
 
 class Peak:
-    """The highest memory of a process and its children while the block runs, in MiB."""
+    """The peak memory of a process and its children while the block runs, in MiB."""
 
     def __init__(self, leader: psutil.Process) -> None:
         self.leader = leader
@@ -65,7 +65,7 @@ class Peak:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Look every 10 ms."""
+        """Measure every 10 ms."""
         self.highest = memory(self.leader)
         ended = threading.Event()
 
@@ -83,7 +83,7 @@ class Peak:
 
 
 def memory(leader: psutil.Process) -> float:
-    """Resident memory of a process and its children, in MiB."""
+    """Return the resident memory of a process and its children, in MiB."""
     total = 0
     for process in (leader, *leader.children()):
         try:
@@ -94,7 +94,7 @@ def memory(leader: psutil.Process) -> float:
 
 
 def files() -> dict[str, bytes]:
-    """The image files, of coloured squares."""
+    """Return image files of colored squares."""
     squares = np.random.default_rng(0).integers(0, 255, (125, 160, 4), dtype=np.uint8)
     found = {}
     for name, (mode, size, kind, options) in SOURCES.items():
@@ -109,14 +109,14 @@ def files() -> dict[str, bytes]:
 
 
 def predict(client: httpx.Client, file: bytes) -> tuple[httpx.Response, float]:
-    """The answer and its seconds."""
+    """Send an image; return the response and its duration in seconds."""
     began = time.perf_counter()
     answer = client.post("/predict", files={"image": ("image", file)})
     return answer, time.perf_counter() - began
 
 
 def main() -> None:
-    """Print the machine, then a line for each figure."""
+    """Print the machine, then one line per result."""
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     print(f"machine: {os.cpu_count()} cores, {installed:.0f} GiB, Python {platform.python_version()}")
     sources = files()
@@ -134,8 +134,8 @@ def main() -> None:
 
 
 def measure(client: httpx.Client, leader: psutil.Process, sources: dict[str, bytes]) -> None:
-    """Print what each image, all of them at once, and small ones take."""
-    print(f"at rest: {memory(leader):.0f} MiB")
+    """Print the results for each image, all images at once, and small images."""
+    print(f"idle: {memory(leader):.0f} MiB")
     peak = Peak(leader)
     for name, file in sources.items():
         with peak.watched():
@@ -155,15 +155,15 @@ def measure(client: httpx.Client, leader: psutil.Process, sources: dict[str, byt
             time.sleep(0.05)
     statuses = Counter(one.result()[0].status_code for one in answers)
     print(f"{CLIENTS} clients at once, {len(answers)} images: {dict(statuses)}, {peak.highest:5.0f} MiB")
-    print(f"/healthz meanwhile: median {statistics.median(probes):.3f} s, slowest {max(probes):.3f} s")
+    print(f"/healthz during the load: median {statistics.median(probes):.3f} s, slowest {max(probes):.3f} s")
     small = io.BytesIO()
     Image.new("RGB", (500, 400), "red").save(small, "JPEG")
     with ThreadPoolExecutor(CLIENTS) as pool:
         began = time.perf_counter()
         latencies = [one[1] for one in pool.map(lambda _: predict(client, small.getvalue()), range(SMALL_IMAGES))]
     rate = SMALL_IMAGES / (time.perf_counter() - began)
-    print(f"small images, {CLIENTS} clients: {rate:.0f} each second, median {statistics.median(latencies):.3f} s")
-    print(f"at rest: {memory(leader):.0f} MiB")
+    print(f"small images, {CLIENTS} clients: {rate:.0f} per second, median {statistics.median(latencies):.3f} s")
+    print(f"idle: {memory(leader):.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The pipeline of `make up` for real, in a home and on ports of its own."""
+"""End-to-end tests of `make up`, in a separate home and on separate ports."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ MINUTE = 60
 
 @dataclass(frozen=True)
 class Up:
-    """What one `up` printed, and how it ended."""
+    """The output and exit code of one `up`."""
 
     code: int
     output: str
@@ -42,7 +42,7 @@ class Up:
 
 @dataclass(frozen=True)
 class Machine:
-    """The laptop mode in a home of its own."""
+    """The laptop mode in a separate home."""
 
     home: Home
 
@@ -87,7 +87,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    folder = Path(tempfile.mkdtemp(prefix="laptop-"))  # not pytest's, which it closes to other users
+    folder = Path(tempfile.mkdtemp(prefix="laptop-"))  # pytest's folder is closed to other users
     home = Home(folder / "home with space [ml]")
     home.create()
     own = dict(zip(ports.PREFERRED, free_ports(len(ports.PREFERRED)), strict=True))
@@ -115,7 +115,7 @@ def members(machine: Machine) -> list[psutil.Process]:
 
 
 def each(processes: list[psutil.Process], look: Callable[[psutil.Process], Any]) -> list[Any]:
-    """Look at each process, but for those that ended meanwhile."""
+    """Apply `look` to each process that has not ended."""
     seen = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -163,7 +163,7 @@ def test_every_printed_address_answers(machine: Machine, first: Up) -> None:
     addresses = re.findall(r"http://127\.0\.0\.1:\d+\S*", first.output)
     assert len(addresses) >= 4
     for address in addresses:
-        expected = 405 if address.endswith("/predict") else 200  # an image has to be sent there
+        expected = 405 if address.endswith("/predict") else 200  # this one requires an image
         login = machine.mlflow_login if f":{machine.laptop.ports['mlflow']}" in address else None
         answer = httpx.get(address, auth=login, follow_redirects=True, timeout=30, trust_env=False)
         assert answer.status_code == expected, address
@@ -253,7 +253,7 @@ def test_an_invalid_parameter_is_named_and_no_run_is_started(machine: Machine, f
 
 
 def test_a_model_below_the_minimum_does_not_replace_the_champion(machine: Machine, first: Up, tmp_path: Path) -> None:
-    """Noise cannot be learned; with it come a truncated file, an empty one and one of another mode."""
+    """Train on noise, with a truncated file, an empty file and a file in another color mode."""
     champion = serving.champion(machine.home, machine.laptop.ports)
     for name in ("left", "right"):
         (tmp_path / "noise" / name).mkdir(parents=True)

@@ -61,7 +61,7 @@ def write(path: Path, text: str) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A repository of three images: `above` is based on `base`, `other` stands alone."""
+    """A repository of three images: `above` is based on `base`, `other` is independent."""
     root = tmp_path / "repository"
     write(root / "images/base/Dockerfile", "FROM debian:12\nCOPY shared/ /shared/\nCOPY --chmod=755 \\\n  tool.sh /\n")
     write(root / "images/above/Dockerfile", "ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nCOPY above.txt /\n")

@@ -67,7 +67,7 @@ def test_a_registry_returns_the_digest_of_a_tag(tmp_path: Path, registry: OciReg
 
 
 def test_a_missing_image_has_no_digest(tmp_path: Path, registry: OciRegistry) -> None:
-    assert registry.digest("ml", TAG) is None  # nor is the repository
+    assert registry.digest("ml", TAG) is None  # the repository is missing, too
     push(tmp_path, registry)
     assert registry.digest("ml", "other") is None
     assert not registry.has_digest("ml", ABSENT)
@@ -78,11 +78,11 @@ def test_a_copy_has_the_same_digest_and_the_same_tag(
     tmp_path: Path, registry: OciRegistry, target: OciRegistry
 ) -> None:
     image = push(tmp_path, registry)
-    said: list[str] = []
-    copied = copy(registry, target, image, "ml", said.append)
+    lines: list[str] = []
+    copied = copy(registry, target, image, "ml", lines.append)
     assert copied == image.model_copy(update={"repository": target.repository("ml")})
     assert target.digest("ml", TAG) == image.digest
-    assert said == [f"ml: copying to {target.repository('ml')}"]
+    assert lines == [f"ml: copying to {target.repository('ml')}"]
 
 
 def test_an_existing_image_is_not_copied_again(

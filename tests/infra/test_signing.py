@@ -79,23 +79,23 @@ def test_an_image_is_signed_by_its_digest_with_the_workflows_identity(cosign: Pa
 
 
 def test_an_image_gets_a_signature_and_a_provenance(cosign: Path) -> None:
-    said: list[str] = []
-    sign_all(Shelf(cosign), {"ml": IMAGE}, said.append)
+    lines: list[str] = []
+    sign_all(Shelf(cosign), {"ml": IMAGE}, lines.append)
     [attesting, signing] = calls(cosign)
     assert signing == f"sign --yes {NAME}"
     assert attesting.startswith("attest --yes --type slsaprovenance1 --predicate /")
     assert attesting.endswith(f"/provenance.json {NAME}")
     assert json.loads((cosign / "predicate").read_text()) == provenance(WORKFLOW)
-    assert said == [f"ml: wrote {PROVENANCE}", f"ml: wrote {SIGNATURE}"]
+    assert lines == [f"ml: wrote {PROVENANCE}", f"ml: wrote {SIGNATURE}"]
 
 
 def test_a_signed_image_is_not_signed_again(cosign: Path) -> None:
-    said: list[str] = []
-    sign_all(Shelf(cosign, SIGNATURE), {"ml": IMAGE}, said.append)
+    lines: list[str] = []
+    sign_all(Shelf(cosign, SIGNATURE), {"ml": IMAGE}, lines.append)
     assert [line.split()[0] for line in calls(cosign)] == ["attest"]
-    sign_all(Shelf(cosign, SIGNATURE, PROVENANCE), {"ml": IMAGE}, said.append)
+    sign_all(Shelf(cosign, SIGNATURE, PROVENANCE), {"ml": IMAGE}, lines.append)
     assert len(calls(cosign)) == 1
-    assert said[-2:] == [f"ml: {PROVENANCE} exists", f"ml: {SIGNATURE} exists"]
+    assert lines[-2:] == [f"ml: {PROVENANCE} exists", f"ml: {SIGNATURE} exists"]
 
 
 def test_a_cosign_that_stores_signatures_elsewhere_is_reported(cosign: Path) -> None:
@@ -198,12 +198,12 @@ def test_images_built_by_this_run_are_signed(cosign: Path) -> None:
 
 
 def test_an_existing_image_is_not_signed_but_must_have_this_workflows_signature(cosign: Path) -> None:
-    said: list[str] = []
-    sign_built(Shelf(cosign), {}, lambda: {"ml": IMAGE}, said.append)
+    lines: list[str] = []
+    sign_built(Shelf(cosign), {}, lambda: {"ml": IMAGE}, lines.append)
     assert calls(cosign) == [
         f"verify --certificate-identity-regexp {SIGNED_BY} --certificate-oidc-issuer {ISSUER} {NAME}"
     ]
-    assert said == ["ml: already signed by this workflow"]
+    assert lines == ["ml: already signed by this workflow"]
 
 
 def test_an_existing_image_without_the_signature_is_refused(cosign: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The S3 server of a home, started and stopped by tests."""
+"""Start and stop the S3 server of a home in tests."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from ops.laptop.home import Home
 
 @dataclass(frozen=True)
 class S3Server:
-    """The running server."""
+    """A running S3 server."""
 
     home: Home
     ports: dict[str, int]
@@ -25,12 +25,12 @@ class S3Server:
         return [process for record in processes.records(self.home).values() for process in record.members()]
 
     def listening(self) -> set[tuple[str, int]]:
-        """The addresses of all its ports."""
+        """Return the addresses that the server's processes listen on."""
         found = [c for process in self.processes() for c in process.net_connections("inet")]
         return {(c.laddr.ip, c.laddr.port) for c in found if c.status == psutil.CONN_LISTEN}
 
     def kill(self) -> None:
-        """Kill all parts as `kill -9` does."""
+        """Kill all processes of the server with SIGKILL."""
         members = self.processes()
         for member in members:
             member.kill()
@@ -53,11 +53,11 @@ def start(home: Home) -> S3Server:
 
 
 def chosen_ports(home: Home) -> dict[str, int]:
-    """The ports of its parts."""
+    """Choose free ports for the server."""
     return {name: port for name, port in ports.choose(home).items() if name.startswith("s3")}
 
 
 def stop(home: Home) -> None:
-    """Stop what runs of it."""
+    """Stop the running processes of the server."""
     for name in ("s3", "s3-volume", "s3-master"):
         processes.stop(home, name)

@@ -3,7 +3,7 @@ from ops.laptop import airflow, ports
 from ops.laptop.home import Home
 
 EXPECTED_OVERRIDES = {
-    # what a laptop must change of what the clusters share
+    # settings of the clusters that the laptop overrides
     ("dag_processor", "parsing_processes"),
     ("logging", "json_logs"),
 }

@@ -13,7 +13,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def sentence(result: subprocess.CompletedProcess[str]) -> str:
-    """The one sentence with which a command refused."""
+    """Return the one-sentence error of a command."""
     assert result.returncode == 1, result.stdout
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert result.stderr.startswith("error: ")

@@ -50,7 +50,7 @@ def test_the_digits_are_1797_png_files_in_ten_class_folders() -> None:
     assert {digit.name.split("/")[0] for digit in digits} == set("0123456789")
     picture = Picture.open(io.BytesIO(digits[0].read()))
     assert (picture.format, picture.size, picture.mode) == ("PNG", (8, 8), "L")
-    assert max(picture.getextrema()) == 239  # 15 of 16 strokes
+    assert max(picture.getextrema()) == 239  # 15 of 16 inked pixels
 
 
 def test_images_are_stored_only_once(s3: Any) -> None:

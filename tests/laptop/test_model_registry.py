@@ -1,4 +1,4 @@
-"""The model registry on a laptop: who has which login."""
+"""Tests of the model registry on a laptop, and of its logins."""
 
 import threading
 from base64 import b64encode
@@ -48,7 +48,7 @@ def test_tasks_and_the_model_server_get_only_their_own_login(home: Home) -> None
 
 @pytest.fixture
 def registry(home: Home) -> Iterator[dict[str, int]]:
-    """A server that tells the champion, version 7, to the one who serves it."""
+    """A server that returns the champion, version 7, to the user `serving`."""
     login = b64encode(f"serving:{home.secrets.mlflow_serving}".encode()).decode()
     answers = {"image_classifier": (200, b'{"model_version": {"version": "7"}}'), "none": (404, b"{}")}
 

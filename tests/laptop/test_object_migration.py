@@ -1,6 +1,6 @@
-"""A home with objects of the S3 emulator, written by ministack 1.5.33 itself: see `ministack-1.5.33.tar.xz`.
+"""Tests of the migration of a home that ministack 1.5.33 wrote: see `ministack-1.5.33.tar.xz`.
 
-It holds overwritten, deleted and restored objects in versioned buckets, and keys that a file system cannot hold.
+It has overwritten, deleted and restored objects in versioned buckets, and keys that a file system does not support.
 """
 
 import json
@@ -35,14 +35,14 @@ EXPECTED = {
     (DATA, LONG): b"long name",
     (DATA, "file"): b"a file",
     (DATA, "file/below"): b"below a file",
-    (DATA, "double/slash"): b"double",  # found as double//slash too
+    (DATA, "double/slash"): b"double",  # the key double//slash is the same
     (DATA, "ends.tmp"): b"tmp",
     (DATA, "ends.meta.json"): b"{}",
     (ARTIFACTS, "mlflow/1/run/artifacts/model/MLmodel"): b"flavors: {}",
     (ARTIFACTS, "mlflow/1/run/artifacts/model/weights.bin"): WEIGHTS,
     (LOGS, LOG): "done ✓\n".encode(),
 }
-# Moves the objects of a home and is killed in the middle, as by `kill -9`.
+# Migrates the objects of a home and is killed with SIGKILL halfway.
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -70,9 +70,9 @@ def server(home: Home) -> Iterator[S3Server]:
 
 
 def move(server: S3Server) -> list[str]:
-    said: list[str] = []
-    object_migration.move(server.home, server.client, said.append)
-    return said
+    lines: list[str] = []
+    object_migration.move(server.home, server.client, lines.append)
+    return lines
 
 
 def stored(s3: Any) -> dict[tuple[str, str], bytes]:
@@ -89,14 +89,14 @@ def old_files(home: Home) -> set[Path]:
 
 def test_objects_are_migrated_with_their_headers_and_deleted_ones_stay_deleted(server: S3Server) -> None:
     assert object_migration.pending(server.home)
-    said = move(server)
+    lines = move(server)
     s3 = server.client
     assert stored(s3) == EXPECTED
     assert s3.head_object(Bucket=DATA, Key="a b/ü.png")["Metadata"] == {"reason": "not%20an%20image"}
     assert s3.head_object(Bucket=DATA, Key="images/digits/0/0000.png")["ContentType"] == "image/png"
     model = s3.head_object(Bucket=ARTIFACTS, Key="mlflow/1/run/artifacts/model/MLmodel")
     assert (model["CacheControl"], model["ContentDisposition"]) == ("no-cache", "attachment")
-    assert said[0] == "migrating 14 objects from the old S3 server to the new one; this happens only once"
+    assert lines[0] == "migrating 14 objects from the old S3 server to the new one; this happens only once"
 
 
 def test_the_old_files_are_deleted_and_a_second_migration_does_nothing(server: S3Server) -> None:

@@ -1,4 +1,4 @@
-"""The S3 server of the laptop: what it keeps, and that only its key opens it."""
+"""Tests of the laptop's S3 server: what it stores, and that it requires the access key."""
 
 import io
 import json
@@ -44,7 +44,7 @@ ORIGIN = {"Origin": "http://attacker.example", "Access-Control-Request-Method": 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    # Longer than a Unix socket's path may be.
+    # Longer than the path of a Unix socket may be.
     home = Home(tmp_path_factory.mktemp("home") / ("long" * 30))
     home.create()
     yield s3_server.start(home)
@@ -53,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture
 def kept(server: S3Server) -> Iterator[str]:
-    """The key of an object that must outlive every attack."""
+    """The key of an object that must survive every attack."""
     server.client.put_object(Bucket=DATA, Key="kept", Body=b"kept")
     yield "kept"
     assert server.client.get_object(Bucket=DATA, Key="kept")["Body"].read() == b"kept"
@@ -72,7 +72,7 @@ def client(server: S3Server, key: str, secret: str) -> Any:
 
 
 def inner_ports(server: S3Server) -> list[int]:
-    """All ports but the one that checks signatures."""
+    """Return all ports except the one that verifies signatures."""
     return sorted({port for _, port in server.listening()} - {server.ports["s3"]})
 
 
@@ -143,7 +143,7 @@ def master(server: S3Server) -> str:
 
 
 def maintenance(server: S3Server, temporary: Path) -> str:
-    """Run what the master runs every 17 minutes; return what it prints."""
+    """Run the master's maintenance script, which runs every 17 minutes; return its output."""
     script = (server.home.objects / "master.toml").read_text().split('"""')[1]
     done = subprocess.run(
         [str(object_store.PROGRAM), "-config_dir=.", "shell", f"-master={master(server)}"],
@@ -222,7 +222,7 @@ def test_settings_for_another_server_of_the_user_are_ignored(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WEED_REDIS2_ENABLED", "true")
     monkeypatch.setenv("WEED_HTTPS_CLIENT_ENABLED", "false")
-    # It takes options from variables of their names: this opens a port with its memory.
+    # The server reads options from variables: this one opens a port for memory profiles.
     for name, value in {"DEBUG": "true", "DEBUG_PORT": "6061", "WEBDAV": "true", "MAX": "1", "DIR": "/"}.items():
         monkeypatch.setenv(name, value)
     try:
@@ -286,7 +286,7 @@ def test_web_pages_cannot_read_objects_or_send_signed_requests(server: S3Server,
     preflights = [("OPTIONS", path) for path in ("/", f"/{DATA}", f"/{DATA}/{kept}")]
     for method, path in (*preflights, ("GET", f"/{DATA}/{kept}"), ("GET", allowed)):
         status, headers = request(server.ports["s3"], method, path, ORIGIN)
-        assert status == 200 if path == allowed else status in (0, 403), path  # it hangs up, or refuses
+        assert status == 200 if path == allowed else status in (0, 403), path  # it closes the connection or refuses
         assert not [name for name in headers if name.startswith("access-control-")], path
 
 
@@ -296,12 +296,12 @@ def test_no_other_port_serves_a_request_without_the_certificate(server: S3Server
     for port in inner_ports(server):
         for path in ("/", f"/buckets/{DATA}/kept", "/dir/assign", f"/col/delete?collection={DATA}", "/ui/index.html"):
             status, headers = request(port, method, path, ORIGIN)
-            assert status in (0, 400), (port, path)  # nothing, or the advice to speak TLS
+            assert status in (0, 400), (port, path)  # no answer, or an error that TLS is required
             assert not [name for name in headers if name.startswith("access-control-")]
 
 
 def shaken_hands(port: int, own: Path | None) -> bool:
-    """Whether a TLS client gets an answer, with the certificate in a file or without any."""
+    """Return whether a TLS handshake succeeds, with the certificate in a file or without one."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

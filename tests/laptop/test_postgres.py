@@ -1,4 +1,4 @@
-"""PostgreSQL after a loss of power, and where its programs are closed to its user."""
+"""Tests of PostgreSQL after a power failure, and with programs that are closed to its user."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ from tests.servers import free_port
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Home]:
-    home = Home(Path(mkdtemp(prefix="postgres-")) / "home")  # not pytest's, which it closes to other users
+    home = Home(Path(mkdtemp(prefix="postgres-")) / "home")  # pytest's folder is closed to other users
     home.create()
     postgres.prepare(home)
     yield home
@@ -38,7 +38,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture
 def server(home: Home) -> Service:
-    """A running server, on its own port."""
+    """A running PostgreSQL server."""
     service = postgres.service(home, free_port())
     start(home, service)
     return service
@@ -55,7 +55,7 @@ def lock(home: Home) -> Path:
 
 
 def kill(home: Home) -> None:
-    """Kill the server as a loss of power does, so that its lock stays, and lose its record."""
+    """Kill the server, so that its lock file remains as after a power failure, and delete its record."""
     leader = processes.records(home)["postgres"].leader()
     assert leader
     family = [leader, *leader.children(recursive=True)]

@@ -38,12 +38,12 @@ def _nothing_is_left_running(home: Home) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Clock:
-    """The wall clock, on which psutil bases the start times of processes on Linux."""
+    """The wall clock, from which psutil derives the start times of processes on Linux."""
 
     monkeypatch: pytest.MonkeyPatch
 
     def step(self, seconds: float) -> None:
-        """Move the clock, and with it the boot time that the kernel reports."""
+        """Adjust the clock, and with it the boot time that the kernel reports."""
         before, boot = psutil.Process().create_time(), psutil.boot_time()
         self.monkeypatch.setattr(psutil, "boot_time", lambda: boot + seconds)
         self.monkeypatch.setattr("psutil._pslinux.boot_time", lambda: boot + seconds)

@@ -1,4 +1,4 @@
-"""Following a run that does not end by itself."""
+"""Tests of following a run."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -49,9 +49,9 @@ def test_following_a_run_stops_when_airflow_does_not_answer(monkeypatch: pytest.
 
 @pytest.mark.parametrize("paused", [True, False])
 def test_a_paused_dag_is_unpaused_with_a_message(paused: bool) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     unpaused: list[str] = []
     api = SimpleNamespace(is_paused=lambda _: paused, unpause=unpaused.append)
-    Laptop.unpause_dag(cast(Laptop, None), cast(AirflowApi, api), said.append)
+    Laptop.unpause_dag(cast(Laptop, None), cast(AirflowApi, api), lines.append)
     assert unpaused == ([DAG] if paused else [])
-    assert len(said) == len(unpaused)
+    assert len(lines) == len(unpaused)

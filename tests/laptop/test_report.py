@@ -1,4 +1,4 @@
-"""What `make up` prints when a run has succeeded."""
+"""Tests of the output of `make up` after a successful run."""
 
 import json
 import sys
@@ -51,7 +51,7 @@ def machine(tmp_path: Path, s3_port: int) -> Laptop:
 
 
 def shown(machine: Laptop, capsys: pytest.CaptureFixture[str], key: str = "images/cats/cat/1.png") -> str:
-    """Print the report of a run on one image, with this key."""
+    """Print the report of a run on one image with the given key."""
     prefix = "/".join(key.split("/")[:2]) + "/"
     files = {key: b"an image"}
     for entry in ("confusion.png", "predictions.png"):

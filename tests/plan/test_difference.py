@@ -76,7 +76,7 @@ def test_dev_and_prod_differ_in_their_protection(recordings: dict[str, Recording
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A git repository with the program as it is now."""
+    """A git repository with the current program."""
     for name in ("infra", "ops", "images", "requirements", "dags", "helm-values"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     for file in REPOSITORY.glob("Pulumi*.yaml"):

@@ -19,7 +19,7 @@ LOADING = {"src", "srcset", "data", "poster", "action", "background", "manifest"
 
 
 class Elements(HTMLParser):
-    """Every element of a page, with its attributes."""
+    """The elements of a page, with their attributes."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Elements(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         if tag != "rect":
-            assert self.open.pop() == tag, f"<{tag}> is closed out of turn"
+            assert self.open.pop() == tag, f"<{tag}> is closed in the wrong order"
 
 
 def text_of(recording: Recording) -> str:
