@@ -1,4 +1,4 @@
-"""The interface of the places from which a stack's cluster gets its images."""
+"""The interface for delivering images to a stack's cluster."""
 
 from typing import Protocol
 

@@ -120,15 +120,15 @@ class Home:
             for folder in (self.records, self.logs, self.objects, self.airflow, self.mlflow, self.results):
                 folder.mkdir(mode=0o700, exist_ok=True)
 
-    def close(self, passing_group: int | None) -> None:
+    def close(self, traversing_group: int | None) -> None:
         """Close the folder to other users.
 
         Args:
-            passing_group: The id of a group whose members may enter subfolders but not list the home, or None.
+            traversing_group: The id of a group whose members may traverse but not list the home, or None.
         """
-        if passing_group is not None:
-            os.chown(self.root, -1, passing_group)
-        self.root.chmod(0o700 if passing_group is None else 0o710)
+        if traversing_group is not None:
+            os.chown(self.root, -1, traversing_group)
+        self.root.chmod(0o700 if traversing_group is None else 0o710)
 
     def delete(self) -> None:
         """Delete the folder and its content; the marker of a home is deleted last."""

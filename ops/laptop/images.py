@@ -97,7 +97,7 @@ def _files(path: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for file in sorted(Path(parent, name) for name in names if not name.startswith(".")):
                 name = file.relative_to(path)
-                reason = _why_unfit(f"{prefix}{name.as_posix()}") or _why_unreadable(file)
+                reason = _invalid_key_reason(f"{prefix}{name.as_posix()}") or _unreadable_reason(file)
                 if reason:
                     left_out.setdefault(reason, []).append(name)
                 else:
@@ -112,7 +112,7 @@ def _read(file: Path) -> bytes:
         raise OperationError(f"{printable(file)} cannot be read ({error.strerror}): rerun this command") from error
 
 
-def _why_unfit(key: str) -> str | None:
+def _invalid_key_reason(key: str) -> str | None:
     """Return why the S3 server cannot store an object under this key, or None."""
     categories = {unicodedata.category(character) for character in key}
     if "Cs" in categories:  # Python decodes bytes that are not UTF-8 as surrogates
@@ -128,7 +128,7 @@ def _why_unfit(key: str) -> str | None:
     return None
 
 
-def _why_unreadable(file: Path) -> str | None:
+def _unreadable_reason(file: Path) -> str | None:
     return None if file.is_file() and os.access(file, os.R_OK) else UNREADABLE
 
 

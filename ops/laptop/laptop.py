@@ -54,7 +54,7 @@ class Laptop:
         Raises:
             OperationError: Nothing was ever started in this home.
         """
-        return cls(home, ports.kept(home))
+        return cls(home, ports.load(home))
 
     @property
     def services(self) -> tuple[Service, ...]:
@@ -88,10 +88,10 @@ class Laptop:
         object_store.prepare(self.home, self.ports)
         database, master, volume, objects, registry, *components = self.services
         for service in (database, master, volume):
-            self._keep(service, echo)
+            self._ensure_running(service, echo)
         for service in (master, volume):  # the gateway retries only after 7 s if they are not ready
             processes.wait_until_healthy(self.home, service, START_SECONDS)
-        self._keep(objects, echo)
+        self._ensure_running(objects, echo)
         for service in (database, objects):
             processes.wait_until_healthy(self.home, service, START_SECONDS)
         postgres.create_databases(self.home, self.ports["postgres"])
@@ -99,10 +99,10 @@ class Laptop:
         object_migration.move(self.home, self.s3, echo)
         with ThreadPoolExecutor() as pool:
             stored = pool.submit(store_images)
-            self._keep(registry, echo)
+            self._ensure_running(registry, echo)
             airflow.prepare_database(self.home, self.ports)
             for service in components:
-                self._keep(service, echo)
+                self._ensure_running(service, echo)
             for service in (registry, *components):
                 processes.wait_until_healthy(self.home, service, START_SECONDS)
             stored.result()
@@ -151,7 +151,7 @@ class Laptop:
             known["serving"] = serving.service(self.home, self.ports, served or "none")
         return [Status.of(self.home, service) for service in known.values()]
 
-    def _keep(self, service: Service, echo: Echo) -> None:
+    def _ensure_running(self, service: Service, echo: Echo) -> None:
         if processes.is_running(self.home, service):
             return
         where = f" on port {service.port}" if service.port else ""

@@ -131,8 +131,8 @@ def _move(home: Home, found: list[OldObject], s3: Any, echo: Echo) -> None:
     for bucket in {each.bucket for each in found} - {entry["Name"] for entry in s3.list_buckets()["Buckets"]}:
         s3.create_bucket(Bucket=bucket)
     _check_names(found)
-    there = {(bucket, key) for bucket in {each.bucket for each in found} for key in _keys(s3, bucket)}
-    missing = [each for each in found if (each.bucket, each.name) not in there]
+    existing = {(bucket, key) for bucket in {each.bucket for each in found} for key in _keys(s3, bucket)}
+    missing = [each for each in found if (each.bucket, each.name) not in existing]
     _check_free_disk(home, missing)
     echo(f"migrating {len(found)} objects from the old S3 server to the new one; this happens only once")
     reported = time.monotonic()

@@ -48,7 +48,7 @@ def _master(home: Home, ports: dict[str, int]) -> Service:
         command=_command(home, "master", *seaweedfs.arguments(options)),
         environment={},
         port=ports["s3-master"],
-        healthy=lambda: _answers_to_its_parts(home, ports["s3-master"]),
+        healthy=lambda: _is_ready(home, ports["s3-master"]),
     )
 
 
@@ -59,7 +59,7 @@ def _volume(home: Home, ports: dict[str, int]) -> Service:
         command=_command(home, "volume", *seaweedfs.arguments(options)),
         environment={},
         port=ports["s3-volume"],
-        healthy=lambda: _answers_to_its_parts(home, ports["s3-volume"]),
+        healthy=lambda: _is_ready(home, ports["s3-volume"]),
     )
 
 
@@ -112,7 +112,7 @@ def _command(home: Home, *arguments: str) -> tuple[str, ...]:
     return (*IN_FOLDER, str(home.objects), *variables, *program, *arguments)
 
 
-def _answers_to_its_parts(home: Home, port: int) -> bool:
+def _is_ready(home: Home, port: int) -> bool:
     try:
         context = ssl.create_default_context(cafile=home.objects / CERTIFICATE)
         context.load_cert_chain(home.objects / CERTIFICATE)

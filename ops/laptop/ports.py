@@ -49,7 +49,7 @@ def choose(home: Home) -> dict[str, int]:
     return chosen
 
 
-def kept(home: Home) -> dict[str, int]:
+def load(home: Home) -> dict[str, int]:
     """Return the saved ports.
 
     Raises:

@@ -64,10 +64,10 @@ def prepare(home: Home) -> None:
         OperationError: initdb failed, or a server that this home has no record of uses the directory.
     """
     user = _unprivileged_user()
-    home.close(passing_group=pwd.getpwnam(user).pw_gid if user else None)
+    home.close(traversing_group=pwd.getpwnam(user).pw_gid if user else None)
     if user:
-        _let_pass(home.root.parent, PROGRAMS)
-        _let_read(PROGRAMS.parent, LIBRARIES)
+        _allow_traversal(home.root.parent, PROGRAMS)
+        _allow_execution(PROGRAMS.parent, LIBRARIES)
     if (home.database / "PG_VERSION").exists():
         _remove_stale_lock(home)
         return
@@ -137,7 +137,7 @@ def _unprivileged_user() -> str | None:
         ) from error
 
 
-def _let_pass(*paths: Path) -> None:
+def _allow_traversal(*paths: Path) -> None:
     """Let other users traverse `paths` and their parents, without listing or reading them."""
     folders = dict.fromkeys(folder for path in paths for folder in (path, *path.parents))
     opened = [
@@ -147,7 +147,7 @@ def _let_pass(*paths: Path) -> None:
         sys.stderr.write(f"other users may now traverse {', '.join(opened)}: PostgreSQL does not run as root\n")
 
 
-def _let_read(*folders: Path) -> None:
+def _allow_execution(*folders: Path) -> None:
     """Let other users run the programs in `folders`, regardless of the umask at their installation."""
     for path in (found for folder in folders for found in (folder, *folder.rglob("*")) if found.exists()):
         executable = path.stat().st_mode & stat.S_IXUSR

@@ -63,14 +63,14 @@ class Cloud(mocks.Mocks):
         outputs = {}
         for prop, annotation in output_properties(type_).items():
             if prop not in inputs:
-                outputs[prop] = _invented(prop, annotation, name)
+                outputs[prop] = _mock_value(prop, annotation, name)
             elif isinstance(inputs[prop], dict) and TEXT.search(annotation):
                 # AWS returns a policy that was passed as an object as text.
                 outputs[prop] = json.dumps(inputs[prop])
         known = {**inputs, **outputs}
         if "arn" in outputs:
             outputs["arn"] = known["arn"] = self._arn(type_, name, known)
-        outputs |= self._shaped(type_, name, known)
+        outputs |= self._structured_outputs(type_, name, known)
         identity = known.get(IDENTITIES.get(type_, ""), f"{_short(type_)}-{name}")
         return str(identity), outputs
 
@@ -79,7 +79,7 @@ class Cloud(mocks.Mocks):
         pattern = ARNS.get(type_, f"arn:aws:{service}:{{region}}:{{account}}:{_short(type_)}/{name}")
         return pattern.format(**{**known, "region": self.region, "account": self.account})
 
-    def _shaped(self, type_: str, name: str, known: Mapping[str, Any]) -> dict[str, Any]:
+    def _structured_outputs(self, type_: str, name: str, known: Mapping[str, Any]) -> dict[str, Any]:
         """Return the outputs whose structure the program depends on."""
         if type_ == "aws:eks/cluster:Cluster":
             return {
@@ -128,7 +128,7 @@ class Cloud(mocks.Mocks):
             case "getAvailabilityZones":
                 answer = {"id": region, "names": zones, "zoneIds": zones, "groupNames": [region] * len(zones)}
             case _:
-                raise LookupError(f"the plan has no answer to {args.token}: add one to Cloud.call in ops/plan/cloud.py")
+                raise LookupError(f"the plan has no mock for {args.token}: add one to Cloud.call in ops/plan/cloud.py")
         return {**args.args, **answer}, []
 
 
@@ -155,7 +155,7 @@ def _classes() -> dict[str, type]:
     return found
 
 
-def _invented(prop: str, annotation: str, name: str) -> Any:
+def _mock_value(prop: str, annotation: str, name: str) -> Any:
     """Return a value of the declared type, or None for an optional one."""
     if prop in ("name", "bucket", "identifier"):
         return name

@@ -14,8 +14,8 @@ from ops.plan.plan import Comparison, Plan, comparison, plan_of
 from ops.plan.recording import record
 
 # GitHub rejects comments of more than 65,536 characters.
-LONGEST = 60_000
-LONGEST_VALUE = 200
+MAX_CHARACTERS = 60_000
+MAX_VALUE_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def comment(against: str, rows: Sequence[Row]) -> str:
         if not entry.compared or not entry.compared.difference:
             continue
         details = "\n".join(_details(entry.stack, entry.compared))
-        if len(text) + len(details) > LONGEST:
+        if len(text) + len(details) > MAX_CHARACTERS:
             details = (
                 f"\n{entry.stack}: too long for a comment; see `make plan STACK={entry.stack} AGAINST={against}`\n"
             )
@@ -116,4 +116,4 @@ def _details(stack: str, compared: Comparison) -> Iterator[str]:
 
 def _short(value: str) -> str:
     line = value.replace("\n", "\\n")
-    return line if len(line) <= LONGEST_VALUE else f"{line[:LONGEST_VALUE]}…"
+    return line if len(line) <= MAX_VALUE_CHARACTERS else f"{line[:MAX_VALUE_CHARACTERS]}…"

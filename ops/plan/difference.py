@@ -47,7 +47,7 @@ class Difference:
     changed: tuple[Changed, ...]
 
     def __bool__(self) -> bool:
-        """Say whether anything differs."""
+        """Return whether there are any differences."""
         return bool(self.added or self.removed or self.changed)
 
 

@@ -36,7 +36,7 @@ class Price(Table):
 
 
 class Databases(Table):
-    """PostgreSQL servers in one zone: US dollars an hour by instance class."""
+    """PostgreSQL servers in one zone: US dollars per hour by instance class."""
 
     source: str
     as_of: date | None = None
@@ -52,7 +52,7 @@ class Share(Table):
 
 
 class Family(Table):
-    """An EC2 instance family: US dollars an hour by size, On-Demand, Linux."""
+    """An EC2 instance family: US dollars per hour by size, On-Demand, Linux."""
 
     architecture: str
     memory_gib_per_vcpu: float
@@ -74,7 +74,7 @@ class Instance(Table):
 
     Attributes:
         type: Its name, such as m7a.large.
-        price: Its On-Demand price an hour.
+        price: Its On-Demand price per hour.
     """
 
     type: str

@@ -10,7 +10,7 @@ from rich.tree import Tree
 from ops.plan.page import kind, usd
 from ops.plan.plan import Comparison, Plan
 
-CHEAP = 0.005  # charges below this round to 0.00 and are not shown
+MIN_SHOWN_USD = 0.005  # charges below this round to 0.00 and are not shown
 
 
 def show(console: Console, plan: Plan, comparison: Comparison | None = None) -> None:
@@ -60,7 +60,7 @@ def _bill(plan: Plan) -> Table | Text:
     for column in ("resource", "item", "basis"):
         table.add_column(column)
     for line in plan.bill.lines:
-        if max(line.idle, line.load) >= CHEAP:
+        if max(line.idle, line.load) >= MIN_SHOWN_USD:
             table.add_row(usd(line.idle), usd(line.load), *map(Text, (line.resource, line.what, line.basis)))
     table.add_row(usd(plan.bill.total.idle), usd(plan.bill.total.load), "per month", style="bold")
     return table

@@ -37,7 +37,7 @@ def with_values(file: Path) -> object:
 
 
 JSON: dict[str, Reader] = {
-    "ports.json": lambda file: ports.kept(Home(file.parent)),
+    "ports.json": lambda file: ports.load(Home(file.parent)),
     "secrets.json": lambda file: Home(file.parent).secrets,
 }
 YAML: dict[str, Reader] = {

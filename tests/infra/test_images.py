@@ -189,8 +189,8 @@ def calls(programs: Path, verb: str) -> list[str]:
     return [line for line in (programs / "calls").read_text().splitlines() if line.split()[1] == verb]
 
 
-class Shelf:
-    """A destination that records the images it got."""
+class FakeDestination:
+    """A destination that records the delivered images."""
 
     def __init__(self, *there: str) -> None:
         self.there = set(there)
@@ -230,14 +230,14 @@ def test_the_build_program_can_be_chosen(programs: Path, monkeypatch: pytest.Mon
 def test_without_a_working_build_program_nothing_is_built(programs: Path) -> None:
     write(programs / "broken", "")
     with pytest.raises(ImageError, match="none of Docker, Podman and Buildah works on this machine"):
-        build(Shelf(), Nodes(), silent)
+        build(FakeDestination(), Nodes(), silent)
     assert calls(programs, "build") == []
 
 
 def test_every_image_is_built_after_its_base_and_delivered(programs: Path) -> None:
-    shelf = Shelf()
-    build(shelf, Nodes(), silent)
-    assert shelf.delivered == ["airflow", "ml", "mlflow", "serving"]
+    destination = FakeDestination()
+    build(destination, Nodes(), silent)
+    assert destination.delivered == ["airflow", "ml", "mlflow", "serving"]
     built = calls(programs, "build")
     airflow = f"registry.example/airflow:{content.tag('airflow')}"
     assert f"--build-arg AIRFLOW_IMAGE={airflow} " in built[1]
@@ -247,17 +247,17 @@ def test_every_image_is_built_after_its_base_and_delivered(programs: Path) -> No
 
 
 def test_existing_images_are_neither_built_nor_delivered_again(programs: Path) -> None:
-    shelf = Shelf("airflow", "mlflow", "serving", "ml")
+    destination = FakeDestination("airflow", "mlflow", "serving", "ml")
     lines: list[str] = []
-    build(shelf, Nodes(), lines.append)
-    assert (shelf.delivered, lines) == ([], ["all 4 images are up to date"])
+    build(destination, Nodes(), lines.append)
+    assert (destination.delivered, lines) == ([], ["all 4 images are up to date"])
     assert (programs / "calls").read_text() == ""
 
 
-def test_a_base_that_exists_only_at_the_destination_is_built_but_not_delivered(programs: Path) -> None:
-    shelf = Shelf("airflow", "mlflow", "serving")
-    build(shelf, Nodes(), silent)
-    assert shelf.delivered == ["ml"]
+def test_a_base_that_is_only_at_its_destination_is_built_locally_and_not_delivered(programs: Path) -> None:
+    destination = FakeDestination("airflow", "mlflow", "serving")
+    build(destination, Nodes(), silent)
+    assert destination.delivered == ["ml"]
     assert [line.split()[3].rpartition(":")[0] for line in calls(programs, "build")] == [
         "registry.example/airflow",
         "registry.example/ml",
@@ -265,24 +265,24 @@ def test_a_base_that_exists_only_at_the_destination_is_built_but_not_delivered(p
     assert with_bases(["ml"]) == ["airflow", "ml"]
 
 
-def test_images_built_before_are_only_delivered(programs: Path) -> None:
-    build(Shelf(), Nodes(), silent)
+def test_an_image_that_is_already_built_is_only_delivered(programs: Path) -> None:
+    build(FakeDestination(), Nodes(), silent)
     (programs / "calls").write_text("")
-    shelf = Shelf()
-    build(shelf, Nodes(), silent)
-    assert len(shelf.delivered) == 4
+    destination = FakeDestination()
+    build(destination, Nodes(), silent)
+    assert len(destination.delivered) == 4
     assert calls(programs, "build") == []
 
 
 def test_images_are_built_for_the_architecture_of_the_nodes(programs: Path) -> None:
-    build(Shelf(), Nodes("arm64"), silent)
+    build(FakeDestination(), Nodes("arm64"), silent)
     assert all("--platform linux/arm64 " in line for line in calls(programs, "build"))
 
 
 def test_variables_add_build_arguments_and_override_bases(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGE_BUILD_ARGS", "--network host --build-arg TORCH_BACKEND=")
     monkeypatch.setenv("BASE_IMAGE_SERVING", "mirror.example/python:3.12")
-    build(Shelf(), Nodes(), silent)
+    build(FakeDestination(), Nodes(), silent)
     airflow, *_, serving = calls(programs, "build")
     assert "--build-arg BASE_IMAGE=mirror.example/python:3.12 " in serving
     assert "BASE_IMAGE=" not in airflow
@@ -292,25 +292,25 @@ def test_variables_add_build_arguments_and_override_bases(programs: Path, monkey
 def test_podman_and_buildah_set_the_time_of_files(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUILDER", "podman")
     monkeypatch.setattr(building, "check_disk", lambda *_: None)
-    build(Shelf(), Nodes(), silent)
+    build(FakeDestination(), Nodes(), silent)
     assert all(" --timestamp 0 " in line for line in calls(programs, "build"))
 
 
 def test_a_failed_build_is_one_sentence_and_nothing_is_delivered(programs: Path) -> None:
     write(programs / "failing", "")
-    shelf = Shelf()
+    destination = FakeDestination()
     with pytest.raises(
         ImageError,
         match=r"registry.example/airflow:\w+ could not be built \(see docker's output above\): fix the cause",
     ):
-        build(shelf, Nodes(), silent)
-    assert shelf.delivered == []
+        build(destination, Nodes(), silent)
+    assert destination.delivered == []
 
 
 def test_no_build_starts_without_enough_disk_space(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=17 * 2**30))
     with pytest.raises(ImageError, match=r"the disk of .* has 17 GiB free, and the images need 18 GiB"):
-        build(Shelf(), Nodes(), silent)
+        build(FakeDestination(), Nodes(), silent)
     assert calls(programs, "build") == []
 
 
@@ -367,16 +367,16 @@ def test_only_a_registry_on_this_machine_may_use_http(programs: Path, tool: str,
 
 def test_pushed_images_are_recorded_with_the_digest_from_the_tool(programs: Path, tmp_path: Path) -> None:
     built = tmp_path / "built.json"
-    build(Shelf("airflow", "mlflow", "ml"), Nodes(), silent, built)
+    build(FakeDestination("airflow", "mlflow", "ml"), Nodes(), silent, built)
     tag = content.tag("serving")
     image = ReleasedImage(repository="registry.example/serving", tag=tag, digest=DIGEST)
     assert read_built(built) == {"serving": image}
-    build(Shelf("airflow", "mlflow", "ml", "serving"), Nodes(), silent, built)
+    build(FakeDestination("airflow", "mlflow", "ml", "serving"), Nodes(), silent, built)
     assert read_built(built) == {}
 
 
 def test_images_pushed_before_a_failure_are_recorded(programs: Path, tmp_path: Path) -> None:
-    class Full(Shelf):
+    class Full(FakeDestination):
         def deliver(self, tool: Tool, name: str) -> str:
             if self.delivered:
                 raise ImageError("no room")

@@ -351,7 +351,7 @@ def test_the_login_of_ecr_is_for_the_repositorys_region(account: Account, monkey
 def test_images_that_a_branch_does_not_change_are_copied_for_its_preview(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Shelf:
+    class FakeRegistry:
         def __init__(self, address: str, *there: str) -> None:
             self._address, self.there = address, set(there)
 
@@ -364,7 +364,10 @@ def test_images_that_a_branch_does_not_change_are_copied_for_its_preview(
         def has_digest(self, image: str, _digest: str) -> bool:
             return image in self.there
 
-    stack, previews = Shelf("registry.example", "airflow", "ml"), Shelf("registry.example/previews", "airflow")
+    stack, previews = (
+        FakeRegistry("registry.example", "airflow", "ml"),
+        FakeRegistry("registry.example/previews", "airflow"),
+    )
     copied: list[tuple[str, str]] = []
 
     def take(source: str, target: str) -> None:

@@ -55,8 +55,8 @@ def calls(cosign: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
 
-class Shelf:
-    """A registry with some tags, which gets those for which cosign is called."""
+class FakeRegistry:
+    """A registry with some tags, which also has the tags for which cosign was called."""
 
     def __init__(self, cosign: Path, *there: str, takes: bool = True) -> None:
         self._cosign, self._there, self._takes = cosign, set(there), takes
@@ -80,7 +80,7 @@ def test_an_image_is_signed_by_its_digest_with_the_workflows_identity(cosign: Pa
 
 def test_an_image_gets_a_signature_and_a_provenance(cosign: Path) -> None:
     lines: list[str] = []
-    sign_all(Shelf(cosign), {"ml": IMAGE}, lines.append)
+    sign_all(FakeRegistry(cosign), {"ml": IMAGE}, lines.append)
     [attesting, signing] = calls(cosign)
     assert signing == f"sign --yes {NAME}"
     assert attesting.startswith("attest --yes --type slsaprovenance1 --predicate /")
@@ -91,9 +91,9 @@ def test_an_image_gets_a_signature_and_a_provenance(cosign: Path) -> None:
 
 def test_a_signed_image_is_not_signed_again(cosign: Path) -> None:
     lines: list[str] = []
-    sign_all(Shelf(cosign, SIGNATURE), {"ml": IMAGE}, lines.append)
+    sign_all(FakeRegistry(cosign, SIGNATURE), {"ml": IMAGE}, lines.append)
     assert [line.split()[0] for line in calls(cosign)] == ["attest"]
-    sign_all(Shelf(cosign, SIGNATURE, PROVENANCE), {"ml": IMAGE}, lines.append)
+    sign_all(FakeRegistry(cosign, SIGNATURE, PROVENANCE), {"ml": IMAGE}, lines.append)
     assert len(calls(cosign)) == 1
     assert lines[-2:] == [f"ml: {PROVENANCE} exists", f"ml: {SIGNATURE} exists"]
 
@@ -102,7 +102,7 @@ def test_a_cosign_that_stores_signatures_elsewhere_is_reported(cosign: Path) -> 
     with pytest.raises(
         ImageError, match=rf"^cosign did not write the tag {PROVENANCE} next to {NAME}: install cosign version 2$"
     ):
-        sign_all(Shelf(cosign, takes=False), {"ml": IMAGE}, pytest.fail)
+        sign_all(FakeRegistry(cosign, takes=False), {"ml": IMAGE}, pytest.fail)
 
 
 def test_the_provenance_names_commit_workflow_and_run() -> None:
@@ -183,7 +183,7 @@ def test_a_failed_provenance_stops_before_the_signature_that_implies_both(cosign
     with pytest.raises(
         ImageError, match=rf"^the provenance of {NAME} could not be signed \(getting signer: no route\)"
     ):
-        sign_all(Shelf(cosign), {"ml": IMAGE}, pytest.fail)
+        sign_all(FakeRegistry(cosign), {"ml": IMAGE}, pytest.fail)
     assert [line.split()[0] for line in calls(cosign)] == ["attest"]
     with pytest.raises(
         ImageError, match=rf"^{NAME} could not be signed \(getting signer: no route\): fix the cause, then"
@@ -191,15 +191,15 @@ def test_a_failed_provenance_stops_before_the_signature_that_implies_both(cosign
         sign(IMAGE)
 
 
-def test_images_built_by_this_run_are_signed(cosign: Path) -> None:
-    said: list[str] = []
-    sign_built(Shelf(cosign), {"ml": IMAGE}, lambda: {"ml": IMAGE}, said.append)
+def test_the_images_that_this_run_built_are_signed(cosign: Path) -> None:
+    lines: list[str] = []
+    sign_built(FakeRegistry(cosign), {"ml": IMAGE}, lambda: {"ml": IMAGE}, lines.append)
     assert [line.split()[0] for line in calls(cosign)] == ["attest", "sign"]
 
 
 def test_an_existing_image_is_not_signed_but_must_have_this_workflows_signature(cosign: Path) -> None:
     lines: list[str] = []
-    sign_built(Shelf(cosign), {}, lambda: {"ml": IMAGE}, lines.append)
+    sign_built(FakeRegistry(cosign), {}, lambda: {"ml": IMAGE}, lines.append)
     assert calls(cosign) == [
         f"verify --certificate-identity-regexp {SIGNED_BY} --certificate-oidc-issuer {ISSUER} {NAME}"
     ]
@@ -213,14 +213,14 @@ def test_an_existing_image_without_the_signature_is_refused(cosign: Path, monkey
         ImageError,
         match=r"^ml was not built by this run and has no valid signature: .* has no signature by",
     ):
-        sign_built(Shelf(cosign), {}, lambda: {"ml": IMAGE}, pytest.fail)
+        sign_built(FakeRegistry(cosign), {}, lambda: {"ml": IMAGE}, pytest.fail)
     assert [line.split()[0] for line in calls(cosign)] == ["verify"]
 
 
 def test_a_tag_of_an_image_that_this_run_did_not_build_is_refused(cosign: Path) -> None:
     other = IMAGE.model_copy(update={"digest": f"sha256:{'b' * 64}"})
     with pytest.raises(ImageError, match=rf"is now {other.digest}, but this run built {IMAGE.digest}"):
-        sign_built(Shelf(cosign, SIGNATURE, PROVENANCE), {"ml": IMAGE}, lambda: {"ml": other}, lambda _: None)
+        sign_built(FakeRegistry(cosign, SIGNATURE, PROVENANCE), {"ml": IMAGE}, lambda: {"ml": other}, lambda _: None)
     assert calls(cosign) == []
 
 
@@ -229,7 +229,7 @@ def test_an_image_built_for_another_repository_is_not_signed(cosign: Path) -> No
     with pytest.raises(
         ImageError, match=r"^ml was built for registry.example/previews/ml, not for registry.example/ml$"
     ):
-        sign_built(Shelf(cosign), {"ml": other}, dict, pytest.fail)
+        sign_built(FakeRegistry(cosign), {"ml": other}, dict, pytest.fail)
     assert calls(cosign) == []
 
 

@@ -85,12 +85,12 @@ def test_a_home_is_closed_to_other_users_with_any_umask(tmp_path: Path) -> None:
 def test_a_home_of_an_earlier_version_is_closed_to_other_users(home: Home) -> None:
     home.root.chmod(0o755)
     home.check()
-    home.close(passing_group=None)
+    home.close(traversing_group=None)
     assert stat.S_IMODE(home.root.stat().st_mode) == 0o700
 
 
 def test_one_group_may_traverse_a_home_but_not_list_it(home: Home) -> None:
-    home.close(passing_group=os.getgid())
+    home.close(traversing_group=os.getgid())
     assert (stat.S_IMODE(home.root.stat().st_mode), home.root.stat().st_gid) == (0o710, os.getgid())
 
 

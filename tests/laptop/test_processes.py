@@ -209,7 +209,7 @@ def test_a_port_in_use_is_skipped(home: Home) -> None:
 def test_ports_are_kept_unless_another_program_uses_them(home: Home) -> None:
     first = ports.choose(home)
     assert ports.choose(home) == first
-    assert ports.kept(home) == first
+    assert ports.load(home) == first
     with socket.socket() as taken:
         taken.bind((LOOPBACK, first["mlflow"]))
         taken.listen()
@@ -221,7 +221,7 @@ def test_ports_are_kept_unless_another_program_uses_them(home: Home) -> None:
 
 def test_commands_report_a_home_in_which_nothing_was_started(home: Home) -> None:
     with pytest.raises(OperationError, match=r"nothing was ever started in .*: run `make up`"):
-        ports.kept(home)
+        ports.load(home)
 
 
 def test_a_process_is_distinguished_from_another_on_the_same_port(home: Home) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from infra.errors import OperationError
 from ops.plan import comment as commenting
-from ops.plan.comment import LONGEST, Row, check_ref, comment, post
+from ops.plan.comment import MAX_CHARACTERS, Row, check_ref, comment, post
 from ops.plan.plan import comparison, plan_of
 from ops.plan.resources import Recording, Resource
 from tests.programs import put_on_path
@@ -97,7 +97,7 @@ def test_a_value_cannot_end_its_code_block() -> None:
 def test_a_long_comment_is_shortened_to_githubs_limit() -> None:
     many = recording(*(settings(f"map-{number}") for number in range(6000)))
     text = comment("origin/dev", [row(recording(), many), row(recording(), recording(settings("a")))])
-    assert len(text) < LONGEST
+    assert len(text) < MAX_CHARACTERS
     assert "dev: too long for a comment; see `make plan STACK=dev AGAINST=origin/dev`" in text
     assert "+ kubernetes ConfigMap a\n" in text
 

@@ -81,7 +81,7 @@ def test_the_account_id_is_that_of_the_settings(toy: Path) -> None:
 
 def test_the_error_about_a_function_without_a_result_says_where_to_add_one(toy: Path) -> None:
     (toy / "__main__.py").write_text("import pulumi_aws as aws\naws.get_regions()\n")
-    with pytest.raises(Exception, match=r"no answer to aws:index/getRegions:getRegions: add one to Cloud.call"):
+    with pytest.raises(Exception, match=r"no mock for aws:index/getRegions:getRegions: add one to Cloud.call"):
         record("dev", toy)
 
 
