@@ -102,9 +102,9 @@ def logs(
         names = sorted(path.stem for path in here.logs.glob("*.log")) if here.logs.exists() else []
         if service not in names:
             raise OperationError(
-                f"no log of a process named {service or '(none)'}: set S to one of {', '.join(names)}"
+                f"S={service or ''} is not a process with a log: set it to one of {', '.join(names)}"
                 if names
-                else "no process was ever started: run `make up`"
+                else f"nothing was ever started in {here.root}: run `make up`"
             )
         os.execvp("tail", ["tail", "-n", "100", "-F", str(processes.log_file(here, service))])
 

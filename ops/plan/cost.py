@@ -137,7 +137,7 @@ def _cluster(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Am
 def _nat_gateway(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
     gateways = len(month.recording.of_type("aws:ec2/natGateway:NatGateway"))
     yield month.always("nat_gateway", HOURS, "NAT gateway", f"1 gateway x {HOURS} h")
-    share = "" if gateways == 1 else f", 1/{gateways} of them here"
+    share = "" if gateways == 1 else f", split across {gateways} gateways"
     gigabytes = month.amount("nat_gb") * (1 / gateways)
     yield (
         "data through NAT",
