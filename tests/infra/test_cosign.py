@@ -246,5 +246,5 @@ def test_a_job_without_an_identity_cannot_sign(
     registry: OciRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "of-another-job")
-    with pytest.raises(ImageError, match=r"could not be signed \(.*\): mend that, then the same command again$"):
+    with pytest.raises(ImageError, match=r"could not be signed \(.*\): fix the cause, then rerun this command$"):
         sign_all(registry, {"ml": push(tmp_path, registry)}, lambda _: None)

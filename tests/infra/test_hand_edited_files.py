@@ -94,7 +94,7 @@ def test_an_unreadable_file_is_one_sentence(
     [
         ("ports.json", '{\n"postgres": "many"\n}', "line 2: postgres: Input should be a valid integer"),
         ("ports.json", '{"postgres": 70000}', "line 1: postgres: Input should be less than or equal to 65535"),
-        ("ports.json", '{"postgres": 5442}', "names no port of "),
+        ("ports.json", '{"postgres": 5442}', "has no port for "),
         ("secrets.json", '{"postgres": 5}', "postgres: Input should be a valid string"),
     ],
 )
