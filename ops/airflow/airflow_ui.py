@@ -1,4 +1,4 @@
-"""Airflow's own answers, through its API."""
+"""Port-forward to a stack's Airflow and use its API."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ops.airflow_api import AirflowApi, AirflowApiError
 from ops.kubernetes.kubectl import forwarded
 from ops.loopback import LOOPBACK
 
-ADMIN_SECRET = "airflow-admin"  # noqa: S105 - its name
+ADMIN_SECRET = "airflow-admin"  # noqa: S105 - a name, not a password
 API_SERVER = "component=api-server"
 PORT = 8080
 
 
 @dataclass(frozen=True)
 class Login:
-    """Where Airflow answers, and who may do everything there."""
+    """The address of Airflow or MLflow and the login of its administrator."""
 
     url: str
     user: str
@@ -30,18 +30,18 @@ class Login:
 
 
 @contextmanager
-def reached(installation: Installation, port: int = 0) -> Iterator[Login]:
-    """Open a way to Airflow's API and user interface, at a port of this machine; another one where that is taken.
+def port_forwarded(installation: Installation, port: int = 0) -> Iterator[Login]:
+    """Forward a port of this machine to Airflow's API and UI; use a free port if that one is taken.
 
     Raises:
-        OperationError: Airflow is not there, or does not answer.
+        OperationError: Airflow is not deployed or does not respond.
     """
     cluster, namespace, stack = installation.cluster, installation.namespace, installation.stack
     services = cluster.services(namespace, API_SERVER)
     secret = cluster.secret(namespace, ADMIN_SECRET)
     if not services or secret is None:
         raise OperationError(
-            f"there is no Airflow in {namespace} of {cluster.context}: run `make deploy STACK={stack}`"
+            f"Airflow is not deployed in {namespace} of {cluster.context}: run `make deploy STACK={stack}`"
         )
     user, password = (base64.b64decode(secret[key]).decode() for key in ("username", "password"))
     with forwarded(cluster, namespace, f"service/{services[0]}", PORT, port) as local:
@@ -50,20 +50,20 @@ def reached(installation: Installation, port: int = 0) -> Iterator[Login]:
 
 @contextmanager
 def client(login: Login) -> Iterator[AirflowApi]:
-    """Log in.
+    """Log in to Airflow's API and yield a client.
 
     Raises:
-        OperationError: Airflow refuses the login, does not answer, or not with what was asked.
+        OperationError: Airflow refused the login, did not respond, or responded with an error.
     """
     try:
         yield AirflowApi(login.url, login.user, login.password)
     except AirflowApiError as error:
         raise OperationError(str(error)) from error
     except httpx.HTTPError as error:
-        raise OperationError(f"Airflow's API does not answer ({error}): see its pods with `make status`") from error
+        raise OperationError(f"Airflow's API does not respond ({error}): check its pods with `make status`") from error
 
 
 def import_errors(api: AirflowApi) -> list[str]:
-    """Return what keeps DAG files from being read: file and last line of its trace."""
+    """Return the import errors of DAG files: each file and the last line of its traceback."""
     traces = [error.strip().splitlines() for error in api.import_errors()]
     return [f"{lines[0]} {lines[-1]}" for lines in traces]

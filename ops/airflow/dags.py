@@ -1,4 +1,4 @@
-"""The DAGs of a stack: which commit runs, how another gets there, and the key by which they are read."""
+"""The DAGs of a stack: the running commit, pushing another one, and the key of the repository."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ops.airflow.installation import Installation
 from ops.console import Echo
 from ops.kubernetes.kubectl import answer_of, kubectl
 
-SECRET = "dags-git"  # noqa: S105 - its name
-# Where the chart mounts the DAGs, and the link that git-sync moves.
+SECRET = "dags-git"  # noqa: S105 - a name, not a password
+# The link that git-sync updates, in the chart's DAG volume.
 LINK = "/opt/airflow/dags/repo"
 GIT_SECONDS = 15
-# What servers take as the name of a token's user, whoever that is.
+# Git servers ignore the user name of a token.
 ANY_USER = "git"
 
 OPENSSH_MAGIC = b"openssh-key-v1\0"
@@ -29,24 +29,24 @@ NO_CIPHER = b"none"
 
 @dataclass(frozen=True)
 class Revision:
-    """Which commit runs, and which is the newest of the branch; None where it is unknown."""
+    """The running commit and the branch's latest commit; None if unknown."""
 
     running: str | None
     head: str | None
 
     def __str__(self) -> str:
-        """Return a sentence."""
+        """Return the revision for messages."""
         if self.running is None:
-            return "unknown: no dag-processor answers"
+            return "unknown: no dag-processor responds"
         if self.head is None:
-            return f"{self.running[:12]}; the branch cannot be asked from here"
+            return f"{self.running[:12]}; the branch cannot be read from this machine"
         if self.running == self.head:
-            return f"{self.running[:12]}, the newest of the branch"
-        return f"{self.running[:12]}, while the branch is at {self.head[:12]}"
+            return f"{self.running[:12]}, the latest of the branch"
+        return f"{self.running[:12]}, but the branch is at {self.head[:12]}"
 
 
 def revision(installation: Installation) -> Revision:
-    """Return which commit the dag-processor has, and which the branch has."""
+    """Return the commit of the dag-processor and that of the branch."""
     pods = answer_of(
         installation.cluster,
         *("--namespace", installation.namespace, "get", "pods", "--selector=component=dag-processor"),
@@ -83,29 +83,29 @@ def _head(installation: Installation) -> str | None:
 
 
 def push(installation: Installation, echo: Echo, revision: str = "HEAD") -> None:
-    """Push this clone's HEAD, or another revision, to the branch that a stack in an existing cluster follows.
+    """Push this clone's HEAD, or another revision, to the branch that a stack on an existing cluster follows.
 
     Raises:
-        OperationError: This is no clone, or the Git server takes no push.
+        OperationError: The stack has no Git server, the folder is not a clone, or the push failed.
     """
     if installation.git_server is None:
         raise OperationError(
             f"{installation.stack} follows {installation.diagnosis.branch} of {installation.diagnosis.repository}: "
-            "push there with `git push`"
+            "push to it with `git push`"
         )
     commit = _git("log", "-1", "--format=%h %s", revision, "--")
     if revision == "HEAD" and _git("status", "--porcelain"):
-        echo("uncommitted changes are not included: commit what is to run")
+        echo("uncommitted changes are not included: commit what you want to run")
     branch = f"refs/heads/{installation.diagnosis.branch}"
     with kubectl(installation.cluster) as command:
         program = [*command, "--namespace", installation.namespaces[0], "exec", "-i", installation.git_server, "--"]
         remote = remote_helper([*program, "git"])
         _git("-c", "protocol.ext.allow=always", "push", "--quiet", "--force", remote, f"{revision}:{branch}")
-    echo(f"{commit}: pushed, and live within seconds")
+    echo(f"{commit}: pushed, runs within seconds")
 
 
 def remote_helper(program: list[str]) -> str:
-    """Return the address of a repository behind a program, see gitremote-ext(1); `%s` is what Git wants of it."""
+    """Return the address of a repository behind a program, see git-remote-ext(1); `%s` is the Git service."""
     words = [word.replace("%", "%%").replace(" ", "% ") for word in program]
     return f"ext::{' '.join(words)} %s {GIT_REPOSITORY}"
 
@@ -119,29 +119,26 @@ def _git(*arguments: str) -> str:
 
 
 def put_key(installation: Installation, settings: DagSettings, key: str, user: str, echo: Echo) -> None:
-    """Keep the key of the DAGs' repository in the cluster.
+    """Store the key of the DAG repository in the cluster.
 
     Raises:
-        OperationError: The stack needs none, it is of no use, or the cluster has no place for it yet.
+        OperationError: The repository needs no key, the key is invalid, or the namespace does not exist yet.
     """
     content = key_secret(settings.credentials, key, user)
     if installation.namespace not in installation.cluster.namespaces():
         raise OperationError(
-            f"the cluster has no namespace {installation.namespace} yet: run `make deploy STACK={installation.stack}`, "
-            "which stops for want of the key, then this again"
+            f"the cluster has no namespace {installation.namespace} yet: run `make deploy STACK={installation.stack}`; "
+            "it will fail because the key is missing; then rerun this command"
         )
     installation.cluster.put_secret(installation.namespace, SECRET, content)
-    echo(
-        f"the key of {settings.repository} is in the Secret {SECRET} of {installation.namespace}: pods that start "
-        "from now on take it"
-    )
+    echo(f"stored the key of {settings.repository} in the Secret {SECRET} of {installation.namespace}: new pods use it")
 
 
 def key_secret(credentials: str, key: str, user: str = ANY_USER) -> Mapping[str, str]:
-    """Return what the Secret holds, as git-sync takes it.
+    """Return the data of the Secret for git-sync.
 
     Raises:
-        OperationError: The key is of no use.
+        OperationError: The key is invalid, or the repository needs none.
     """
     if credentials == "ssh":
         _check_ssh_key(key)
@@ -149,22 +146,22 @@ def key_secret(credentials: str, key: str, user: str = ANY_USER) -> Mapping[str,
     if credentials == "token":
         token = key.strip()
         if not token or len(token.split()) != 1:
-            raise OperationError("that is no token: give it alone on standard input")
-        # Under both names, for the chart insists on both.
+            raise OperationError("not a valid token: pass only the token, on standard input or as KEY=<file>")
+        # The chart requires both names.
         return {
             f"{prefix}_{name}": value
             for prefix in ("GITSYNC", "GIT_SYNC")
             for name, value in (("USERNAME", user), ("PASSWORD", token))
         }
     raise OperationError(
-        "the repository is read without a key: set credentials under airflow:dags to ssh or token first"
+        "the repository is read without a key: first set credentials under airflow:dags to ssh or token"
     )
 
 
 def _check_ssh_key(key: str) -> None:
     lines = key.strip().splitlines()
     if not lines or not (lines[0].startswith("-----BEGIN ") and lines[0].endswith("PRIVATE KEY-----")):
-        raise OperationError("that is no private SSH key: give the file that `ssh-keygen` wrote, without .pub")
+        raise OperationError("not a private SSH key: pass the file that `ssh-keygen` wrote without the suffix .pub")
     try:
         content = base64.b64decode("".join(lines[1:-1]))
     except ValueError:
@@ -172,5 +169,5 @@ def _check_ssh_key(key: str) -> None:
     cipher = content.removeprefix(OPENSSH_MAGIC)[4 : 4 + len(NO_CIPHER)] if content.startswith(OPENSSH_MAGIC) else None
     if "ENCRYPTED" in key or cipher not in (None, NO_CIPHER):
         raise OperationError(
-            "the SSH key has a passphrase, which git-sync cannot type: make one without, for this alone"
+            "the SSH key has a passphrase, which git-sync does not support: create a separate key without one"
         )

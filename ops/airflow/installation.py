@@ -1,4 +1,4 @@
-"""Airflow of one stack in its cluster, for commands that look at it and not at Pulumi's state."""
+"""The Airflow of a stack in its cluster, for commands that do not need Pulumi's state."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ops.kubernetes.cluster import Cluster
 from ops.kubernetes.diagnosis import Diagnosis
 from ops.pulumi.aws_deployment import AwsDeployment
 
-# EKS starts a node in one or two minutes, and another where the first kind is not to be had.
+# EKS starts a node in one or two minutes, or tries another instance type if the first is not available.
 NODE_SECONDS = 300
 
 
 @dataclass(frozen=True)
 class Installation:
-    """Where a stack's Airflow is, and which branch it follows.
+    """The Airflow of a stack: its cluster, namespaces and Git server.
 
     Attributes:
         stack: The stack.
         cluster: Its cluster.
         namespace: Airflow's namespace.
         namespaces: All namespaces of the stack.
-        diagnosis: What finds problems in them.
-        git_server: The pod that serves the DAGs' repository; None where that is outside the cluster.
+        diagnosis: Finds problems in these namespaces.
+        git_server: The pod that serves the DAG repository; None if the repository is outside the cluster.
     """
 
     stack: str
@@ -44,12 +44,12 @@ class Installation:
 
 
 def installation_of(stack: str, echo: Echo) -> Installation:
-    """Find a stack's Airflow.
+    """Return a stack's Airflow in its cluster.
 
     Raises:
-        SettingsError: The stack has no settings, or wrong ones.
-        ContextError: The cluster at hand is none that the settings name.
-        OperationError: There is no cluster, or it does not answer.
+        SettingsError: The settings are missing or invalid.
+        ContextError: The settings do not allow the current context.
+        OperationError: There is no cluster, or it does not respond.
     """
     if is_preview(stack):
         preview = load_preview(stack)
@@ -68,7 +68,7 @@ def installation_of(stack: str, echo: Echo) -> Installation:
 
 
 def on_existing_cluster(stack: str, settings: ExistingClusterSettings, cluster: Cluster) -> Installation:
-    """Return a stack's Airflow in a cluster that is there already."""
+    """Return a stack's Airflow on an existing cluster."""
     servers = platform_namespace(settings.namespace)
     if settings.dags:
         repository, branch, git_server = settings.dags.repository, settings.dags.branch, None
@@ -86,8 +86,8 @@ def on_existing_cluster(stack: str, settings: ExistingClusterSettings, cluster: 
 
 
 def of_preview(preview: PreviewSettings, base: Installation) -> Installation:
-    """Return the Airflow of a preview environment in the cluster of its base, whose servers it shares."""
-    # On the base's own Git server the branch has the name of the environment, which is nobody else's.
+    """Return the Airflow of a preview environment, which shares its base's cluster and servers."""
+    # On the base's own Git server the branch is named after the environment, so names cannot collide.
     branch = preview.stack if base.git_server else preview.branch
     return replace(
         base,

@@ -1,4 +1,4 @@
-"""MLflow's user interface, and its administrator's login."""
+"""Port-forward to a stack's MLflow."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from ops.loopback import LOOPBACK
 
 
 @contextmanager
-def reached(installation: Installation, port: int = 0) -> Iterator[Login]:
-    """Forward a port of this machine to MLflow; another one where that is taken.
+def port_forwarded(installation: Installation, port: int = 0) -> Iterator[Login]:
+    """Forward a port of this machine to MLflow; use a free port if that one is taken.
 
     Raises:
-        OperationError: MLflow is not there, has no login yet, or does not answer.
+        OperationError: MLflow is not deployed, has no login, or does not respond.
     """
     cluster, namespace = installation.cluster, installation.namespace
     secret = cluster.secret(namespace, ADMIN_SECRET)
     if secret is None:
-        raise OperationError(f"MLflow has no login yet: run `make deploy STACK={installation.stack}`")
+        raise OperationError(f"MLflow has no administrator login yet: run `make deploy STACK={installation.stack}`")
     user, password = (base64.b64decode(secret[key]).decode() for key in ("username", "password"))
     with forwarded(cluster, namespace, f"service/{NAME}", PORT, port) as local:
         yield Login(f"http://{LOOPBACK}:{local}", user, password)

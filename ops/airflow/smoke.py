@@ -1,4 +1,4 @@
-"""See that a stack works after a deployment: its health, the commit that runs, its DAG files, and the pod of a task."""
+"""Check that a stack works after a deployment: health, running commit, DAG files, and a task in a pod."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from ops.airflow_api import AirflowApi
 from ops.console import Echo
 from ops.kubernetes.watch import Watch, Watcher
 
-# Within these a new pod has its first heartbeat, git-sync has followed the branch, and a changed file has been read.
+# Enough for the first heartbeat of a new pod, for git-sync to update, and for changed DAG files to be parsed.
 SETTLE_SECONDS = 90
-LOOK_SECONDS = 2
+POLL_INTERVAL_SECONDS = 2
 
 
 def smoke(stack: str, echo: Echo) -> None:
-    """Say of each thing that it works, and in how many seconds that was seen.
+    """Run the smoke test of a stack, and print each check with its duration.
 
     Raises:
-        SettingsError: The stack has no settings, or wrong ones.
-        ContextError: The cluster at hand is none that the settings name.
-        OperationError: The first thing that does not work.
+        SettingsError: The settings are missing or invalid.
+        ContextError: The settings do not allow the current context.
+        OperationError: A check failed.
     """
     check(installation_of(stack, echo), echo)
 
 
 def check(installation: Installation, echo: Echo) -> None:
-    """Say of each thing in a stack's Airflow that it works.
+    """Run the checks on a stack's Airflow, and print each with its duration.
 
     Raises:
-        OperationError: The first thing that does not work.
+        OperationError: A check failed.
     """
     watch = Watch(installation.cluster, installation.namespaces, installation.diagnosis)
     begun = time.monotonic()
-    with airflow_ui.reached(installation) as login, airflow_ui.client(login) as api:
+    with airflow_ui.port_forwarded(installation) as login, airflow_ui.client(login) as api:
         echo(line("login", f"as {login.user}", time.monotonic() - begun))
         checks: Mapping[str, Callable[[], str]] = {
             "health": lambda: settled(lambda: healthy(api), watch),
@@ -53,15 +53,15 @@ def check(installation: Installation, echo: Echo) -> None:
 
 
 def line(name: str, found: str, seconds: float) -> str:
-    """Return what is said of a thing that works."""
+    """Return the output line of a passed check."""
     return f"{name:10} {found}, {seconds:.1f} s"
 
 
 def settled(look: Callable[[], str], watch: Watcher, seconds: float = SETTLE_SECONDS) -> str:
-    """Return what is found, as soon as it is well.
+    """Repeat a check until it passes, and return its result.
 
     Raises:
-        OperationError: It is not in time, or something keeps it from ever being.
+        OperationError: The check did not pass in time, or the watcher found a problem.
     """
     deadline = time.monotonic() + seconds
     while True:
@@ -72,39 +72,39 @@ def settled(look: Callable[[], str], watch: Watcher, seconds: float = SETTLE_SEC
                 raise OperationError(f"{error} ({reason})") from error
             if time.monotonic() > deadline:
                 raise
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_INTERVAL_SECONDS)
 
 
 def healthy(api: AirflowApi) -> str:
-    """Return that all components are healthy.
+    """Check that all components are healthy.
 
     Raises:
-        OperationError: Some are not.
+        OperationError: A component is unhealthy.
     """
-    if ill := api.unhealthy():
-        raise OperationError(f"Airflow says that {', '.join(ill)} is not healthy: see its pods with `make status`")
+    if unhealthy := api.unhealthy():
+        raise OperationError(f"Airflow reports as unhealthy: {', '.join(unhealthy)}; check the pods with `make status`")
     return "database and all components"
 
 
 def newest(revision: Revision) -> str:
-    """Return that the newest commit of the branch runs.
+    """Check that the latest commit of the branch runs.
 
     Raises:
-        OperationError: Another one does, or nobody knows.
+        OperationError: Another commit runs, or one of the two is unknown.
     """
     if revision.running is None or revision.running != revision.head:
-        raise OperationError(f"the commit that runs is {revision}")
+        raise OperationError(f"the running commit is {revision}: check git-sync with `make status`")
     return str(revision)
 
 
 def readable(api: AirflowApi) -> str:
-    """Return that all DAG files can be read.
+    """Check that all DAG files can be imported.
 
     Raises:
-        OperationError: Some cannot, or the DAG of this test is not among them.
+        OperationError: A DAG file has an import error, or the smoke test's DAG is missing.
     """
     if errors := airflow_ui.import_errors(api):
-        raise OperationError(f"a DAG file cannot be read: {errors[0]}")
+        raise OperationError(f"a DAG file cannot be imported: {errors[0]}")
     if not api.has_dag(DAG):
-        raise OperationError(f"Airflow lists no DAG {DAG}: see that the branch has dags/{DAG}")
-    return f"all readable, {DAG} among them"
+        raise OperationError(f"Airflow has no DAG {DAG}: check that the branch contains dags/{DAG}")
+    return f"no import errors, {DAG} included"

@@ -1,4 +1,4 @@
-"""Run the DAG smoke_test, and say why it failed: a change of images shows first in the pods of tasks."""
+"""Run the DAG smoke_test and explain failures. Task pods are the first to use changed images."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from ops.airflow_api import ACTIVE, AirflowApi
 from ops.kubernetes.diagnosis import Object
 from ops.kubernetes.watch import Watcher
 
-# In dags/smoke_test/, and how the names of its pods begin.
+# The DAG in dags/smoke_test/, and the prefix of its pods' names.
 DAG = "smoke_test"
 PODS = "smoke-test-"
-# As `task_queued_timeout` in helm-values/airflow.yaml: a node that is started for the pod fits in.
+# As `task_queued_timeout` in helm-values/airflow.yaml: enough to start a node for the pod.
 RUN_SECONDS = 900
-LOOK_SECONDS = 2
+POLL_INTERVAL_SECONDS = 2
 # A task's log is stored a moment after the task has ended.
 LOG_SECONDS = 20
-# What a kubelet writes of an image that it cannot have.
+# The kubelet's message for an image that it cannot pull.
 PULL_FAILED = re.compile(r'Failed to pull image "(?P<image>[^"]+)": (?P<why>.*)', re.DOTALL)
 
 
 def run(api: AirflowApi, installation: Installation, watch: Watcher, seconds: float = RUN_SECONDS) -> str:
-    """Return that a task has run in a pod of its own.
+    """Run a task in its own pod.
 
     Raises:
-        OperationError: It did not, or not in time; the run is ended.
+        OperationError: The DAG is paused, or the task failed or did not run in time. An active run is stopped.
     """
     if api.is_paused(DAG):
-        raise OperationError(f"the DAG {DAG} is paused: switch it on in the user interface")
+        raise OperationError(f"the DAG {DAG} is paused: unpause it in Airflow's UI")
     before = {event["metadata"]["uid"] for event in _events(installation)}
     run_id = str(api.trigger(DAG, {})["dag_run_id"])
     state = ACTIVE[0]
@@ -44,20 +44,20 @@ def run(api: AirflowApi, installation: Installation, watch: Watcher, seconds: fl
             if reason := watch():
                 raise OperationError(f"the task of {DAG} does not run: {reason}")
             if time.monotonic() > deadline:
-                raise OperationError(f"the task of {DAG} has not run within {seconds:.0f} s: see `make status`")
-            time.sleep(LOOK_SECONDS)
+                raise OperationError(f"the task of {DAG} did not run within {seconds:.0f} s: see `make status`")
+            time.sleep(POLL_INTERVAL_SECONDS)
     finally:
         if state in ACTIVE:
-            with suppress(httpx.HTTPError):  # which would hide what was wrong before
+            with suppress(httpx.HTTPError):  # it would hide the first error
                 api.give_up(DAG, run_id)
     if state != "success":
         why = missing_image(installation, before) or last_error(api, run_id)
         raise OperationError(f"the task of {DAG} failed: {why}")
-    return f"{DAG} ran in a pod of its own"
+    return f"{DAG} ran in its own pod"
 
 
 def missing_image(installation: Installation, before: Collection[str]) -> str | None:
-    """Say which image a pod of the run could not have: the executor takes such a pod away at once, its events stay."""
+    """Explain an image pull failure of the run. The executor deletes such pods at once, but their events stay."""
     for event in _events(installation):
         pulled = PULL_FAILED.match(event.get("message") or "")
         if pulled and event["metadata"]["uid"] not in before:
@@ -74,12 +74,12 @@ def last_error(api: AirflowApi, run_id: str, seconds: float = LOG_SECONDS) -> st
         if errors:
             return errors[-1].removeprefix("ERROR ")
         if time.monotonic() > deadline:
-            return "its log has no error in it: see `make ui`"
-        time.sleep(LOOK_SECONDS)
+            return "its log contains no error: see the run with `make ui`"
+        time.sleep(POLL_INTERVAL_SECONDS)
 
 
 def _events(installation: Installation) -> Iterator[Object]:
-    """Yield what Kubernetes tells of the DAG's pods, those that have gone, too."""
+    """Yield the events of the DAG's pods, including deleted ones."""
     for event in installation.cluster.namespace(installation.namespace).events:
         if str(event.get("involvedObject", {}).get("name")).startswith(PODS):
             yield event

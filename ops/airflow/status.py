@@ -1,4 +1,4 @@
-"""Show how a stack is: its pods and what ails them, the commit that runs, and DAG files that cannot be read."""
+"""Show a stack's pods and their problems, the running commit, and DAG import errors."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from ops.kubernetes.diagnosis import Problem
 
 
 def show(installation: Installation, echo: Echo) -> None:
-    """Print it.
+    """Print the status of a stack.
 
     Raises:
-        OperationError: The stack is not in the cluster, or something is wrong; each thing is said before.
+        OperationError: The stack is not in the cluster, or has problems. They are printed first.
     """
     cluster, stack = installation.cluster, installation.stack
     echo(f"cluster    {cluster.context}")
     there = set(cluster.namespaces())
     if installation.namespace not in there:
         raise OperationError(
-            f"{stack} is not in the cluster {cluster.context}, which has no namespace {installation.namespace}: run "
+            f"{stack} is not deployed in the cluster {cluster.context} (no namespace {installation.namespace}): run "
             f"`make deploy STACK={stack}`"
         )
-    ill = 0
+    problem_count = 0
     for name in installation.namespaces:
         namespace = cluster.namespace(name)
         problems = installation.diagnosis.problems(namespace, partial(cluster.log, name))
         echo(f"namespace  {name}")
         for line in pod_lines(namespace.pods, problems):
             echo(f"  {line}")
-        ill += len(problems)
+        problem_count += len(problems)
     echo(
         f"DAGs       {installation.diagnosis.repository} {installation.diagnosis.branch}: {dags.revision(installation)}"
     )
     broken = _import_errors(installation)
     for error in broken:
         echo(f"  broken   {error}")
-    echo(f"open it    make ui STACK={stack}")
-    if ill or broken:
-        raise OperationError(f"{ill} problems and {len(broken)} broken DAG files: they are listed above")
+    echo(f"open       make ui STACK={stack}")
+    if problem_count or broken:
+        raise OperationError(f"{problem_count} problems and {len(broken)} broken DAG files: see the output above")
 
 
 def _import_errors(installation: Installation) -> list[str]:
     try:
-        with airflow_ui.reached(installation) as login, airflow_ui.client(login) as api:
+        with airflow_ui.port_forwarded(installation) as login, airflow_ui.client(login) as api:
             return airflow_ui.import_errors(api)
     except OperationError as error:
         return [f"unknown: {error}"]
 
 
 def pod_lines(pods: Sequence[Mapping[str, Any]], problems: Sequence[Problem]) -> Iterator[str]:
-    """Yield a line for each pod, with its images' tags, and beneath it what is wrong; then what is wrong besides."""
+    """Yield a line for each pod with its images' tags, followed by its problems, then all other problems."""
     width = max((len(pod["metadata"]["name"]) for pod in pods), default=0)
     left = list(problems)
     for pod in pods:
@@ -68,7 +68,7 @@ def pod_lines(pods: Sequence[Mapping[str, Any]], problems: Sequence[Problem]) ->
 
 
 def state(pod: Mapping[str, Any]) -> str:
-    """Return a pod's phase, how many of its containers are ready, and how often they were restarted."""
+    """Return a pod's phase, its number of ready containers, and its restarts."""
     containers = pod.get("status", {}).get("containerStatuses") or ()
     phase = pod.get("status", {}).get("phase", "Unknown")
     if phase != "Running":
@@ -79,6 +79,6 @@ def state(pod: Mapping[str, Any]) -> str:
 
 
 def images(pod: Mapping[str, Any]) -> list[str]:
-    """Return the images of a pod's containers, by their last names and tags without digests, each once."""
+    """Return the short names and tags of a pod's images, without duplicates."""
     found = [container["image"].partition("@")[0].rpartition("/")[2] for container in pod["spec"]["containers"]]
     return list(dict.fromkeys(found))

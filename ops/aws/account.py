@@ -1,4 +1,4 @@
-"""The AWS account at hand, and proof that it is the one that the settings name."""
+"""The AWS account of the current credentials, checked against the settings."""
 
 import os
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from infra.errors import OperationError
 from infra.settings import Settings
 
-# What AWS answers when credentials are of no use: https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+# Error codes for unusable credentials: https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
 UNUSABLE = (
     "ExpiredToken",
     "ExpiredTokenException",
@@ -28,10 +28,10 @@ class Account:
     """An AWS account in one region.
 
     Attributes:
-        id: The account's number.
-        arn: Whose credentials they are.
+        id: The account ID.
+        arn: The ARN of the caller.
         region: The region.
-        session: The credentials.
+        session: The boto3 session.
     """
 
     id: str
@@ -40,28 +40,28 @@ class Account:
     session: Any
 
     def client(self, service: str) -> Any:
-        """Return a client of a service in the account's region.
+        """Return a client for a service in the account's region.
 
         Raises:
-            OperationError: The user's AWS settings are wrong.
+            OperationError: The AWS configuration is invalid.
         """
         with aws_errors():
             return self.session.client(service)
 
 
 def account_of(stack: str, settings: Settings) -> Account:
-    """Return the account of the credentials at hand.
+    """Return the account of the current credentials.
 
     Raises:
-        OperationError: There are none, they are of no use, or the settings name another account.
+        OperationError: The credentials are missing or unusable, or the settings name another account.
     """
     with aws_errors():
         session = boto3.Session(region_name=settings.region)
         identity = session.client("sts").get_caller_identity()
     if settings.account_id and identity["Account"] != settings.account_id:
         raise OperationError(
-            f"the credentials are those of {identity['Arn']} in account {identity['Account']}, but {stack} "
-            f"belongs to account {settings.account_id}: use credentials of that account, or "
+            f"the credentials belong to {identity['Arn']} in account {identity['Account']}, but {stack} "
+            f"belongs to account {settings.account_id}: use credentials for that account, or "
             f"change account_id in Pulumi.{stack}.yaml"
         )
     return Account(identity["Account"], identity["Arn"], settings.region, session)
@@ -69,21 +69,21 @@ def account_of(stack: str, settings: Settings) -> Account:
 
 @contextmanager
 def aws_errors() -> Iterator[None]:
-    """Turn what AWS and its client library raise into a sentence.
+    """Turn errors of AWS and boto3 into one sentence.
 
     Raises:
-        OperationError: AWS refused a request, or could not be asked.
+        OperationError: AWS refused a request or could not be reached.
     """
     try:
         yield
     except ClientError as error:
         raise OperationError(_refusal(error)) from error
-    except (BotoCoreError, OSError, ValueError) as error:  # boto3 lets some mistakes in a profile through as they are
+    except (BotoCoreError, OSError, ValueError) as error:  # boto3 does not wrap some profile errors
         raise OperationError(_failure(error)) from error
 
 
 def error_code(error: ClientError) -> str:
-    """Return AWS' name for an error, such as `404` or `AccessDenied`."""
+    """Return the AWS error code, such as `404` or `AccessDenied`."""
     return str(error.response["Error"]["Code"])
 
 
@@ -91,16 +91,18 @@ def _refusal(error: ClientError) -> str:
     message = error.response["Error"].get("Message", "").strip(". ")
     if error_code(error) in UNUSABLE:
         return f"AWS does not accept the credentials ({message}): log in again"
-    return f"AWS refused {error.operation_name} ({error_code(error)}: {message}): see that the credentials allow it"
+    return (
+        f"AWS refused {error.operation_name} ({error_code(error)}: {message}): check the permissions of the credentials"
+    )
 
 
 def _failure(error: Exception) -> str:
     reason = " ".join(str(error).split()).strip(". ")
     if isinstance(error, (exceptions.SSOError, exceptions.TokenRetrievalError, exceptions.LoginError)):
-        return f"AWS cannot be asked ({reason}): the login is missing or has expired, so run `aws sso login`"
+        return f"the AWS login is missing or has expired ({reason}): run `aws sso login`"
     if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
         subject = "the network"
     else:
         profile = os.environ.get("AWS_PROFILE")
         subject = (f"the profile {profile} of AWS_PROFILE" if profile else "the variables AWS_*") + " and ~/.aws"
-    return f"AWS cannot be asked ({reason}): check {subject}, and that `aws sts get-caller-identity` works"
+    return f"the request to AWS failed ({reason}): check {subject}, and that `aws sts get-caller-identity` works"

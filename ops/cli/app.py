@@ -22,7 +22,7 @@ RELEASES = "Releases, from branch to branch"
 PREVIEWS = "Preview environments of branches"
 AWS = "On AWS only"
 INTERNAL = "For scripts"
-# What a missing value looks like, by its variable.
+# An example value for each required variable, for error messages.
 EXAMPLES = {
     "STACK": "dev",
     "NAME": "qa",
@@ -36,12 +36,12 @@ EXAMPLES = {
 
 @dataclass(frozen=True)
 class Entry:
-    """A command before it is loaded.
+    """A command whose module is not imported yet.
 
     Attributes:
         panel: The heading under which it is listed.
-        module: The module of `ops.cli` that has it as a function.
-        summary: What it does, as the Makefile has it too.
+        module: The module of `ops.cli` that defines the command as a function.
+        summary: What the command does. Must equal the help text in the Makefile.
     """
 
     panel: str
@@ -88,7 +88,7 @@ COMMANDS = {
 
 
 class Command(TyperCommand):
-    """A command whose variables do not reach the programs that it starts."""
+    """A command that hides its variables from the programs it starts."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -99,14 +99,14 @@ class Command(TyperCommand):
 
 
 class Commands(TyperGroup):
-    """The commands; only the module of the one that is run gets imported."""
+    """The command group. Imports only the module of the command that runs."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's signature
-        """Return their names in the order of the help."""
+        """Return the command names in help order."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's signature
-        """Return a command as it is listed."""
+        """Return a command stub for the help listing."""
         entry = COMMANDS.get(cmd_name)
         return entry and TyperCommand(cmd_name, short_help=entry.summary, rich_help_panel=entry.panel)
 
@@ -157,7 +157,7 @@ def exit_on_error() -> Iterator[None]:
 
 
 def sentence(error: typer.TyperException) -> str:
-    """Say what is wrong with the arguments of a command, and what to do."""
+    """Return what is wrong with the arguments of a command and what to do."""
     command = error.ctx.command if isinstance(error, typer.BadParameter) and error.ctx else None
     if not isinstance(error, typer.BadParameter) or command is None:
         return f"{error.format_message().rstrip('.')}: see `ops --help`"

@@ -1,6 +1,6 @@
-"""The arguments and options of more than one command.
+"""Arguments and options that several commands share.
 
-Each can also be set by the variable that the Makefile passes on, such as STACK in `make deploy STACK=dev`.
+Each can also be set with the variable that the Makefile passes through, such as STACK in `make deploy STACK=dev`.
 """
 
 from pathlib import Path
@@ -26,9 +26,9 @@ Yes = Annotated[bool, typer.Option("--yes", envvar="YES", help="Do not ask for c
 DryRun = Annotated[bool, typer.Option("--dry-run", envvar="DRY_RUN", help="Show what would change; change nothing.")]
 Change = Annotated[
     Path | None,
-    typer.Option(envvar="CHANGE", metavar="FILE", help="Write the change into a file for `make publish`."),
+    typer.Option(envvar="CHANGE", metavar="FILE", help="Write the change to a file for `make publish`."),
 ]
 Built = Annotated[
     Path | None,
-    typer.Option(envvar="BUILT", metavar="FILE", help="The file that lists the images that were built in this run."),
+    typer.Option(envvar="BUILT", metavar="FILE", help="The file that lists the images built in this run."),
 ]

@@ -1,4 +1,4 @@
-"""The commands for preview environments."""
+"""The commands that create, list and remove preview environments."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -20,19 +20,17 @@ HOURS = 72.0
 def preview_env(
     branch: Branch,
     stack: PreviewBase = STACK,
-    hours: Annotated[
-        float, typer.Option(envvar="HOURS", help="The least number of hours that it exists from now on.")
-    ] = HOURS,
+    hours: Annotated[float, typer.Option(envvar="HOURS", help="Minimum lifetime in hours, from now.")] = HOURS,
 ) -> None:
-    """Create the environment, or update it and extend its time; print its address and when it expires."""
+    """Create the environment, or update it and extend its lifetime; print how to open it and when it expires."""
     base = Base.of(stack, echo)
     settings = bring_up(base, branch, hours, echo)
     again = f"BRANCH={branch} STACK={base.stack}"
     echo(
-        f"open it    make ui STACK={settings.stack}\n"
+        f"open       make ui STACK={settings.stack}\n"
         f"objects    {settings.prefix} in the buckets of {base.stack}\n"
-        f"until      {moment(settings.expires_at)}; more with `make preview-env {again}`\n"
-        f"remove it  make preview-env-down {again}"
+        f"expires    {moment(settings.expires_at)}; extend with `make preview-env {again}`\n"
+        f"remove     make preview-env-down {again}"
     )
 
 
@@ -46,7 +44,7 @@ def preview_env_down(branch: Branch, stack: PreviewBase = STACK) -> None:
     base = Base.of(stack, echo)
     record = base.records.find(stack_name(base.stack, branch))
     if record is None:
-        echo(f"{base.stack} has no preview environment of {branch}")
+        echo(f"{base.stack} has no preview environment for {branch}")
     else:
         remove(base, record, echo)
 

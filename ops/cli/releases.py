@@ -1,4 +1,4 @@
-"""The commands for releases."""
+"""The commands that record, promote and roll back releases."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -26,11 +26,11 @@ console = new_console()
 
 
 def promote(
-    source: Annotated[str, typer.Argument(envvar="FROM", help="The stack that has the release, such as dev.")],
-    stack: Annotated[str, typer.Argument(envvar="TO", help="The stack that gets it, such as staging.")],
+    source: Annotated[str, typer.Argument(envvar="FROM", help="The stack whose release is promoted, such as dev.")],
+    stack: Annotated[str, typer.Argument(envvar="TO", help="The stack to promote it to, such as staging.")],
     dry_run: DryRun = False,
     confirm: Annotated[
-        Literal["migration"] | None, typer.Option(envvar="CONFIRM", help="Accept what cannot be undone.")
+        Literal["migration"] | None, typer.Option(envvar="CONFIRM", help="Confirm a step that cannot be undone.")
     ] = None,
     change: Change = None,
 ) -> None:
@@ -49,12 +49,12 @@ def rollback(
     ] = None,
     dry_run: DryRun = False,
     confirm: Annotated[
-        Literal["database"] | None, typer.Option(envvar="CONFIRM", help="Accept what cannot be undone.")
+        Literal["database"] | None, typer.Option(envvar="CONFIRM", help="Confirm a step that cannot be undone.")
     ] = None,
     change: Change = None,
 ) -> None:
     """Roll a stack back to an earlier release."""
-    with clone_with(change) as clone, rollbacks.way_back(clone, stack, to) as transition:
+    with clone_with(change) as clone, rollbacks.rollback_transition(clone, stack, to) as transition:
         if dry_run:
             show(transition, rollbacks.refusals(transition, REGISTRIES, confirm))
         else:
@@ -74,7 +74,7 @@ def releases(stack: Stack) -> None:
 
 
 def gates(stack: Stack) -> None:
-    """Show which gates the release of the stack before must pass before it is promoted to this one."""
+    """Show which gates the next release must pass before it is promoted to this stack."""
     with into(Clone(), stack) as transition:
         terminal.show_gates(console, promotion.states(transition, REGISTRIES))
 
@@ -82,7 +82,7 @@ def gates(stack: Stack) -> None:
 def gate(
     gate: Annotated[Subject, typer.Argument(envvar="GATE", help="The gate.")],
     stack: Annotated[
-        str | None, typer.Option(envvar="STACK", help="The stack to promote the release to; the tests need none.")
+        str | None, typer.Option(envvar="STACK", help="The stack to promote to; not needed for tests.")
     ] = None,
     yes: Yes = False,
     change: Change = None,
@@ -93,7 +93,7 @@ def gate(
             gate_runs.run_tests(clone, echo)
             return
         if not stack:
-            raise OperationError(f"name the stack: `make gate GATE={gate} STACK=staging`")
+            raise OperationError(f"STACK is missing: run `make gate GATE={gate} STACK=staging`")
         with into(clone, stack) as transition:
             if gate == "plan":
                 show_difference(transition)
@@ -106,51 +106,53 @@ def gate(
 
 @contextmanager
 def clone_with(change: Path | None) -> Iterator[Clone]:
-    """Return the clone, which writes what it would push into a file if one is named."""
+    """Yield the clone; if a file is given, the clone writes its push to that file instead."""
     if change is None:
         yield Clone()
         return
-    change.unlink(missing_ok=True)  # an earlier one
+    change.unlink(missing_ok=True)  # left by an earlier command
     yield replace(Clone(), change_file=change)
     if change.exists():
-        echo(f"nothing is pushed yet: `make publish` pushes what is in {change}")
+        echo(f"nothing is pushed yet: `make publish` pushes the change in {change}")
 
 
-def show(way: Transition, refusals: Iterable[str]) -> None:
-    """Show what would change.
+def show(transition: Transition, refusals: Iterable[str]) -> None:
+    """Print what a transition would change.
 
     Raises:
-        OperationError: Something is in the way.
+        OperationError: A check refuses the transition.
     """
-    show_difference(way)
+    show_difference(transition)
     if found := list(refusals):
         raise OperationError("\n       ".join(found))
-    echo("nothing is in the way")
+    echo("all checks passed")
 
 
 def into(clone: Clone, stack: str) -> AbstractContextManager[Transition]:
-    """Return the way of the release that comes next into a stack.
+    """Return the promotion of the next release to a stack.
 
     Raises:
-        OperationError: None does.
+        OperationError: Releases are not promoted to this stack.
     """
     source = previous(stack, clone.folder)
     if source is None:
-        raise OperationError(f"releases of {stack} are built for it, so there are no gates before it")
+        raise OperationError(f"{stack} is the first stack of the chain and has no gates: choose a later stack")
     return promotion.promotion(clone, source, stack)
 
 
-def show_difference(way: Transition) -> None:
-    """Print what a stack gets."""
-    terminal.show_difference(console, way.stack, way.before, way.release.commit, way.difference)
+def show_difference(transition: Transition) -> None:
+    """Print what changes in a stack."""
+    terminal.show_difference(
+        console, transition.stack, transition.before, transition.release.commit, transition.difference
+    )
 
 
 def asked() -> bool:
-    """Ask whether somebody approves.
+    """Prompt for approval.
 
     Raises:
-        OperationError: There is nobody to ask.
+        OperationError: There is no terminal.
     """
     if not sys.stdin.isatty():
-        raise OperationError("nobody approved it: answer y when asked, or give YES=1")
+        raise OperationError("the plan is not approved: answer y at the prompt, or set YES=1")
     return console.input("Approve? [y/N] ").strip().lower() in ("y", "yes")

@@ -1,4 +1,4 @@
-"""The commands for stacks: deploy them, look at them, remove them."""
+"""The commands that deploy, inspect and delete stacks."""
 
 import getpass
 import json
@@ -41,7 +41,7 @@ from ops.releases.images import REGISTRIES
 from ops.teardown import aws_teardown, existing_cluster_teardown
 
 UI_PORT, MLFLOW_UI_PORT = 8080, 5000
-DRIFTED = 2  # the exit code; that of a failure is 1
+DRIFTED = 2  # exit code; a failure exits with 1
 
 console = new_console(soft_wrap=True)
 
@@ -65,9 +65,9 @@ def bootstrap(stack: Stack) -> None:
 
 
 def preview(stack: Stack) -> None:
-    """Show what a deployment would change."""
-    release = deploy_checks.previewed(Clone(), stack, load(stack), REGISTRIES)
-    with deploy_checks.carrying(deployment_of(stack), release) as deployment:
+    """Preview a deployment."""
+    release = deploy_checks.previewed_release(Clone(), stack, load(stack), REGISTRIES)
+    with deploy_checks.with_release(deployment_of(stack), release) as deployment:
         deployment.run("preview", "--diff")
 
 
@@ -83,8 +83,8 @@ def deploy(
     ] = None,
 ) -> None:
     """Deploy a stack."""
-    release = deploy_checks.admitted(Clone(), stack, load(stack), REGISTRIES, force)
-    with deploy_checks.carrying(deployment_of(stack), release) as deployment:
+    release = deploy_checks.checked_release(Clone(), stack, load(stack), REGISTRIES, force)
+    with deploy_checks.with_release(deployment_of(stack), release) as deployment:
         preview_and_deploy(deployment, yes=yes, refresh=refresh)
 
 
@@ -94,20 +94,20 @@ def smoke(stack: Stack) -> None:
 
 
 def status(stack: Stack) -> None:
-    """Show a stack's pods and their problems, its DAG files, and the commit that runs."""
+    """Show a stack's pods and their problems, broken DAG files, and the running commit."""
     stack_status.show(installation_of(stack, echo), echo)
 
 
 def ui(stack: Stack) -> None:
-    """Keep the user interfaces of Airflow and MLflow open until Ctrl-C."""
+    """Port-forward the UIs of Airflow and MLflow until Ctrl-C."""
     installation = installation_of(stack, echo)
     with ExitStack() as forwards:
-        show_login("Airflow", forwards.enter_context(airflow_ui.reached(installation, UI_PORT)))
+        show_login("Airflow", forwards.enter_context(airflow_ui.port_forwarded(installation, UI_PORT)))
         try:
-            show_login("MLflow", forwards.enter_context(mlflow_ui.reached(installation, MLFLOW_UI_PORT)))
+            show_login("MLflow", forwards.enter_context(mlflow_ui.port_forwarded(installation, MLFLOW_UI_PORT)))
         except OperationError as error:
             echo(str(error))
-        echo("until Ctrl-C")
+        echo("press Ctrl-C to stop")
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
@@ -117,18 +117,20 @@ def ui(stack: Stack) -> None:
 def drift(
     stack: Stack,
     issue: Annotated[
-        bool, typer.Option("--issue", envvar="ISSUE", help="Keep an issue open on GitHub as long as it drifts.")
+        bool, typer.Option("--issue", envvar="ISSUE", help="Keep a GitHub issue open while the stack has drift.")
     ] = False,
     without_secrets: Annotated[
         bool,
         typer.Option(
-            "--without-secrets", envvar="WITHOUT_SECRETS", help="Compare no secrets; needs no right to read them."
+            "--without-secrets",
+            envvar="WITHOUT_SECRETS",
+            help="Do not compare secrets; needs no permission to read them.",
         ),
     ] = False,
 ) -> None:
     """Compare what is deployed with Pulumi's state.
 
-    The exit code is 0 without drift, 2 with drift, and 1 if the command failed.
+    Exit codes: 0 without drift, 2 with drift, 1 if the command failed.
     """
     if without_secrets:
         with redacted(stack, echo) as (deployment, left_out):
@@ -147,7 +149,7 @@ def destroy(
     stack: Stack,
     yes: Yes = False,
     confirm: Annotated[
-        str | None, typer.Option(envvar="CONFIRM", metavar="STACK", help="The stack's name, instead of typing it.")
+        str | None, typer.Option(envvar="CONFIRM", metavar="STACK", help="The stack's name, instead of the prompt.")
     ] = None,
 ) -> None:
     """Delete a stack and prove that nothing is left."""
@@ -168,7 +170,7 @@ def kubeconfig(
     """Add the cluster to the kubeconfig file and select it."""
     if isinstance(load(stack), ExistingClusterSettings):
         raise OperationError(
-            f"kubectl already has access to the cluster of {stack}: select it with `kubectl config use-context`"
+            f"your kubeconfig already contains the cluster of {stack}: select it with `kubectl config use-context`"
         )
     access = json.loads(AwsDeployment.of(stack, echo).outputs()["kubeconfig"])
     target = file or kubeconfigs.kubeconfig_file()
@@ -198,7 +200,7 @@ def dags_key(
 
 
 def deployment_of(stack: str) -> AwsDeployment | ExistingClusterDeployment:
-    """Return the stack as Pulumi works on it."""
+    """Return the Pulumi deployment of a stack."""
     settings = load(stack)
     if isinstance(settings, ExistingClusterSettings):
         return ExistingClusterDeployment.of(stack, settings, echo)
@@ -206,18 +208,18 @@ def deployment_of(stack: str) -> AwsDeployment | ExistingClusterDeployment:
 
 
 def preview_and_deploy(deployment: AwsDeployment | ExistingClusterDeployment, *, yes: bool, refresh: bool) -> None:
-    """Deploy the stack, after somebody has seen what changes."""
+    """Preview the changes, ask for confirmation unless `yes` is set, and deploy the stack."""
     check_images(deployment, echo)
     refreshing = ("--refresh",) if refresh else ()
     if not yes:
         deployment.run("preview", *refreshing)
-        if not sys.stdin.isatty() or console.input("Go on? [y/N] ").strip().lower() not in ("y", "yes"):
-            raise OperationError("nothing was deployed: answer y when asked, or give YES=1")
+        if not sys.stdin.isatty() or console.input("Deploy these changes? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise OperationError("nothing was deployed: answer y at the prompt, or set YES=1")
     deployment.run("up", "--yes", "--skip-preview", *refreshing, watch=watcher(deployment))
 
 
 def watcher(deployment: AwsDeployment | ExistingClusterDeployment) -> Watcher | None:
-    """Return what looks at the stack's pods meanwhile; None where there is no cluster yet."""
+    """Return a watcher for the stack's pods; None if the stack has no cluster yet."""
     if isinstance(deployment, ExistingClusterDeployment):
         installation = on_existing_cluster(deployment.stack, deployment.settings, deployment.cluster)
     else:
@@ -254,22 +256,22 @@ def sweep_stack(stack: str) -> None:
 
 
 def show_login(name: str, login: Login) -> None:
-    """Print where a user interface is, and its administrator's login."""
+    """Print the address of a UI and its administrator login."""
     echo(f"{name:<11}{login.url}\nuser       {login.user}\npassword   {login.password}")
 
 
 def read_secret(prompt: str) -> str:
-    """Read a secret that somebody types, or that a program or a file gives."""
+    """Read a secret from a prompt on a terminal, else from standard input."""
     if sys.stdin.isatty():
         return getpass.getpass(prompt)
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
-        raise OperationError("standard input is not text: give the file that holds the key") from error
+        raise OperationError("standard input is not text: pass the file with the key as KEY=<file>") from error
 
 
 def ask(stack: str, *, unless: bool) -> str | None:
-    """Have the stack's name typed, where there is somebody to type it."""
+    """Prompt for the stack's name; return None if `unless` is set or there is no terminal."""
     if unless or not sys.stdin.isatty():
         return None
-    return console.input(f"Everything in {stack} will be deleted. Type its name to go on: ").strip()
+    return console.input(f"Everything in {stack} will be deleted. Type the stack's name to continue: ").strip()

@@ -1,4 +1,4 @@
-"""Find what somebody changed behind Pulumi's back, in the cluster or in the account."""
+"""Find what was changed outside Pulumi, in the cluster or in the AWS account."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rich.text import Text
 from ops.plan.difference import ABSENT, Change, leaves
 from ops.plan.resources import SECRET
 
-# What a refresh does with a resource that is as Pulumi left it.
+# Refresh operations that mean no change.
 UNCHANGED = frozenset({"same", "refresh", "read"})
-# What these hold is shown by no value at all, however Pulumi came to know it.
+# Values of these types are never shown, even if Pulumi does not mark them as secret.
 SECRET_TYPES = re.compile(r"secret|password|privatekey", re.IGNORECASE)
 # A step of a path such as `spec.containers[0].resources.limits["nvidia.com/gpu"]`.
 STEP = re.compile(r'\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|\.?([^.\[]+)')
@@ -24,14 +24,14 @@ STEP = re.compile(r'\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|\.?([^.\[]+)')
 
 @dataclass(frozen=True)
 class Drifted:
-    """A resource that is not as Pulumi left it.
+    """A resource that differs from Pulumi's state.
 
     Attributes:
         type: Its type, such as `kubernetes:apps/v1:Deployment`.
         name: Its name in the program.
         id: Its name in the cluster or the account.
-        deleted: Whether it is gone.
-        changes: What the state says and what is there, property by property; nothing where it is gone.
+        deleted: Whether it was deleted.
+        changes: Pulumi's state and what is deployed, by property; empty if the resource was deleted.
     """
 
     type: str
@@ -41,24 +41,24 @@ class Drifted:
     changes: tuple[Change, ...] = ()
 
     def __str__(self) -> str:
-        """Name the resource for people."""
+        """Return the type, the name and the ID."""
         return f"{self.type} {self.name}" + (f" [{self.id}]" if self.id not in ("", self.name) else "")
 
 
 def drifted(report: Mapping[str, Any]) -> tuple[Drifted, ...]:
-    """Return the resources that a refresh would change, out of what Pulumi reports of it; no value of a secret."""
+    """Return the resources that a refresh would change, from Pulumi's report, without the values of secrets."""
     steps = (step for step in report.get("steps", ()) if step["op"] not in UNCHANGED)
     return tuple(sorted(map(_drifted, steps), key=str))
 
 
 def known(found: tuple[Drifted, ...]) -> tuple[Drifted, ...]:
-    """Return what drifted of that which a state without secrets knows: beside a secret anything would look changed."""
+    """Leave out changes of secrets, for a state without secrets, where every secret would look changed."""
     kept = (replace(one, changes=tuple(change for change in one.changes if change.before != SECRET)) for one in found)
     return tuple(one for one in kept if one.deleted or one.changes)
 
 
 def show(console: Console, stack: str, found: tuple[Drifted, ...], left_out: int = 0) -> None:
-    """Print what drifted, property by property, and what to do; and how many resources were not looked at."""
+    """Print what drifted, by property, what to do, and how many resources were skipped."""
     for resource in found:
         if resource.deleted:
             console.out(f"- {resource}: deleted", style="red")
@@ -68,20 +68,20 @@ def show(console: Console, stack: str, found: tuple[Drifted, ...], left_out: int
             for line in lines(change):
                 console.out(f"    {line}")
     if left_out:
-        console.print(f"{left_out} resources that are nothing but secret were not compared")
+        console.print(f"{left_out} resources that contain only secrets were not compared")
     if not found:
-        console.out(f"{stack} is as Pulumi left it")
+        console.out(f"{stack} has no drift")
         return
     deleted = sum(resource.deleted for resource in found)
     console.print(
-        Text(f"{stack} drifted: {len(found) - deleted} changed, {deleted} deleted. ", style="bold"),
-        Text(f"`make deploy STACK={stack} REFRESH=1` brings back what the program says"),
+        Text(f"{stack} has drifted: {len(found) - deleted} changed, {deleted} deleted. ", style="bold"),
+        Text(f"`make deploy STACK={stack} REFRESH=1` undoes these changes"),
         sep="",
     )
 
 
 def lines(change: Change) -> Iterator[str]:
-    """Yield how a property differs: of texts with several lines only those that do."""
+    """Yield the change of a property; for multi-line text only the lines that differ."""
     if "\n" not in change.before + change.after:
         yield f"{change.path}: {change.before} -> {change.after}"
         return
@@ -103,7 +103,7 @@ def _drifted(step: Mapping[str, Any]) -> Drifted:
 
 
 def _changes(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Change]:
-    """Yield what differs at and below a path: in what the resource was given, else in what it became."""
+    """Yield the differences at and below a path: in the resource's inputs, else in its outputs."""
     for kind in ("inputs", "outputs"):
         before, after = (_walk(state.get(kind, {}), path) for state in (old, new))
         left, right = ({} if value is None else leaves(value, path) for value in (before, after))
@@ -111,7 +111,7 @@ def _changes(path: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Itera
         if differing:
             yield from (Change(leaf, left.get(leaf, ABSENT), right.get(leaf, ABSENT)) for leaf in differing)
             return
-        if SECRET in left.values():  # only Pulumi sees the difference
+        if SECRET in left.values():  # only Pulumi knows the values
             yield Change(path, SECRET, SECRET)
             return
 

@@ -1,4 +1,4 @@
-"""A stack's state without its secrets: what those may compare with AWS and the cluster who must not read any."""
+"""A stack's state without its secrets, to detect drift with a role that cannot read secrets."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from ops.pulumi.pulumi_cli import pulumi_command
 # How Pulumi marks a secret in its state:
 # https://github.com/pulumi/pulumi/blob/v3.274.1/sdk/go/common/resource/sig.go
 MARK, IS_SECRET = "4dabf18193072939515e22adb298388d", "1b47061264138c4ac30d75fd1eb44270"
-# What would have to be read to be compared, and what is in the state alone.
+# Resources that contain only secrets: comparing them requires reading them, or they exist in the state only.
 SECRET_KINDS = ("kubernetes:core/v1:Secret", "aws:secretsmanager/secretVersion:SecretVersion", "random:")
 
 
 @contextmanager
 def redacted(stack: str, echo: Echo) -> Iterator[tuple[Deployment, list[str]]]:
-    """Yield a stack on AWS with a copy of its state that has no secrets, and the resources that are nothing but secret.
+    """Yield a stack on AWS with a copy of its state without secrets, and the resources that contain only secrets.
 
-    Needs neither the key of the state's secrets nor the right to write.
+    Requires neither the key of the state's secrets nor write permissions.
 
     Raises:
-        SettingsError: The stack has no settings, or wrong ones, or is not on AWS.
-        OperationError: The account is another one, or the state cannot be read.
+        SettingsError: The settings are missing or invalid, or the stack is not on AWS.
+        OperationError: The account is the wrong one, or the state cannot be read.
     """
     settings = load_aws(stack)
     account = account_of(stack, settings)
@@ -46,7 +46,9 @@ def redacted(stack: str, echo: Echo) -> Iterator[tuple[Deployment, list[str]]]:
             found = account.client("s3").get_object(Bucket=backend.bucket, Key=key)["Body"].read()
         except ClientError as error:
             if error_code(error) in ("NoSuchKey", "NoSuchBucket"):
-                raise OperationError(f"{stack} is not deployed: s3://{backend.bucket} has no {key}") from error
+                raise OperationError(
+                    f"{stack} is not deployed (s3://{backend.bucket} has no {key}): run `make deploy STACK={stack}`"
+                ) from error
             raise
     deployment = without_secrets(json.loads(found)["checkpoint"]["latest"])
     with TemporaryDirectory(prefix="state-") as name:
@@ -55,10 +57,10 @@ def redacted(stack: str, echo: Echo) -> Iterator[tuple[Deployment, list[str]]]:
 
 
 def local(stack: str, deployment: Mapping[str, Any], folder: Path, program: str, region: str) -> Deployment:
-    """Return a stack whose state is in a folder.
+    """Return a stack whose state is in a local folder.
 
     Raises:
-        OperationError: Pulumi does not take the state.
+        OperationError: Pulumi cannot import the state.
     """
     state, project, file = folder / "state", folder / "project", folder / "deployment.json"
     state.mkdir()
@@ -85,12 +87,12 @@ def local(stack: str, deployment: Mapping[str, Any], folder: Path, program: str,
 
 
 def without_secrets(deployment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a deployment as Pulumi keeps it, with a word in place of each secret, and without what decrypts them."""
+    """Return Pulumi's state with a placeholder for each secret, and without the secrets provider."""
     return {key: _redacted(value) for key, value in deployment.items() if key != "secrets_providers"}
 
 
 def secret_urns(deployment: Mapping[str, Any]) -> list[str]:
-    """Return the resources that are nothing but secret."""
+    """Return the URNs of the resources that contain only secrets."""
     return [one["urn"] for one in deployment.get("resources", ()) if one["type"].startswith(SECRET_KINDS)]
 
 

@@ -1,4 +1,4 @@
-"""Ask a Kubernetes cluster."""
+"""Read and change objects in a Kubernetes cluster."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from ops.kubernetes.diagnosis import Namespace
 
 TIMEOUT_SECONDS = 10
 LOG_LINES = 40
-# What a kubelet answers, as if it were the log, while it tidies up after a container.
+# The kubelet returns this text as the log while it cleans up a container.
 NO_LOG = "unable to retrieve container logs"
 
 
 def client_of(context: str) -> Any:
-    """Return a client of a context of the user's kubeconfig.
+    """Return a client for a context of the user's kubeconfig.
 
     Raises:
-        OperationError: The kubeconfig gives no access to it.
+        OperationError: The kubeconfig gives no access to the context.
     """
     try:
         return kubernetes.config.new_client_from_config(context=context)
     except (kubernetes.config.ConfigException, OSError, ValueError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise OperationError(
-            f"the kubeconfig gives no access to {context} ({reason}): see that `kubectl get nodes` works"
+            f"the kubeconfig gives no access to {context} ({reason}): check that `kubectl get nodes` works"
         ) from error
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster, by the credentials of a kubeconfig.
+    """A cluster and the credentials to access it.
 
     Attributes:
         context: The name of the context.
-        client: The credentials.
-        access: The kubeconfig's content, where it is not the user's own.
+        client: The API client.
+        access: The content of the kubeconfig; None for the user's own kubeconfig.
     """
 
     context: str
@@ -57,29 +57,29 @@ class Cluster:
         """Return the cluster of a context of the user's kubeconfig.
 
         Raises:
-            OperationError: The kubeconfig gives no access to it.
+            OperationError: The kubeconfig gives no access to the context.
         """
         return cls(context, client_of(context))
 
     @classmethod
     def of_access(cls, access: Mapping[str, Any]) -> Cluster:
-        """Return the cluster of a kubeconfig's content."""
+        """Return the cluster that a kubeconfig's content describes."""
         return cls(access["current-context"], kubernetes.config.new_client_from_config_dict(dict(access)), access)
 
     def check(self) -> None:
-        """See that the cluster answers.
+        """Check that the cluster responds.
 
         Raises:
-            OperationError: It does not.
+            OperationError: The cluster does not respond.
         """
         with self.errors():
             kubernetes.client.VersionApi(self.client).get_code(_request_timeout=TIMEOUT_SECONDS)
 
     def namespace(self, name: str) -> Namespace:
-        """Return what is in a namespace; nothing where there is no such namespace.
+        """Return the pods, claims and events of a namespace; empty if the namespace does not exist.
 
         Raises:
-            OperationError: The cluster cannot be asked.
+            OperationError: The request to the cluster failed.
         """
         core = kubernetes.client.CoreV1Api(self.client)
         with self.errors():
@@ -90,7 +90,7 @@ class Cluster:
             )
 
     def log(self, namespace: str, pod: str, container: str) -> str:
-        """Return the end of what a container has written: the last time that it ran, else the time before."""
+        """Return the last log lines of a container: of the current run, else of the previous one."""
         core = kubernetes.client.CoreV1Api(self.client)
         for previous in (False, True):
             try:
@@ -114,7 +114,7 @@ class Cluster:
         """Return the names of the Services with these labels, such as `component=api-server`.
 
         Raises:
-            OperationError: The cluster cannot be asked.
+            OperationError: The request to the cluster failed.
         """
         core = kubernetes.client.CoreV1Api(self.client)
         with self.errors():
@@ -125,17 +125,17 @@ class Cluster:
         """Return the names of all namespaces.
 
         Raises:
-            OperationError: The cluster cannot be asked.
+            OperationError: The request to the cluster failed.
         """
         core = kubernetes.client.CoreV1Api(self.client)
         with self.errors():
             return [item.metadata.name for item in core.list_namespace(_request_timeout=TIMEOUT_SECONDS).items]
 
     def volumes_of(self, namespaces: Collection[str]) -> list[str]:
-        """Return the names of the volumes that claims of these namespaces have, or had.
+        """Return the names of the volumes that are or were bound to claims of these namespaces.
 
         Raises:
-            OperationError: The cluster cannot be asked.
+            OperationError: The request to the cluster failed.
         """
         core = kubernetes.client.CoreV1Api(self.client)
         with self.errors():
@@ -144,10 +144,10 @@ class Cluster:
         return [volume.metadata.name for volume in claimed if volume.spec.claim_ref.namespace in namespaces]
 
     def has(self, thing: Mapping[str, Any]) -> bool:
-        """Say whether an object exists, of which its kind and its name are given.
+        """Return whether the object with this kind and name exists.
 
         Raises:
-            OperationError: The cluster cannot be asked.
+            OperationError: The request to the cluster failed.
         """
         metadata = thing["metadata"]
         with self.errors():
@@ -159,10 +159,10 @@ class Cluster:
             return True
 
     def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:
-        """Return what a Secret holds, in base64; None where there is none.
+        """Return the data of a Secret, in base64; None if it does not exist.
 
         Raises:
-            OperationError: The cluster cannot be asked.
+            OperationError: The request to the cluster failed.
         """
         with self.errors():
             try:
@@ -176,10 +176,10 @@ class Cluster:
             return dict(found.data or {})
 
     def put_secret(self, namespace: str, name: str, content: Mapping[str, str]) -> None:
-        """Make a Secret, or replace what it holds.
+        """Create a Secret, or replace its data.
 
         Raises:
-            OperationError: The cluster cannot be asked, or has no such namespace.
+            OperationError: The request to the cluster failed, or the namespace does not exist.
         """
         core = kubernetes.client.CoreV1Api(self.client)
         body = {"metadata": {"name": name}, "stringData": dict(content)}
@@ -192,10 +192,10 @@ class Cluster:
                 core.replace_namespaced_secret(name, namespace, body, _request_timeout=TIMEOUT_SECONDS)
 
     def secrets(self, namespace: str) -> list[str]:
-        """Return the names of a namespace's Secrets, the newest first.
+        """Return the names of the Secrets in a namespace, newest first.
 
         Raises:
-            OperationError: The cluster cannot be asked.
+            OperationError: The request to the cluster failed.
         """
         core = kubernetes.client.CoreV1Api(self.client)
         with self.errors():
@@ -204,10 +204,10 @@ class Cluster:
         return [secret.metadata.name for secret in newest]
 
     def job(self, namespace: str, name: str) -> Mapping[str, Any] | None:
-        """Return a Job; None where there is none.
+        """Return a Job; None if it does not exist.
 
         Raises:
-            OperationError: The cluster cannot be asked.
+            OperationError: The request to the cluster failed.
         """
         batch = kubernetes.client.BatchV1Api(self.client)
         with self.errors():
@@ -222,10 +222,10 @@ class Cluster:
             return dict(json.loads(answer.data))
 
     def create_job(self, namespace: str, manifest: Mapping[str, Any]) -> bool:
-        """Make a Job; say no where there is one of its name.
+        """Create a Job; return False if one with this name exists.
 
         Raises:
-            OperationError: The cluster refuses it.
+            OperationError: The cluster refused the Job.
         """
         batch = kubernetes.client.BatchV1Api(self.client)
         with self.errors():
@@ -238,10 +238,10 @@ class Cluster:
             return True
 
     def delete_job(self, namespace: str, name: str) -> None:
-        """Delete a Job that may be there; it goes when its pods have gone.
+        """Delete a Job if it exists. Kubernetes removes it after its pods.
 
         Raises:
-            OperationError: The cluster cannot be asked.
+            OperationError: The request to the cluster failed.
         """
         batch = kubernetes.client.BatchV1Api(self.client)
         with self.errors():
@@ -255,24 +255,25 @@ class Cluster:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn what the API and its client library raise into a sentence.
+        """Turn errors of the API and its client into one sentence.
 
         Raises:
-            OperationError: The cluster refused a request, or did not answer.
+            OperationError: The cluster refused a request or did not respond.
         """
         try:
             yield
         except ApiException as error:
             raise OperationError(
-                f"the cluster {self.context} refused ({error.status} {error.reason}): see that you administer it"
+                f"the cluster {self.context} refused the request ({error.status} {error.reason}): check that you have "
+                "administrator access"
             ) from error
         except (HTTPError, OSError) as error:
             raise OperationError(
-                f"the cluster {self.context} does not answer: start it, or see that its API is open to you"
+                f"the cluster {self.context} does not respond: start it, or check that you can reach its API"
             ) from error
 
 
 def _items(ask: Callable[..., Any], namespace: str) -> Sequence[Mapping[str, Any]]:
-    """Return objects as the API writes them."""
+    """Return objects in the API's JSON format."""
     answer = ask(namespace, _preload_content=False, _request_timeout=TIMEOUT_SECONDS)
     return list(json.loads(answer.data)["items"])

@@ -1,6 +1,6 @@
-"""What is wrong with pods, as sentences that say what to do: from what Kubernetes tells of pods, claims and events.
+"""Explain what is wrong with pods and what to do, from the status of pods and claims and from events.
 
-Objects are dictionaries as Kubernetes' API has them in JSON.
+Objects are dictionaries in the JSON format of the Kubernetes API.
 """
 
 from __future__ import annotations
@@ -13,86 +13,86 @@ from typing import Any
 from infra.images.content import ON_NODES
 
 Object = Mapping[str, Any]
-# Returns the end of what a container has written, the last time that it ran: of a pod's name and the container's.
+# Returns the last log lines of a container, given the names of the pod and the container.
 Log = Callable[[str, str], str]
 
-# Of a container that waits: https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/images/types.go
+# Reasons of waiting containers: https://github.com/kubernetes/kubernetes/blob/master/pkg/kubelet/images/types.go
 IMAGE_REASONS = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ErrImageInspect")
-# Events of a pod whose containers the node cannot even begin.
+# Reasons of events of pods whose containers the node cannot start.
 START_REASONS = ("FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox")
-# How often a container may end in an error before that counts: most wait for a server that starts beside them.
+# Failures below this count are not a problem: most containers fail until the servers they need are up.
 HARMLESS_RESTARTS = 2
 
-# The names that the chart gives to git-sync, which say what their logs mean.
+# Container and component names from the Helm chart.
 GIT_SYNC_FIRST = "git-sync-init"
 GIT_SYNC = ("git-sync", GIT_SYNC_FIRST)
 MIGRATION = "run-airflow-migrations"
 
 CONTROLLERS = ("ReplicaSet", "StatefulSet", "Job")
 
-# How long a problem may last before it is one: images and volumes may be on their way, nodes may be starting.
+# How long each kind of problem may last before it counts: images, volumes and nodes take time.
 IMAGE_SECONDS = 20
 CRASH_SECONDS = 0
 START_SECONDS = 30
 ROOM_SECONDS = 45
 
-# What git and ssh write: the sentence says what it means to whoever deploys.
+# Messages of git and ssh, with the explanation to show.
 GIT_PROBLEMS = (
     (
         re.compile(r"(couldn't|could not) find remote ref|remote branch .* not found|unknown revision", re.IGNORECASE),
-        "the branch {branch} is not in {repository}: push it, or correct airflow:dags in the stack's file",
+        "{repository} has no branch {branch}: push it, or correct airflow:dags in the stack file",
     ),
     (
         re.compile(r"host key verification failed|no .* host key is known", re.IGNORECASE),
-        "the server of {repository} has another host key than known_hosts in the stack's file says: compare both",
+        "the host key of {repository} does not match known_hosts in the stack file: compare both",
     ),
     (
         re.compile(r"permission denied|invalid format|error in libcrypto", re.IGNORECASE),
-        "{repository} does not accept the SSH key: put one that may read it into the cluster with `make dags-key`",
+        "{repository} does not accept the SSH key: store one with read access with `make dags-key`",
     ),
     (
         re.compile(
             r"authentication failed|could not read (username|password)|access denied|terminal prompts disabled",
             re.IGNORECASE,
         ),
-        "{repository} does not accept the token: put one that may read it into the cluster with `make dags-key`",
+        "{repository} does not accept the token: store one with read access with `make dags-key`",
     ),
     (
         re.compile(r"repository .*not found|not appear to be a git repository", re.IGNORECASE),
-        "there is no repository {repository}, or the key may not read it: correct airflow:dags in the stack's file",
+        "the repository {repository} does not exist, or the key cannot read it: correct airflow:dags in the stack file",
     ),
     (
         re.compile(r"could not resolve host|unable to (connect|look up)|connection (refused|timed out)", re.IGNORECASE),
-        "the cluster does not reach {repository}: see its address in the stack's file, and the network",
+        "the cluster cannot reach {repository}: check its address in the stack file, and the network",
     ),
 )
-# How container runtimes say that a registry answers, and has no such image.
+# Messages of container runtimes when the registry responds but does not have the image.
 NOT_FOUND = re.compile(r"\b(not found|manifest unknown|name unknown)\b", re.IGNORECASE)
 VOLUME_FULL = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong with one thing.
+    """A problem of one object.
 
     Attributes:
-        subject: What it is wrong with, such as `pod airflow-scheduler-0`.
+        subject: The object, such as `pod airflow-scheduler-0`.
         sentence: What is wrong, and what to do.
-        patience: Seconds for which it may be so without harm.
+        grace_seconds: How long the problem may last before it counts.
     """
 
     subject: str
     sentence: str
-    patience: int
+    grace_seconds: int
 
     def __str__(self) -> str:
-        """Return the whole sentence."""
+        """Return the subject and the sentence."""
         return f"{self.subject}: {self.sentence}"
 
 
 @dataclass(frozen=True)
 class Namespace:
-    """What Kubernetes tells of a namespace."""
+    """The pods, claims and events of a namespace."""
 
     pods: Sequence[Object] = ()
     claims: Sequence[Object] = ()
@@ -101,14 +101,14 @@ class Namespace:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Finds problems of one stack.
+    """Finds the problems of one stack.
 
     Attributes:
         stack: The stack.
-        repository: Where its DAGs come from.
+        repository: The repository of its DAGs.
         branch: The branch that it follows.
-        node_seconds: How long pods may wait for a node that is started for them.
-        registry: Where its own images are pulled from; None where they are in ECR, or loaded onto the nodes.
+        node_seconds: How long pods may wait for a new node.
+        registry: The registry of its own images; None if they are in ECR or loaded onto the nodes.
     """
 
     stack: str
@@ -118,7 +118,7 @@ class Diagnosis:
     registry: str | None = None
 
     def problems(self, namespace: Namespace, log: Log) -> list[Problem]:
-        """Return what is wrong in a namespace; nothing where all is well or on its way."""
+        """Return the problems in a namespace; an empty list if everything runs or is starting."""
         found: list[Problem] = []
         for pod in namespace.pods:
             events = _events_of(namespace.events, pod)
@@ -131,7 +131,11 @@ class Diagnosis:
     def _of_pod(self, pod: Object, events: Sequence[Object], log: Log) -> Iterator[Problem]:
         name, status = _name(pod), pod.get("status", {})
         if status.get("reason") == "Evicted":
-            yield Problem(f"pod {name}", f"its node had no room left ({_sentence(status.get('message', ''))})", 0)
+            yield Problem(
+                f"pod {name}",
+                f"its node ran out of resources ({_sentence(status.get('message', ''))}): add a node",
+                0,
+            )
             return
         for condition in status.get("conditions") or ():
             if condition.get("type") == "PodScheduled" and condition.get("reason") == "Unschedulable":
@@ -148,9 +152,9 @@ class Diagnosis:
 
     def _unschedulable(self, pod: str, message: str) -> Problem:
         if "unbound immediate PersistentVolumeClaims" in message or "persistentvolumeclaim" in message:
-            sentence = f"its volume is not there yet ({_sentence(message)}): see `kubectl get pvc,storageclass`"
+            sentence = f"its volume is not bound yet ({_sentence(message)}): see `kubectl get pvc,storageclass`"
         else:
-            sentence = f"no node has room for it ({_sentence(message)}): add a node, or ask for less in helm-values"
+            sentence = f"no node can run it ({_sentence(message)}): add a node, or lower the requests in helm-values"
         return Problem(f"pod {pod}", sentence, ROOM_SECONDS + self.node_seconds)
 
     def _of_container(self, pod: Object, container: Object, log: Log) -> Problem | None:
@@ -170,7 +174,7 @@ class Diagnosis:
         return Problem(f"pod {_name(pod)}", self._of_failure(pod, container["name"], ended, text), CRASH_SECONDS)
 
     def _of_first_checkout(self, pod: Object, log: Log) -> Problem | None:
-        """Return what keeps git-sync from the first checkout: it tries until it has one, and never ends in an error."""
+        """Return why git-sync's first checkout fails: git-sync retries forever and never exits with an error."""
         problem = self.git_problem(log(_name(pod), GIT_SYNC_FIRST))
         return Problem(f"pod {_name(pod)}", problem, START_SECONDS) if problem else None
 
@@ -178,28 +182,28 @@ class Diagnosis:
         if container in GIT_SYNC and (problem := self.git_problem(text)):
             return problem
         if VOLUME_FULL.search(text):
-            return f"{container} has no space left on its volume: delete what is not needed, or give it a larger one"
+            return f"{container} has no space left on its volume: delete what is not needed, or enlarge the volume"
         if ended.get("reason") == "OOMKilled":
-            return f"{container} needs more memory than its limit: raise it in helm-values"
-        last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it wrote nothing")
+            return f"{container} exceeded its memory limit: raise the limit in helm-values"
+        last = next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it logged nothing")
         if pod.get("metadata", {}).get("labels", {}).get("component") == MIGRATION:
-            return f"the database could not be brought up to date: {last}"
-        return f"{container} ends with code {ended.get('exitCode')} again and again: {last}"
+            return f"the database migration failed: {last}"
+        return f"{container} keeps failing with exit code {ended.get('exitCode')}: {last}"
 
     def git_problem(self, log: str) -> str | None:
-        """Return what git-sync's log means, where that is known."""
+        """Explain git-sync's log; return None if it matches no known problem."""
         for pattern, sentence in GIT_PROBLEMS:
             if pattern.search(log):
                 return sentence.format(branch=self.branch, repository=self.repository)
         return None
 
     def image_problem(self, image: str, message: str) -> str:
-        """Return what it means that a node could not pull an image."""
+        """Explain an image pull failure."""
         own = self.registry is not None and image.startswith(f"{self.registry}/")
         if image.startswith(ON_NODES) or ".dkr.ecr." in image or (own and NOT_FOUND.search(message)):
-            return f"the image {image} is not there: run `make images STACK={self.stack}`"
+            return f"the image {image} does not exist: run `make images STACK={self.stack}`"
         detail = _sentence(message.rsplit(": ", maxsplit=1)[-1]) or "no reason was given"
-        return f"the image {image} cannot be pulled ({detail}): see that the nodes reach its registry"
+        return f"the image {image} cannot be pulled ({detail}): check that the nodes can reach its registry"
 
     def _of_start(self, pod: str, events: Sequence[Object]) -> Iterator[Problem]:
         for event in events:
@@ -211,7 +215,7 @@ class Diagnosis:
 
     def _of_missing_object(self, message: str) -> str:
         if re.search(r'secret "dags-git"|references non-existent secret key', message):
-            return f"there is no key for {self.repository} yet: run `make dags-key STACK={self.stack}`"
+            return f"the key for {self.repository} is missing: run `make dags-key STACK={self.stack}`"
         return f"it cannot start: {_sentence(message)}"
 
     def _of_claim(self, claim: Object, events: Sequence[Object]) -> Iterator[Problem]:
@@ -219,27 +223,29 @@ class Diagnosis:
             return
         for event in events:
             if event.get("reason") in ("ProvisioningFailed", "FailedBinding"):
-                class_ = claim.get("spec", {}).get("storageClassName") or "none, for the cluster has no default"
+                class_ = claim.get("spec", {}).get("storageClassName") or "none, the cluster has no default"
                 yield Problem(
                     f"volume {_name(claim)}",
-                    f"the cluster makes none ({_sentence(event.get('message', ''))}; class: {class_}): name one of "
-                    f"`kubectl get storageclass` as airflow:storage_class in Pulumi.{self.stack}.yaml",
+                    f"it cannot be provisioned ({_sentence(event.get('message', ''))}; class: {class_}): set "
+                    f"airflow:storage_class in Pulumi.{self.stack}.yaml to one of `kubectl get storageclass`",
                     START_SECONDS,
                 )
                 return
 
     def _of_controllers(self, namespace: Namespace) -> Iterator[Problem]:
-        """Yield what keeps pods from being made at all, while the latest attempt has made none."""
+        """Yield why controllers cannot create pods, for those that have none."""
         for event in namespace.events:
             owner = event.get("involvedObject", {})
             refused = event.get("reason") == "FailedCreate" and owner.get("kind") in CONTROLLERS
             if refused and not any(_owned_by(pod, owner) for pod in namespace.pods):
                 message = _sentence(event.get("message", "").removeprefix("Error creating: "))
-                yield Problem(f"{owner['kind']} {owner.get('name')}", f"no pod may be made: {message}", ROOM_SECONDS)
+                yield Problem(
+                    f"{owner['kind']} {owner.get('name')}", f"its pods cannot be created: {message}", ROOM_SECONDS
+                )
 
 
 def _failure(container: Object) -> Object | None:
-    """Return how a container ended, where it does so again and again, or for good."""
+    """Return the termination state of a container that keeps failing or has failed for good."""
     state, restarts = container.get("state", {}), container.get("restartCount", 0)
     now, before = state.get("terminated"), container.get("lastState", {}).get("terminated")
     looping = (state.get("waiting") or {}).get("reason") == "CrashLoopBackOff"
@@ -266,5 +272,5 @@ def _name(thing: Object) -> str:
 
 
 def _sentence(message: str) -> str:
-    """Return a message of Kubernetes' as one line without its full stop."""
+    """Return a Kubernetes message as one line without its full stop."""
     return " ".join(message.split()).rstrip(".")

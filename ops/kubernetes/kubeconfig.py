@@ -1,4 +1,4 @@
-"""Put a cluster's access into a kubeconfig file, beside what else is in it."""
+"""Add a cluster to a kubeconfig file and keep its other entries."""
 
 import os
 from collections.abc import Mapping
@@ -22,10 +22,10 @@ def kubeconfig_file() -> Path:
 
 
 def write(file: Path, access: Mapping[str, Any]) -> None:
-    """Merge a cluster's access into a file, readable by its owner alone.
+    """Merge a cluster's access into a file that only its owner can read.
 
     Raises:
-        OperationError: The file is no kubeconfig.
+        OperationError: The file is not a kubeconfig.
     """
     existing = EMPTY
     if file.exists():
@@ -43,7 +43,7 @@ def write(file: Path, access: Mapping[str, Any]) -> None:
 
 
 def merged(existing: Mapping[str, Any], access: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a kubeconfig with the new entries, in place of those of the same names, and the new context chosen."""
+    """Return a kubeconfig where the new entries replace those with the same names, and the new context is current."""
     sections = {section: _replaced(existing.get(section) or [], access[section]) for section in SECTIONS}
     return {**existing, **sections, "current-context": access["current-context"]}
 

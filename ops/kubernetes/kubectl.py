@@ -1,4 +1,4 @@
-"""The program `kubectl`, for what its connections carry: a shell's input and output, and ports."""
+"""Run `kubectl` for exec and port-forward."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from infra.errors import OperationError
 from ops.kubernetes.cluster import Cluster
 from ops.loopback import LOOPBACK, port_is_free
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")
 
 
 @contextmanager
 def kubectl(cluster: Cluster) -> Iterator[list[str]]:
-    """Return the beginning of a command line that speaks to a cluster.
+    """Yield a `kubectl` command line prefix for a cluster.
 
     Raises:
-        OperationError: The program is missing.
+        OperationError: `kubectl` is not installed.
     """
     if not shutil.which("kubectl"):
         raise OperationError("kubectl is not on PATH: install it, see https://kubernetes.io/docs/tasks/tools/")
     if cluster.access is None:
         yield ["kubectl", "--context", cluster.context]
         return
-    with tempfile.TemporaryDirectory() as folder:  # which nobody else may enter
+    with tempfile.TemporaryDirectory() as folder:  # only this user can read it
         file = Path(folder) / "kubeconfig"
         file.write_text(json.dumps(dict(cluster.access)))
         yield ["kubectl", "--kubeconfig", str(file)]
 
 
 def answer_of(cluster: Cluster, *arguments: str) -> str | None:
-    """Return what a command writes, without white space around it; None where it fails."""
+    """Return the stripped output of a command; None if it fails."""
     with kubectl(cluster) as command:
         try:
             result = subprocess.run(
-                [*command, *arguments], check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+                [*command, *arguments], check=False, capture_output=True, text=True, timeout=TIMEOUT_SECONDS
             )
         except subprocess.TimeoutExpired:
             return None
@@ -55,12 +55,12 @@ def answer_of(cluster: Cluster, *arguments: str) -> str | None:
 
 @contextmanager
 def forwarded(cluster: Cluster, namespace: str, target: str, port: int, wanted: int = 0) -> Iterator[int]:
-    """Open a port of this machine, for itself alone, that leads to a Service; yield its number.
+    """Forward a loopback port of this machine to a Service, and yield its number.
 
-    It is the one that is wanted, or another where that is taken or 0.
+    The port is the wanted one, or a free one if that is 0 or taken.
 
     Raises:
-        OperationError: There is no way to the Service.
+        OperationError: The Service cannot be reached.
     """
     local = wanted if wanted and port_is_free(wanted) else 0
     with kubectl(cluster) as command:
@@ -86,7 +86,7 @@ def forwarded(cluster: Cluster, namespace: str, target: str, port: int, wanted: 
 
 
 def _forwarded_port(output: IO[bytes], target: str) -> int:
-    text, deadline = "", time.monotonic() + PATIENCE_SECONDS
+    text, deadline = "", time.monotonic() + TIMEOUT_SECONDS
     with selectors.DefaultSelector() as selector:
         selector.register(output, selectors.EVENT_READ)
         while selector.select(max(0, deadline - time.monotonic())):

@@ -1,4 +1,4 @@
-"""Watch a stack's pods while Pulumi waits for them, and tell what it would wait for in vain."""
+"""Watch a stack's pods while Pulumi waits for them, and report problems that waiting does not solve."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ops.kubernetes.diagnosis import Diagnosis, Problem
 # Returns why waiting is pointless, or None.
 Watcher = Callable[[], str | None]
 
-# How long the cluster may be silent: its API restarts now and then.
+# How long the cluster may not respond: its API restarts occasionally.
 SILENCE_SECONDS = 30
-# How long what was wrong before may stay so: it is what the deployment may be about to correct.
+# How long problems from before the deployment may last: the deployment may be about to fix them.
 CORRECTION_SECONDS = 60
 
 
 class Watch:
-    """Looks at the pods each time that it is called."""
+    """Checks the pods each time it is called."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Watch:
         *,
         of: str = "",
     ) -> None:
-        """Watch these namespaces; where `of` is given, only what has this in its name."""
+        """Watch these namespaces; if `of` is set, only objects with this in their name."""
         self._cluster = cluster
         self._namespaces = namespaces
         self._diagnosis = diagnosis
@@ -41,18 +41,18 @@ class Watch:
         self._old: frozenset[Problem] | None = None
 
     def __call__(self) -> str | None:
-        """Return what is wrong for longer than it may be; None while all may yet be well."""
+        """Return a problem that has lasted longer than its grace period; None if there is none."""
         problems = self._problems()
         now = self._clock()
         if self._old is None:
             self._old = frozenset(problems)
         self._since = {problem: self._since.get(problem, now) for problem in problems}
-        overdue = [problem for problem, since in self._since.items() if now - since >= self._patience(problem)]
+        overdue = [problem for problem, since in self._since.items() if now - since >= self._grace_seconds(problem)]
         return str(overdue[0]) if overdue else None
 
-    def _patience(self, problem: Problem) -> int:
+    def _grace_seconds(self, problem: Problem) -> int:
         old = problem in (self._old or ())
-        return max(problem.patience, CORRECTION_SECONDS) if old else problem.patience
+        return max(problem.grace_seconds, CORRECTION_SECONDS) if old else problem.grace_seconds
 
     def _problems(self) -> list[Problem]:
         try:

@@ -1,4 +1,4 @@
-"""The stack in whose cluster environments are."""
+"""The stack in whose cluster preview environments run."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from ops.pulumi.aws_deployment import AwsDeployment
 from ops.pulumi.backend import backend_of
 from ops.pulumi.existing_cluster_deployment import ExistingClusterDeployment
 
-# Outputs that an environment needs; a base that was deployed before there were any lacks them.
+# Outputs that an environment needs. A base deployed by an older version may lack them.
 NEEDED = ("database_host", "database_admin_password")
 NEEDED_ON_AWS = (*NEEDED, "preview_image_repositories")
 
 
 @dataclass(frozen=True)
 class Base:
-    """The stack.
+    """A stack that has preview environments.
 
     Attributes:
-        stack: Its name.
-        deployment: The stack as Pulumi works on it.
+        stack: The stack's name.
+        deployment: Its Pulumi deployment.
         installation: Its Airflow in its cluster.
-        outputs: Its outputs.
+        outputs: Its Pulumi outputs.
     """
 
     stack: str
@@ -43,12 +43,12 @@ class Base:
 
     @classmethod
     def of(cls, stack: str, echo: Echo) -> Base:
-        """Find the stack.
+        """Load the base and check its cluster.
 
         Raises:
-            SettingsError: It has no settings, or wrong ones.
-            ContextError: The cluster at hand is none that the settings name.
-            OperationError: It may have no environments beside it, or is not deployed.
+            SettingsError: The settings are missing or invalid.
+            ContextError: The settings do not allow the current context.
+            OperationError: The stack does not allow preview environments, or is not deployed.
         """
         settings = load(stack)
         check_base(stack, settings)
@@ -66,12 +66,12 @@ class Base:
 
     @property
     def settings(self) -> StackSettings:
-        """Its settings."""
+        """The settings of the stack."""
         return self.deployment.settings
 
     @property
     def setup_namespace(self) -> str:
-        """Where its databases are made, and where nobody else reads the administrator's password."""
+        """The namespace where databases are created, and where only that Job reads the administrator's password."""
         if isinstance(self.settings, ExistingClusterSettings):
             return platform_namespace(self.settings.namespace)
         return rds.SETUP_NAMESPACE
@@ -82,7 +82,7 @@ class Base:
         return Records(self.installation.cluster, self.setup_namespace)
 
     def deployment_of(self, stack: str) -> AwsDeployment | ExistingClusterDeployment:
-        """Return an environment as Pulumi works on it: where its base is, with what lies in this clone.
+        """Return the Pulumi deployment of an environment: in its base's cluster, from this working tree.
 
         Raises:
             OperationError: Pulumi's state cannot be read.
@@ -102,7 +102,7 @@ def _outputs_of(deployment: AwsDeployment | ExistingClusterDeployment) -> dict[s
     outputs = deployment.outputs()
     needed = NEEDED_ON_AWS if isinstance(deployment, AwsDeployment) else NEEDED
     if missing := [name for name in needed if name not in outputs]:
-        why = "was deployed before it could have preview environments" if outputs else "is not deployed"
+        why = "was deployed by a version without preview environments" if outputs else "is not deployed"
         raise OperationError(
             f"{deployment.stack} {why} (its outputs have no {missing[0]}): run `make deploy STACK={deployment.stack}`"
         )

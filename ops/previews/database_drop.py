@@ -1,4 +1,4 @@
-"""Drop an environment's databases and their owners, by a pod beside the server."""
+"""Drop an environment's databases and their owners, from a pod in the cluster of the server."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from ops.releases.rehearsal import reason
 from ops.releases.rehearsal_jobs import Server, container, job_manifest
 
 SCRIPT = Path(__file__).with_name("drop_databases.sh")
-# With the start of a node for it.
-SECONDS = 600
+# Enough to start a node for the pod.
+TIMEOUT_SECONDS = 600
 
 
 def drop_databases(base: Base, stack: str, echo: Echo) -> None:
-    """Drop the databases, whether they are there or not.
+    """Drop the databases if they exist.
 
     Raises:
-        OperationError: They cannot be dropped.
+        OperationError: The databases cannot be dropped.
     """
     cluster, namespace = base.installation.cluster, base.setup_namespace
     manifest = manifest_of(_server(base), stack)
@@ -42,7 +42,7 @@ def drop_databases(base: Base, stack: str, echo: Echo) -> None:
 
 
 def manifest_of(server: Server, stack: str) -> dict[str, Any]:
-    """Return the Job, as Kubernetes' API takes it; the Secret with the administrator's password is the base's own."""
+    """Return the manifest of the Job. It uses the base's Secret with the administrator's password."""
     psql = container(
         "drop",
         server.image,
@@ -51,7 +51,7 @@ def manifest_of(server: Server, stack: str) -> dict[str, Any]:
         {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
     )
     return job_manifest(
-        server, f"drop-{stack}", [], psql | {"envFrom": [{"secretRef": {"name": server.secret}}]}, SECONDS
+        server, f"drop-{stack}", [], psql | {"envFrom": [{"secretRef": {"name": server.secret}}]}, TIMEOUT_SECONDS
     )
 
 
@@ -60,7 +60,7 @@ def _server(base: Base) -> Server:
     prefix = setup_name("airflow")
     secret = next((name for name in base.installation.cluster.secrets(namespace) if name.startswith(prefix)), None)
     if secret is None:
-        raise OperationError(f"{base.stack} has no database server any more: run `make deploy STACK={base.stack}`")
+        raise OperationError(f"{base.stack} no longer has a database server: run `make deploy STACK={base.stack}`")
     if isinstance(base.settings, ExistingClusterSettings):
         return Server(namespace, secret, postgres.IMAGE, postgres.USER_ID, disk_bytes=0)
     return Server(namespace, secret, rds.CLIENT_IMAGE, rds.CLIENT_USER_ID, disk_bytes=0)

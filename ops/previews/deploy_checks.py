@@ -1,4 +1,4 @@
-"""Keep a base as long as environments stand on it."""
+"""Protect a base from destruction while it has preview environments."""
 
 import json
 
@@ -12,10 +12,10 @@ from ops.pulumi.existing_cluster_deployment import ExistingClusterDeployment
 
 
 def check_none_left(deployment: AwsDeployment | ExistingClusterDeployment) -> None:
-    """Refuse to destroy a stack whose cluster, database server or buckets others use.
+    """Refuse to destroy a stack while preview environments use its cluster, database server and buckets.
 
     Raises:
-        OperationError: It has preview environments, or its cluster cannot be asked.
+        OperationError: The stack has preview environments, or the request to its cluster failed.
     """
     if isinstance(deployment, ExistingClusterDeployment):
         records = Records(deployment.cluster, platform_namespace(deployment.settings.namespace))

@@ -1,4 +1,4 @@
-"""Give a branch an environment, or bring the one that it has to what this clone says."""
+"""Create or update the preview environment of a branch."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from ops.pulumi.stack_images import check_preview_images
 
 
 def bring_up(base: Base, branch: str, hours: float, echo: Echo) -> PreviewSettings:
-    """Make the environment of a branch, or bring it up to date and give it more time.
+    """Create the environment of a branch, or update it and extend its lifetime.
 
     Raises:
-        OperationError: It may not be made, or its deployment failed.
+        OperationError: A check failed, or the deployment failed.
     """
     check_branch(branch, stack_summaries())
     check_exists(branch, base.settings.dags.repository if base.settings.dags else None)
@@ -46,7 +46,7 @@ def bring_up(base: Base, branch: str, hours: float, echo: Echo) -> PreviewSettin
 
 
 def keep_record(base: Base, branch: str, hours: float, now: datetime) -> Record:
-    """Write the record of an environment, new or with more time, and return it.
+    """Write the record of an environment, new or with an extended lifetime, and return it.
 
     Raises:
         OperationError: The base has no room for it, or it is being removed.
@@ -58,20 +58,20 @@ def keep_record(base: Base, branch: str, hours: float, now: datetime) -> Record:
     if found.removing:
         raise OperationError(
             f"{stack} is being removed: if that was interrupted, finish it with `make preview-env-down "
-            f"BRANCH={branch} STACK={base.stack}`, then run the same command again"
+            f"BRANCH={branch} STACK={base.stack}`, then rerun this command"
         )
     before = _readable(found)
     settings = PreviewSettings(
         base=base.stack,
         branch=branch,
-        owner=before.owner if before else _whoever_works_here(),
+        owner=before.owner if before else _current_user(),
         expires_at=expiry(now, hours, before.expires_at if before else None),
     )
     return records.save(replace(found, text=text_of(settings, read_text(file_of(base.stack)))))
 
 
 def _readable(record: Record) -> PreviewSettings | None:
-    """Return the settings in a record; None where it is new, or somebody broke it."""
+    """Return the settings in a record; None if it is new or invalid."""
     try:
         return record.settings
     except SettingsError:
@@ -79,7 +79,7 @@ def _readable(record: Record) -> PreviewSettings | None:
 
 
 def write_file(record: Record) -> None:
-    """Write the stack file of an environment, by which Pulumi and every command know it."""
+    """Write the stack file of an environment, which Pulumi and all commands read."""
     file = file_of(record.stack)
     temporary = file.with_suffix(".part")
     temporary.write_text(record.text)
@@ -87,14 +87,14 @@ def write_file(record: Record) -> None:
 
 
 def _keep_key(base: Base, record: Record) -> None:
-    """Keep with the record what Pulumi wrote into the file, where the base's file did not name its key."""
+    """Save the key that Pulumi wrote to the stack file in the record, if the base's file did not contain it."""
     text = read_text(file_of(record.stack))
     if text != record.text:
         base.records.save(replace(record, text=text))
 
 
 def _watcher(base: Base, installation: Installation) -> Watcher:
-    """Return what looks at the environment's pods, in its namespace and where its databases are made."""
+    """Return a watcher for the pods in the environment's namespace and for the Job that creates its databases."""
     cluster, stack = installation.cluster, installation.stack
     watches = (
         Watch(cluster, (stack,), installation.diagnosis),
@@ -103,7 +103,7 @@ def _watcher(base: Base, installation: Installation) -> Watcher:
     return lambda: next(filter(None, (watch() for watch in watches)), None)
 
 
-def _whoever_works_here() -> str:
+def _current_user() -> str:
     command = ["git", "-C", str(REPOSITORY), "config", "user.name"]
     named = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
     return named or getpass.getuser()

@@ -1,4 +1,4 @@
-"""Remove the environments whose time is over, and list those that there are."""
+"""Remove expired preview environments, and list the existing ones."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ops.previews.removal import forget, remove
 
 
 def collect(base: Base, now: datetime, echo: Echo) -> None:
-    """Remove what is expired, and what somebody began to remove; one that fails does not stop the others.
+    """Remove expired environments and finish interrupted removals. A failure does not stop the others.
 
     Raises:
-        OperationError: Some could not be removed; each is said before, with its reason.
+        OperationError: Some environments could not be removed. The reasons are printed first.
     """
     failed = 0
     for record in base.records.all():
@@ -31,31 +31,31 @@ def collect(base: Base, now: datetime, echo: Echo) -> None:
                 echo(f"removing {record.stack}")
                 remove(base, record, echo)
             else:
-                echo(f"{record.stack} stays until {moment(record.settings.expires_at)}")
+                echo(f"{record.stack} is kept until {moment(record.settings.expires_at)}")
         except (OperationError, SettingsError) as error:
-            echo(f"{record.stack} is not removed: {error}")
+            echo(f"{record.stack} could not be removed: {error}")
             failed += 1
     if failed:
         raise OperationError(
-            f"{failed} preview environments of {base.stack} could not be removed: the reasons are above, and the same "
-            "command tries again"
+            f"{failed} preview environments of {base.stack} could not be removed: see the output above, then rerun "
+            "this command"
         )
 
 
 def is_due(record: Record, now: datetime) -> bool:
-    """Say whether an environment is to be removed.
+    """Return whether an environment must be removed.
 
     Raises:
-        SettingsError: Somebody changed the record.
+        SettingsError: The record is invalid.
     """
     return record.removing or is_expired(record.settings, now)
 
 
 def list_environments(base: Base, now: datetime, echo: Echo) -> None:
-    """Print the environments of a base, and write the stack files by which other commands know them.
+    """Print the environments of a base, and write their stack files for other commands.
 
     Raises:
-        OperationError: The cluster cannot be asked.
+        OperationError: The request to the cluster failed.
     """
     records = base.records.all()
     for record in records:
@@ -68,7 +68,7 @@ def list_environments(base: Base, now: datetime, echo: Echo) -> None:
 
 
 def lines(records: Sequence[Record], now: datetime) -> list[str]:
-    """Return a line for each environment: its stack, its branch, who made it, its age, and when it ends."""
+    """Return a line for each environment: stack, branch, owner, age and expiry."""
     rows = [_row(record, now) for record in records]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -79,9 +79,9 @@ def _row(record: Record, now: datetime) -> tuple[str, ...]:
     try:
         settings = record.settings
     except SettingsError:
-        return record.stack, "unreadable", "", f"{age} old", "make preview-env writes its record again"
+        return record.stack, "unreadable", "", f"{age} old", "rewrite its record with make preview-env"
     if record.removing:
-        end = "is being removed"
+        end = "being removed"
     elif is_expired(settings, now):
         end = "expired"
     else:
@@ -90,7 +90,7 @@ def _row(record: Record, now: datetime) -> tuple[str, ...]:
 
 
 def duration(span: timedelta) -> str:
-    """Return a span of time in its largest unit, such as 3 d."""
+    """Return a duration in its largest unit, such as 3 d."""
     minutes = int(span.total_seconds()) // 60
     for unit, size in (("d", 24 * 60), ("h", 60)):
         if minutes >= 2 * size:
@@ -99,7 +99,7 @@ def duration(span: timedelta) -> str:
 
 
 def moment(time: datetime) -> str:
-    """Return a moment in UTC."""
+    """Return a time in UTC, such as 2026-11-21 12:01 UTC."""
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 

@@ -1,4 +1,4 @@
-"""Delete an environment's objects, and no others."""
+"""Delete an environment's objects from its base's buckets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def delete_objects(base: Base, stack: str, echo: Echo) -> None:
     """Delete the environment's objects in all buckets of its base.
 
     Raises:
-        OperationError: Some cannot be deleted.
+        OperationError: Some objects cannot be deleted.
     """
     with aws_errors(), _client(base) as client:
         count = sum(empty(client, base.outputs[f"{name}_bucket"], bucket_prefix(stack)) for name in BUCKETS)
@@ -33,10 +33,10 @@ def delete_objects(base: Base, stack: str, echo: Echo) -> None:
 
 
 def empty(client: Any, bucket: str, prefix: str) -> int:
-    """Delete what is under a prefix of a bucket; return how many objects that were.
+    """Delete all objects under a prefix of a bucket, and return their number.
 
     Raises:
-        OperationError: Some cannot be deleted.
+        OperationError: Some objects cannot be deleted.
     """
     deleted = 0
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
@@ -47,7 +47,7 @@ def empty(client: Any, bucket: str, prefix: str) -> int:
                 first = errors[0]
                 raise OperationError(
                     f"{len(errors)} objects under s3://{bucket}/{prefix} cannot be deleted ({first['Code']}: "
-                    f"{first['Key']}): see that the credentials allow it"
+                    f"{first['Key']}): check the permissions of the credentials"
                 )
         deleted += len(keys)
     return deleted
@@ -55,7 +55,7 @@ def empty(client: Any, bucket: str, prefix: str) -> int:
 
 @contextmanager
 def _client(base: Base) -> Iterator[Any]:
-    """Yield a client of the base's object store."""
+    """Yield an S3 client for the base's object store."""
     deployment = base.deployment
     if not isinstance(deployment, ExistingClusterDeployment):
         yield deployment.account.client("s3")

@@ -1,7 +1,7 @@
-"""The records of the environments of a base: ConfigMaps beside its database.
+"""The records of a base's preview environments: ConfigMaps in the namespace of its database.
 
-A record is written before anything of its environment exists, and goes when nothing is left: what was interrupted is
-found again, from any machine.
+A record is written before anything else of its environment, and deleted last. So interrupted commands can be finished
+from any machine.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ REMOVAL = "airflow/removal"
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of an environment.
+    """The record of an environment.
 
     Attributes:
-        stack: Its name.
+        stack: The environment's stack name.
         text: The text of its stack file.
         removing: Whether its removal has begun.
-        created_at: When it was made; None for one that is not written yet.
-        version: Kubernetes' version of the record; None for one that is not written yet.
+        created_at: When the record was created; None for a record that is not written yet.
+        version: The resource version; None for a record that is not written yet.
     """
 
     stack: str
@@ -47,7 +47,7 @@ class Record:
         """The environment's settings.
 
         Raises:
-            SettingsError: Somebody changed the record.
+            SettingsError: The record is invalid.
         """
         return parse(self.stack, self.text)
 
@@ -56,7 +56,7 @@ class Record:
 class Records:
     """The records of a base.
 
-    Every method raises OperationError when the cluster cannot be asked, or a record is no longer as it was read.
+    All methods raise OperationError if the request to the cluster fails, or a record has changed since it was read.
 
     Attributes:
         cluster: The base's cluster.
@@ -67,7 +67,7 @@ class Records:
     namespace: str
 
     def all(self) -> list[Record]:
-        """Return the records, the oldest first."""
+        """Return the records, oldest first."""
         selector = ",".join(f"{name}={value}" for name, value in LABELS.items())
         with self._errors():
             found = self._core.list_namespaced_config_map(
@@ -76,11 +76,11 @@ class Records:
         return sorted(map(_record, found.items), key=lambda record: (record.created_at, record.stack))
 
     def find(self, stack: str) -> Record | None:
-        """Return the record of an environment; None where there is none."""
+        """Return the record of an environment; None if there is none."""
         return next((record for record in self.all() if record.stack == stack), None)
 
     def save(self, record: Record) -> Record:
-        """Write a new record, or one over the version that was read."""
+        """Create a record, or replace the version that was read."""
         body = {
             "metadata": {
                 "name": record.stack,
@@ -100,11 +100,11 @@ class Records:
         return _record(answer)
 
     def begin_removal(self, record: Record) -> Record:
-        """Write down that an environment is removed, and return the record of that."""
+        """Mark the record of an environment as being removed, and return the new record."""
         return self.save(replace(record, removing=True))
 
     def delete(self, record: Record) -> None:
-        """Delete a record of the version that was read."""
+        """Delete the version of a record that was read."""
         body = kubernetes.client.V1DeleteOptions(preconditions={"resourceVersion": record.version})
         with self._errors():
             self._core.delete_namespaced_config_map(
@@ -124,8 +124,8 @@ class Records:
                 if error.status != 409:
                     raise
                 raise OperationError(
-                    "somebody else works on the same preview environment: see `make preview-envs`, then run the same "
-                    "command again"
+                    "another command changed the same preview environment: check `make preview-envs`, then rerun this "
+                    "command"
                 ) from error
 
 

@@ -1,4 +1,4 @@
-"""Remove an environment: what Pulumi made, its databases, its objects, its branch; then prove that nothing is left."""
+"""Remove a preview environment: Pulumi's resources, databases, objects and branch; then prove that nothing is left."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ops.teardown import aws_teardown, existing_cluster_teardown
 
 
 def remove(base: Base, record: Record, echo: Echo) -> None:
-    """Remove an environment; what was interrupted goes on where it stopped.
+    """Remove an environment, or continue an interrupted removal.
 
     Raises:
-        OperationError: A step failed, or something is left; the record stays until nothing is.
+        OperationError: A step failed, or resources are left. The record is kept until nothing is left.
     """
     stack = record.stack
     record = base.records.begin_removal(record)
@@ -37,7 +37,7 @@ def remove(base: Base, record: Record, echo: Echo) -> None:
     deployment.run("stack", "rm", "--yes", "--preserve-config")
     base.records.delete(record)
     forget(stack)
-    echo(f"{stack} is gone")
+    echo(f"{stack} is removed")
 
 
 def _destroy(deployment: AwsDeployment | ExistingClusterDeployment, echo: Echo) -> None:
@@ -60,13 +60,13 @@ def _delete_branch(base: Base, stack: str) -> None:
     )
     if deleted is None:
         raise OperationError(
-            f"the branch {stack} is still on the Git server of {base.stack}: see its pod with `make status "
-            f"STACK={base.stack}`"
+            f"the branch {stack} could not be deleted from the Git server of {base.stack}: check its pod with "
+            f"`make status STACK={base.stack}`"
         )
 
 
 def forget(stack: str) -> None:
-    """Delete what this clone knows of an environment that is gone."""
+    """Delete the local files of a removed environment."""
     for file in (file_of(stack), file_of(stack, STATE)):
         with suppress(FileNotFoundError):
             file.unlink()

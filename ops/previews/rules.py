@@ -1,4 +1,4 @@
-"""What is refused before anything begins."""
+"""Checks before a preview environment is created or updated."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -15,54 +15,54 @@ MOST_HOURS = 30 * 24
 
 
 def check_base(stack: str, settings: StackSettings) -> None:
-    """Refuse a stack beside which nobody may try things.
+    """Refuse a stack that does not allow preview environments.
 
     Raises:
-        OperationError: It is one.
+        OperationError: The stack does not allow them.
     """
     if reason := why_no_previews(stack, settings):
         raise OperationError(reason)
 
 
 def check_branch(branch: str, stacks: StackSummaries) -> None:
-    """Refuse what is no branch's name, and a branch that a stack follows: that stack is its environment.
+    """Refuse an invalid branch name, and a branch that a stack follows: that stack is its environment.
 
     Raises:
-        OperationError: It is one.
+        OperationError: The branch is refused.
     """
     try:
         TypeAdapter[str](Branch).validate_python(branch)
     except ValidationError:
         raise OperationError(
-            f"{branch!r} is no name of a branch as is used here: take letters, digits, and . _ - / between them"
+            f"{branch!r} is not a valid branch name: use letters and digits, separated by . _ - or /"
         ) from None
     for name, stack in stacks.items():
         if branch == (stack.source.branch if stack.source else name):
             raise OperationError(
-                f"{branch} is the branch of the stack {name}, which is its environment: give the branch of a change"
+                f"{branch} is the branch of the stack {name}, which is its environment: choose the branch of a change"
             )
 
 
 def check_room(base: str, stack: str, present: Collection[str], most: int) -> None:
-    """Refuse one environment more than the base's settings allow.
+    """Refuse more environments than the base's settings allow.
 
     Raises:
-        OperationError: It would be.
+        OperationError: The limit is reached.
     """
     if stack not in present and len(present) >= most:
         raise OperationError(
-            f"{base} has {len(present)} preview environments, and its max_previews is {most}: remove one, see `make "
-            f"preview-envs STACK={base}`, or those whose time is over with `make preview-env-gc STACK={base}`"
+            f"{base} has {len(present)} preview environments, and its max_previews is {most}: remove one that `make "
+            f"preview-envs STACK={base}` lists, or the expired ones with `make preview-env-gc STACK={base}`"
         )
 
 
 def expiry(now: datetime, hours: float, before: datetime | None) -> datetime:
-    """Return when an environment's time is over, which is never sooner than it was.
+    """Return when an environment expires, never earlier than before.
 
     Raises:
-        OperationError: The hours make no sense.
+        OperationError: The hours are out of range.
     """
     if not 0 < hours <= MOST_HOURS:
-        raise OperationError(f"HOURS={hours:g} is not allowed: give more than 0 and at most {MOST_HOURS}")
+        raise OperationError(f"HOURS={hours:g} is out of range: choose more than 0 and at most {MOST_HOURS}")
     after = (now + timedelta(hours=hours)).replace(microsecond=0)
     return max(after, before) if before else after

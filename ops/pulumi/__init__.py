@@ -1,1 +1,1 @@
-"""Run Pulumi for a stack: its state, its settings, previews and deployments."""
+"""Run Pulumi for a stack: state, settings, previews and deployments."""

@@ -1,4 +1,4 @@
-"""A stack on AWS as Pulumi works on it: with its state, its key, its account and its region."""
+"""The Pulumi deployment of a stack on AWS: its state, key, account and region."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ops.pulumi.pulumi_cli import pulumi_command
 
 @dataclass(frozen=True)
 class AwsDeployment(Deployment):
-    """The stack.
+    """The Pulumi deployment of a stack on AWS.
 
     Attributes:
-        settings: Its settings.
-        account: Its account.
+        settings: The settings of the stack.
+        account: The AWS account of the stack.
     """
 
     settings: Settings
@@ -29,29 +29,29 @@ class AwsDeployment(Deployment):
 
     @classmethod
     def of(cls, stack: str, echo: Echo) -> AwsDeployment:
-        """Check the settings, the account and the state's place, and select the stack.
+        """Check the settings, the account and the state bucket, and select the stack.
 
         Raises:
-            SettingsError: The stack has no settings, or wrong ones.
-            OperationError: The account is another one, or `make bootstrap` was not run.
+            SettingsError: The settings are missing or invalid.
+            OperationError: The account is the wrong one, or `make bootstrap` was not run.
         """
         settings = load_aws(stack)
         account = account_of(stack, settings)
         backend = backend_of(stack, account.id, account.region)
         with aws_errors():
             if not bucket_exists(account, backend.bucket):
-                raise OperationError(f"s3://{backend.bucket} is not there: run `make bootstrap STACK={stack}` first")
+                raise OperationError(f"s3://{backend.bucket} does not exist: run `make bootstrap STACK={stack}` first")
         found = cls(stack, pulumi_command(echo).command, environment(backend), settings, account)
         file = REPOSITORY / f"Pulumi.{stack}.yaml"
         before = file.read_text()
         found.run("stack", "select", "--create", "--secrets-provider", backend.secrets_provider)
         if file.read_text() != before:
-            echo(f"{file.name} now names the stack's key: commit it, for without it nobody else can deploy the stack")
+            echo(f"{file.name} now contains the stack's encrypted key: commit it, others need it to deploy")
         return found
 
 
 def environment(backend: Backend) -> dict[str, str | None]:
-    """Return what Pulumi finds in its environment: where the state is, the region, and to ask nobody for updates."""
+    """Return Pulumi's environment: the state's address, the region, and no update check."""
     return {
         "PULUMI_BACKEND_URL": backend.url,
         "PULUMI_SKIP_UPDATE_CHECK": "true",

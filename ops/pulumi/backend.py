@@ -16,17 +16,17 @@ class Backend:
 
     @property
     def url(self) -> str:
-        """The address by which Pulumi finds the bucket."""
+        """The bucket's address for Pulumi."""
         return f"s3://{self.bucket}?region={self.region}"
 
     @property
     def secrets_provider(self) -> str:
-        """The address by which Pulumi finds the key."""
+        """The key's address for Pulumi."""
         return f"awskms://{self.key_alias}?region={self.region}"
 
 
 def backend_of(stack: str, account: str, region: str) -> Backend:
-    """Return where a stack's state is, in this account and region."""
+    """Return the backend of a stack in this account and region."""
     return Backend(
         bucket=shortened(f"{PROJECT}-pulumi-state-{account}-{region}", Limit.BUCKET),
         key_alias=f"alias/{shortened(f'{PROJECT}-{stack}-pulumi', Limit.ALIAS - len('alias/'))}",

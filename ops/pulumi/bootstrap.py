@@ -1,4 +1,4 @@
-"""Make what must be there before Pulumi can keep a stack's state; what is there already is brought up to date."""
+"""Create or update the bucket and the key that Pulumi needs for a stack's state."""
 
 import json
 from typing import Any
@@ -11,15 +11,15 @@ from ops.aws.account import Account, aws_errors, error_code
 from ops.console import Echo
 from ops.pulumi.backend import Backend
 
-US_EAST_1 = "us-east-1"  # the one region that must not be named: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
+US_EAST_1 = "us-east-1"  # must not be set as LocationConstraint: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateBucket.html
 TAGS = {"project": PROJECT, "purpose": "pulumi-state"}
 
 
 def bootstrap(account: Account, backend: Backend, echo: Echo) -> None:
-    """Make the bucket and the key.
+    """Create or update the bucket and the key.
 
     Raises:
-        OperationError: The bucket's name belongs to somebody else, the key is being deleted, or AWS refuses.
+        OperationError: Another account owns the bucket, the key is being deleted, or AWS refused a request.
     """
     with aws_errors():
         echo(_ensure_bucket(account, backend.bucket))
@@ -27,10 +27,10 @@ def bootstrap(account: Account, backend: Backend, echo: Echo) -> None:
 
 
 def bucket_exists(account: Account, bucket: str) -> bool:
-    """Say whether the account has the bucket.
+    """Return whether the bucket exists in the account.
 
     Raises:
-        OperationError: It is somebody else's.
+        OperationError: Another account owns the bucket, or access is denied.
     """
     try:
         account.client("s3").head_bucket(Bucket=bucket, ExpectedBucketOwner=account.id)
@@ -60,7 +60,7 @@ def _ensure_bucket(account: Account, bucket: str) -> str:
     )
     s3.put_bucket_policy(**ours, Policy=tls_only(bucket))
     s3.put_bucket_tagging(**ours, Tagging={"TagSet": [{"Key": key, "Value": value} for key, value in TAGS.items()]})
-    return f"s3://{bucket} {'is there' if existed else 'created'}: versioned, encrypted, private, TLS only"
+    return f"s3://{bucket} {'already exists' if existed else 'created'}: versioned, encrypted, private, TLS only"
 
 
 def _create_bucket(s3: Any, bucket: str, account: Account) -> None:
@@ -75,13 +75,13 @@ def _create_bucket(s3: Any, bucket: str, account: Account) -> None:
 
 def _not_ours(bucket: str, account: Account) -> OperationError:
     return OperationError(
-        f"the bucket {bucket} is not open to {account.arn}: somebody else may own it, or the credentials lack "
-        f"permissions; see who owns it before anything of account {account.id} goes there"
+        f"{account.arn} has no access to the bucket {bucket}: check the permissions of the credentials, and that "
+        f"account {account.id} owns the bucket"
     )
 
 
 def tls_only(bucket: str) -> str:
-    """Return the policy that refuses every request without encryption on its way."""
+    """Return the bucket policy that denies requests without TLS."""
     statement = {
         "Sid": "TlsOnly",
         "Effect": "Deny",
@@ -100,14 +100,14 @@ def _ensure_key(kms: Any, alias: str) -> str:
         key = _create_key(kms, alias)
         outcome = "created"
     else:
-        outcome = "is there"
+        outcome = "already exists"
     if key["KeyState"] != "Enabled":
         raise OperationError(
-            f"the key {alias} is in the state {key['KeyState']}, and without it the stack's secrets cannot be read: "
-            "enable it again (`aws kms cancel-key-deletion`, `aws kms enable-key`)"
+            f"the key {alias} of the stack's secrets is in the state {key['KeyState']}: enable it with "
+            "`aws kms cancel-key-deletion` and `aws kms enable-key`"
         )
     kms.enable_key_rotation(KeyId=key["KeyId"])
-    return f"{alias} {outcome}: encrypts Pulumi's secrets, changes every year"
+    return f"{alias} {outcome}: encrypts Pulumi's secrets, rotates every year"
 
 
 def _create_key(kms: Any, alias: str) -> Any:

@@ -15,20 +15,20 @@ from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from ops.kubernetes.watch import Watcher
 
-LOOK_SECONDS = 3
-# Pulumi ends what it has begun, and writes down what it has made.
+POLL_INTERVAL_SECONDS = 3
+# Time for Pulumi to finish running operations and save its state.
 CANCEL_SECONDS = 60
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A stack with all that Pulumi needs to work on it.
+    """A stack and what Pulumi needs to deploy it.
 
     Attributes:
-        stack: Its name.
+        stack: The stack's name.
         program: The Pulumi CLI.
-        environment: What the CLI finds in its environment; None takes a variable of the user's away.
-        folder: The project's folder.
+        environment: Environment variables for the CLI; None unsets a variable.
+        folder: The project folder.
     """
 
     stack: str
@@ -37,61 +37,61 @@ class Deployment:
     folder: Path = field(default_factory=lambda: REPOSITORY, kw_only=True)
 
     def run(self, *arguments: str, watch: Watcher | None = None) -> None:
-        """Run the CLI on the terminal; `watch` may end it.
+        """Run the CLI on the terminal; cancel it if `watch` returns a reason.
 
         Raises:
-            OperationError: It failed; its own words are on the terminal.
+            OperationError: The CLI failed or was cancelled.
         """
         process = subprocess.Popen([*self._command(*arguments)], cwd=self.folder, env=self._environment())
         reason = None
         while process.poll() is None:
             try:
-                process.wait(LOOK_SECONDS)
+                process.wait(POLL_INTERVAL_SECONDS)
             except subprocess.TimeoutExpired:
                 if watch and reason is None and (reason := watch()):
                     _cancel(process)
             except KeyboardInterrupt:
-                process.wait()  # the terminal has sent it the same signal
+                process.wait()  # the terminal sent it SIGINT, too
                 raise
         if reason:
             raise OperationError(reason)
         if process.returncode != 0:
-            raise OperationError(f"`pulumi {' '.join(arguments[:2])}` failed; its own words are above")
+            raise OperationError(f"`pulumi {' '.join(arguments[:2])}` failed: see the output above")
 
     def outputs(self) -> dict[str, Any]:
-        """Return the stack's outputs, secret ones too.
+        """Return the stack's outputs, including secrets.
 
         Raises:
-            OperationError: They cannot be read.
+            OperationError: The state cannot be read.
         """
         return dict(json.loads(self.answer("stack", "output", "--json", "--show-secrets", "--non-interactive")))
 
     def refresh_report(self, leave_out: Sequence[str] = ()) -> Mapping[str, Any]:
-        """Return what a refresh would write into the state, as Pulumi's own JSON tells it; nothing is written.
+        """Return Pulumi's JSON report of what a refresh would change; change nothing.
 
         Args:
-            leave_out: The URNs of resources that are not looked at.
+            leave_out: The URNs of resources to skip.
 
         Raises:
-            OperationError: What is there cannot be asked for.
+            OperationError: The deployed resources cannot be read.
         """
         excluded = [word for urn in leave_out for word in ("--exclude", urn)]
         result = self._captured("refresh", "--preview-only", "--json", "--non-interactive", *excluded)
         try:
             report = dict(json.loads(result.stdout))
-        except ValueError:  # it failed before it could say so in JSON
+        except ValueError:  # it failed before it wrote JSON
             report = {}
         if result.returncode != 0 or not report:
-            told = [entry["message"] for entry in report.get("diagnostics", ()) if entry["severity"] == "error"]
-            reason = " ".join("".join(told).split()) or result.stderr.strip()
-            raise OperationError(f"{self.stack} cannot be compared with what is there: {reason}")
+            messages = [entry["message"] for entry in report.get("diagnostics", ()) if entry["severity"] == "error"]
+            reason = " ".join("".join(messages).split()) or result.stderr.strip()
+            raise OperationError(f"the state of {self.stack} cannot be compared with what is deployed: {reason}")
         return report
 
     def answer(self, *arguments: str) -> str:
-        """Return what the CLI prints.
+        """Return the CLI's output.
 
         Raises:
-            OperationError: It failed.
+            OperationError: The CLI failed.
         """
         result = self._captured(*arguments)
         if result.returncode != 0:
@@ -115,5 +115,5 @@ def _cancel(process: subprocess.Popen[bytes]) -> None:
     try:
         process.wait(CANCEL_SECONDS)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGINT)  # the second one ends it at once
+        process.send_signal(signal.SIGINT)  # the second SIGINT terminates it immediately
         process.wait()

@@ -1,4 +1,4 @@
-"""A stack on an existing cluster as Pulumi works on it: with its state and its key in a folder of this clone."""
+"""The Pulumi deployment of a stack on an existing cluster, with its state and key in a folder of this clone."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from ops.pulumi.deployment import Deployment
 from ops.pulumi.pulumi_cli import pulumi_command
 
 STATE = REPOSITORY / ".pulumi-state"
-# Commands that read a stack file, and write the salt of the key into it.
+# Commands that read the stack file and write the key's salt to it.
 WITH_STACK_FILE = ("preview", "up", "refresh", "destroy")
 
 
 @dataclass(frozen=True)
 class ExistingClusterDeployment(Deployment):
-    """The stack.
+    """The Pulumi deployment of a stack on an existing cluster.
 
     Attributes:
-        settings: Its settings.
-        cluster: The cluster at hand.
+        settings: The settings of the stack.
+        cluster: The current cluster.
     """
 
     settings: ExistingClusterSettings
@@ -40,8 +40,8 @@ class ExistingClusterDeployment(Deployment):
         """Check the cluster, and select the stack.
 
         Raises:
-            ContextError: No cluster is at hand, or one that the settings do not name.
-            OperationError: The cluster does not answer, or the stack is in another one.
+            ContextError: There is no current context, or the settings do not allow it.
+            OperationError: The cluster does not respond, or the stack is in another cluster.
         """
         context = checked_context(stack, settings.contexts)
         cluster = Cluster.of_context(context)
@@ -51,13 +51,13 @@ class ExistingClusterDeployment(Deployment):
         deployed = found.outputs().get("context", context)
         if deployed != context:
             raise OperationError(
-                f"{stack} is in the cluster {deployed}, and the one at hand is {context}: go back with `kubectl config "
-                f"use-context {deployed}`; where that cluster is gone for good, delete {STATE.name}"
+                f"{stack} is deployed in the cluster {deployed}, but the current context is {context}: switch with "
+                f"`kubectl config use-context {deployed}`, or delete {STATE.name} if that cluster no longer exists"
             )
         return found
 
     def objects(self) -> list[dict[str, Any]]:
-        """Return the Kubernetes objects of the stack, as Pulumi wrote them down.
+        """Return the Kubernetes objects in the stack's state.
 
         Raises:
             OperationError: The state cannot be read.
@@ -70,13 +70,13 @@ class ExistingClusterDeployment(Deployment):
         ]
 
     def _command(self, *arguments: str) -> list[str]:
-        # Each clone has a key of its own, so its salt has no place in a file that Git keeps. The program reads the
-        # settings by itself.
+        # Each clone has its own key, so the salt must not go into a file under version control. The program reads
+        # the settings itself.
         file = ("--config-file", str(STATE / f"Pulumi.{self.stack}.yaml")) if arguments[0] in WITH_STACK_FILE else ()
         return super()._command(*arguments, *file)
 
     def select(self) -> None:
-        """Choose the stack; make it in the state where it is not there yet.
+        """Select the stack; create it in the state if it does not exist.
 
         Raises:
             OperationError: The state cannot be read.
@@ -91,7 +91,7 @@ class ExistingClusterDeployment(Deployment):
 
 
 def environment(state: Path) -> dict[str, str | None]:
-    """Return what Pulumi finds in its environment; the key is made where there is none."""
+    """Return Pulumi's environment; create the key if there is none."""
     state.mkdir(mode=0o700, exist_ok=True)
     passphrase = state / "passphrase"
     if not passphrase.exists():

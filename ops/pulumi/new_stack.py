@@ -1,4 +1,4 @@
-"""Write the settings of a new stack after those of an existing one."""
+"""Write the settings of a new stack, based on an existing one."""
 
 import re
 from ipaddress import IPv4Network
@@ -8,9 +8,9 @@ from infra.documents import REPOSITORY, read_text
 from infra.errors import OperationError
 from infra.settings import SettingsError, load
 
-# Part of every name in AWS: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+# The stack name is part of every AWS name: https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 NAME = re.compile(r"[a-z][a-z0-9-]{0,14}[a-z0-9]")
-# What Pulumi wrote into the existing file about that stack's own key.
+# Lines that Pulumi adds to a stack file for the stack's own key.
 OWN_LINES = re.compile(r"^(secretsprovider|encryptedkey|encryptionsalt):.*\n", re.MULTILINE)
 HEADER = re.compile(r"\A((?:# yaml-language-server.*\n)?)(?:#.*\n)*")
 CIDR = re.compile(r"^(\s+cidr: )(\S+).*$", re.MULTILINE)
@@ -19,20 +19,21 @@ NETWORKS = IPv4Network("10.0.0.0/8")
 
 
 def write_stack(name: str, like: str, folder: Path = REPOSITORY) -> Path:
-    """Write `Pulumi.<name>.yaml` after the stack `like`, with a network and a branch of its own; return the file.
+    """Write `Pulumi.<name>.yaml` as a copy of the stack `like`, with its own network and branch; return the file.
 
     Raises:
-        OperationError: The name is not allowed or taken, or there is nothing to copy.
+        OperationError: The name is invalid or taken, or the stack to copy does not exist.
     """
     existing = sorted(path.name.split(".")[1] for path in folder.glob("Pulumi.*.yaml"))
     if not NAME.fullmatch(name):
         raise OperationError(
-            f'"{name}" cannot name a stack: use 2 to 16 lower-case letters, digits and hyphens, beginning with a letter'
+            f'"{name}" is not a valid stack name: use 2 to 16 lower-case letters, digits and hyphens, starting with a '
+            "letter"
         )
     if name in existing:
-        raise OperationError(f"Pulumi.{name}.yaml exists: choose another name, or edit that file")
+        raise OperationError(f"Pulumi.{name}.yaml already exists: choose another name, or edit that file")
     if like not in existing:
-        raise OperationError(f"there is no stack {like} to copy: choose one of {', '.join(existing)} with LIKE=")
+        raise OperationError(f"there is no stack {like} to copy: set LIKE to one of {', '.join(existing)}")
     file = folder / f"Pulumi.{name}.yaml"
     source = folder / f"Pulumi.{like}.yaml"
     used = [network for path in folder.glob("Pulumi.*.yaml") if (network := _network(read_text(path)))]
@@ -41,31 +42,31 @@ def write_stack(name: str, like: str, folder: Path = REPOSITORY) -> Path:
         load(name, folder)
     except SettingsError as error:
         file.unlink()
-        raise OperationError(f"Pulumi.{like}.yaml is no pattern for {name}: {error}") from error
+        raise OperationError(f"{name} cannot be based on Pulumi.{like}.yaml: {error}") from error
     return file
 
 
 def text_like(text: str, name: str, like: str, network: IPv4Network) -> str:
-    """Return a stack file's text for another stack: with its own network and branch, without the original's key."""
-    introduced = HEADER.sub(rf"\g<1># Made like Pulumi.{like}.yaml.\n", OWN_LINES.sub("", text), count=1)
+    """Return the text of a stack file, changed for a new stack: with its own network and branch, without the key."""
+    introduced = HEADER.sub(rf"\g<1># Based on Pulumi.{like}.yaml.\n", OWN_LINES.sub("", text), count=1)
     return BRANCH.sub(rf"\g<1>{name}", CIDR.sub(rf"\g<1>{network}", introduced, count=1), count=1)
 
 
 def free_network(used: list[IPv4Network]) -> IPv4Network:
-    """Return the first /16 of 10.0.0.0/8, in steps of ten, that overlaps none of the used ones.
+    """Return the first /16 of 10.0.0.0/8, in steps of ten, that overlaps no used network.
 
     Raises:
-        OperationError: All are taken.
+        OperationError: All networks are taken.
     """
     for network in list(NETWORKS.subnets(new_prefix=16))[10::10]:
         if not any(network.overlaps(other) for other in used):
             return network
-    raise OperationError(f"every /16 of {NETWORKS} in steps of ten is taken: write the stack's file by hand")
+    raise OperationError(f"every /16 of {NETWORKS} in steps of ten is taken: write the stack file by hand")
 
 
 def _network(text: str) -> IPv4Network | None:
     found = CIDR.search(text)
     try:
         return IPv4Network(found[2]) if found else None
-    except ValueError:  # a mistake in that stack's file, which is told where it is loaded
+    except ValueError:  # loading that stack reports the invalid value
         return None

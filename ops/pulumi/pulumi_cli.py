@@ -1,4 +1,4 @@
-"""The Pulumi CLI: the one on PATH, else one that Pulumi's own installer puts into the project's folder."""
+"""The Pulumi CLI: from PATH, else installed into the project folder with Pulumi's installer."""
 
 import subprocess
 from pathlib import Path
@@ -13,10 +13,10 @@ FOLDER = REPOSITORY / ".pulumi-cli"
 
 
 def pulumi_command(echo: Echo, folder: Path = FOLDER) -> PulumiCommand:
-    """Return the CLI; install it, in the version of the Python SDK, where there is none.
+    """Return the CLI; if there is none, install the version of the Python SDK.
 
     Raises:
-        OperationError: It cannot be installed.
+        OperationError: The CLI cannot be installed.
     """
     for root in (None, str(folder)):
         try:
@@ -28,7 +28,6 @@ def pulumi_command(echo: Echo, folder: Path = FOLDER) -> PulumiCommand:
         return PulumiCommand.install(root=str(folder))
     except (OSError, subprocess.CalledProcessError, InvalidVersionError) as error:
         raise OperationError(
-            f"the Pulumi CLI is not on PATH and https://get.pulumi.com cannot be reached or does not install it "
-            f"({error}): open the network to it, or install the CLI as https://www.pulumi.com/docs/install/ "
-            "says and put it on PATH"
+            f"the Pulumi CLI is not on PATH and cannot be installed from https://get.pulumi.com ({error}): allow "
+            "access to that address, or install the CLI on PATH, see https://www.pulumi.com/docs/install/"
         ) from error

@@ -1,4 +1,4 @@
-"""See, before a deployment begins, that the images that it starts are in the stack's registry."""
+"""Check before a deployment that its images are in the stack's registry."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -17,12 +17,13 @@ from ops.pulumi.existing_cluster_deployment import ExistingClusterDeployment
 
 
 def check_images(deployment: AwsDeployment | ExistingClusterDeployment, echo: Echo) -> None:
-    """Refuse a deployment whose pods would find no image.
+    """Refuse a deployment whose images are missing.
 
-    The first one on AWS makes the registry itself, and images that are loaded onto nodes are looked for by their pods.
+    Skip the check for images that are loaded onto nodes, and for the first deployment on AWS, which creates the
+    registry.
 
     Raises:
-        OperationError: Images are missing, or the registry cannot be asked.
+        OperationError: Images are missing, or the registry cannot be read.
     """
     stack, settings = deployment.stack, deployment.settings
     if isinstance(settings, ExistingClusterSettings) and settings.registry is None:
@@ -33,37 +34,37 @@ def check_images(deployment: AwsDeployment | ExistingClusterDeployment, echo: Ec
     try:
         missing = missing_images(registry_of(stack, settings), stack, release)
     except NoRepositoryError:
-        echo(f"this deployment makes the image registry first: run {remedy} beside it in a minute")
+        echo(f"this deployment creates the image registry first: run {remedy} in another terminal in about a minute")
         return
     if missing:
-        whose = "of the release's" if release else "of this commit's"
+        source = "the release" if release else "this commit"
         raise OperationError(
-            f"the registry of {stack} has no images {whose} {', '.join(missing)}: run {remedy}, then the same command "
-            "again"
+            f"the registry of {stack} lacks images of {source} ({', '.join(missing)}): run {remedy}, then rerun this "
+            "command"
         )
 
 
 def check_preview_images(deployment: AwsDeployment | ExistingClusterDeployment) -> None:
-    """Refuse a preview environment beside a stack whose pods would find no image of the sources that lie here.
+    """Refuse a preview environment whose images, built from this working tree, are missing.
 
     Raises:
-        OperationError: Images are missing, or the registry cannot be asked.
+        OperationError: Images are missing, or the registry cannot be read.
     """
     stack, settings = deployment.stack, deployment.settings
     if isinstance(settings, ExistingClusterSettings) and settings.registry is None:
         return
     if missing := missing_images(preview_registry_of(stack, settings), stack, None):
         raise OperationError(
-            f"the registry of the preview environments of {stack} has no images of this commit's {', '.join(missing)}: "
-            f"run `make images STACK={stack} PREVIEW=1`, then the same command again"
+            f"the registry of the preview environments of {stack} lacks images of this commit ({', '.join(missing)}): "
+            f"run `make images STACK={stack} PREVIEW=1`, then rerun this command"
         )
 
 
 def missing_images(registry: Registry, stack: str, release: Release | None) -> Collection[str]:
-    """Return the images that are not in a registry: those of a release, else those of the sources that lie here.
+    """Return the images that a registry lacks: of the release, else built from this working tree.
 
     Raises:
-        OperationError: The registry cannot be asked.
+        OperationError: The registry cannot be read.
     """
     if release:
         return [name for name, image in release.images.items() if not registry.has_digest(name, image.digest)]
@@ -72,7 +73,7 @@ def missing_images(registry: Registry, stack: str, release: Release | None) -> C
 
 
 def how_images_come(stack: str, settings: StackSettings) -> str:
-    """Return the command that brings images into a stack's registry."""
+    """Return the command that delivers images to a stack's registry."""
     if settings.release and settings.release.after:
         return f"`make promote FROM={settings.release.after} TO={stack}`"
     return f"`make images STACK={stack}`"

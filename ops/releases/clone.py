@@ -1,4 +1,4 @@
-"""The Git clone in which a command runs, and the remote that everybody shares."""
+"""The Git clone in which a command runs, and its shared remote."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ HEADS = "refs/heads/"
 
 @dataclass(frozen=True)
 class Move:
-    """A branch of the remote that is to go from one commit to another.
+    """A move of a remote branch from one commit to another.
 
     Attributes:
         branch: The branch.
-        before: Where it must be for that; None where it must not exist.
-        after: Where it goes.
+        before: The commit where it must be; None if it must not exist.
+        after: The commit to move it to.
     """
 
     branch: str
@@ -35,13 +35,13 @@ class Move:
 class Clone:
     """A clone and one of its remotes.
 
-    No method moves a reference of the clone or touches its files, so nothing is left to mend where one is killed, and
-    several may run at once. All raise OperationError when Git is missing, or refuses.
+    No method moves a reference of the clone or touches its files, so an interrupted command leaves nothing to repair,
+    and several may run at once. All methods raise OperationError if Git is missing or fails.
 
     Attributes:
         folder: The clone's top folder.
         remote: The remote's name.
-        change_file: Where a change of the remote is written down, for `make publish`, instead of being pushed.
+        change_file: A file that receives changes of the remote for `make publish`, instead of a push.
     """
 
     folder: Path = REPOSITORY
@@ -49,40 +49,38 @@ class Clone:
     change_file: Path | None = None
 
     def dirty(self) -> list[str]:
-        """Return the files that are not as the commit has them, new ones included."""
+        """Return the files with uncommitted changes, including untracked files."""
         return [line[3:] for line in self.git("status", "--porcelain").splitlines()]
 
     def branch(self) -> str | None:
-        """Return the branch that is checked out; None where it is a commit without one."""
+        """Return the checked-out branch; None if HEAD is detached."""
         found = self._run("symbolic-ref", "--quiet", "--short", "HEAD")
         return _text(found).strip() or None
 
     def head(self) -> str:
-        """Return the commit that is checked out."""
+        """Return the checked-out commit."""
         return self.git("rev-parse", "--verify", "HEAD")
 
     def identity(self) -> str:
-        """Return who works here, as `name <address>`.
+        """Return the Git identity of the user, as `name <address>`.
 
         Raises:
-            OperationError: Git does not know.
+            OperationError: Git has no identity configured.
         """
         found = self._run("-c", "user.useConfigOnly=true", "var", "GIT_COMMITTER_IDENT")
         if found.returncode != 0:
-            raise OperationError(
-                'git does not know who you are: say so with `git config user.name "…"` and `git config user.email …`'
-            )
+            raise OperationError('git has no identity: run `git config user.name "…"` and `git config user.email …`')
         return _text(found).rpartition(">")[0] + ">"
 
     def fetch(self, *branches: str) -> dict[str, str]:
-        """Bring branches of the remote here, and return where each is; one that the remote lacks is left out.
+        """Fetch branches of the remote, and return the commit of each; branches that the remote lacks are left out.
 
         Raises:
-            OperationError: There is no such remote, or it cannot be reached.
+            OperationError: The remote is not configured, or cannot be reached.
         """
         if self._run("remote", "get-url", self.remote).returncode != 0:
             raise OperationError(
-                f"{self.folder} has no remote {self.remote}: `git remote add {self.remote} <address of the repository>`"
+                f"{self.folder} has no remote {self.remote}: run `git remote add {self.remote} <repository URL>`"
             )
         names = [HEADS + branch for branch in branches]
         listed = (line.split("\t") for line in self._ask_remote("ls-remote", "--refs", self.remote, *names))
@@ -91,36 +89,36 @@ class Clone:
         return heads
 
     def ensure(self, commit: str) -> None:
-        """Bring a commit here that may be in no branch of the remote any more.
+        """Fetch a commit that may no longer be in any branch of the remote.
 
         Raises:
-            OperationError: The remote does not have it either.
+            OperationError: The remote does not have the commit.
         """
         if self._run("cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
             self._bring(commit)
 
     def is_ancestor(self, older: str, newer: str) -> bool:
-        """Say whether a commit is part of another's history, or is it."""
+        """Return whether a commit is an ancestor of another, or the same."""
         found = self._run("merge-base", "--is-ancestor", older, newer)
         if found.returncode > 1:
             raise OperationError(f"{older[:12]} and {newer[:12]} cannot be compared: {_words(found.stderr)}")
         return found.returncode == 0
 
     def between(self, older: str, newer: str) -> list[str]:
-        """Return the short names and subjects of the commits that the newer has and the older has not."""
+        """Return the short hashes and subjects of the commits that are in the newer but not in the older."""
         return self.git("log", "--format=%h %s", f"{older}..{newer}").splitlines()
 
     def tree(self, commit: str, path: str) -> str:
-        """Return the Git tree of a folder in a commit."""
+        """Return the Git tree hash of a folder in a commit."""
         return self.git("rev-parse", "--verify", f"{commit}:{path}")
 
     def entries(self, commit: str, path: str) -> dict[str, str]:
-        """Return what a folder of a commit holds: the names, and the Git object of each."""
+        """Return the entries of a folder in a commit: names and Git object hashes."""
         lines = self.git("ls-tree", f"{commit}:{path}").splitlines()
         return {name: entry.split()[2] for entry, _, name in (line.partition("\t") for line in lines)}
 
     def read(self, files: Sequence[str]) -> list[str | None]:
-        """Return the content of files, each named `<commit>:<path>`; None for one that is not there."""
+        """Return the content of files, each named `<commit>:<path>`; None for missing ones."""
         output = io.BytesIO(self._checked("cat-file", "--batch", stdin="".join(f"{name}\n" for name in files)))
         contents: list[str | None] = []
         for _ in files:
@@ -133,15 +131,15 @@ class Clone:
         return contents
 
     def extract(self, commit: str, folder: Path) -> None:
-        """Write the files of a commit into a folder."""
+        """Extract the files of a commit into a folder."""
         with tarfile.open(fileobj=io.BytesIO(self._checked("archive", "--format=tar", commit))) as files:
             files.extractall(folder, filter="data")
 
     def push(self, *moves: Move) -> bool:
-        """Move branches of the remote, all of them or none; False where one was not where it must be.
+        """Move branches of the remote atomically; return False if one is not at its expected commit.
 
         Raises:
-            OperationError: The remote cannot be reached, or refuses for another reason.
+            OperationError: The remote cannot be reached, or refused the push for another reason.
         """
         leases = [f"--force-with-lease={HEADS}{move.branch}:{move.before or ''}" for move in moves]
         targets = [f"{move.after}:{HEADS}{move.branch}" for move in moves]
@@ -150,19 +148,19 @@ class Clone:
             return True
         heads = self.fetch(*(move.branch for move in moves))
         if all(heads.get(move.branch) == move.after for move in moves):
-            return True  # only the answer was lost
+            return True  # only the response was lost
         if any(heads.get(move.branch) != move.before for move in moves):
             return False
         raise OperationError(
-            f"{self.remote} does not let {' and '.join(move.branch for move in moves)} be moved "
-            f"({_words(result.stderr)}): see that your account may push there"
+            f"{self.remote} refused the push to {' and '.join(move.branch for move in moves)} "
+            f"({_words(result.stderr)}): check that your account may push there"
         )
 
     def git(self, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None) -> str:
-        """Return what a Git command prints.
+        """Return the output of a Git command.
 
         Raises:
-            OperationError: It failed.
+            OperationError: The command failed.
         """
         return self._checked(*arguments, stdin=stdin, environment=environment).decode().rstrip("\n")
 
@@ -207,7 +205,7 @@ def _text(result: subprocess.CompletedProcess[bytes]) -> str:
 
 
 def _words(stderr: bytes) -> str:
-    """Return the line that says most: hints follow the error, and what a server's hooks say comes before it."""
+    """Return the most useful line of Git's output: hooks write before the error, and hints follow it."""
     lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("fatal: ", "error: ", "remote: error: ", "! "))]
-    return (told or lines or ["no message"])[0].removeprefix("fatal: ").removeprefix("error: ")
+    messages = [line for line in lines if line.startswith(("fatal: ", "error: ", "remote: error: ", "! "))]
+    return (messages or lines or ["no message"])[0].removeprefix("fatal: ").removeprefix("error: ")

@@ -1,9 +1,9 @@
-# Copies the database of the user DATABASE_NAME into the new one COPY, which nobody but its owner may enter.
-# The administrator of the server is in PGUSER and PGPASSWORD.
+# Copies the database of the user DATABASE_NAME to the new database COPY, which only its owner can access.
+# PGUSER and PGPASSWORD contain the login of the server's administrator.
 set -eu
 sql() { psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 "$@"; }
 
-# What a rehearsal that was killed has left.
+# Copies that interrupted rehearsals have left.
 sql <<'END'
 SELECT format('DROP DATABASE %I WITH (FORCE)', datname) FROM pg_database WHERE datname LIKE 'rehearsal\_%' \gexec
 END
@@ -11,9 +11,9 @@ END
 size=$(sql --command="SELECT pg_database_size('$DATABASE_NAME')")
 used=$(sql --command="SELECT sum(pg_database_size(oid)) FROM pg_database WHERE has_database_privilege(oid, 'CONNECT')")
 echo "size $size"
-# The copy, and as much again of the log that the server writes ahead.
+# Space for the copy, and the same again for the write-ahead log.
 if [ $((used + 2 * size)) -gt "$DISK_BYTES" ]; then
-  echo "$((size >> 20)) MiB are to be copied, $((used >> 20)) of the disk's $((DISK_BYTES >> 20)) MiB are taken"
+  echo "not enough disk space to copy $((size >> 20)) MiB: $((used >> 20)) of $((DISK_BYTES >> 20)) MiB are in use"
   exit 1
 fi
 
@@ -22,7 +22,7 @@ CREATE DATABASE "$COPY" OWNER "$DATABASE_NAME" ENCODING 'UTF8' TEMPLATE template
 REVOKE ALL ON DATABASE "$COPY" FROM PUBLIC;
 END
 
-# By a pipe with a name: the shell knows of a dump that broke off only by its own exit code.
+# A named pipe instead of a pipeline, so that the exit code of pg_dump is known.
 export PGUSER="$DATABASE_NAME" PGPASSWORD="$DATABASE_PASSWORD"
 dump=${TMPDIR:-/tmp}/dump
 mkfifo "$dump"

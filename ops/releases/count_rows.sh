@@ -1,4 +1,4 @@
-# Prints the revisions of the copy's schema, and how many rows the tables have that a user would miss.
+# Prints the revisions of the copy's schema, and the row counts of the tables that matter to users.
 set -eu
 export PGUSER="$DATABASE_NAME" PGPASSWORD="$DATABASE_PASSWORD" PGDATABASE="$COPY"
 psql --no-psqlrc --quiet --tuples-only --no-align --field-separator=' ' --set=ON_ERROR_STOP=1 <<'END'

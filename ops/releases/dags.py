@@ -1,4 +1,4 @@
-"""The DAGs of a commit as Airflow reads them, and what differs between two commits."""
+"""The DAGs of a commit as Airflow parses them, and the difference between two commits."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import Any
 from infra.errors import OperationError
 from ops.releases.clone import Clone
 
-SECONDS = 600
+TIMEOUT_SECONDS = 600
 
-# What the pods of a cluster are told; without it the DAGs ask for no pods of their own, as on a laptop.
+# The environment of pods in a cluster. Without it DAGs use no separate pods, as on a laptop.
 POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "ML_IMAGE": "image:tag", "SERVING_IMAGE": "image:tag"}
-# Whoever parses DAGs must need no network.
+# Parsing DAGs must not need the network.
 CLOSED = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
 
 PROGRAM = """
@@ -46,8 +46,8 @@ class Dag:
     """A DAG of a commit.
 
     Attributes:
-        schedule: When it runs, as its file says; `none` where it is only started by hand.
-        content: The Git object of its folder, or of its file where it has no folder.
+        schedule: Its schedule; `none` if it is only triggered manually.
+        content: The Git object of its folder, or of its file if it has no folder.
     """
 
     schedule: str
@@ -59,9 +59,9 @@ class Dags:
     """The DAGs of a commit.
 
     Attributes:
-        dags: The DAGs, by their names.
-        shared: The Git objects of folders and files without a DAG, which all may use, by their names.
-        errors: Why a file cannot be read, by its path in the folder of the DAGs.
+        dags: The DAGs, by DAG ID.
+        shared: The Git objects of folders and files without a DAG, which all DAGs may use, by name.
+        errors: The import errors, by path in the DAG folder.
     """
 
     dags: Mapping[str, Dag] = field(default_factory=dict)
@@ -71,14 +71,14 @@ class Dags:
 
 @dataclass(frozen=True)
 class DagDifference:
-    """What differs between the DAGs of two commits.
+    """The difference between the DAGs of two commits.
 
     Attributes:
-        added: DAGs that only the newer has.
-        removed: DAGs that only the older has.
-        changed: DAGs of which files differ.
-        shared: Folders and files that DAGs share and that differ.
-        schedules: The older and the newer schedule of each DAG that has another one.
+        added: DAGs that only the newer commit has.
+        removed: DAGs that only the older commit has.
+        changed: DAGs with changed files.
+        shared: Shared folders and files that changed.
+        schedules: The older and the newer schedule of each DAG whose schedule changed.
     """
 
     added: tuple[str, ...] = ()
@@ -88,23 +88,23 @@ class DagDifference:
     schedules: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        """Say whether anything differs."""
+        """Return whether anything differs."""
         return bool(self.added or self.removed or self.changed or self.shared or self.schedules)
 
 
 def dags_of(clone: Clone, commit: str, folder: str, tree: Path) -> Dags:
     """Return the DAGs of a commit.
 
-    They are read by this clone's Airflow in a process of its own, which sees none of the user's variables.
+    This clone's Airflow parses them in a separate process without the user's environment variables.
 
     Args:
         clone: The clone.
         commit: The commit.
-        folder: The folder of the DAGs in it.
-        tree: The commit's files.
+        folder: The DAG folder in the commit.
+        tree: The folder with the commit's files.
 
     Raises:
-        OperationError: Airflow does not start, or does not come to an end.
+        OperationError: Airflow fails, or does not finish in time.
     """
     if not (tree / folder).is_dir():
         return Dags()
@@ -119,7 +119,7 @@ def dags_of(clone: Clone, commit: str, folder: str, tree: Path) -> Dags:
 
 
 def dag_difference(before: Dags, after: Dags) -> DagDifference:
-    """Return what it takes to get from one commit's DAGs to another's."""
+    """Return the difference between the DAGs of two commits."""
     older, newer = before.dags, after.dags
     both = sorted(older.keys() & newer.keys())
     names = sorted(before.shared.keys() | after.shared.keys())
@@ -157,13 +157,13 @@ def _read(folder: Path) -> dict[str, Any]:
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=SECONDS,
+                timeout=TIMEOUT_SECONDS,
             )
         except subprocess.TimeoutExpired:
             raise OperationError(
-                f"the DAGs are not read after {SECONDS} s: see that no DAG file waits when it is parsed"
+                f"the DAGs were not parsed within {TIMEOUT_SECONDS} s: check that no DAG file blocks while it is parsed"
             ) from None
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise OperationError(f"the DAGs cannot be read ({last}): see that `make test` passes here")
+        raise OperationError(f"the DAGs cannot be parsed ({last}): check that `make test` passes")
     return dict(json.loads(done.stdout.splitlines()[-1]))

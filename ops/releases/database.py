@@ -1,4 +1,4 @@
-"""The databases of a release: to which revision it migrates each, and whether another release can work with that."""
+"""The database revisions of a release, and whether another release can use a database at these revisions."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from infra.release import Release
 
-# What the image runs when it is built.
+# The image build runs the same script.
 AIRFLOW_REVISIONS = REPOSITORY / "images" / "airflow" / "bin" / "revisions.py"
 MLFLOW_REVISION = "from mlflow.store.db.utils import _get_latest_schema_revision; print(_get_latest_schema_revision())"
-# MLflow's database is another one, whose table of revisions has the same name as Airflow's own.
+# MLflow has a separate database, where the revision table has the same name as Airflow's.
 MLFLOW = "mlflow"
 
-# The packages that bring migrations, by the name under which requirements/<file>.txt pins each, and where its
-# environment is another one, the package here that carries the same migrations.
+# The packages with migrations: the requirements file, the pinned name in it, and the package in this environment that
+# contains the same migrations.
 PINNED = (
     ("airflow", "apache-airflow-core", "apache-airflow-core"),
     ("airflow", "apache-airflow-providers-fab", "apache-airflow-providers-fab"),
     ("mlflow", "mlflow", "mlflow-skinny"),
 )
-# Enough to tell revisions apart.
+# Length of abbreviated commits.
 DIGITS = 12
 
 
 def revisions() -> Mapping[str, str]:
-    """Return to which revision this clone's Airflow and MLflow migrate: by table of Airflow's database, and `mlflow`.
+    """Return the revisions to which this clone migrates: by table of Airflow's database, and as `mlflow`.
 
     Raises:
-        OperationError: The environment has other versions than the images will have, or they cannot be asked.
+        OperationError: The environment has other versions than the images, or a revision cannot be read.
     """
     for file, name, package in PINNED:
         check_version(file, name, package)
@@ -44,23 +44,23 @@ def revisions() -> Mapping[str, str]:
 
 
 def migrates(before: Release, after: Release) -> str | None:
-    """Say what a release migrates that another has not migrated; None where every schema stays."""
+    """Return which migrations a release brings compared to another; None if no schema changes."""
     changes = _changes(before.database_revisions, after.database_revisions)
     if not changes:
         return None
     old, new = before.airflow_version, after.airflow_version
     what = f"Airflow {old} -> {new}" if old != new else f"the release {after.commit[:DIGITS]}"
-    return f"{what} migrates the database ({changes}), which does not go back by itself"
+    return f"{what} migrates the database ({changes}), which a rollback does not undo"
 
 
 def incompatible(current: Release, earlier: Release) -> str | None:
-    """Say why an earlier release cannot work with the databases of the current one; None where it can."""
+    """Return why an earlier release cannot use the databases of the current one; None if it can."""
     changes = _changes(current.database_revisions, earlier.database_revisions)
     if not changes:
         return None
     return (
-        f"the database is migrated for another release than {earlier.commit[:DIGITS]} with Airflow "
-        f"{earlier.airflow_version}, which cannot read it ({changes}): restore a backup from before "
+        f"{earlier.commit[:DIGITS]} with Airflow {earlier.airflow_version} cannot use the migrated database "
+        f"({changes}): restore a backup from before "
         f"{current.recorded_at:%Y-%m-%d %H:%M} UTC first"
     )
 
@@ -71,10 +71,10 @@ def _changes(before: Mapping[str, str], after: Mapping[str, str]) -> str:
 
 
 def check_version(file: str, name: str, package: str) -> None:
-    """See that this environment has the version of a package that `requirements/<file>.txt` pins.
+    """Check that this environment has the version of a package that `requirements/<file>.txt` pins.
 
     Raises:
-        OperationError: It has another one, or none.
+        OperationError: The package is missing or has another version.
     """
     pin = re.search(rf"^{name}==(\S+)", (REPOSITORY / "requirements" / f"{file}.txt").read_text(), re.MULTILINE)
     wanted = pin[1] if pin else "none"
@@ -84,13 +84,13 @@ def check_version(file: str, name: str, package: str) -> None:
         installed = "none"
     if installed != wanted:
         raise OperationError(
-            f"{package} here is {installed} and requirements/{file}.txt pins {wanted}, so the images' revisions of the "
-            "database would be others: run `make setup`"
+            f"{package} is at version {installed}, but requirements/{file}.txt pins {wanted}, so the database "
+            "revisions may differ from those of the images: run `make setup`"
         )
 
 
 def _output(*arguments: str) -> str:
-    """Return what a Python program prints, without any of the user's own settings of Airflow and MLflow."""
+    """Return the output of a Python program that runs without the user's settings of Airflow and MLflow."""
     with tempfile.TemporaryDirectory() as home:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "HOME": home, "AIRFLOW_HOME": home}
         done = subprocess.run(
@@ -98,5 +98,5 @@ def _output(*arguments: str) -> str:
         )
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise OperationError(f"the revisions of this clone's databases cannot be read ({last}): run `make setup`")
+        raise OperationError(f"the database revisions of this clone cannot be read ({last}): run `make setup`")
     return done.stdout

@@ -1,4 +1,4 @@
-"""Which release a deployment brings into a stack, and whether it may."""
+"""Check before a deployment which release it deploys, and whether it may."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ops.images.ecr import NoRepositoryError
 from ops.pulumi.deployment import Deployment
 from ops.releases.chain import dag_settings
 from ops.releases.clone import Clone
-from ops.releases.git_preconditions import elsewhere
+from ops.releases.git_preconditions import not_at_branch_head
 from ops.releases.images import Images
 from ops.releases.ledger import Ledger
 from ops.releases.recording import built, promoted
@@ -27,20 +27,20 @@ from ops.releases.recording import built, promoted
 Stack = TypeVar("Stack", bound=Deployment)
 
 
-def admitted(
+def checked_release(
     clone: Clone, stack: str, settings: StackSettings, images: Images, force: str | None = None
 ) -> Release | None:
-    """Return the release that a deployment from this clone brings; None where the stack has no releases yet, or none.
+    """Return the release that a deployment from this clone deploys; None if the stack has no release.
 
     Args:
         clone: The clone.
         stack: The stack.
-        settings: Its settings.
-        images: What speaks to registries.
-        force: Why it is to be deployed past the checks; that is recorded.
+        settings: The settings of the stack.
+        images: Access to the registries.
+        force: The reason to skip the checks, which is recorded.
 
     Raises:
-        OperationError: The clone is elsewhere than the stack, and nobody forces it.
+        OperationError: The clone is not at the head of the stack's branch, and the checks are not skipped.
     """
     if settings.release is None:
         return None
@@ -49,21 +49,21 @@ def admitted(
     present = ledger.release(stack)
     first = settings.release.after is None
     try:
-        if sentence := elsewhere(clone, stack, branch, ledger.heads.get(branch)):
+        if sentence := not_at_branch_head(clone, stack, branch, ledger.heads.get(branch)):
             raise OperationError(sentence)
         release = None if first else promoted(clone, stack, present)
     except OperationError as error:
         if not force:
-            raise OperationError(f'{error}; or deploy all the same with FORCE="why", which is recorded') from None
+            raise OperationError(f'{error}; or skip the checks with FORCE="reason", which is recorded') from None
         _record(ledger, stack, present, force)
         release = present
-    with suppress(NoRepositoryError):  # the first deployment makes the registry
+    with suppress(NoRepositoryError):  # the first deployment creates the registry
         return built(clone, stack, settings, images) if first else release
     return None
 
 
-def previewed(clone: Clone, stack: str, settings: StackSettings, images: Images) -> Release | None:
-    """Return the release that a deployment from this clone would bring; None where its images are not built yet."""
+def previewed_release(clone: Clone, stack: str, settings: StackSettings, images: Images) -> Release | None:
+    """Return the release that a deployment from this clone would deploy; None if its images are not built yet."""
     if settings.release is None:
         return None
     if settings.release.after:
@@ -74,8 +74,8 @@ def previewed(clone: Clone, stack: str, settings: StackSettings, images: Images)
 
 
 @contextmanager
-def carrying(deployment: Stack, release: Release | None) -> Iterator[Stack]:
-    """Let the program of a deployment find the record of its release."""
+def with_release(deployment: Stack, release: Release | None) -> Iterator[Stack]:
+    """Yield a deployment whose program finds the record of the release."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "release.yaml"
         if release:
@@ -85,7 +85,7 @@ def carrying(deployment: Stack, release: Release | None) -> Iterator[Stack]:
 
 
 def _record(ledger: Ledger, stack: str, present: Release | None, why: str) -> None:
-    """Write down that what runs from now on is not the release, which therefore counts as not deployed."""
+    """Record a forced deployment. The release no longer counts as deployed."""
     message = f"Deploy {stack} past the checks: {why}"
     if present is None:
         ledger.note(message)

@@ -1,4 +1,4 @@
-"""What a stack gets by another release: infrastructure, settings, values, images, DAGs."""
+"""What changes in a stack with another release: infrastructure, settings, values, images, DAGs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ops.releases.dags import DagDifference, Dags, dag_difference
 
 @dataclass(frozen=True)
 class Infrastructure:
-    """The plan of the new commit, beside that of the old one."""
+    """The plan of the new commit, compared with that of the old one."""
 
     plan: Plan
     comparison: Comparison
 
     @property
     def increase(self) -> float | None:
-        """By how many dollars a month the stack gets dearer, at the stated load; None where no price is known."""
+        """The increase of the monthly cost in USD, at the stated load; None if prices are unknown."""
         if not self.plan.recording.region:
-            return 0  # a cluster that is there costs what it costs anyway
+            return 0  # an existing cluster is not part of the bill
         if self.plan.bill.missing or self.comparison.bill.missing:
             return None
         return self.plan.bill.total.load - self.comparison.bill.total.load
@@ -38,14 +38,14 @@ class Infrastructure:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a stack gets.
+    """What changes in a stack.
 
     Attributes:
-        infrastructure: Its resources; None where there is nothing to compare with.
-        settings: What differs in its stack file.
-        values: What differs in the values of the chart.
-        images: The digests of its images.
-        dags: Its DAGs.
+        infrastructure: The resources; None if there is nothing to compare with.
+        settings: The changes in the stack file.
+        values: The changes in the chart's values.
+        images: The changed tags and digests of the images.
+        dags: The changes of the DAGs.
     """
 
     infrastructure: Infrastructure | None
@@ -59,23 +59,23 @@ def infrastructure(clone: Clone, stack: str, before: str, after: str) -> Infrast
     """Compare the resources of a stack at two commits.
 
     Raises:
-        OperationError: One of them cannot be planned.
+        OperationError: One of the commits cannot be planned.
     """
     try:
         older, newer = (recording_of(commit, stack, clone.folder) for commit in (before, after))
         plan = plan_of(newer)
         return Infrastructure(plan, comparison(plan, before[:12], older))
     except OperationError as error:
-        raise OperationError(f"what changes in {stack} cannot be told: {error}") from error
+        raise OperationError(f"the changes in {stack} cannot be determined: {error}") from error
 
 
 def settings_changes(stack: str, before: Path | None, after: Path) -> tuple[Change, ...]:
-    """Compare a stack's file in the files of two commits."""
+    """Compare the stack file in two commits."""
     return tuple(changes(_config(stack, before) if before else {}, _config(stack, after)))
 
 
 def values_changes(stack: str, before: Path | None, after: Path) -> tuple[Change, ...]:
-    """Compare the chart's values for a stack in the files of two commits."""
+    """Compare the chart's values for a stack in two commits."""
     return tuple(changes(_values(stack, before) if before else {}, _values(stack, after)))
 
 

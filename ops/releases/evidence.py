@@ -1,4 +1,4 @@
-"""What is known of a commit because somebody ran it or looked at it, as it stands in `gates/<commit>.yaml`."""
+"""The evidence of a commit's gates, as recorded in `gates/<commit>.yaml`."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ Subject = Literal["tests", "plan", "rehearsal"]
 
 
 class Evidence(Record):
-    """That a commit passed a gate, or failed at it."""
+    """The result of one gate for a commit."""
 
     gate: Subject
-    """What was done: the test suite ran, somebody read the plan, the migrations ran on a copy of the database."""
+    """The gate: the test suite, the review of the plan, or the rehearsal of migrations on a copy of the database."""
     stack: str | None = None
-    """The stack for which it was done; None for all."""
+    """The stack for which the gate was run; None for all stacks."""
     against: Commit | None = None
-    """The commit that the stack was at: the evidence is good only as long as it is there; None where it had none."""
+    """The commit of the stack at that time; None if it had none. The evidence expires when the stack moves."""
     passed: bool
-    """The result."""
+    """Whether the commit passed."""
     by: str
-    """Who did it, as Git knows them."""
+    """The Git identity of the user who ran it."""
     at: datetime
     """When, in UTC."""
 
 
 def with_latest(known: Iterable[Evidence], new: Evidence) -> list[Evidence]:
-    """Return the evidence with the new in place of what it repeats."""
+    """Return the evidence with the new entry, which replaces an older one of the same gate and stack."""
     return [*(one for one in known if (one.gate, one.stack) != (new.gate, new.stack)), new]
 
 
 def found(known: Iterable[Evidence], gate: Subject, stack: str | None = None) -> Evidence | None:
-    """Return the evidence of a gate for a stack; None where there is none."""
+    """Return the evidence of a gate for a stack; None if there is none."""
     return next((one for one in known if (one.gate, one.stack) == (gate, stack)), None)

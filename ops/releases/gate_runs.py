@@ -1,4 +1,4 @@
-"""Pass the gates that somebody has to run or to look at, and write down the result."""
+"""Run the tests, the plan review or the rehearsal for a release, and record the result."""
 
 from __future__ import annotations
 
@@ -18,60 +18,60 @@ from ops.releases.transition import Transition
 
 
 def run_tests(clone: Clone, echo: Echo) -> None:
-    """Run the test suite on the commit that is checked out.
+    """Run the test suite on the checked-out commit, and record the result.
 
     Raises:
-        OperationError: It failed, or files are not as the commit has them.
+        OperationError: The tests failed, or there are uncommitted changes.
     """
     if sentence := uncommitted(clone):
         raise OperationError(sentence)
     commit, ledger = clone.head(), Ledger(clone)
     clone.identity()
-    # Without what `make` hands down to this command: its options and variables are not those of the tests.
+    # Without the environment that `make` passes to this command: its options and variables must not affect the tests.
     passed = subprocess.run(["make", "test"], cwd=clone.folder, env=allowed(TESTS), check=False).returncode == 0
     if clone.head() != commit or uncommitted(clone):
         raise OperationError(
-            f"files changed while the tests of {commit[:12]} ran, so nothing was recorded: run them again"
+            f"files changed while the tests of {commit[:12]} ran, so nothing was recorded: rerun this command"
         )
     ledger.put_evidence(commit, _evidence(clone, "tests", passed=passed))
     if not passed:
-        raise OperationError(f"the tests of {commit[:12]} failed, which is recorded; their own words are above")
+        raise OperationError(f"the tests of {commit[:12]} failed, which is recorded: see the output above")
     echo(f"recorded: {commit[:12]} passed the tests")
 
 
-def approve(way: Transition, echo: Echo, *, approved: bool) -> None:
-    """Write down that somebody approves what a release changes in a stack, or does not.
+def approve(transition: Transition, echo: Echo, *, approved: bool) -> None:
+    """Record whether a release's changes to a stack are approved.
 
     Raises:
-        OperationError: They do not.
+        OperationError: The changes are declined.
     """
-    _record(way, "plan", passed=approved)
+    _record(transition, "plan", passed=approved)
     if not approved:
         raise OperationError(
-            f"{way.release.short} is declined for {way.stack}, which is recorded: answer y, or give YES=1"
+            f"{transition.release.short} is declined for {transition.stack}, which is recorded: answer y, or set YES=1"
         )
-    echo(f"recorded: {way.release.short} is approved for {way.stack}")
+    echo(f"recorded: {transition.release.short} is approved for {transition.stack}")
 
 
-def rehearse(way: Transition, rehearsal: Callable[[str, Release, Echo], None], echo: Echo) -> None:
-    """Run a release's migrations on a copy of a stack's database.
+def rehearse(transition: Transition, rehearsal: Callable[[str, Release, Echo], None], echo: Echo) -> None:
+    """Rehearse a release's migrations on a copy of a stack's database, and record the result.
 
     Raises:
-        OperationError: They fail.
+        OperationError: The rehearsal failed.
     """
-    way.clone.identity()
+    transition.clone.identity()
     try:
-        rehearsal(way.stack, way.release, echo)
+        rehearsal(transition.stack, transition.release, echo)
     except OperationError:
-        _record(way, "rehearsal", passed=False)
+        _record(transition, "rehearsal", passed=False)
         raise
-    _record(way, "rehearsal", passed=True)
-    echo(f"recorded: the migrations of {way.release.short} ran on a copy of the database of {way.stack}")
+    _record(transition, "rehearsal", passed=True)
+    echo(f"recorded: the migrations of {transition.release.short} ran on a copy of the database of {transition.stack}")
 
 
-def _record(way: Transition, gate: Subject, *, passed: bool) -> None:
-    evidence = _evidence(way.clone, gate, way.stack, way.before, passed=passed)
-    way.ledger.put_evidence(way.release.commit, evidence)
+def _record(transition: Transition, gate: Subject, *, passed: bool) -> None:
+    evidence = _evidence(transition.clone, gate, transition.stack, transition.before, passed=passed)
+    transition.ledger.put_evidence(transition.release.commit, evidence)
 
 
 def _evidence(

@@ -1,4 +1,4 @@
-"""What a release must have passed before it comes into a stack, and whether it has."""
+"""The gates that a release must pass before it is promoted to a stack."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ops.releases.evidence import Evidence, found
 
 @dataclass(frozen=True)
 class Gate:
-    """One of the gates, as a release stands before it.
+    """The state of one gate for a release.
 
     Attributes:
-        name: What is asked for.
-        passed: Whether it is given.
-        reason: Why.
-        fix: What to do where it is not.
+        name: The gate.
+        passed: Whether the release has passed it.
+        reason: Why it has passed or not.
+        fix: What to do if it has not passed.
     """
 
     name: str
@@ -31,18 +31,18 @@ class Gate:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the gates are judged by.
+    """The facts that decide about the gates.
 
     Attributes:
-        release: The record of the stack before.
-        target: The stack that the release is to come into.
-        present: The record of that stack; None where it has none.
-        before: The commit that that stack is at; None where it is at none.
+        release: The release to promote, from the record of the source stack.
+        target: The target stack.
+        present: The record of the target stack; None if it has none.
+        before: The commit of the target stack; None if it has none.
         now: The time, in UTC.
-        evidence: What is known of the release's commit.
-        dag_errors: Why DAG files cannot be read, by their paths.
-        cost_increase: By how many dollars a month the stack gets dearer; None where that is not known.
-        unsigned: What is wrong with the signatures of the images, by the images' names.
+        evidence: The evidence of the release's commit.
+        dag_errors: The import errors of DAG files, by path.
+        cost_increase: The increase of the monthly cost in USD; None if unknown.
+        unsigned: Signature errors, by image name.
     """
 
     release: Release
@@ -57,7 +57,7 @@ class Facts:
 
 
 def gates(settings: ReleaseSettings, facts: Facts) -> Iterator[Gate]:
-    """Yield the gates that a stack asks for, passed or not."""
+    """Yield the gates that a stack requires, passed or not."""
     asked = settings.gates
     yield _deployed(facts, asked.soak_hours)
     if asked.tests:
@@ -80,25 +80,25 @@ def _deployed(facts: Facts, hours: float) -> Gate:
         return Gate(
             "deployed",
             passed=False,
-            reason=f"{facts.release.short} does not run in {stack} yet",
-            fix=f"`make deploy STACK={stack}`, `make smoke STACK={stack}`, then `make release STACK={stack}`",
+            reason=f"{facts.release.short} is not deployed in {stack} yet",
+            fix=f"run `make deploy STACK={stack}`, `make smoke STACK={stack}`, then `make release STACK={stack}`",
         )
     due = since + timedelta(hours=hours)
     return Gate(
         "deployed",
         passed=facts.now >= due,
-        reason=f"it runs in {stack} since {_time(since)}, and must for {hours:g} h",
+        reason=f"deployed in {stack} since {_time(since)}, required for {hours:g} h",
         fix=f"wait until {_time(due)}",
     )
 
 
 def _tests(facts: Facts) -> Gate:
     commit = facts.release.short
-    run = f"`git checkout {commit}`, then `make gate GATE=tests`"
+    run = f"run `git checkout {commit}`, then `make gate GATE=tests`"
     evidence = found(facts.evidence, "tests")
     if evidence is None:
-        return Gate("tests", passed=False, reason=f"the tests were not run on {commit}", fix=run)
-    fix = f"mend them in a commit on top and release that, or where they failed by chance {run}"
+        return Gate("tests", passed=False, reason=f"the tests have not been run on {commit}", fix=run)
+    fix = f"fix them in a new commit and release it, or if the failure was transient {run}"
     return _of(evidence, f"the tests {'passed' if evidence.passed else 'failed'}", fix)
 
 
@@ -107,8 +107,8 @@ def _dag_integrity(facts: Facts) -> Gate:
     return Gate(
         "DAG integrity",
         passed=not errors,
-        reason="; ".join(errors) or "every DAG file can be read",
-        fix="mend the files in a commit on top, and release that",
+        reason="; ".join(errors) or "no import errors",
+        fix="fix the files in a new commit and release it",
     )
 
 
@@ -117,7 +117,7 @@ def _signature(facts: Facts, signed_by: str) -> Gate:
         "signature",
         passed=not facts.unsigned,
         reason="; ".join(facts.unsigned.values()) or f"every image is signed by {signed_by}",
-        fix=f"`make sign STACK={facts.release.stack}`, as somebody whom signed_by names",
+        fix=f"run `make sign STACK={facts.release.stack}` as an identity that signed_by allows",
     )
 
 
@@ -125,12 +125,12 @@ def _cost(facts: Facts, limit: float) -> Gate:
     name, raised = "cost", f"raise airflow:release.gates.max_cost_increase_usd in Pulumi.{facts.target}.yaml"
     if facts.cost_increase is None:
         reason = f"no prices are known for the region of {facts.target}"
-        return Gate(name, passed=False, reason=reason, fix=raised.replace("raise", "take out"))
+        return Gate(name, passed=False, reason=reason, fix=raised.replace("raise", "remove"))
     return Gate(
         name,
         passed=facts.cost_increase <= limit,
-        reason=f"{facts.cost_increase:+.2f} $ a month at the stated load, of {limit:g} $ allowed",
-        fix=f"make it cheaper, or {raised}",
+        reason=f"{facts.cost_increase:+.2f} USD a month at the stated load, {limit:g} USD allowed",
+        fix=f"reduce the cost, or {raised}",
     )
 
 
@@ -138,7 +138,7 @@ def _plan_review(facts: Facts) -> Gate:
     command = f"`make gate GATE=plan STACK={facts.target}`"
     evidence = found(facts.evidence, "plan", facts.target)
     if evidence is None:
-        return Gate("plan review", passed=False, reason="nobody has approved what changes", fix=command)
+        return Gate("plan review", passed=False, reason="the plan has not been approved", fix=command)
     if evidence.against != facts.before:
         return _outdated("plan review", facts, command)
     return _of(evidence, "approved" if evidence.passed else "declined", command, "plan review")
@@ -147,13 +147,13 @@ def _plan_review(facts: Facts) -> Gate:
 def _rehearsal(facts: Facts) -> Gate:
     name, command = "rehearsal", f"`make gate GATE=rehearsal STACK={facts.target}`"
     if facts.present is None:
-        return Gate(name, passed=True, reason=f"{facts.target} has no release yet from which to migrate")
+        return Gate(name, passed=True, reason=f"{facts.target} has no release yet to migrate from")
     migration = migrates(facts.present, facts.release)
     if migration is None:
-        return Gate(name, passed=True, reason="the database keeps its schema")
+        return Gate(name, passed=True, reason="the database schema does not change")
     evidence = found(facts.evidence, "rehearsal", facts.target)
     if evidence is None:
-        return Gate(name, passed=False, reason=f"{migration}: not rehearsed on a copy of the database", fix=command)
+        return Gate(name, passed=False, reason=f"{migration}, and has not been rehearsed", fix=command)
     if evidence.against != facts.before:
         return _outdated(name, facts, command)
     return _of(evidence, "rehearsed" if evidence.passed else "the rehearsal failed", command, name)
@@ -164,7 +164,8 @@ def _of(evidence: Evidence, result: str, fix: str, name: str = "tests") -> Gate:
 
 
 def _outdated(name: str, facts: Facts, command: str) -> Gate:
-    return Gate(name, passed=False, reason=f"{facts.target} was at another commit then", fix=f"again {command}")
+    reason = f"{facts.target} has moved to another commit since"
+    return Gate(name, passed=False, reason=reason, fix=f"rerun {command}")
 
 
 def _time(moment: datetime) -> str:

@@ -1,4 +1,4 @@
-"""How a clone stands to its remote; each function returns a sentence where that is in the way, and None where not."""
+"""Checks of the clone against its remote. Each function returns why it refuses, or None."""
 
 from __future__ import annotations
 
@@ -8,52 +8,53 @@ SHOWN = 3
 
 
 def uncommitted(clone: Clone) -> str | None:
-    """See that the files are as the commit has them."""
+    """Check that there are no uncommitted changes."""
     files = clone.dirty()
     if not files:
         return None
     more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
     return (
-        f"files are not as the commit has them ({', '.join(files[:SHOWN])}{more}): commit them, or put them away with "
-        "`git stash --include-untracked`"
+        f"there are uncommitted changes ({', '.join(files[:SHOWN])}{more}): commit them, or stash them with `git stash "
+        "--include-untracked`"
     )
 
 
 def behind(clone: Clone, branch: str | None, remote_head: str | None) -> str | None:
-    """See that the branch that is checked out has everything that the remote's has; one that is only here is let be."""
+    """Check that the checked-out branch contains the remote's. Branches that the remote lacks pass."""
     if branch is None or remote_head is None or clone.is_ancestor(remote_head, "HEAD"):
         return None
     missing = len(clone.between("HEAD", remote_head))
     if clone.is_ancestor("HEAD", remote_head):
-        return f"{branch} is {commits(missing)} behind {clone.remote}'s: `git pull --ff-only {clone.remote} {branch}`"
+        pull = f"git pull --ff-only {clone.remote} {branch}"
+        return f"{branch} is {commits(missing)} behind {clone.remote}/{branch}: run `{pull}`"
     own = len(clone.between(remote_head, "HEAD"))
     return (
-        f"{branch} and {clone.remote}'s have diverged ({commits(own)} only here, {commits(missing)} only there): "
-        f"`git pull --rebase {clone.remote} {branch}`, or give up what is only here with `git reset --keep "
-        f"{remote_head[:12]}`"
+        f"{branch} and {clone.remote}/{branch} have diverged ({commits(own)} only local, {commits(missing)} only "
+        f"remote): run `git pull --rebase {clone.remote} {branch}`, or discard the local commits with `git reset "
+        f"--keep {remote_head[:12]}`"
     )
 
 
-def elsewhere(clone: Clone, stack: str, branch: str, remote_head: str | None) -> str | None:
-    """See that a stack's own branch is checked out, clean, and where the remote has it."""
+def not_at_branch_head(clone: Clone, stack: str, branch: str, remote_head: str | None) -> str | None:
+    """Check that the stack's branch is checked out, without changes, at the remote's commit."""
     here = clone.branch()
     if here != branch:
         return (
-            f"{f'the branch {here}' if here else 'a commit without a branch'} is checked out, and {stack} follows "
-            f"{branch}: `git checkout {branch}`"
+            f"{f'the branch {here}' if here else 'a detached HEAD'} is checked out, but {stack} follows "
+            f"{branch}: run `git checkout {branch}`"
         )
     if remote_head is None:
-        return f"{clone.remote} has no branch {branch}: `git push {clone.remote} {branch}`"
+        return f"{clone.remote} has no branch {branch}: run `git push {clone.remote} {branch}`"
     if sentence := uncommitted(clone) or behind(clone, branch, remote_head):
         return sentence
     if clone.head() != remote_head:
         return (
-            f"{branch} has {commits(len(clone.between(remote_head, 'HEAD')))} that {clone.remote} has not: push them "
-            f"where they belong, or go where {clone.remote} is with `git reset --keep {remote_head[:12]}`"
+            f"{branch} has {commits(len(clone.between(remote_head, 'HEAD')))} that {clone.remote} does not have: push "
+            f"to the right branch, or return to {clone.remote}/{branch} with `git reset --keep {remote_head[:12]}`"
         )
     return None
 
 
 def commits(count: int) -> str:
-    """Return a number of commits in words."""
+    """Return a number of commits, such as `2 commits`."""
     return f"{count} commit{'s' * (count != 1)}"

@@ -1,12 +1,12 @@
-"""What one job of a workflow hands to the next: a change of branches, and the commit of a stack's release.
+"""Hand over between the jobs of a workflow: publish a prepared change, and check out a stack's release.
 
-`publish` pushes a change that `make gate`, `release`, `promote` or `rollback` wrote into a file (CHANGE=<file>). Its
-job holds the key of the protected branches. So this file needs nothing but Git and Python's standard library, and
-trusts nothing that the job before it wrote: one file of the branch `releases` changes, as the operation allows; a
-stack's branch goes forward to the release on record in the stack before, or back to one that the stack ran; all in one
-push, and only if no branch has moved meanwhile.
+`publish` pushes a change that `make gate`, `release`, `promote` or `rollback` wrote to a file (CHANGE=<file>). Its job
+has the key of the protected branches. So this file needs only Git and Python's standard library, and does not trust
+the job before it. A change may modify one file of the branch `releases`, as its operation allows. It may move a stack's
+branch forward to the recorded release of the previous stack, or back to a release that the stack ran. Everything is
+one push, which fails if a branch has moved meanwhile.
 
-`check-out` checks out the commit of a stack's release: what follows runs the release's own program.
+`check-out` checks out the commit of a stack's release, so that the next steps run the release's own program.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ HEADS = "refs/heads/"
 OPERATIONS = ("tests", "rehearsal", "release", "promote", "rollback")
 
 ATTEMPTS = 5
-WAIT_SECONDS = 1800  # until the other job of the workflow is approved and has published
+WAIT_SECONDS = 1800  # for the approval and the push of the workflow's other job
 POLL_INTERVAL_SECONDS = 5
 
 STACK = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 COMMIT_LINE = re.compile(r"^commit: '?([0-9a-f]{40})'?$", re.MULTILINE)
-# What YAML reads as one value that ends with the line.
+# A YAML scalar on one line.
 VALUE = r"(?:[\w./][\w.@/:+<>\[\],' -]*|'(?:[^'\n]|'')*')"
-# What may differ between two records of the same release.
+# Lines that may differ between two records of the same release.
 OWN_LINE = re.compile(rf"(?P<key>stack|promoted_from|recorded_at|deployed_at|forced_by|    repository): {VALUE}")
 RECORD_LINE = re.compile(rf"#.*| *[\w-]+:( {VALUE})?")
 FORCED_BY = re.compile(r"^forced_by: .*\n(  .*\n)*", re.MULTILINE)
@@ -58,16 +58,16 @@ class HandoverError(Exception):
 
 @dataclass(frozen=True)
 class Change:
-    """What one push does.
+    """A change to publish in one push.
 
     Attributes:
         file: The file of the branch `releases`.
-        before: Its text as it must be; None where there must be no such file.
-        after: Its text afterwards.
-        message: What was done, for the history.
-        branch: A stack's branch that moves, too; None where none does.
-        branch_before: The commit where that must be; None where it must not exist.
-        branch_after: The commit where it goes.
+        before: The expected text of the file; None if the file must not exist.
+        after: The new text of the file.
+        message: The commit message.
+        branch: The stack's branch to move; None to move none.
+        branch_before: The expected commit of that branch; None if it must not exist.
+        branch_after: The commit to move it to.
     """
 
     file: str
@@ -79,15 +79,15 @@ class Change:
     branch_after: str | None = None
 
     def write(self, file: Path) -> None:
-        """Write the change into a file."""
+        """Write the change to a file."""
         file.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, file: Path) -> Change:
-        """Read the change in a file.
+        """Read a change from a file.
 
         Raises:
-            HandoverError: There is none.
+            HandoverError: The file does not contain a valid change.
         """
         try:
             found = cls(**json.loads(file.read_text()))
@@ -95,7 +95,7 @@ class Change:
             commits = [text for text in (found.branch_before, found.branch_after) if text is not None]
             if all(isinstance(text, str) for text in texts) and all(map(COMMIT.fullmatch, commits)):
                 return found
-            reason = "it is not one that `make promote` and its like write"
+            reason = "invalid format"
         except OSError as error:
             reason = str(error.strerror)
         except (ValueError, TypeError) as error:
@@ -105,14 +105,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Remote:
-    """The shared repository, by way of a clone.
+    """The shared repository, accessed through a clone.
 
-    Every method raises HandoverError when Git refuses.
+    All methods raise HandoverError if Git fails.
 
     Attributes:
         folder: The clone.
         address: The remote's name or address.
-        environment: What Git finds in its environment, next to what is there.
+        environment: Additional environment variables for Git.
     """
 
     folder: Path = REPOSITORY
@@ -120,7 +120,7 @@ class Remote:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def heads(self, *branches: str) -> dict[str, str]:
-        """Fetch branches, and return where each is; one that is not there is left out."""
+        """Fetch branches, and return the commit of each; missing branches are left out."""
         names = [HEADS + branch for branch in branches]
         listed = (line.split("\t") for line in self.git("ls-remote", "--refs", self.address, *names).splitlines())
         found = {name.removeprefix(HEADS): commit for commit, name in listed if name in names}
@@ -129,23 +129,23 @@ class Remote:
         return found
 
     def text(self, commit: str | None, file: str) -> str | None:
-        """Return the text of a file in a commit; None where it is not there."""
+        """Return the text of a file in a commit; None if it does not exist."""
         if commit is None or not self.git("ls-tree", commit, "--", file):
             return None
         return self.git("show", f"{commit}:{file}")
 
     def is_ancestor(self, older: str, newer: str | None) -> bool:
-        """Say whether a commit is part of another's history, or is it."""
+        """Return whether a commit is an ancestor of another, or the same."""
         return newer is not None and self._run("merge-base", "--is-ancestor", older, newer).returncode == 0
 
     def history(self, commit: str, file: str) -> Iterator[str]:
-        """Yield the texts that a file had, the newest first."""
+        """Yield the texts in a file's history, newest first."""
         for changed in self.git("log", "--format=%H", commit, "--", file).splitlines():
             if text := self.text(changed, file):
                 yield text
 
     def commit(self, head: str | None, change: Change) -> str:
-        """Make a commit on top of a head, and return it; the clone's own files and branches stay as they are."""
+        """Commit a change on top of a head, without changing the clone's files and branches; return the commit."""
         with tempfile.TemporaryDirectory() as folder:
             index = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
             self.git("read-tree", head or "--empty", environment=index)
@@ -155,18 +155,18 @@ class Remote:
         return self.git("commit-tree", tree, *(("-p", head) if head else ()), "-m", change.message).strip()
 
     def push(self, moves: Mapping[str, tuple[str | None, str]]) -> str | None:
-        """Move branches from one commit to another, all or none; return Git's reason where it does not."""
+        """Move branches from one commit to another, atomically; return Git's error if it refuses."""
         leases = [f"--force-with-lease={HEADS}{branch}:{before or ''}" for branch, (before, _) in moves.items()]
         targets = [f"{after}:{HEADS}{branch}" for branch, (_, after) in moves.items()]
         done = self._run("push", "--quiet", "--atomic", "--no-follow-tags", *leases, self.address, *targets)
         return None if done.returncode == 0 else _reason(done.stderr)
 
     def git(self, *arguments: str, text: str = "", environment: Mapping[str, str] | None = None) -> str:
-        """Return what a Git command prints."""
+        """Return the output of a Git command."""
         done = self._run(*arguments, text=text, environment=environment)
         if done.returncode != 0:
             raise HandoverError(
-                f"`git {arguments[0]}` failed ({_reason(done.stderr)}): see that Git reaches the remote"
+                f"`git {arguments[0]}` failed ({_reason(done.stderr)}): check that Git can reach the remote"
             )
         return done.stdout
 
@@ -182,28 +182,28 @@ class Remote:
 
 
 def publish(remote: Remote, operation: str, stack: str | None, commit: str | None, change: Change) -> str:
-    """Check a change and push it; return what to say.
+    """Check a change and push it; return a message.
 
     Args:
         remote: The remote.
-        operation: What the change is meant to be.
-        stack: The stack; None for the tests.
-        commit: The commit that was tested; None for all but the tests.
+        operation: The operation that the change must belong to.
+        stack: The stack; None for tests.
+        commit: The tested commit; None for other operations.
         change: The change.
 
     Raises:
-        HandoverError: The change is another one than the operation makes, or a branch has moved.
+        HandoverError: The operation does not allow the change, or a branch has moved.
     """
     for _ in range(ATTEMPTS):
         heads = remote.heads(RECORDS, *([change.branch] if change.branch else []))
         text = remote.text(heads.get(RECORDS), change.file)
         head = heads.get(change.branch) if change.branch else None
         if text == change.after and head == change.branch_after:
-            return f"published already: {change.message}"
+            return f"already published: {change.message}"
         if text != change.before:
-            raise HandoverError(f"{change.file} changed after this was prepared: prepare it again")
+            raise HandoverError(f"{change.file} has changed since the change was prepared: prepare it again")
         if head != change.branch_before:
-            raise HandoverError(f"{change.branch} moved after this was prepared: prepare it again")
+            raise HandoverError(f"{change.branch} has moved since the change was prepared: prepare it again")
         check(remote, heads, operation, stack, commit, change)
         moves: dict[str, tuple[str | None, str]] = {
             RECORDS: (heads.get(RECORDS), remote.commit(heads.get(RECORDS), change))
@@ -215,27 +215,27 @@ def publish(remote: Remote, operation: str, stack: str | None, commit: str | Non
             return f"published: {change.message}"
         if remote.heads(*moves).items() == {name: before for name, (before, _) in moves.items() if before}.items():
             raise HandoverError(
-                f"{' and '.join(moves)} cannot be moved ({reason}): see that the key in RELEASE_KEY may bypass the "
-                "rules of these branches"
+                f"{' and '.join(moves)} cannot be pushed ({reason}): check that the key in RELEASE_KEY may bypass "
+                "the rules of these branches"
             )
-    raise HandoverError(f"others write into {RECORDS} all the time: run the same command again")
+    raise HandoverError(f"the branch {RECORDS} changed during each of {ATTEMPTS} attempts: rerun this command")
 
 
 def check(
     remote: Remote, heads: Mapping[str, str], operation: str, stack: str | None, commit: str | None, change: Change
 ) -> None:
-    """See that a change is one that an operation makes.
+    """Check that an operation allows a change.
 
     Raises:
-        HandoverError: It is not.
+        HandoverError: The change is not allowed.
     """
     require(len(change.message) < 200 and change.message.isprintable(), "its message is not one line")
-    require((change.branch is None) == (change.branch_after is None), "its move is not complete")
+    require((change.branch is None) == (change.branch_after is None), "its branch move is incomplete")
     if operation in ("tests", "rehearsal"):
         require(change.branch is None, "it moves a branch")
         source = settings_of(stack, "after") if stack else None
         wanted = commit if operation == "tests" else commit_of(record_of(remote, heads, source))
-        require(change.file == f"gates/{wanted}.yaml", f"it is about another commit than {wanted}")
+        require(change.file == f"gates/{wanted}.yaml", f"it is not about the commit {wanted}")
         check_evidence(change, operation, "null" if operation == "tests" else str(stack))
         return
     require(stack is not None and change.file == f"releases/{stack}.yaml", "it is about another stack")
@@ -245,22 +245,22 @@ def check(
     if operation == "release":
         require(change.branch is None, "it moves a branch")
         if source:
-            require(same_release(change.after, change.before), "it is another release than the stack has on record")
+            require(same_release(change.after, change.before), "it differs from the recorded release of the stack")
         else:
-            require(all(map(RECORD_LINE.fullmatch, change.after.splitlines())), "its record has other lines")
+            require(all(map(RECORD_LINE.fullmatch, change.after.splitlines())), "its record has unexpected lines")
             there = remote.heads(str(branch)).get(str(branch))
             require(remote.is_ancestor(wanted, there), f"{wanted[:12]} is not in {branch}")
         return
     require(change.branch in (None, branch), f"it moves another branch than {branch}")
-    require(change.branch_after in (None, wanted), "the branch goes to another commit than the record")
+    require(change.branch_after in (None, wanted), "the branch moves to another commit than the record")
     if change.branch is None:
         require(remote.heads(str(branch)).get(str(branch)) == wanted, f"{branch} is at another commit than the record")
     if operation == "promote":
-        require(source is not None, "releases are not promoted into this stack")
+        require(source is not None, "releases are not promoted to this stack")
         known = record_of(remote, heads, source)
-        require(same_release(change.after, known), f"it is another release than {source} has on record")
+        require(same_release(change.after, known), f"it differs from the recorded release of {source}")
         if change.branch_before:
-            require(remote.is_ancestor(change.branch_before, wanted), f"{branch} would not go forward")
+            require(remote.is_ancestor(change.branch_before, wanted), f"{branch} would not move forward")
     else:
         former = remote.history(heads[RECORDS], change.file) if RECORDS in heads else ()
         ran = (text for text in former if "\ndeployed_at: null\n" not in text)
@@ -268,22 +268,22 @@ def check(
 
 
 def check_evidence(change: Change, gate: str, stack: str) -> None:
-    """See that a change adds the evidence of one gate, in place of what it repeats, and nothing else.
+    """Check that a change adds or replaces the evidence of one gate, and changes nothing else.
 
     Raises:
-        HandoverError: It does more, or something else.
+        HandoverError: The change does more, or something else.
     """
     texts = (change.before or "", change.after)
     (_, *old), (header, *new) = (re.split(r"^(?=- )", text, flags=re.MULTILINE) for text in texts)
-    require(re.fullmatch(r"(#.*\n)*", header) is not None, "it is no list of evidence")
+    require(re.fullmatch(r"(#.*\n)*", header) is not None, "it is not a list of evidence")
     added = EVIDENCE.fullmatch(new[-1]) if new else None
-    require(added is not None and (added["gate"], added["stack"]) == (gate, stack), f"it is no evidence of {gate}")
+    require(added is not None and (added["gate"], added["stack"]) == (gate, stack), f"it is not evidence of {gate}")
     repeated = f"- gate: {gate}\n  stack: {stack}\n"
     require(new[:-1] == [entry for entry in old if not entry.startswith(repeated)], "it changes other evidence")
 
 
 def same_release(new: str, known: str | None) -> bool:
-    """Say whether a new record differs from a known one in nothing but what is a stack's own."""
+    """Return whether two records differ only in the lines that belong to a stack."""
     if known is None:
         return False
     lines, others = new.splitlines(), FORCED_BY.sub("forced_by: null\n", known).splitlines()
@@ -299,11 +299,11 @@ def record_of(remote: Remote, heads: Mapping[str, str], stack: str | None) -> st
     """Return a stack's record.
 
     Raises:
-        HandoverError: It has none.
+        HandoverError: The stack has no record.
     """
     text = remote.text(heads.get(RECORDS), f"releases/{stack}.yaml")
     if text is None:
-        raise HandoverError(f"{stack} has no release on record: `make release STACK={stack}`")
+        raise HandoverError(f"{stack} has no recorded release: run `make release STACK={stack}`")
     return text
 
 
@@ -311,22 +311,22 @@ def commit_of(record: str) -> str:
     """Return the commit of a record.
 
     Raises:
-        HandoverError: It names none, or several.
+        HandoverError: The record contains no commit, or several.
     """
     found = COMMIT_LINE.findall(record)
-    require(len(found) == 1 and len(re.findall(r"^['\"]?commit\b", record, re.MULTILINE)) == 1, "it names no commit")
+    require(len(found) == 1 and len(re.findall(r"^['\"]?commit\b", record, re.MULTILINE)) == 1, "it has no commit")
     return str(found[0])
 
 
 def settings_of(stack: str | None, key: str) -> str | None:
-    """Return a stack's branch, or the stack `after` which it comes; None where its settings have no such line.
+    """Return a stack's `branch`, or the previous stack (`after`); None if its settings do not contain the key.
 
     Raises:
-        HandoverError: There is no such stack.
+        HandoverError: The stack does not exist.
     """
     file = REPOSITORY / f"Pulumi.{stack}.yaml"
     if stack is None or not STACK.fullmatch(stack) or not file.is_file():
-        raise HandoverError(f"there is no stack {stack!r}: name one that has a file Pulumi.<stack>.yaml")
+        raise HandoverError(f"there is no stack {stack!r}: choose one that has a file Pulumi.<stack>.yaml")
     found = re.search(rf"^    {key}: ([\w./-]+)$", file.read_text(), re.MULTILINE)
     return found[1] if found else None
 
@@ -335,19 +335,19 @@ def require(condition: bool, why: str) -> None:
     """Refuse a change unless a condition holds.
 
     Raises:
-        HandoverError: It does not.
+        HandoverError: The condition does not hold.
     """
     if not condition:
         raise HandoverError(f"the change is refused: {why}; prepare it again with CHANGE=<file>")
 
 
 def check_out(remote: Remote, stack: str, change: Change | None) -> str:
-    """Check out the commit of a stack's release, on the stack's branch where that is there; return what to say.
+    """Check out the commit of a stack's release, on the stack's branch if that is at the commit; return a message.
 
     Args:
         remote: The remote.
         stack: The stack.
-        change: What must have been published; it is waited for.
+        change: A change to wait for until it is published.
 
     Raises:
         HandoverError: The stack has no release, or the change was not published in time.
@@ -360,9 +360,7 @@ def check_out(remote: Remote, stack: str, change: Change | None) -> str:
         if change is None or (record == change.after and change.branch_after in (None, heads.get(branch))):
             break
         if time.monotonic() > deadline:
-            raise HandoverError(
-                f"the change of {stack} is not published after {WAIT_SECONDS} s: start the workflow again"
-            )
+            raise HandoverError(f"the change of {stack} was not published within {WAIT_SECONDS} s: rerun the workflow")
         time.sleep(POLL_INTERVAL_SECONDS)
     commit = commit_of(record)
     require(remote.is_ancestor(commit, heads.get(branch)), f"{commit[:12]}, the release of {stack}, is not in {branch}")
@@ -372,14 +370,14 @@ def check_out(remote: Remote, stack: str, change: Change | None) -> str:
 
 @contextmanager
 def with_key(key: str | None) -> Iterator[Remote]:
-    """Yield the remote as the key of RELEASE_KEY reaches it; without one as the user's own Git does.
+    """Yield the remote with the key of RELEASE_KEY; without a key, with the user's own Git configuration.
 
     Raises:
-        HandoverError: There is no key in a workflow.
+        HandoverError: The key is missing in a workflow.
     """
     if not key:
         if "GITHUB_ACTIONS" in os.environ:
-            raise HandoverError("RELEASE_KEY is empty: put the key into this job's environment, see docs/releases.md")
+            raise HandoverError("RELEASE_KEY is empty: add the key to this job's environment, see docs/releases.md")
         yield Remote()
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -396,8 +394,8 @@ def with_key(key: str | None) -> Iterator[Remote]:
 
 def _reason(errors: str) -> str:
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("fatal: ", "error: ", "remote: error: ", "! "))]
-    return (told or lines or ["no message"])[0]
+    messages = [line for line in lines if line.startswith(("fatal: ", "error: ", "remote: error: ", "! "))]
+    return (messages or lines or ["no message"])[0]
 
 
 def main() -> None:
@@ -405,33 +403,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     publisher = commands.add_parser("publish", help="check a prepared change and push it")
-    _add(publisher, "OPERATION", f"what it is meant to be: {', '.join(OPERATIONS)}")
+    _add(publisher, "OPERATION", f"the operation that prepared the change: {', '.join(OPERATIONS)}")
     _add(publisher, "CHANGE", "the file of the change")
-    _add(publisher, "STACK", "the stack; the tests need none")
-    _add(publisher, "COMMIT", "the commit that was tested")
+    _add(publisher, "STACK", "the stack; not needed for tests")
+    _add(publisher, "COMMIT", "the tested commit")
     checker = commands.add_parser("check-out", help="check out the commit of a stack's release")
     _add(checker, "STACK", "the stack")
-    _add(checker, "CHANGE", "the file of a change that must have been published before")
+    _add(checker, "CHANGE", "the file of a change to wait for until it is published")
     arguments = parser.parse_args()
     try:
         if arguments.command == "publish":
             if arguments.operation not in OPERATIONS or not arguments.change:
-                raise HandoverError("name the operation and the file: `make publish OPERATION=release CHANGE=change`")
+                raise HandoverError(
+                    "OPERATION or CHANGE is missing or invalid: run `make publish OPERATION=release CHANGE=change`"
+                )
             change, key = Change.read(Path(arguments.change)), os.environ.pop("RELEASE_KEY", None)
             with with_key(key) as remote:
-                said = publish(remote, arguments.operation, arguments.stack, arguments.commit, change)
+                message = publish(remote, arguments.operation, arguments.stack, arguments.commit, change)
         else:
             if not arguments.stack:
                 raise HandoverError("STACK is missing: run `make check-out STACK=dev`")
             change = Change.read(Path(arguments.change)) if arguments.change else None
-            said = check_out(Remote(), arguments.stack, change)
+            message = check_out(Remote(), arguments.stack, change)
     except HandoverError as error:
         sys.exit(f"error: {error}")
-    sys.stdout.write(f"{said}\n")
+    sys.stdout.write(f"{message}\n")
 
 
 def _add(parser: argparse.ArgumentParser, variable: str, text: str) -> None:
-    """Add an option that can also be set by the variable that the Makefile passes on."""
+    """Add an option that can also be set with the variable that the Makefile passes through."""
     default = os.environ.get(variable) or None
     parser.add_argument(f"--{variable.lower()}", default=default, help=f"{text} (default: ${variable})")
 

@@ -1,4 +1,4 @@
-"""The images of a release in the registries of stacks."""
+"""The images of a release in the stacks' registries."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ops.images.registries import Registry
 
 @dataclass(frozen=True)
 class Images:
-    """What speaks to registries.
+    """Operations on registries.
 
     Attributes:
         registry_of: Returns the registry of a stack.
-        copy: Copies an image from one registry into another, if that lacks it, and returns it as it is there.
-        verify: Raises ImageError where an image bears no signature of whom the expression stands for.
+        copy: Copies an image from one registry to another, if it is missing there, and returns the copy.
+        verify: Raises ImageError if an image has no signature by an identity that matches the expression.
     """
 
     registry_of: Callable[[str, StackSettings], Registry]
@@ -29,13 +29,13 @@ class Images:
 
 
 def missing(registry: Registry, release: Release) -> str | None:
-    """Say which images of a release are not in its stack's registry; None where all are."""
+    """Return which images of a release its stack's registry lacks; None if it has all."""
     absent = [image.name for name, image in release.images.items() if not registry.has_digest(name, image.digest)]
-    return f"the registry of {release.stack} does not have {', '.join(absent)}" if absent else None
+    return f"the registry of {release.stack} lacks {', '.join(absent)}" if absent else None
 
 
 def unsigned(images: Images, release: Release, signed_by: str) -> Mapping[str, str]:
-    """Return what is wrong with the signatures of a release, by the images' names."""
+    """Return the signature errors of a release, by image name."""
     found = {}
     for name, image in release.images.items():
         try:

@@ -1,8 +1,8 @@
 """The branch `releases` of the remote: the record of each stack, and the evidence of the gates.
 
-A branch of its own, because a record in a stack's branch would be one commit that the next stack does not have. It is
-written without a work tree: a commit on top of what the remote has, pushed together with the stack's branch or not at
-all. Its history is the log of who did what.
+It is a separate branch, because a record in a stack's branch would be a commit that the next stack does not have.
+Changes need no work tree: each is a commit on top of the remote's branch, pushed atomically together with the stack's
+branch. The history is the audit log.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ops.releases.handover import Change
 
 BRANCH = "releases"
 HEADER = "# Written by `make release`, `make promote`, `make rollback` and `make gate`, never by hand.\n"
-# No value is broken into lines: handover.py reads them line by line.
+# Wide enough to keep each value on one line: handover.py reads records line by line.
 WIDTH = 10_000
-# How often a change is put on top of what others wrote meanwhile.
+# How often to retry on top of concurrent changes.
 ATTEMPTS = 10
 
-# Makes a file's new content of the present one; None where there is no file.
+# Returns a file's new content, given the current one; None means no file.
 Edit = Callable[[str | None], str | None]
 
 
@@ -40,8 +40,8 @@ class Entry:
 
     Attributes:
         release: The record.
-        by: Who wrote it.
-        message: What was done.
+        by: The author.
+        message: The subject of the commit.
     """
 
     release: Release
@@ -50,25 +50,25 @@ class Entry:
 
 
 class Ledger:
-    """The records as the remote had them when they were fetched last; all methods raise OperationError as Clone does.
+    """The records as of the last fetch. All methods raise OperationError as Clone does.
 
     Attributes:
         clone: The clone and its remote.
-        heads: Where the branches were that were fetched last.
+        heads: The commits of the fetched branches.
     """
 
     def __init__(self, clone: Clone, *branches: str) -> None:
-        """Fetch the records, and further branches of the remote with them."""
+        """Fetch the records and further branches of the remote."""
         self.clone = clone
         self._branches = (BRANCH, *branches)
         self.heads: Mapping[str, str] = clone.fetch(*self._branches)
 
     def release(self, stack: str) -> Release | None:
-        """Return a stack's record; None where it has none."""
+        """Return a stack's record; None if it has none."""
         return _release(stack, self._read(_file(stack)))
 
     def history(self, stack: str) -> list[Entry]:
-        """Return all records that a stack ever had, the newest first."""
+        """Return all records in a stack's history, newest first."""
         head = self.heads.get(BRANCH)
         if head is None:
             return []
@@ -79,14 +79,14 @@ class Ledger:
         return [Entry(release, by, message) for (_, by, message), release in entries if release]
 
     def evidence(self, commit: str) -> list[Evidence]:
-        """Return what is known of a commit."""
+        """Return the evidence of a commit."""
         return _evidence(commit, self._read(_evidence_file(commit)))
 
     def put_release(self, release: Release, before: Release | None, message: str, move: Move | None = None) -> None:
-        """Write a stack's record in place of the one that it was decided upon, and move the stack's branch with it.
+        """Replace a stack's record and move the stack's branch, atomically.
 
         Raises:
-            OperationError: The record or the branch is another one by now.
+            OperationError: The record or the branch has changed since it was read.
         """
 
         def edit(text: str | None) -> str:
@@ -97,7 +97,7 @@ class Ledger:
         self._write(_file(release.stack), edit, message, move)
 
     def put_evidence(self, commit: str, evidence: Evidence) -> None:
-        """Write what is known of a commit from now on."""
+        """Add evidence to a commit."""
 
         def edit(text: str | None) -> str:
             entries = with_latest(_evidence(commit, text), evidence)
@@ -110,7 +110,7 @@ class Ledger:
         self._write(_evidence_file(commit), edit, f"{commit[:12]} {result} {evidence.gate}{target}")
 
     def note(self, message: str) -> None:
-        """Write a line into the history, with no change of a record."""
+        """Add a message to the history without changing a record."""
         self._write(None, lambda _: None, message)
 
     def _write(self, file: str | None, edit: Edit, message: str, move: Move | None = None) -> None:
@@ -127,11 +127,11 @@ class Ledger:
             if self.clone.push(*moves):
                 return
             self.heads = self.clone.fetch(*self._branches)
-        raise OperationError(f"others write into {BRANCH} all the time: run the same command again")
+        raise OperationError(f"the branch {BRANCH} changed during each of {ATTEMPTS} attempts: rerun this command")
 
     def _prepare(self, target: Path, file: str | None, content: str | None, message: str, move: Move | None) -> None:
         if file is None or content is None:
-            raise OperationError("a deployment past the checks is recorded at once: leave CHANGE out")
+            raise OperationError("a forced deployment is recorded immediately: omit CHANGE")
         self.clone.identity()
         moved = (move.branch, move.before, move.after) if move else ()
         Change(file, self._read(file), content, message, *moved).write(target)
@@ -155,18 +155,18 @@ class Ledger:
     def _lost(self, stack: str) -> str:
         newest = self.history(stack)[0]
         return (
-            f"another release came into {stack} meanwhile: {newest.release.commit[:12]}, by {newest.by} "
-            f'("{newest.message}"); run the same command again'
+            f"the record of {stack} was changed meanwhile: {newest.release.commit[:12]}, by {newest.by} "
+            f'("{newest.message}"); rerun this command'
         )
 
     def _moved(self, move: Move) -> str:
         now = self.heads.get(move.branch)
-        what = f"moved the branch {move.branch} to {now[:12]}" if now else f"deleted the branch {move.branch}"
-        return f"somebody {what} meanwhile: run the same command again"
+        what = f"was moved to {now[:12]}" if now else "was deleted"
+        return f"the branch {move.branch} {what} meanwhile: rerun this command"
 
 
 def release_of(stack: str, clone: Clone | None = None) -> Release | None:
-    """Return a stack's record as the remote has it now; None where it has none.
+    """Fetch a stack's record; return None if it has none.
 
     Raises:
         OperationError: The remote cannot be read.
@@ -181,8 +181,8 @@ def _errors(file: str) -> Iterator[None]:
     except (yaml.YAMLError, ValidationError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise OperationError(
-            f"{file} of the branch {BRANCH} cannot be read ({reason}): use a clone as new as the one that wrote it, or "
-            "take back the commit that broke it"
+            f"{file} of the branch {BRANCH} cannot be read ({reason}): update this clone, or revert the commit that "
+            "broke the file"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Write down what a stack runs: the release that was built for the first stack, or that a promoted one is deployed."""
+"""Record what a stack runs: the release built for the first stack, or the deployment of a promoted release."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ops.images.registries import built_images
 from ops.releases import database
 from ops.releases.chain import dag_settings, release_settings
 from ops.releases.clone import Clone
-from ops.releases.git_preconditions import elsewhere
+from ops.releases.git_preconditions import not_at_branch_head
 from ops.releases.images import Images
 from ops.releases.ledger import Ledger
 
@@ -24,19 +24,20 @@ def record(clone: Clone, stack: str, images: Images, echo: Echo) -> None:
     """Record that a stack was deployed from this commit and passed the smoke test.
 
     Raises:
-        OperationError: The clone is elsewhere than the stack, images are missing, or the record cannot be written.
-        SettingsError: Settings are wrong.
+        OperationError: The clone is not at the head of the stack's branch, images are missing, or the record cannot be
+            written.
+        SettingsError: The settings are invalid.
     """
     settings = load(stack, clone.folder)
     first = release_settings(stack, settings).after is None
     branch = dag_settings(stack, settings).branch
     ledger = Ledger(clone, branch)
-    if sentence := elsewhere(clone, stack, branch, ledger.heads.get(branch)):
+    if sentence := not_at_branch_head(clone, stack, branch, ledger.heads.get(branch)):
         raise OperationError(sentence)
     present = ledger.release(stack)
     release = built(clone, stack, settings, images) if first else promoted(clone, stack, present)
     if present and present.deployed_at and present.runs_as(release):
-        echo(f"{release.short} is recorded in {stack} since {present.deployed_at:%Y-%m-%d %H:%M} UTC")
+        echo(f"{release.short} is already recorded in {stack} since {present.deployed_at:%Y-%m-%d %H:%M} UTC")
         return
     release = release.model_copy(update={"deployed_at": _now(), "forced_by": None})
     ledger.put_release(release, present, f"{release.short} runs in {stack}")
@@ -44,10 +45,10 @@ def record(clone: Clone, stack: str, images: Images, echo: Echo) -> None:
 
 
 def built(clone: Clone, stack: str, settings: StackSettings, images: Images) -> Release:
-    """Return the release of the commit that is checked out, with the images that the stack's registry has.
+    """Return the release of the checked-out commit, with the images in the stack's registry.
 
     Raises:
-        OperationError: Images are missing, or the environment has other versions than they.
+        OperationError: Images are missing, or the environment has other versions than the images.
     """
     commit, registry = clone.head(), images.registry_of(stack, settings)
     found = built_images(registry, nodes_of(stack, clone.folder))
@@ -64,32 +65,32 @@ def built(clone: Clone, stack: str, settings: StackSettings, images: Images) -> 
 
 
 def promoted(clone: Clone, stack: str, present: Release | None) -> Release:
-    """Return the record of a stack into which releases are promoted.
+    """Return the record of a stack to which releases are promoted.
 
     Raises:
-        OperationError: It has none, or another commit is checked out.
+        OperationError: The stack has no record, or another commit is checked out.
     """
     if present is None:
-        raise OperationError(f"no release came into {stack} yet: `make promote` brings one there")
+        raise OperationError(f"no release was promoted to {stack} yet: run `make promote` first")
     if present.commit != (head := clone.head()):
         raise OperationError(
-            f"{stack} has the release {present.short}, and {head[:12]} is checked out: `make promote` or `make "
-            "rollback` moves both the branch and the record"
+            f"the release of {stack} is {present.short}, but {head[:12]} is checked out: move the branch and the "
+            "record together with `make promote` or `make rollback`"
         )
     return present
 
 
 def airflow_version(clone: Clone) -> str:
-    """Return the version of Airflow that the image has.
+    """Return the version of Airflow in the image.
 
     Raises:
-        OperationError: The requirements pin none.
+        OperationError: The requirements do not pin Airflow.
     """
     pin = re.search(
         r"^apache-airflow==(\S+)", (clone.folder / "requirements" / "airflow.txt").read_text(), re.MULTILINE
     )
     if pin is None:
-        raise OperationError("requirements/airflow.txt pins no apache-airflow: run `make requirements`")
+        raise OperationError("requirements/airflow.txt does not pin apache-airflow: run `make requirements`")
     return pin[1]
 
 

@@ -1,4 +1,4 @@
-"""Run a release's migrations on a copy of a stack's metadata database, in the stack's cluster, and drop the copy."""
+"""Rehearse a release's migrations on a copy of a stack's metadata database, in the stack's cluster."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ IMAGE = "airflow"
 DOING = {
     COPY_STEP: "copying the database",
     MIGRATE_STEP: "migrating the copy",
-    COUNT_STEP: "counting what is in it now",
+    COUNT_STEP: "counting its rows",
     DROP_STEP: "dropping the copy",
 }
 FAILED = {
     COPY_STEP: "the database cannot be copied",
-    MIGRATE_STEP: "the migration fails on a copy of the database",
+    MIGRATE_STEP: "the migration failed on a copy of the database",
     COUNT_STEP: "the migrated copy cannot be read",
 }
-# The line of a traceback that says what went wrong; more may follow it.
+# The line of a traceback with the error; other lines may follow.
 EXCEPTION = re.compile(r"^[\w.]+(Error|Exception)\b")
 MEBIBYTE = 2**20
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What is in a database: the revisions of its schema, how many rows its main tables have, and its size in bytes."""
+    """The content of a database: the revisions of its schema, the row counts of its main tables, its size in bytes."""
 
     revisions: Mapping[str, str]
     rows: Mapping[str, int]
@@ -64,7 +64,7 @@ class Contents:
 
     @classmethod
     def of(cls, log: str) -> Contents:
-        """Read what the scripts print."""
+        """Parse the output of the scripts."""
         words = [line.split() for line in log.splitlines()]
         return cls(
             revisions={line[1]: line[2] for line in words if line[:1] == ["revision"]},
@@ -74,12 +74,12 @@ class Contents:
 
 
 def rehearse(stack: str, release: Release, echo: Echo) -> None:
-    """Migrate a copy of the stack's database by the release's image, and drop the copy whatever happens.
+    """Migrate a copy of the stack's database with the release's image, and always drop the copy.
 
     Raises:
-        SettingsError: The stack has no settings, or wrong ones.
-        ContextError: The cluster at hand is none that the settings name.
-        OperationError: The migration fails, or cannot be tried.
+        SettingsError: The settings are missing or invalid.
+        ContextError: The settings do not allow the current context.
+        OperationError: The migration failed or could not be run.
     """
     settings = load(stack)
     installation = installation_of(stack, echo)
@@ -95,7 +95,7 @@ def server_of(stack: str, settings: Settings | ExistingClusterSettings, cluster:
     """Return the stack's database server.
 
     Raises:
-        OperationError: The stack has none yet, or cannot be asked.
+        OperationError: The stack has no database server yet, or a request failed.
     """
     if isinstance(settings, ExistingClusterSettings):
         namespace, image, user_id = platform_namespace(settings.namespace), postgres.IMAGE, postgres.USER_ID
@@ -116,10 +116,10 @@ def server_of(stack: str, settings: Settings | ExistingClusterSettings, cluster:
 def rehearse_on(
     installation: Installation, server: Server, image: str, revisions: Mapping[str, str], echo: Echo
 ) -> None:
-    """Migrate a copy by an image of Airflow, compare it with what it should be, and drop it.
+    """Migrate a copy with an Airflow image, check the result, and drop the copy.
 
     Raises:
-        OperationError: The migration fails, or cannot be tried.
+        OperationError: The migration failed or could not be run.
     """
     cluster, namespace = installation.cluster, server.namespace
     copy = f"rehearsal_{secrets.token_hex(4)}"
@@ -140,7 +140,7 @@ def rehearse_on(
 
 
 def drop_copy(installation: Installation, server: Server, copy: str, echo: Echo) -> None:
-    """End what still works on the copy, and drop it; what cannot be dropped now is said, and is the next one's task."""
+    """Stop Jobs that use the copy, and drop it. If that fails, print it: the next rehearsal drops the copy."""
     cluster, namespace = installation.cluster, server.namespace
     try:
         for name in (REHEARSAL, DROP):
@@ -156,15 +156,15 @@ def drop_copy(installation: Installation, server: Server, copy: str, echo: Echo)
 
 
 def difference(before: Contents, after: Contents, revisions: Mapping[str, str]) -> str | None:
-    """Say how a migrated copy is not what it should be; None where it is."""
+    """Return what is wrong with a migrated copy; None if it is as expected."""
     for table, revision in revisions.items():
         if table != MLFLOW and after.revisions.get(table) != revision:
             return (
-                f"the migrated copy is at {table} {after.revisions.get(table, 'none')} and the release's record says "
-                f"{revision}: record the release anew from its own commit"
+                f"the migrated copy is at {table} {after.revisions.get(table, 'none')}, but the release's record says "
+                f"{revision}: record the release again from its own commit"
             )
     lost = [
-        f"{table} had {count} and has {after.rows.get(table, 0)}"
+        f"{table} from {count} to {after.rows.get(table, 0)}"
         for table, count in before.rows.items()
         if after.rows.get(table, 0) < count
     ]
@@ -172,7 +172,7 @@ def difference(before: Contents, after: Contents, revisions: Mapping[str, str]) 
 
 
 def report(seconds: float, before: Contents) -> str:
-    """Return what there is to know of a migration that went well."""
+    """Return the report of a successful migration."""
     return (
         f"the migration took {seconds:.0f} s on a copy of {before.size / MEBIBYTE:.0f} MiB and kept all "
         f"{sum(before.rows.values()):,} rows of {len(before.rows)} tables"
@@ -180,12 +180,12 @@ def report(seconds: float, before: Contents) -> str:
 
 
 def reason(container: jobs.Object, log: str) -> str:
-    """Return why a container ended in an error."""
+    """Return why a container failed."""
     if container["state"]["terminated"].get("reason") == "OOMKilled":
-        return "it needs more memory than its limit"
+        return "it exceeded its memory limit"
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     exceptions = [line for line in lines if EXCEPTION.match(line)]
-    return (exceptions or lines or ["it wrote nothing"])[-1]
+    return (exceptions or lines or ["it logged nothing"])[-1]
 
 
 def seconds(pod: jobs.Object, name: str) -> float:

@@ -1,6 +1,6 @@
-"""The Job that migrates a copy of a database, and the one that drops the copy, as Kubernetes' API takes them.
+"""The manifests of the Jobs that migrate a copy of a database and drop the copy.
 
-Passwords come out of the Secret by which the stack's own databases were made; no other is made for this.
+Passwords come from the Secret with which the stack's databases were created. No other Secret is created.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from infra.database_setup import LABELS
 
 Manifest = dict[str, Any]
 
-# One at a time: the name is the lock.
+# The name is the lock: only one rehearsal runs at a time.
 REHEARSAL = "rehearsal"
 DROP = "rehearsal-drop"
 COPY_STEP, MIGRATE_STEP, COUNT_STEP, DROP_STEP = "copy", "migrate", "count", "drop"
 
-# For a copy of tens of GiB. While no node has room, a copy waits as long to be dropped.
+# Enough for a copy of tens of GiB. Also the longest time that a copy waits for a node to be dropped.
 TIMEOUT_SECONDS = 3600
-# Of a Job whose rehearsal was killed.
+# How long the Job of an interrupted rehearsal is kept.
 KEEP_SECONDS = 3600
 
-# Of the user in Airflow's image.
+# The user in Airflow's image.
 AIRFLOW_USER_ID = 50000
 CONNECTION = "postgresql://$(DATABASE_NAME):$(DATABASE_PASSWORD)@$(PGHOST):$(PGPORT)/{copy}?sslmode=$(PGSSLMODE)"
 OWNER = ("DATABASE_NAME", "DATABASE_PASSWORD", "PGHOST", "PGPORT", "PGSSLMODE")
 
 
 def script(name: str) -> str:
-    """Return one of the scripts beside this file."""
+    """Return a script from this folder."""
     return Path(__file__).with_name(f"{name}.sh").read_text()
 
 
 @dataclass(frozen=True)
 class Server:
-    """A database server, and where in the cluster its administrator may be.
+    """A database server, and the namespace with its administrator's password.
 
     Attributes:
-        namespace: The namespace that has the administrator's password.
-        secret: The Secret with it, and with the access to Airflow's database.
-        image: An image with PostgreSQL's programs.
-        user_id: The user that runs them.
+        namespace: The namespace of the Secret.
+        secret: The Secret with the administrator's password and the login of Airflow's database.
+        image: An image with PostgreSQL's client programs.
+        user_id: The user in that image.
         disk_bytes: The size of the server's disk.
     """
 
@@ -58,7 +58,7 @@ class Server:
 
 
 def rehearsal(server: Server, copy: str, image: str) -> Manifest:
-    """Return the Job that copies the database, migrates the copy by an image of Airflow, and counts its rows twice."""
+    """Return the Job that copies the database, migrates the copy, and counts its rows before and after."""
     before = _client(server, COPY_STEP, copy, script("copy_database") + script("count_rows"), cpu="100m")
     after = _client(server, COUNT_STEP, copy, script("count_rows"))
     return job_manifest(server, REHEARSAL, [before, _migration(server, copy, image)], after, TIMEOUT_SECONDS)
@@ -70,7 +70,7 @@ def drop(server: Server, copy: str) -> Manifest:
 
 
 def job_manifest(server: Server, name: str, first: list[Manifest], last: Manifest, seconds: int) -> Manifest:
-    """Return a Job that may reach the server: containers that run one after the other, once, for so long at most."""
+    """Return a Job with access to the server. Its containers run in order, once, within the time limit."""
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -108,19 +108,19 @@ def _client(server: Server, name: str, copy: str, program: str, cpu: str = "10m"
 
 
 def _migration(server: Server, copy: str, image: str) -> Manifest:
-    """Return what the chart's Job runs, with the rights of the database's owner and not the administrator's."""
+    """Return the chart's migration container, with the login of the database's owner instead of the administrator."""
     airflow = helm_values.read(helm_values.SHARED)
     variables = {
         "AIRFLOW_HOME": "/tmp/airflow",  # noqa: S108 - the pod's own
         "AIRFLOW__CORE__AUTH_MANAGER": airflow["config"]["core"]["auth_manager"],
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": CONNECTION.format(copy=copy),
-        # The copy's administrator, who will be dropped with it.
+        # An administrator in the copy, dropped together with it.
         "AIRFLOW_ADMIN_USERNAME": "admin",
         "AIRFLOW_ADMIN_PASSWORD": "$(DATABASE_PASSWORD)",
     }
     access = [
         {"name": key, "valueFrom": {"secretKeyRef": {"name": server.secret, "key": key}}}
-        for key in OWNER  # before what refers to them
+        for key in OWNER  # must precede the variables that refer to them
     ]
     job = airflow["migrateDatabaseJob"]
     environment = [*access, *(_value(name, value) for name, value in variables.items())]
@@ -135,7 +135,7 @@ def container(
     resources: Mapping[str, Any],
     user_id: int | None = None,
 ) -> Manifest:
-    """Return a container that writes to /tmp alone; it runs as the pod's user, or as another of the group 0."""
+    """Return a container that can write only to /tmp. It runs as the pod's user, or as `user_id` in the group 0."""
     user = {"run_as_user": user_id, "run_as_group": 0} if user_id else {}
     return {
         "name": name,

@@ -1,4 +1,4 @@
-"""Bring a stack back to an earlier release: its branch and its record, both or neither."""
+"""Roll a stack back to an earlier release: move its branch and its record atomically."""
 
 from __future__ import annotations
 
@@ -16,75 +16,75 @@ from ops.releases.clone import Clone
 from ops.releases.database import incompatible
 from ops.releases.images import Images, missing
 from ops.releases.ledger import Entry, Ledger
-from ops.releases.transition import Transition, transition
+from ops.releases.transition import Transition, open_transition
 
 CONFIRMED = "database"
-# A commit, or its beginning.
+# A commit hash, full or abbreviated.
 COMMIT = re.compile(r"[0-9a-f]{1,40}", re.IGNORECASE)
 
 
 @contextmanager
-def way_back(clone: Clone, stack: str, to: str | None) -> Iterator[Transition]:
-    """Read all that there is to know of a stack's way back to a release of its history.
+def rollback_transition(clone: Clone, stack: str, to: str | None) -> Iterator[Transition]:
+    """Gather everything needed to roll a stack back to a release in its history.
 
     Args:
         clone: The clone.
         stack: The stack.
-        to: The beginning of the release's commit; without it the one that ran before.
+        to: The abbreviated commit of the release; None for the previous release.
 
     Raises:
-        OperationError: There is no such release, or the remote cannot be read.
-        SettingsError: Settings are wrong.
+        OperationError: The release does not exist, or the remote cannot be read.
+        SettingsError: The settings are invalid.
     """
     settings = load(stack, clone.folder)
     release_settings(stack, settings)
     ledger = Ledger(clone, dag_settings(stack, settings).branch)
-    with transition(ledger, stack, settings, chosen(stack, ledger.history(stack), to)) as way:
-        yield way
+    with open_transition(ledger, stack, settings, chosen(stack, ledger.history(stack), to)) as transition:
+        yield transition
 
 
 def chosen(stack: str, history: Sequence[Entry], to: str | None) -> Release:
-    """Return the release to go back to, out of a stack's history.
+    """Return the release to roll back to, from a stack's history.
 
     Raises:
-        OperationError: There is none, or several are meant.
+        OperationError: No release matches, or several do.
     """
     if to and not COMMIT.fullmatch(to):
-        raise OperationError(
-            f"{to!r} is not a commit: give its first hexadecimal digits, as `make releases STACK={stack}` lists them"
-        )
+        raise OperationError(f"{to!r} is not a commit: use the hash that `make releases STACK={stack}` lists")
     if not history:
-        raise OperationError(f"{stack} has no release, so there is nothing to go back to")
+        raise OperationError(f"{stack} has no release to roll back to: record one with `make release STACK={stack}`")
     releases = [entry.release for entry in history]
     return _named(stack, releases, to) if to else _before(stack, releases)
 
 
-def roll_back(way: Transition, images: Images, echo: Echo, confirm: str | None = None) -> None:
+def roll_back(transition: Transition, images: Images, echo: Echo, confirm: str | None = None) -> None:
     """Move the branch back and write the record.
 
     Raises:
-        OperationError: Something is in the way, or changed meanwhile.
+        OperationError: A check refuses the rollback, or something changed meanwhile.
     """
-    if way.arrived:
-        echo(f"{way.stack} has {way.release.short} already")
+    if transition.arrived:
+        echo(f"{transition.stack} already has {transition.release.short}")
         return
-    for sentence in refusals(way, images, confirm):
+    for sentence in refusals(transition, images, confirm):
         raise OperationError(sentence)
     update = {"recorded_at": datetime.now(UTC).replace(microsecond=0), "deployed_at": None, "forced_by": None}
-    release = way.release.model_copy(update=update)
-    way.ledger.put_release(release, way.present, f"Roll {way.stack} back to {release.short}", way.move)
+    release = transition.release.model_copy(update=update)
+    transition.ledger.put_release(
+        release, transition.present, f"Roll {transition.stack} back to {release.short}", transition.move
+    )
     echo(
-        f"{way.stack} goes back to {release.short}: its DAGs within seconds, the rest with `make deploy "
-        f"STACK={way.stack}` on {way.branch}"
+        f"rolled {transition.stack} back to {release.short}: its DAGs run within seconds, deploy the rest with `make "
+        f"deploy STACK={transition.stack}` on {transition.branch}"
     )
 
 
-def refusals(way: Transition, images: Images, confirm: str | None) -> Iterator[str]:
-    """Yield what is in the way, the cheapest to find out first."""
+def refusals(transition: Transition, images: Images, confirm: str | None) -> Iterator[str]:
+    """Yield why the rollback is refused, cheap checks first."""
     checks: tuple[Callable[[], str | None], ...] = (
-        lambda: _lost(way),
-        lambda: _incompatible(way, confirm),
-        lambda: _missing(way, images),
+        lambda: _lost(transition),
+        lambda: _incompatible(transition, confirm),
+        lambda: _missing(transition, images),
     )
     yield from filter(None, (check() for check in checks))
 
@@ -92,9 +92,9 @@ def refusals(way: Transition, images: Images, confirm: str | None) -> Iterator[s
 def _named(stack: str, releases: Sequence[Release], to: str) -> Release:
     meant = [release for release in releases if release.commit.startswith(to.lower())]
     if not meant:
-        raise OperationError(f"{stack} never had a release {to}: choose one that `make releases STACK={stack}` lists")
+        raise OperationError(f"{stack} has no release {to}: choose one that `make releases STACK={stack}` lists")
     if len(commits := dict.fromkeys(release.short for release in meant)) > 1:
-        raise OperationError(f"{to} is the beginning of {', '.join(commits)}: give more of it")
+        raise OperationError(f"{to} is ambiguous, it matches {', '.join(commits)}: use more digits")
     found = _deployed(releases, meant[0])
     if found is None:
         raise OperationError(
@@ -104,40 +104,42 @@ def _named(stack: str, releases: Sequence[Release], to: str) -> Release:
 
 
 def _before(stack: str, releases: Sequence[Release]) -> Release:
-    """Return the newest release that ran before the present one first came, so that a second rollback goes on back."""
+    """Return the release that ran before the current one, so that a second rollback continues to the one before."""
     present = releases[0]
     first_time = max(index for index, release in enumerate(releases) if release.runs_as(present))
     for release in releases[first_time + 1 :]:
         if found := _deployed(releases, release):
             return found
     raise OperationError(
-        f"no release ran in {stack} before {present.short}: mend what is wrong in a commit on top, and release that"
+        f"no release ran in {stack} before {present.short}: fix the problem in a new commit and release it"
     )
 
 
 def _deployed(releases: Sequence[Release], wanted: Release) -> Release | None:
-    """Return a record of a release that says when it ran in the stack; None where it never did."""
+    """Return a record of a release with its deployment time; None if the release never ran in the stack."""
     return next((one for one in releases if one.runs_as(wanted) and one.deployed_at), None)
 
 
-def _lost(way: Transition) -> str | None:
-    """See that the branch holds nothing but releases: what came after the present one would be in no branch."""
-    head, present, clone = way.head, way.present, way.clone
-    if head is None or present is None or head in (present.commit, way.release.commit):
+def _lost(transition: Transition) -> str | None:
+    """Check that the branch has no commits after the current release: a rollback would drop them."""
+    head, present, clone = transition.head, transition.present, transition.clone
+    if head is None or present is None or head in (present.commit, transition.release.commit):
         return None
     own = "; ".join(clone.between(present.commit, head)[:3]) or f"{head[:12]}, older than the release"
-    lease = f"git push --force-with-lease={way.branch}:{head} {clone.remote} {present.commit}:{way.branch}"
+    lease = (
+        f"git push --force-with-lease={transition.branch}:{head} {clone.remote} {present.commit}:{transition.branch}"
+    )
     return (
-        f"{way.branch} is not at the release of {way.stack}, {present.short}, but has {own}: take back what is wrong "
-        f"with `git revert`, or take all of it off the branch with `{lease}`, then run the same command again"
+        f"{transition.branch} is not at {present.short}, the release of {transition.stack}, but has {own}: revert the "
+        f"commits with `git revert`, or remove them from the branch with `{lease}`, then rerun this command"
     )
 
 
-def _incompatible(way: Transition, confirm: str | None) -> str | None:
-    found = incompatible(way.present, way.release) if way.present else None
-    return None if found is None or confirm == CONFIRMED else f"{found}, then give CONFIRM={CONFIRMED}"
+def _incompatible(transition: Transition, confirm: str | None) -> str | None:
+    found = incompatible(transition.present, transition.release) if transition.present else None
+    return None if found is None or confirm == CONFIRMED else f"{found}, then set CONFIRM={CONFIRMED}"
 
 
-def _missing(way: Transition, images: Images) -> str | None:
-    found = missing(images.registry_of(way.stack, way.settings), way.release)
-    return found and f"{found}: choose another release of `make releases STACK={way.stack}` with TO="
+def _missing(transition: Transition, images: Images) -> str | None:
+    found = missing(images.registry_of(transition.stack, transition.settings), transition.release)
+    return found and f"{found}: set TO to another release that `make releases STACK={transition.stack}` lists"

@@ -1,4 +1,4 @@
-"""Releases in a terminal."""
+"""Print releases on the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SIGN_STYLES = {"+": "green", "-": "red", "~": "yellow"}
 
 
 def show_difference(console: Console, stack: str, before: str | None, after: str, found: Difference) -> None:
-    """Print what a stack gets."""
+    """Print what changes in a stack."""
     console.print(Text(f"{stack}: {before[:12] if before else 'no release yet'} -> {after[:12]}\n", "bold"))
     if found.infrastructure:
         show_comparison(console, found.infrastructure.plan, found.infrastructure.comparison)
@@ -28,13 +28,13 @@ def show_difference(console: Console, stack: str, before: str | None, after: str
         _show_changes(console, "values", found.values)
     else:
         console.print(Text("resources, settings, values", "bold"))
-        console.print(Text(f"all are new: see `make plan STACK={stack}`\n"))
+        console.print(Text(f"all new: see `make plan STACK={stack}`\n"))
     _show_changes(console, "images", found.images)
     _show_dags(console, found.dags)
 
 
 def show_gates(console: Console, gates: Iterable[Gate]) -> None:
-    """Print how a release stands before the gates."""
+    """Print the gates and their state."""
     table = Table(box=None, pad_edge=False)
     for column in ("gate", "", "why", "what to do"):
         table.add_column(column, overflow="fold")
@@ -45,7 +45,7 @@ def show_gates(console: Console, gates: Iterable[Gate]) -> None:
 
 
 def show_history(console: Console, stack: str, history: Sequence[Entry]) -> None:
-    """Print the releases that a stack had, the newest first."""
+    """Print the releases of a stack, newest first."""
     if not history:
         console.print(Text(f"{stack} has no release yet"))
         return
@@ -65,7 +65,7 @@ def _show_changes(console: Console, title: str, changes: Sequence[Change]) -> No
     console.print(Text(title, "bold"))
     for change in changes:
         _print_line(console, "~", f"{change.path}: {change.before} -> {change.after}")
-    console.print("nothing differs\n" if not changes else "")
+    console.print("no changes\n" if not changes else "")
 
 
 def _show_dags(console: Console, found: DagDifference) -> None:
@@ -74,10 +74,10 @@ def _show_dags(console: Console, found: DagDifference) -> None:
         for name in names:
             _print_line(console, sign, name)
     for name, (before, after) in found.schedules.items():
-        _print_line(console, "~", f"{name} runs on another schedule: {before} -> {after}")
+        _print_line(console, "~", f"{name}, schedule: {before} -> {after}")
     for name in found.shared:
-        _print_line(console, "~", f"{name}, which all DAGs may use")
-    console.print("" if found else "nothing differs\n")
+        _print_line(console, "~", f"{name}, shared by DAGs")
+    console.print("" if found else "no changes\n")
 
 
 def _print_line(console: Console, sign: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""A stack's way from the release that it has to another: all that is read before anything is changed."""
+"""A stack's transition from its current release to another: everything that is read before anything is changed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from ops.releases.ledger import Ledger
 
 @dataclass(frozen=True)
 class Transition:
-    """The way of one stack.
+    """A stack's transition to another release.
 
     Attributes:
         clone: The clone.
         ledger: The records.
         stack: The stack.
-        settings: Its settings, as they lie here.
-        present: Its record; None where it has none.
-        release: The record of the release that is to come, in whichever stack it is.
-        folder: Holds the files of commits.
+        settings: The stack's settings in the working tree.
+        present: The stack's record; None if it has none.
+        release: The record of the new release, from any stack.
+        folder: A temporary folder for the files of both commits.
     """
 
     clone: Clone
@@ -48,44 +48,44 @@ class Transition:
 
     @property
     def files(self) -> Path:
-        """The files of the release."""
+        """The files of the new release."""
         return self.folder / "after"
 
     @property
     def head(self) -> str | None:
-        """Where the stack's branch is; None where the remote has none."""
+        """The commit of the stack's branch; None if the remote does not have the branch."""
         return self.ledger.heads.get(self.branch)
 
     @property
     def before(self) -> str | None:
-        """The commit that the stack is at; None where it is at none."""
+        """The current commit of the stack; None if it has none."""
         return self.present.commit if self.present else self.head
 
     @property
     def arrived(self) -> bool:
-        """Whether the release is in the stack already."""
+        """Whether the stack already has the release."""
         return self.present is not None and self.present.runs_as(self.release) and self.head == self.release.commit
 
     @property
     def move(self) -> Move | None:
-        """What the branch has to do; None where it is there."""
+        """The move of the branch; None if it is already at the release."""
         return None if self.head == self.release.commit else Move(self.branch, self.head, self.release.commit)
 
     @cached_property
     def dags(self) -> Dags:
-        """The DAGs of the release."""
+        """The DAGs of the new release."""
         return self._dags(self.release.commit, self.files)
 
     @cached_property
     def infrastructure(self) -> Infrastructure | None:
-        """The stack's resources, beside those that it has; None where there is nothing to compare with."""
+        """The resources of the new release, compared with the current ones; None if there are none to compare."""
         if self.before is None:
             return None
         return difference.infrastructure(self.clone, self.stack, self.before, self.release.commit)
 
     @cached_property
     def difference(self) -> Difference:
-        """All that the stack gets."""
+        """Everything that changes in the stack."""
         older = self._files_before()
         dags_before = self._dags(self.before, older) if self.before and older else None
         return Difference(
@@ -108,15 +108,15 @@ class Transition:
 
 
 @contextmanager
-def transition(ledger: Ledger, stack: str, settings: StackSettings, release: Release) -> Iterator[Transition]:
-    """Read all that there is to know of a stack's way to a release.
+def open_transition(ledger: Ledger, stack: str, settings: StackSettings, release: Release) -> Iterator[Transition]:
+    """Gather everything needed to move a stack to a release.
 
     Raises:
-        OperationError: The release's commit is nowhere any more.
+        OperationError: The release's commit no longer exists.
     """
     clone = ledger.clone
     clone.ensure(release.commit)
     with tempfile.TemporaryDirectory() as folder:
-        way = Transition(clone, ledger, stack, settings, ledger.release(stack), release, Path(folder))
-        clone.extract(release.commit, way.files)
-        yield way
+        transition = Transition(clone, ledger, stack, settings, ledger.release(stack), release, Path(folder))
+        clone.extract(release.commit, transition.files)
+        yield transition

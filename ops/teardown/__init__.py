@@ -1,1 +1,1 @@
-"""Destroy a stack, and prove that nothing of it is left."""
+"""Destroy a stack and prove that nothing is left."""

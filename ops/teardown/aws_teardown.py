@@ -1,4 +1,4 @@
-"""Destroy a stack on AWS: what runs in its cluster first, then what Pulumi made, then prove that nothing is left."""
+"""Destroy a stack on AWS: empty its cluster, delete Pulumi's resources, and prove that nothing is left."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ MISSING = ("ResourceNotFoundException", "DBInstanceNotFound")
 
 
 def check_confirmation(stack: str, typed: str | None, *, protected: bool, yes: bool) -> None:
-    """Stop unless the destruction is meant: `yes` is enough for an unprotected stack, a protected one needs its name.
+    """Require confirmation: `yes` is enough for an unprotected stack, a protected stack needs its name.
 
     Raises:
-        OperationError: It is not.
+        OperationError: The confirmation is missing.
     """
     needs_name = protected or stack == PROD
     if typed == stack or (yes and not needs_name):
         return
     hint = f"CONFIRM={stack}" if needs_name else f"YES=1 or CONFIRM={stack}"
-    raise OperationError(f"nothing was destroyed: type {stack} when asked, or give {hint}")
+    raise OperationError(f"nothing was destroyed: type {stack} at the prompt, or set {hint}")
 
 
 def destroy(deployment: AwsDeployment, echo: Echo) -> None:
-    """Destroy the stack, and list what is left.
+    """Destroy the stack, and list leftovers.
 
     Raises:
-        OperationError: A step failed, or something is left.
+        OperationError: A step failed, or resources are left.
     """
     outputs = deployment.outputs()
     cluster = outputs.get("cluster_name", "")
     if cluster and _cluster_exists(deployment.account, cluster):
         delete_contents(json.loads(outputs["kubeconfig"]), echo)
     if deployment.settings.protect:
-        echo("lifting the protection from deletion")
+        echo("disabling deletion protection")
         deployment.run("state", "unprotect", "--all", "--yes")
         _lift_protection(deployment.account, cluster, outputs)
     deployment.run("destroy", "--yes", "--refresh")
@@ -52,34 +52,34 @@ def destroy(deployment: AwsDeployment, echo: Echo) -> None:
 
 
 def report(account: Account, stack: str, echo: Echo) -> None:
-    """Say that nothing of a stack is left in the account.
+    """Report that nothing of a stack is left in the account.
 
     Raises:
-        OperationError: Something is; each thing is said before.
+        OperationError: Resources are left. They are printed first.
     """
     left = sweep(account, stack)
     for leftover in left:
         echo(f"left: {leftover.arn}{f' ({leftover.note})' if leftover.note else ''}")
     if left:
-        raise OperationError(f"{len(left)} things of {stack} are left in account {account.id}: they are listed above")
-    echo(
-        f"nothing of {stack} is left in account {account.id}, {account.region}: no resource with its tags or its names"
-    )
+        raise OperationError(
+            f"{len(left)} resources of {stack} are left in account {account.id}: delete the ones listed above"
+        )
+    echo(f"nothing of {stack} is left in account {account.id}, {account.region}: no resource has its tags or names")
 
 
 def _cluster_exists(account: Account, name: str) -> bool:
-    with _what_is_there():
+    with _ignoring_missing():
         account.client("eks").describe_cluster(name=name)
         return True
     return False
 
 
 def _lift_protection(account: Account, cluster: str, outputs: Mapping[str, Any]) -> None:
-    """Let AWS delete what it protects by itself, besides Pulumi."""
-    with _what_is_there():
+    """Disable AWS' own deletion protection, in addition to Pulumi's."""
+    with _ignoring_missing():
         if cluster:
             account.client("eks").update_cluster_config(name=cluster, deletionProtection=False)
-    with _what_is_there():
+    with _ignoring_missing():
         if host := outputs.get("database_host"):
             account.client("rds").modify_db_instance(
                 DBInstanceIdentifier=host.split(".", maxsplit=1)[0], DeletionProtection=False, ApplyImmediately=True
@@ -87,8 +87,8 @@ def _lift_protection(account: Account, cluster: str, outputs: Mapping[str, Any])
 
 
 @contextmanager
-def _what_is_there() -> Iterator[None]:
-    """Pass over what is gone already: a destruction that was interrupted goes on where it stopped."""
+def _ignoring_missing() -> Iterator[None]:
+    """Ignore resources that are already deleted, so that an interrupted destruction can be repeated."""
     with aws_errors():
         try:
             yield

@@ -1,6 +1,6 @@
-"""Delete what runs in a cluster, and wait until the cloud's objects that it brought about are gone too.
+"""Delete the contents of a cluster, and wait until the AWS resources that it created are gone, too.
 
-Volumes, load balancers and nodes are made by the cluster and unknown to Pulumi: once the cluster is gone, nobody
+The cluster creates volumes, load balancers and nodes that Pulumi does not know. Once the cluster is deleted, nothing
 deletes them.
 """
 
@@ -16,11 +16,11 @@ from kubernetes.client.exceptions import ApiException
 from infra.errors import OperationError
 from ops.console import Echo
 
-# Kubernetes' own: they cannot be deleted, or make nothing in the cloud.
+# Kubernetes' own namespaces: they cannot be deleted, or create no AWS resources.
 KEPT = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 KARPENTER = {"group": "karpenter.sh", "version": "v1"}
-PATIENCE_SECONDS = 900
-POLL_SECONDS = 5
+TIMEOUT_SECONDS = 900
+POLL_INTERVAL_SECONDS = 5
 
 
 def delete_contents(access: Mapping[str, Any], echo: Echo) -> None:
@@ -42,10 +42,10 @@ def delete_contents(access: Mapping[str, Any], echo: Echo) -> None:
         _wait(lambda: [*_named(custom, "nodepools"), *_named(custom, "nodeclaims")], "nodes", echo)
     except ApiException as error:
         raise OperationError(
-            f"the cluster refused ({error.status} {error.reason}): see that you administer it"
+            f"the cluster refused the request ({error.status} {error.reason}): check that you have administrator access"
         ) from error
     except OSError as error:
-        raise OperationError(f"the cluster cannot be reached ({error}): see that its API is open to you") from error
+        raise OperationError(f"the cluster cannot be reached ({error}): check that you can reach its API") from error
 
 
 def _namespaces(core: Any) -> list[str]:
@@ -54,7 +54,7 @@ def _namespaces(core: Any) -> list[str]:
 
 
 def _volumes(core: Any) -> Iterator[str]:
-    """Yield the volumes whose disks go with them; one with another policy stays by its owner's wish."""
+    """Yield the volumes whose disks are deleted with them. Volumes with another reclaim policy are kept on purpose."""
     for volume in core.list_persistent_volume().items:
         if volume.spec.persistent_volume_reclaim_policy == "Delete":
             yield f"volume {volume.metadata.name}"
@@ -66,12 +66,12 @@ def _named(custom: Any, plural: str) -> list[str]:
 
 
 def _wait(left: Callable[[], list[str]], what: str, echo: Echo) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while remaining := left():
         if time.monotonic() > deadline:
             raise OperationError(
-                f"after {PATIENCE_SECONDS // 60} minutes these are still there: {', '.join(remaining)}; "
-                "nothing else was deleted: see what holds them (`kubectl describe`), then run the same command again"
+                f"still not deleted after {TIMEOUT_SECONDS // 60} minutes, and nothing else was deleted: "
+                f"{', '.join(remaining)}; check what blocks them with `kubectl describe`, then rerun this command"
             )
         echo(f"waiting for {what}: {', '.join(remaining)}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_INTERVAL_SECONDS)

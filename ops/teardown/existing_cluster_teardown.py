@@ -1,4 +1,4 @@
-"""Destroy a stack on an existing cluster, and prove that nothing of it is left there."""
+"""Destroy a stack on an existing cluster and prove that nothing is left."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ops.console import Echo
 from ops.kubernetes.cluster import Cluster
 from ops.pulumi.existing_cluster_deployment import ExistingClusterDeployment
 
-# Volumes go a little after their claims.
-PATIENCE_SECONDS = 60
-POLL_SECONDS = 2
+# Volumes are deleted a little later than their claims.
+TIMEOUT_SECONDS = 60
+POLL_INTERVAL_SECONDS = 2
 
 
 def destroy(deployment: ExistingClusterDeployment, echo: Echo) -> None:
-    """Destroy the stack, and list what is left.
+    """Destroy the stack, and list leftovers.
 
     Raises:
-        OperationError: A step failed, or something is left.
+        OperationError: A step failed, or objects are left.
     """
     objects = deployment.objects()
     deployment.run("destroy", "--yes", "--refresh")
@@ -33,18 +33,20 @@ def destroy(deployment: ExistingClusterDeployment, echo: Echo) -> None:
 def report(
     stack: str, cluster: Cluster, objects: Sequence[Mapping[str, Any]], namespaces: Sequence[str], echo: Echo
 ) -> None:
-    """Say that nothing of a stack is left in a cluster.
+    """Report that nothing of a stack is left in a cluster.
 
     Raises:
-        OperationError: Something is; each thing is said before.
+        OperationError: Objects are left. They are printed first.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while (left := leftovers(cluster, objects, namespaces)) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_INTERVAL_SECONDS)
     for thing in left:
         echo(f"left: {thing}")
     if left:
-        raise OperationError(f"{len(left)} things of {stack} are left in {cluster.context}: they are listed above")
+        raise OperationError(
+            f"{len(left)} objects of {stack} are left in {cluster.context}: delete the ones listed above"
+        )
     echo(
         f"nothing of {stack} is left in {cluster.context}: no namespace {' or '.join(namespaces)}, none of their "
         f"volumes, none of the {len(objects)} objects"
@@ -52,10 +54,10 @@ def report(
 
 
 def leftovers(cluster: Cluster, objects: Sequence[Mapping[str, Any]], namespaces: Sequence[str]) -> list[str]:
-    """Return what is left of namespaces, of their volumes, and of the objects that Pulumi wrote down.
+    """Return which of the namespaces, their volumes, and the objects in Pulumi's state still exist.
 
     Raises:
-        OperationError: The cluster cannot be asked.
+        OperationError: The request to the cluster failed.
     """
     there = set(cluster.namespaces())
     return [

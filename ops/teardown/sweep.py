@@ -1,4 +1,4 @@
-"""Look through the AWS API for what is left of a stack."""
+"""Search an AWS account for leftovers of a stack."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from infra.aws.names import Names
 from infra.settings import PROJECT
 from ops.aws.account import Account, aws_errors, error_code
 
-# By this tag EKS Auto Mode marks the instances, volumes, network interfaces and load balancers that it makes:
+# EKS Auto Mode sets this tag on the instances, volumes, network interfaces and load balancers that it creates:
 # https://docs.aws.amazon.com/eks/latest/userguide/tag-subnets-auto.html
 CLUSTER_TAG = "eks:eks-cluster-name"
-# Names and paths that begin with the stack's prefix: EKS writes a last log line after its log group was deleted.
+# Paths of log groups. EKS may write a last log line after its log group was deleted, which creates it again.
 LOG_PATHS = ("/aws/eks/", "/aws/vpc/")
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A thing that is still there; `note` says what becomes of it."""
+    """A resource that still exists; `note` says what to do with it."""
 
     arn: str
     note: str = ""
 
 
 def sweep(account: Account, stack: str) -> list[Leftover]:
-    """Return everything that is left of a stack: by its tags, and by name what the tagging API does not list.
+    """Return the leftovers of a stack: by tag, and by name for resources that the tagging API does not list.
 
-    What AWS has already deleted, or will at a set date, and still lists is not left.
+    Resources that AWS still lists although they are deleted, or scheduled for deletion, do not count.
 
     Raises:
-        OperationError: AWS cannot be asked.
+        OperationError: A request to AWS failed.
     """
     names = Names(PROJECT, stack)
     with aws_errors():
@@ -48,11 +48,11 @@ def sweep(account: Account, stack: str) -> list[Leftover]:
 
 
 def note(arn: str) -> str:
-    """Say what becomes of a kind of thing that outlives a stack on purpose."""
+    """Return what to do with a resource that outlives its stack on purpose."""
     if ":snapshot:" in arn and arn.startswith("arn:aws:rds:"):
-        return "the database's last snapshot, kept on purpose: delete it when nobody will want the data back"
+        return "the database's last snapshot, kept on purpose: delete it when the data is no longer needed"
     if arn.startswith("arn:aws:s3:::"):
-        return "a bucket that still holds data: empty and delete it when nobody will want the data back"
+        return "a bucket that still contains data: empty and delete it when the data is no longer needed"
     return ""
 
 
@@ -87,7 +87,7 @@ def _snapshots(account: Account, prefix: str) -> Iterator[str]:
 
 
 def _gone(account: Account, arn: str) -> bool:
-    """Say whether what the tagging API lists is in truth deleted, or bound to be."""
+    """Return whether a resource that the tagging API lists is deleted or scheduled for deletion."""
     service, resource = arn.split(":", 5)[2::3]
     kind, _, identity = resource.partition("/")
     check = LINGERING.get((service, kind))
@@ -99,7 +99,7 @@ def _key_gone(account: Account, key: str) -> bool:
 
 
 def _state_gone(account: Account, ask: Callable[[Any], Any], missing: str, states: tuple[str, ...]) -> bool:
-    """Say whether EC2 no longer knows a thing, or knows it as deleted."""
+    """Return whether EC2 does not know a resource, or lists it as deleted."""
     try:
         found = ask(account.client("ec2"))
     except ClientError as error:
@@ -144,7 +144,7 @@ def _endpoint_gone(account: Account, identity: str) -> bool:
     )
 
 
-# What the tagging API goes on listing for an hour or more after its end.
+# Resources that the tagging API lists for an hour or more after their deletion.
 LINGERING: dict[tuple[str, str], Callable[[Account, str], bool]] = {
     ("kms", "key"): _key_gone,
     ("ec2", "instance"): _instance_gone,

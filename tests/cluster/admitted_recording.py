@@ -1,4 +1,4 @@
-"""Print what this clone's program registers for the release that `make deploy` would bring into a stack, as JSON."""
+"""Print, as JSON, the resources of this clone's program for the release that `make deploy` would deploy."""
 
 import sys
 import tempfile
@@ -14,7 +14,7 @@ from ops.releases.images import REGISTRIES
 
 if __name__ == "__main__":
     stack = sys.argv[1]
-    release = deploy_checks.admitted(Clone(), stack, load(stack), REGISTRIES)
+    release = deploy_checks.checked_release(Clone(), stack, load(stack), REGISTRIES)
     assert release
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "release.yaml"

@@ -1,4 +1,4 @@
-"""Airflow's API, through a forwarded port."""
+"""A client for Airflow's API, through port-forward."""
 
 import base64
 import re
@@ -18,7 +18,7 @@ FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 
 
 class ForwardedPort:
-    """A port of a Service, on the loopback address, for as long as the context lasts."""
+    """Forward a loopback port to a Service while the context is open."""
 
     def __init__(self, service: str, port: int, namespace: str = NAMESPACE) -> None:
         self._command = ["kubectl", "port-forward", "-n", namespace, f"service/{service}", f":{port}"]
@@ -36,7 +36,7 @@ class ForwardedPort:
 
 
 def credentials(namespace: str) -> dict[str, str]:
-    """Return the administrator's login; the chart's own where there is no Secret of ours."""
+    """Return the administrator's login; the chart's default if the stack's Secret does not exist."""
     found = get("secrets", "--field-selector", f"metadata.name={ADMIN_SECRET}", namespace=namespace)["items"]
     if not found:
         return {"username": "admin", "password": "admin"}
@@ -44,7 +44,7 @@ def credentials(namespace: str) -> dict[str, str]:
 
 
 class Airflow:
-    """A client that logs in as the administrator; connections that break with a pod are made anew."""
+    """A client that logs in as the administrator and reconnects if a pod is replaced."""
 
     def __init__(self, namespace: str = NAMESPACE) -> None:
         self._namespace = namespace
@@ -104,7 +104,7 @@ class Airflow:
         return list(self.get(f"dags/{dag_id}/dagRuns/{run_id}/taskInstances", limit=200)["task_instances"])
 
     def finish(self, dag_id: str, run_id: str, seconds: float) -> str:
-        """Return how a run ended."""
+        """Return the final state of a run."""
 
         def ended() -> str | None:
             state = self.state(dag_id, run_id)

@@ -1,4 +1,4 @@
-"""A cluster, and Airflow on it."""
+"""Fixtures: a cluster with Airflow."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ from .stack import NAMESPACE, PLATFORM_NAMESPACE, deploy, get, push, recorded, w
 
 FOLDER = Path(__file__).parent
 DAGS = FOLDER / "dags"
-# Each needs what those before it have proven, and the last but one takes everything away.
+# Each relies on the ones before it, and the last but one removes everything.
 ORDER = ("drift", "admission", "serving_rollout", "airflow", "disturbances", "uninstall", "releases", "engine")
 WITHOUT_CHART = {"test_drift", "test_serving_rollout"}
 
@@ -53,7 +53,7 @@ def deployed(recording: Recording, clone: Path) -> Recording:
 
 
 def ready(namespace: str) -> bool:
-    """Say whether every workload of a namespace runs in its newest form, and in no other."""
+    """Return whether every workload of a namespace runs its latest revision only."""
     items = get("deployments,statefulsets", namespace=namespace)["items"]
     return bool(items) and all(
         item["status"].get(count, 0) == item["spec"]["replicas"]
@@ -72,7 +72,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def copy_dags(folder: Path) -> None:
-    """Make a repository of the working tree's DAGs and those of these tests."""
+    """Create a repository with the working tree's DAGs and those of these tests."""
     subprocess.run(["git", "init", "--quiet", "--initial-branch", "main", str(folder)], check=True)
     for source in (REPOSITORY / "dags", DAGS):
         ignored = shutil.ignore_patterns("__pycache__")

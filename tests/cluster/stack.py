@@ -1,6 +1,6 @@
-"""The stack `local` on the cluster at hand, without Pulumi's engine: what the program registers, applied as it is.
+"""Deploy the stack `local` to the current cluster without Pulumi's engine, by applying the program's resources.
 
-The chart is installed by Helm with the values that the program gives it.
+Helm installs the chart with the program's values.
 """
 
 import json
@@ -41,7 +41,7 @@ def apply(objects: Iterable[Object], *arguments: str) -> None:
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
-    """Return the first true answer."""
+    """Wait until a condition is true, and return its value."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"after {seconds:.0f} s still waiting for {what}"
@@ -54,7 +54,7 @@ def recorded() -> Recording:
 
 
 def deploy(recording: Recording, changes: tuple[str, ...] = ()) -> None:
-    """Bring the cluster to what the program says; `changes` are further values, as Helm's --set takes them."""
+    """Deploy the program's resources; `changes` are further values in the format of Helm's --set."""
     objects = own_objects(recording)
     apply(item for item in objects if item["kind"] in FIRST)
     apply(item for item in objects if item["kind"] not in FIRST)
@@ -63,7 +63,7 @@ def deploy(recording: Recording, changes: tuple[str, ...] = ()) -> None:
 
 
 def install(chart: Any, changes: tuple[str, ...]) -> None:
-    # A Job cannot be changed: Pulumi replaces it, Helm would stop at it.
+    # A Job is immutable: Pulumi replaces it, but Helm would fail.
     kubectl("delete", "job", "--selector", "heritage=Helm", "-n", chart["namespace"], "--ignore-not-found")
     command = ["helm", "upgrade", "--install", chart["name"], chart["chart"], "--namespace", chart["namespace"]]
     settings = [argument for change in changes for argument in ("--set", change)]
@@ -77,7 +77,7 @@ def install(chart: Any, changes: tuple[str, ...]) -> None:
 
 
 def uninstall(recording: Recording) -> None:
-    """Take everything away again, as far as the objects' own names lead."""
+    """Delete all objects by name."""
     for chart in recording.of_type(CHART_TYPE):
         name, namespace = chart.inputs["name"], chart.inputs["namespace"]
         subprocess.run(["helm", "uninstall", name, "--namespace", namespace, "--wait"], check=True)
@@ -86,7 +86,7 @@ def uninstall(recording: Recording) -> None:
 
 
 def load(image: str, other: str) -> None:
-    """Bring an image that was built here onto the node under another name, as `make images` does."""
+    """Load a locally built image onto the node under another name, as `make images` does."""
     subprocess.run([*shlex.split(os.environ["IMAGE_LOAD"]), image, other], check=True)
 
 

@@ -1,4 +1,4 @@
-"""The API server's own judgement of every object of every stack, in namespaces that enforce `restricted`."""
+"""Server-side validation of every object of every stack, in namespaces that enforce `restricted`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ from .stack import apply, kubectl
 STACKS = stacks()
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
-# Made by EKS Auto Mode where a stack's node pools are; here their schema admits anything.
+# EKS Auto Mode provides these resources for a stack's node pools; here their schema accepts anything.
 CUSTOM_KINDS = {
     "nodepools.karpenter.sh": ("karpenter.sh", "v1", "NodePool"),
     "nodeclasses.eks.amazonaws.com": ("eks.amazonaws.com", "v1", "NodeClass"),
@@ -48,7 +48,7 @@ def kinds() -> Iterator[None]:
 
 @pytest.fixture(scope="module", params=STACKS)
 def stack_objects(request: pytest.FixtureRequest, kinds: None) -> Iterator[list[Object]]:
-    """Return the objects of a stack, in namespaces of the test's own that are there for real."""
+    """Return the objects of a stack, moved to existing namespaces of this test."""
     found = objects(record(request.param, reveal=True))
     own = {item["metadata"]["name"]: f"{request.param}-{item['metadata']['name']}" for item in found
            if item["kind"] == "Namespace"}  # fmt: skip
@@ -75,10 +75,10 @@ def test_pod_security_restricted_takes_every_pod(stack_objects: list[Object]) ->
 
 
 def every_pod(found: list[Object]) -> Iterator[dict[str, Any]]:
-    """Yield the pods that the objects make, each by itself: a Deployment is taken with whatever pods."""
+    """Yield the pods of the objects, because a Deployment is accepted with any pods."""
     for number, item in enumerate(found):
         for pod in pods(item):
-            # Priority classes and accounts are looked up when a pod is made, and these are not there yet.
+            # Priority classes and accounts must exist when a pod is created, and these do not exist yet.
             spec = {key: value for key, value in pod.items() if key not in ("priorityClassName", "serviceAccountName")}
             spec["volumes"] = [*spec.get("volumes", []), *claimed(item)]
             metadata = {"name": f"pod-{number}", "namespace": item["metadata"]["namespace"]}
@@ -86,7 +86,7 @@ def every_pod(found: list[Object]) -> Iterator[dict[str, Any]]:
 
 
 def claimed(item: Object) -> list[dict[str, Any]]:
-    """Return the volumes that a StatefulSet gives to its pods."""
+    """Return the volumes of a StatefulSet's pods."""
     return [
         {"name": claim["metadata"]["name"], "emptyDir": {}}
         for claim in item.get("spec", {}).get("volumeClaimTemplates", [])

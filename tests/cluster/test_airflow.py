@@ -1,4 +1,4 @@
-"""Airflow on the cluster, used as people use it."""
+"""Airflow on the cluster, used like by a user."""
 
 import json
 from base64 import b64decode
@@ -28,7 +28,7 @@ def brand_new():
 
 brand_new()
 """
-# What the SDK puts in place of an address, so that a task's own use of the database fails with a clear word.
+# The SDK's placeholder for the address, so that database access in a task fails with a clear message.
 NO_DATABASE = "airflow-db-not-allowed"
 
 
@@ -139,7 +139,7 @@ def test_the_scheduler_may_make_pods_and_a_task_may_not(airflow: Airflow) -> Non
 
 
 def may(account: str, verb: str, resource: str) -> bool:
-    """Ask the API server what an account is allowed to do in Airflow's namespace."""
+    """Return whether an account has a permission in Airflow's namespace."""
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",

@@ -1,4 +1,4 @@
-"""What goes wrong in a cluster, and that nothing is lost by it."""
+"""Failures in a cluster, none of which loses data or runs."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +16,7 @@ RUN_SECONDS = 600
 
 @pytest.fixture
 def patient(airflow: Airflow) -> Iterator[str]:
-    """Return a run whose first task runs in a pod at this moment; it must end green, whatever is done to it."""
+    """Yield a run whose first task is running in a pod. The run must succeed despite the disturbance."""
     run = airflow.trigger("patient")
     wait_until(lambda: state(airflow, run, "wait") == "running", "the task")
     yield run
@@ -71,7 +71,7 @@ def has_successor(old: Any) -> bool:
 
 
 def stored(bucket: str) -> str:
-    """What the server itself says of a bucket: the size and the number of its pieces."""
+    """Return the server's statistics of a bucket: the size and the number of its chunks."""
     shell = ("/usr/bin/weed", "-config_dir=/etc/s3", "shell", "-master=127.0.0.1:9333")
     lines = kubectl("exec", "-i", "-n", PLATFORM_NAMESPACE, "s3-0", "--", *shell, stdin="s3.bucket.list\n").splitlines()
     return next(words[1] for line in lines if (words := line.split()) and words[0] == bucket)
@@ -80,7 +80,7 @@ def stored(bucket: str) -> str:
 def test_a_run_survives_an_upgrade_to_another_image(airflow: Airflow, patient: str, deployed: Recording) -> None:
     image = get("deployment", "airflow-scheduler")["spec"]["template"]["spec"]["containers"][0]["image"]
     repository, _, tag = image.rpartition(":")
-    # The same image under another name: what is proven is the exchange of every pod.
+    # The same image under another name, because the test is about replacing every pod.
     other = f"{tag}-next"
     load(image, f"{repository}:{other}")
     deploy(deployed, tuple(f"images.{name}.tag={other}" for name in ("airflow", "pod_template")))

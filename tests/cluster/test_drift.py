@@ -1,4 +1,4 @@
-"""What somebody changes by kubectl is drift, under Pulumi's own engine and its Kubernetes plugin."""
+"""Changes with kubectl are drift, with Pulumi's engine and its Kubernetes plugin."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def drift(monkeypatch: pytest.MonkeyPatch) -> None:
     command.main()
 
 
-def test_a_stack_as_pulumi_left_it_does_not_drift(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchanged_stack_has_no_drift(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     drift(monkeypatch)
 
 
@@ -81,9 +81,9 @@ def test_what_kubectl_changes_is_shown_and_a_deployment_that_refreshes_undoes_it
         "      +parallelism = 64",
         f"~ kubernetes:core/v1:Secret key [{NAMESPACE}/key]",
         "    data.key: [secret] -> [secret]",
-        "small drifted: 3 changed, 1 deleted. `make deploy STACK=small REFRESH=1` brings back what the program says",
+        "small has drifted: 3 changed, 1 deleted. `make deploy STACK=small REFRESH=1` undoes these changes",
     ]
     deployment.run("up", "--yes", "--skip-preview", "--refresh")
-    drift(monkeypatch)  # nothing any more
+    drift(monkeypatch)  # no more drift
     assert get("deployment/worker", namespace=NAMESPACE)["spec"]["revisionHistoryLimit"] == 5
     assert get("configmap/forgotten", namespace=NAMESPACE)["data"] == {"a": "1"}

@@ -1,4 +1,4 @@
-"""The stack `local` under Pulumi's own engine and its Kubernetes plugin, in namespaces of its own."""
+"""The stack `local` with Pulumi's engine and its Kubernetes plugin, in separate namespaces."""
 
 import os
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
-"""Releases on their way through three stacks of one cluster, from a feature branch to prod, and back.
+"""Releases through three stacks in one cluster, from a feature branch to prod, and a rollback.
 
-Each stack has a namespace, a branch of one bare repository and a place in one registry. Everything is done by the
-commands behind the make targets, except that Helm takes the part of Pulumi's engine.
+Each stack has a namespace, a branch of one bare repository and a path in one registry. The tests run the commands of
+the make targets, but use Helm instead of Pulumi's engine.
 """
 
 import os
@@ -38,7 +38,7 @@ LAST = "prod"
 RUN_SECONDS = 300
 CONTROL_PLANE = ("scheduler", "apiServer", "dagProcessor", "triggerer")
 
-# Images that need not compute: the way of the bytes is what is proven here.
+# Images without a workload: the test is about copying their bytes.
 THIN = "ARG AIRFLOW_IMAGE\nFROM ${AIRFLOW_IMAGE}\n"
 VERSION_FILE = "images/airflow/lib/image_version.py"
 DAG_FILE = "dags/greeting/greeting_dag.py"
@@ -89,7 +89,7 @@ class Team:
         return text
 
     def recorded(self, stack: str) -> Recording:
-        """Return what the clone's own program registers for the release that it would deploy."""
+        """Return the resources of the clone's program for the release that it would deploy."""
         command = [sys.executable, "-m", "tests.cluster.admitted_recording", stack]
         environment = {**os.environ, "PYTHONPATH": str(self.folder)}
         done = subprocess.run(command, check=False, cwd=self.folder, env=environment, capture_output=True, text=True)
@@ -108,7 +108,7 @@ class Team:
         self.git("checkout", "--quiet", "-B", branch, f"origin/{branch}")
 
     def deliver(self, stack: str) -> None:
-        """What the pipeline of a stack does when its branch has moved."""
+        """Run the steps of a stack's pipeline after its branch has moved."""
         self.check_out(BRANCHES[stack])
         if stack == FIRST:
             self.run("images", "build", stack)
@@ -125,7 +125,7 @@ class Team:
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the address of an empty registry on this machine, which is the node as well."""
+    """Return the address of an empty registry on this machine, which is also the node."""
     folder = tmp_path_factory.mktemp("registry")
     with image_registry(folder) as address:
         yield address
@@ -134,7 +134,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the address of an empty bare repository, as pods and this machine alike reach it."""
+    """Return the address of an empty bare repository, valid for pods and for this machine."""
     folder = tmp_path_factory.mktemp("remotes")
     subprocess.run(["git", "init", "--quiet", "--bare", str(folder / "team.git")], check=True)
     node = get("nodes")["items"][0]["status"]["addresses"]
@@ -148,7 +148,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory, registry: str, remote: str) -> Iterator[Team]:
-    """Return the clone, on a branch that is the first commit of dev; afterwards nothing of the stacks is left."""
+    """Yield the clone, on a branch at the first commit of dev; delete the stacks afterwards."""
     team = Team(tmp_path_factory.mktemp("team") / "clone")
     copy_repository(team.folder)
     for stack, branch in BRANCHES.items():
@@ -179,7 +179,7 @@ def copy_repository(folder: Path) -> None:
 
 
 def write_stack(folder: Path, stack: str, branch: str, registry: str, remote: str) -> None:
-    """Make a stack one of a small cluster; where it stands in the chain stays as the repository has it."""
+    """Fit a stack to a small cluster, without changing its position in the chain."""
     file = folder / f"Pulumi.{stack}.yaml"
     release: dict[str, Any] = yaml.safe_load(file.read_text())["config"][f"{PROJECT}:release"]
     gates = {"tests": False, "plan_review": False, "soak_hours": 0, "upgrade_rehearsal": stack == LAST}
@@ -194,7 +194,7 @@ def write_stack(folder: Path, stack: str, branch: str, registry: str, remote: st
     file.write_text(yaml.safe_dump({"config": {f"{PROJECT}:{key}": value for key, value in settings.items()}}))
     values = yaml.safe_load((folder / "helm-values" / "airflow-local.yaml").read_text())
     for component in CONTROL_PLANE:
-        values[component]["resources"]["requests"]["cpu"] = "10m"  # or three stacks do not fit onto a small node
+        values[component]["resources"]["requests"]["cpu"] = "10m"  # otherwise three stacks do not fit on a small node
     (folder / "helm-values" / f"airflow-{stack}.yaml").write_text(yaml.safe_dump(values))
 
 
@@ -210,7 +210,7 @@ def answers() -> dict[str, str]:
 
 
 def answer_of(stack: str) -> str:
-    """Run the DAG, and return what its task says of both the DAG and its image."""
+    """Run the DAG, and return what its task logs about the DAG and its image."""
     with Airflow(namespace_of(stack)) as airflow:
         wait_until(lambda: "greeting" in airflow.dags(), "the DAG")
         run = airflow.trigger("greeting")
@@ -219,7 +219,7 @@ def answer_of(stack: str) -> str:
 
 
 def image_ids(stack: str) -> set[str]:
-    """Return the digests of the images that the stack's schedulers run, as the kubelet tells them."""
+    """Return the image digests of the stack's schedulers, as the kubelet reports them."""
     pods = get("pods", "--selector", "component=scheduler", namespace=namespace_of(stack))["items"]
     statuses = [status for pod in pods for status in pod["status"]["containerStatuses"]]
     return {status["imageID"].rpartition("@")[2] for status in statuses if status["name"] == "scheduler"}

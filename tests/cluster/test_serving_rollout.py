@@ -1,6 +1,6 @@
 """The task `deploy` against a real API server, scheduler and kubelet, in a namespace under Pod Security `restricted`.
 
-The image answers like images/serving and holds no model: what is proven here is the rollout.
+The image responds like images/serving but contains no model, because the test is about the rollout.
 """
 
 import os
@@ -34,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(json.dumps({"version": os.environ["MODEL_VERSION"]}).encode())
 
-# The first process of a container would not end otherwise.
+# Without a handler the first process of a container ignores SIGTERM.
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 if os.environ["MODEL_VERSION"] == "broken":
     raise SystemExit("the model cannot be loaded")
@@ -44,7 +44,7 @@ HTTPServer(("0.0.0.0", int(os.environ["SERVING_PORT"])), Handler).serve_forever(
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Build the image with buildah and bring it onto the node with the command in IMAGE_LOAD."""
+    """Build the image with buildah and load it onto the node with the command in IMAGE_LOAD."""
     folder: Path = tmp_path_factory.mktemp("image")
     (folder / "server.py").write_text(SERVER)
     (folder / "Dockerfile").write_text(
@@ -75,7 +75,7 @@ def namespace(core: client.CoreV1Api) -> Iterator[str]:
 
 @pytest.fixture
 def served(namespace: str, image: str) -> ServingSettings:
-    """Version 1, rolled out."""
+    """Roll out version 1."""
     settings = ServingSettings(namespace, image, "default")
     assert kubernetes_rollout.roll_out(settings, "1") == f"http://{NAME}.{namespace}.svc"
     return settings
@@ -89,7 +89,7 @@ def wait_until(condition: Any, seconds: float = 60) -> None:
 
 
 def served_version(core: client.CoreV1Api) -> str:
-    """Ask the Service as a pod of the cluster would: by its address."""
+    """Send a request to the Service's address, as a pod of the cluster does."""
     address = core.read_namespaced_service(NAME, NAMESPACE).spec.cluster_ip
     return str(httpx.get(f"http://{address}/healthz", timeout=10).json()["version"])
 

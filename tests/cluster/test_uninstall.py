@@ -1,4 +1,4 @@
-"""Last of all: nothing is left."""
+"""Uninstalling leaves nothing; runs last."""
 
 from ops.plan.resources import Recording
 

@@ -149,5 +149,5 @@ def test_a_kubeconfig_without_access_is_one_sentence(
 ) -> None:
     file = put(tmp_path, "kubeconfig", content.encode())
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(file))
-    with pytest.raises(OperationError, match=r"^the kubeconfig gives no access to x \(.*\): see that `kubectl get no"):
+    with pytest.raises(OperationError, match=r"^the kubeconfig gives no access to x \(.*\): check that `kubectl get "):
         Cluster.of_context(current_context())

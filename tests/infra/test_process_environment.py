@@ -78,7 +78,7 @@ def make(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPr
         (["down"], ""),
         (["plan", "STACK=nope"], "error: Pulumi.nope.yaml does not exist: "),
         (["preview", "STACK=nope"], "error: Pulumi.nope.yaml does not exist: "),
-        (["gates", "STACK=dev"], "error: releases of dev are built for it"),
+        (["gates", "STACK=dev"], "error: dev is the first stack of the chain"),
         (["plan-comment", "AGAINST=nope"], "error: AGAINST=nope is not a git ref in this repository"),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",

@@ -1,4 +1,4 @@
-"""A Pulumi provider whose cloud is the JSON file that CLOUD names, so that a test can change what is there."""
+"""A Pulumi provider whose cloud is the JSON file in CLOUD, so that tests can change deployed resources."""
 
 import json
 import os

@@ -22,7 +22,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture
 def aws(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An empty AWS, to which all clients speak; nothing of the machine's own settings is seen."""
+    """An empty mock of AWS for all clients, isolated from the machine's settings."""
     httpx.post(f"{server}/moto-api/reset", trust_env=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
@@ -49,7 +49,7 @@ def account(aws: str, settings: Settings) -> Account:
 
 @pytest.fixture
 def other_account(account: Account, monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Account:
-    """An account that is somebody else's; it sees no bucket of the first one."""
+    """Another account, without access to the buckets of the first."""
     monkeypatch.setenv("MOTO_S3_ALLOW_CROSSACCOUNT_ACCESS", "false")
     role = "arn:aws:iam::999999999999:role/somebody-else"
     keys = account.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]

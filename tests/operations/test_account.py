@@ -26,14 +26,16 @@ def test_without_credentials_there_is_one_sentence(
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(OperationError, match=r"^AWS cannot be asked \(Unable to locate credentials\): check .* works$"):
+    with pytest.raises(
+        OperationError, match=r"^the request to AWS failed \(Unable to locate creden.*\): check .* works$"
+    ):
         account_of("dev", settings)
 
 
 def test_without_a_network_there_is_one_sentence(aws: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(OperationError, match=r"^AWS cannot be asked .*127.0.0.1:9.*: check the network"):
+    with pytest.raises(OperationError, match=r"^the request to AWS failed .*127.0.0.1:9.*: check the network"):
         account_of("dev", settings)
 
 
@@ -41,17 +43,17 @@ def test_without_a_network_there_is_one_sentence(aws: str, settings: Settings, m
     ("code", "sentence"),
     [
         ("ExpiredToken", r"^AWS does not accept the credentials \(too late\): log in again$"),
-        ("AccessDenied", r"^AWS refused ListRoles \(AccessDenied: too late\): see that the credentials allow it$"),
+        ("AccessDenied", r"^AWS refused ListRoles \(AccessDenied: too late\): check the permissions of the cred"),
     ],
 )
-def test_what_aws_refuses_becomes_a_sentence(code: str, sentence: str) -> None:
+def test_an_aws_refusal_is_one_sentence(code: str, sentence: str) -> None:
     from botocore.exceptions import ClientError
 
     with pytest.raises(OperationError, match=sentence), aws_errors():
         raise ClientError({"Error": {"Code": code, "Message": "too late."}}, "ListRoles")
 
 
-# A profile of each kind that cannot be used, in the AWS configuration file of a user.
+# An AWS configuration file with one profile of each unusable kind.
 PROFILES = """
 [profile sso]
 sso_session = company
@@ -105,11 +107,13 @@ def test_a_profile_that_cannot_be_used_is_one_sentence(
     monkeypatch.setenv("AWS_PROFILE", profile)
     with pytest.raises(OperationError) as caught:
         account_of("dev", settings)
-    told = str(caught.value)
-    assert told.startswith("AWS cannot be asked (")
-    assert reason in told
-    assert profile == "sso" or f"check the profile {profile} of AWS_PROFILE" in told
-    assert "\n" not in told
+    message = str(caught.value)
+    assert message.startswith(
+        "the AWS login is missing or has expired (" if profile == "sso" else "the request to AWS failed ("
+    )
+    assert reason in message
+    assert profile == "sso" or f"check the profile {profile} of AWS_PROFILE" in message
+    assert "\n" not in message
 
 
 @pytest.mark.parametrize("content", [b"[profile\n", b"[profile caf\xe9]\nregion = us-east-1\n"])
@@ -119,7 +123,8 @@ def test_a_broken_configuration_file_is_one_sentence(
     file = tmp_path / "config"
     file.write_bytes(content)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(file))
-    with pytest.raises(OperationError, match=rf"^AWS cannot be asked \(Unable to parse config file: {file}\): check "):
+    sentence = rf"^the request to AWS failed \(Unable to parse config file: {file}\): check "
+    with pytest.raises(OperationError, match=sentence):
         account_of("dev", settings)
 
 
@@ -127,10 +132,11 @@ def test_a_variable_that_is_no_number_or_address_is_one_sentence(
     account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "nope")
-    with pytest.raises(OperationError, match=r"^AWS cannot be asked \(Invalid endpoint: nope\): check the variables"):
+    sentence = r"^the request to AWS failed \(Invalid endpoint: nope\): check the variables"
+    with pytest.raises(OperationError, match=sentence):
         account.client("s3")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "many")
-    with pytest.raises(OperationError, match=r"^AWS cannot be asked \(.*'many'\): check the variables AWS_\*"):
+    with pytest.raises(OperationError, match=r"^the request to AWS failed \(.*'many'\): check the variables AWS_\*"):
         account_of("dev", settings)
 
 

@@ -11,7 +11,7 @@ from ops.teardown import cluster_contents
 
 
 class Cluster:
-    """A cluster whose objects take a moment to go: first the namespace, then its volume."""
+    """A cluster whose objects take a moment to disappear: first the namespace, then its volume."""
 
     def __init__(self) -> None:
         self.did: list[str] = []
@@ -65,7 +65,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(kubernetes.config, "new_client_from_config_dict", lambda _: None)
     monkeypatch.setattr(kubernetes.client, "CoreV1Api", lambda _: found)
     monkeypatch.setattr(kubernetes.client, "CustomObjectsApi", lambda _: found)
-    monkeypatch.setattr(cluster_contents, "POLL_SECONDS", 0)
+    monkeypatch.setattr(cluster_contents, "POLL_INTERVAL_SECONDS", 0)
     return found
 
 
@@ -86,12 +86,10 @@ def test_it_says_what_it_waits_for(cluster: Cluster) -> None:
     assert "waiting for nodes: node-1" in said
 
 
-def test_what_does_not_go_is_named_and_the_nodes_are_left_alone(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cluster_contents, "PATIENCE_SECONDS", -1)
+def test_undeleted_objects_are_listed_and_the_nodes_are_kept(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_contents, "TIMEOUT_SECONDS", -1)
     with pytest.raises(
-        OperationError, match=r"are still there: airflow, volume data; nothing else was deleted: see what holds them"
+        OperationError, match=r"^still not deleted after .* and nothing else was deleted: airflow, volume data; check"
     ):
         cluster_contents.delete_contents({}, lambda _: None)
     assert cluster.did == ["namespace airflow"]
@@ -102,15 +100,15 @@ def test_what_does_not_go_is_named_and_the_nodes_are_left_alone(
     [
         (
             ApiException(status=403, reason="Forbidden"),
-            r"^the cluster refused \(403 Forbidden\): see that you administer it",
+            r"^the cluster refused the request \(403 Forbidden\): check that you have administrator access",
         ),
         (
             OSError("no route to host"),
-            r"^the cluster cannot be reached \(no route to host\): see that its API is open to you",
+            r"^the cluster cannot be reached \(no route to host\): check that you can reach its API",
         ),
     ],
 )
-def test_a_cluster_that_does_not_let_us_in_is_one_sentence(
+def test_a_cluster_without_access_is_one_sentence(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str
 ) -> None:
     def fail() -> None:

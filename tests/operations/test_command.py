@@ -30,7 +30,7 @@ def test_bootstrap_and_sweep_work_together(
     account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(monkeypatch, "bootstrap", "dev")
-    run(monkeypatch, "sweep", "dev")  # what bootstrap made is for all deployments to come, and is not left over
+    run(monkeypatch, "sweep", "dev")  # the bucket and the key of bootstrap are not leftovers
     printed = capsys.readouterr().out
     assert f"account {account.id} is ready for `make deploy STACK=dev`" in printed
     assert "nothing of dev is left" in printed
@@ -42,18 +42,18 @@ def test_bootstrap_and_sweep_work_together(
         (["bootstrap", "nope"], r"^error: Pulumi.nope.yaml does not exist"),
         (
             ["preview", "dev"],
-            r"^error: s3://airflow-pulumi-state-123456789012-us-east-1 is not there: run `make bootstrap",
+            r"^error: s3://airflow-pulumi-state-123456789012-us-east-1 does not exist: run `make bootstrap",
         ),
-        (["destroy", "prod", "--yes"], r"^error: nothing was destroyed: type prod when asked, or give CONFIRM=prod$"),
-        (["destroy", "dev"], r"^error: nothing was destroyed: type dev when asked, or give YES=1 or CONFIRM=dev$"),
-        (["stack", "prod"], r"^error: Pulumi.prod.yaml exists"),
+        (["destroy", "prod", "--yes"], r"^error: nothing was destroyed: type prod at the prompt, or set CONFIRM=prod$"),
+        (["destroy", "dev"], r"^error: nothing was destroyed: type dev at the prompt, or set YES=1 or CONFIRM=dev$"),
+        (["stack", "prod"], r"^error: Pulumi.prod.yaml already exists"),
         (
             ["bootstrap", "local"],
             r"^error: local runs on an existing cluster and has no AWS account: choose a stack on AWS$",
         ),
         (["dags-key", "local"], r"^error: local has its own Git server, which needs no key: see `make sync"),
-        (["kubeconfig", "local"], r"^error: kubectl already has access to the cluster of local: select it with"),
-        (["destroy", "local"], r"^error: nothing was destroyed: type local when asked"),
+        (["kubeconfig", "local"], r"^error: your kubeconfig already contains the cluster of local: select it"),
+        (["destroy", "local"], r"^error: nothing was destroyed: type local at the prompt"),
     ],
 )
 def test_a_mistake_of_the_user_is_one_sentence(

@@ -21,11 +21,11 @@ def openssh(folder: Path, passphrase: str) -> str:
     return file.read_text()
 
 
-def test_an_ssh_key_is_kept_under_the_name_that_the_chart_reads(ssh_key: str) -> None:
+def test_an_ssh_key_is_stored_under_the_name_that_the_chart_reads(ssh_key: str) -> None:
     assert key_secret("ssh", f"\n{ssh_key}\n\n") == {"gitSshKey": ssh_key}
 
 
-def test_a_token_is_kept_under_both_names_that_the_chart_insists_on() -> None:
+def test_a_token_is_stored_under_both_names_that_the_chart_requires() -> None:
     assert key_secret("token", "abc\n", "me") == {
         "GITSYNC_USERNAME": "me",
         "GITSYNC_PASSWORD": "abc",
@@ -35,31 +35,31 @@ def test_a_token_is_kept_under_both_names_that_the_chart_insists_on() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "ssh-ed25519 AAAA me@here", "abc"])
-def test_what_is_no_private_key_is_refused(text: str) -> None:
-    with pytest.raises(OperationError, match=r"^that is no private SSH key: give the file that `ssh-keygen` wrote"):
+def test_an_invalid_private_key_is_refused(text: str) -> None:
+    with pytest.raises(OperationError, match=r"^not a private SSH key: pass the file that `ssh-keygen` wrote"):
         key_secret("ssh", text)
 
 
 def test_a_key_with_a_passphrase_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(OperationError, match=r"^the SSH key has a passphrase, which git-sync cannot type"):
+    with pytest.raises(OperationError, match=r"^the SSH key has a passphrase, which git-sync does not"):
         key_secret("ssh", openssh(tmp_path, "secret"))
 
 
 @pytest.mark.parametrize("text", ["", "two words", "-----BEGIN\nkey"])
-def test_what_is_no_token_is_refused_without_being_shown(text: str) -> None:
-    with pytest.raises(OperationError, match=r"^that is no token: give it alone on standard input$"):
+def test_an_invalid_token_is_refused_without_being_shown(text: str) -> None:
+    with pytest.raises(OperationError, match=r"^not a valid token: pass only the token"):
         key_secret("token", text)
 
 
 def test_an_open_repository_takes_no_key() -> None:
-    with pytest.raises(OperationError, match=r"^the repository is read without a key: set credentials"):
+    with pytest.raises(OperationError, match=r"^the repository is read without a key: first set creden"):
         key_secret("none", "abc")
 
 
-def test_a_push_goes_through_a_program_whose_words_may_hold_spaces(
+def test_a_push_works_through_a_program_with_spaces_in_its_arguments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Git itself takes the address apart: the program is a shell script in a folder with a space in its name."""
+    """Git itself parses the address. The program is a shell script in a folder with a space in its name."""
     bare = tmp_path / "dags.git"
     work = tmp_path / "work"
     for command in (
@@ -96,10 +96,10 @@ def test_a_push_goes_through_a_program_whose_words_may_hold_spaces(
 @pytest.mark.parametrize(
     ("revision", "sentence"),
     [
-        (Revision("a" * 40, "a" * 40), "aaaaaaaaaaaa, the newest of the branch"),
-        (Revision("a" * 40, "b" * 40), "aaaaaaaaaaaa, while the branch is at bbbbbbbbbbbb"),
-        (Revision("a" * 40, None), "aaaaaaaaaaaa; the branch cannot be asked from here"),
-        (Revision(None, "b" * 40), "unknown: no dag-processor answers"),
+        (Revision("a" * 40, "a" * 40), "aaaaaaaaaaaa, the latest of the branch"),
+        (Revision("a" * 40, "b" * 40), "aaaaaaaaaaaa, but the branch is at bbbbbbbbbbbb"),
+        (Revision("a" * 40, None), "aaaaaaaaaaaa; the branch cannot be read from this machine"),
+        (Revision(None, "b" * 40), "unknown: no dag-processor responds"),
     ],
 )
 def test_the_running_commit_is_compared_with_the_branch(revision: Revision, sentence: str) -> None:

@@ -28,7 +28,7 @@ echo "$PULUMI_BACKEND_URL $AWS_REGION $*" >> "$CALLS"
 
 @pytest.fixture
 def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Pulumi CLI that writes its calls down."""
+    """A Pulumi CLI that records its calls."""
     put_on_path(monkeypatch, tmp_path / "bin" / "pulumi", FAKE_CLI)
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     return tmp_path / "calls"
@@ -54,13 +54,13 @@ def test_the_key_that_pulumi_writes_into_the_stacks_file_is_to_be_committed(
     monkeypatch.setenv("STACK_FILE", str(tmp_path / "Pulumi.dev.yaml"))
     said: list[str] = []
     AwsDeployment.of("dev", said.append)
-    assert said == [
-        "Pulumi.dev.yaml now names the stack's key: commit it, for without it nobody else can deploy the stack"
-    ]
+    assert said == ["Pulumi.dev.yaml now contains the stack's encrypted key: commit it, others need it to deploy"]
 
 
 def test_without_a_bootstrap_there_is_one_sentence(account: Account, calls: Path) -> None:
-    sentence = r"^s3://airflow-pulumi-state-123456789012-us-east-1 is not there: run `make bootstrap STACK=dev` first$"
+    sentence = (
+        r"^s3://airflow-pulumi-state-123456789012-us-east-1 does not exist: run `make bootstrap STACK=dev` first$"
+    )
     with pytest.raises(OperationError, match=sentence):
         AwsDeployment.of("dev", lambda _: None)
     assert not calls.exists()
@@ -78,7 +78,7 @@ def test_another_account_stops_a_deployment_before_pulumi_starts(
 
 def test_a_failure_of_pulumi_ends_in_one_sentence(account: Account, calls: Path) -> None:
     bootstrap(account, backend_of("dev", account.id, account.region), lambda _: None)
-    with pytest.raises(OperationError, match=r"^`pulumi fail` failed; its own words are above$"):
+    with pytest.raises(OperationError, match=r"^`pulumi fail` failed: see the output above$"):
         AwsDeployment.of("dev", lambda _: None).run("fail")
 
 
@@ -92,7 +92,7 @@ def test_a_cli_that_was_installed_before_is_taken(calls: Path, tmp_path: Path, m
 
 
 @pytest.mark.parametrize("error", [URLError("no route"), subprocess.CalledProcessError(1, "install.sh")])
-def test_a_closed_network_is_named_where_the_cli_cannot_be_installed(
+def test_a_cli_that_cannot_be_installed_is_an_error_about_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
@@ -103,7 +103,7 @@ def test_a_closed_network_is_named_where_the_cli_cannot_be_installed(
     monkeypatch.setattr(PulumiCommand, "_install_posix", fail)
     said: list[str] = []
     with pytest.raises(
-        OperationError, match=r"get.pulumi.com cannot be reached or does not install it .*: open the network"
+        OperationError, match=r"cannot be installed from https://get.pulumi.com \(.*\): allow access to"
     ):
         pulumi_command(said.append, tmp_path)
     assert said == [f"installing the Pulumi CLI into {tmp_path.name}, from https://get.pulumi.com"]

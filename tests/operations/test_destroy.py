@@ -19,7 +19,7 @@ from ops.teardown import aws_teardown as destroying
         ("prod", "prod", True, True),
     ],
 )
-def test_a_confirmed_destruction_goes_on(stack: str, typed: str | None, protected: bool, yes: bool) -> None:
+def test_a_confirmed_destruction_proceeds(stack: str, typed: str | None, protected: bool, yes: bool) -> None:
     destroying.check_confirmation(stack, typed, protected=protected, yes=yes)
 
 
@@ -34,10 +34,10 @@ def test_a_confirmed_destruction_goes_on(stack: str, typed: str | None, protecte
         ("qa", None, True, True, "CONFIRM=qa"),
     ],
 )
-def test_prod_and_what_is_protected_need_their_names_typed(
+def test_prod_and_protected_stacks_require_their_names(
     stack: str, typed: str | None, protected: bool, yes: bool, hint: str
 ) -> None:
-    with pytest.raises(OperationError, match=f"^nothing was destroyed: type {stack} when asked, or give {hint}$"):
+    with pytest.raises(OperationError, match=f"^nothing was destroyed: type {stack} at the prompt, or set {hint}$"):
         destroying.check_confirmation(stack, typed, protected=protected, yes=yes)
 
 
@@ -65,7 +65,7 @@ def cluster(account: Account) -> dict[str, str]:
     return {"cluster_name": "airflow-dev-cluster", "kubeconfig": json.dumps({"name": "airflow-dev-cluster"})}
 
 
-def test_what_runs_in_the_cluster_goes_before_the_cluster(
+def test_the_clusters_contents_are_deleted_before_the_cluster(
     account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = Steps()
@@ -76,7 +76,7 @@ def test_what_runs_in_the_cluster_goes_before_the_cluster(
 
 
 @pytest.mark.parametrize("outputs", [{}, {"cluster_name": "airflow-dev-cluster", "kubeconfig": "{}"}])
-def test_a_stack_whose_cluster_is_gone_already_is_destroyed_all_the_same(
+def test_a_stack_whose_cluster_is_already_deleted_is_destroyed(
     account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch, outputs: dict[str, Any]
 ) -> None:
     steps = Steps()
@@ -84,7 +84,7 @@ def test_a_stack_whose_cluster_is_gone_already_is_destroyed_all_the_same(
     assert steps == ["destroy --yes --refresh"]
 
 
-def test_protection_is_lifted_from_a_protected_stack_only(
+def test_protection_is_disabled_for_a_protected_stack_only(
     account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     account.client("rds").create_db_instance(
@@ -99,7 +99,7 @@ def test_protection_is_lifted_from_a_protected_stack_only(
     assert not account.client("rds").describe_db_instances()["DBInstances"][0]["DeletionProtection"]
 
 
-def test_an_interrupted_destruction_of_a_protected_stack_goes_on(
+def test_an_interrupted_destruction_of_a_protected_stack_continues(
     account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = Steps()

@@ -1,4 +1,4 @@
-"""What is read out of Pulumi's report of a refresh; a run of Pulumi's own engine is in test_drift_engine.py."""
+"""Parsing Pulumi's report of a refresh. test_drift_engine.py runs Pulumi's engine."""
 
 import io
 import json
@@ -43,7 +43,7 @@ def update(
     kind: str = "kubernetes:apps/v1:Deployment",
     among: str = "inputs",
 ) -> dict[str, Any]:
-    """A step that changes properties, as the engine reports it."""
+    """A step of the engine's report that changes properties."""
     return step(
         "update",
         kind,
@@ -59,7 +59,7 @@ def changes(found: dict[str, Any]) -> tuple[Change, ...]:
 
 
 @pytest.mark.parametrize("op", ["same", "refresh", "read"])
-def test_a_resource_that_is_as_pulumi_left_it_is_no_drift(op: str) -> None:
+def test_an_unchanged_resource_is_no_drift(op: str) -> None:
     assert drifted({"steps": [step(op, oldState={"id": "a"}, newState={"id": "a"})]}) == ()
 
 
@@ -76,7 +76,7 @@ def test_a_change_is_found_at_its_place_in_lists_and_behind_quoted_names() -> No
     assert changes(update(before, after, path)) == (Change(path, "1", "2"),)
 
 
-def test_below_a_path_only_what_differs_is_told() -> None:
+def test_below_a_path_only_differences_are_shown() -> None:
     before, after = {"tags": {"team": "ml", "stage": "dev"}}, {"tags": {"team": "data", "by": "hand", "stage": "dev"}}
     assert changes(update(before, after, "tags")) == (
         Change("tags.by", "(none)", "hand"),
@@ -84,14 +84,14 @@ def test_below_a_path_only_what_differs_is_told() -> None:
     )
 
 
-def test_a_property_that_is_gone_and_one_that_is_new_say_so() -> None:
+def test_removed_and_new_properties_are_marked() -> None:
     assert changes(update({"a": [1]}, {"b": 2}, "a[0]", "b")) == (
         Change("a[0]", "1", "(none)"),
         Change("b", "(none)", "2"),
     )
 
 
-def test_what_a_resource_became_counts_where_what_it_was_given_is_the_same() -> None:
+def test_outputs_are_compared_if_the_inputs_are_equal() -> None:
     assert changes(update({"size": 1}, {"size": 2}, "size", among="outputs")) == (Change("size", "1", "2"),)
 
 
@@ -107,7 +107,7 @@ def test_a_policy_is_compared_statement_by_statement() -> None:
         ({"data": "[secret]"}, {"data": "[secret]"}, "data.password"),
     ],
 )
-def test_a_changed_secret_is_told_by_its_name_alone(before: dict[str, Any], after: dict[str, Any], path: str) -> None:
+def test_a_changed_secret_is_shown_by_name_only(before: dict[str, Any], after: dict[str, Any], path: str) -> None:
     assert changes(update(before, after, path)) == (Change(path, "[secret]", "[secret]"),)
 
 
@@ -115,16 +115,16 @@ def test_a_changed_secret_is_told_by_its_name_alone(before: dict[str, Any], afte
     "kind",
     ["kubernetes:core/v1:Secret", "aws:secretsmanager/secretVersion:SecretVersion", "random:index/x:RandomPassword"],
 )
-def test_what_holds_secrets_is_shown_without_values_even_where_pulumi_takes_them_for_plain(kind: str) -> None:
+def test_secret_types_are_shown_without_values_even_if_pulumi_does_not_mark_them(kind: str) -> None:
     found = update({"data": {"password": "hunter1"}}, {"data": {"password": "hunter2"}}, "data", kind=kind)
     assert changes(found) == (Change("data.password", "[secret]", "[secret]"),)
 
 
-def test_an_operation_that_nobody_knows_yet_counts_as_drift() -> None:
+def test_an_unknown_operation_counts_as_drift() -> None:
     assert drifted({"steps": [step("replace", oldState={"id": "a"}, newState={"id": "b"})]})
 
 
-def test_of_a_long_text_only_the_lines_that_differ_are_shown() -> None:
+def test_only_the_changed_lines_of_a_long_text_are_shown() -> None:
     text = "".join(f"line {number}\n" for number in range(50))
     assert list(lines(Change("data.airflow.cfg", text, text.replace("line 7\n", "line seven\n")))) == [
         "data.airflow.cfg:",
@@ -133,15 +133,15 @@ def test_of_a_long_text_only_the_lines_that_differ_are_shown() -> None:
     ]
 
 
-def test_the_last_line_counts_and_says_what_to_do() -> None:
+def test_the_last_line_shows_the_counts_and_what_to_do() -> None:
     output = io.StringIO()
     show(Console(file=output, highlight=False, soft_wrap=True), "dev", (CHANGED, DELETED))
     assert output.getvalue().splitlines()[-1] == (
-        "dev drifted: 1 changed, 1 deleted. `make deploy STACK=dev REFRESH=1` brings back what the program says"
+        "dev has drifted: 1 changed, 1 deleted. `make deploy STACK=dev REFRESH=1` undoes these changes"
     )
 
 
-def test_a_text_that_looks_like_markup_is_shown_as_it_is() -> None:
+def test_text_that_looks_like_markup_is_shown_verbatim() -> None:
     output = io.StringIO()
     odd = Drifted("a:b:C", "[red]x", "[/]", False, (Change("[bold]", "[secret]", "[/]"),))
     show(Console(file=output, highlight=False, soft_wrap=True), "dev", (odd,))
@@ -152,7 +152,7 @@ def cli(tmp_path: Path, text: str) -> Deployment:
     return Deployment("dev", str(write_program(tmp_path / "pulumi", text)), {})
 
 
-def test_the_state_is_only_looked_at(tmp_path: Path) -> None:
+def test_the_state_is_not_changed(tmp_path: Path) -> None:
     deployment = cli(tmp_path, f'#!/bin/sh\necho "$*" > {tmp_path}/call\necho \'{{"steps": []}}\'\n')
     assert deployment.refresh_report() == {"steps": []}
     assert (tmp_path / "call").read_text() == "refresh --preview-only --json --non-interactive --stack dev\n"
@@ -163,13 +163,13 @@ def test_the_state_is_only_looked_at(tmp_path: Path) -> None:
     [
         (
             f"printf %s '{json.dumps({'diagnostics': DIAGNOSTICS})}'",
-            r"^dev cannot be compared with what is there: AccessDenied: no$",
+            r"^the state of dev cannot be compared with what is deployed: AccessDenied: no$",
         ),
         (
             "echo 'error: incorrect passphrase' >&2",
-            r"^dev cannot be compared with what is there: error: incorrect pass",
+            r"^the state of dev cannot be compared with what is deployed: error: incorrect pass",
         ),
-        ("echo 'panic: no JSON'; echo why >&2", r"^dev cannot be compared with what is there: why$"),
+        ("echo 'panic: no JSON'; echo why >&2", r"^the state of dev cannot be compared with what is deployed: why$"),
     ],
 )
 def test_a_comparison_that_fails_is_one_sentence(tmp_path: Path, output: str, sentence: str) -> None:
@@ -179,7 +179,7 @@ def test_a_comparison_that_fails_is_one_sentence(tmp_path: Path, output: str, se
 
 @pytest.fixture
 def gh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """GitHub's command line with no issue, which writes its calls and what it reads down."""
+    """A GitHub CLI without issues that records its calls and its input."""
     put_on_path(monkeypatch, tmp_path / "bin" / "gh", FAKE_GH)
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("ISSUES", str(tmp_path / "issues"))
@@ -206,16 +206,16 @@ def test_drift_opens_an_issue_that_names_what_drifted_and_no_value(gh: Path) -> 
     assert said == ["opened https://github.com/a/b/issues/9"]
 
 
-def test_drift_that_lasts_keeps_one_issue(gh: Path) -> None:
+def test_lasting_drift_keeps_one_issue(gh: Path) -> None:
     open_issue(gh)
     drift_issue.keep("dev", (CHANGED,), lambda _: None)
     assert gh.read_text().splitlines()[1] == "issue edit 7 --body-file -"
 
 
-def test_the_issue_is_closed_when_nothing_drifts_any_more(gh: Path) -> None:
+def test_the_issue_is_closed_without_drift(gh: Path) -> None:
     open_issue(gh)
     drift_issue.keep("dev", (), lambda _: None)
-    assert gh.read_text().splitlines()[1:] == ["issue close 7 --comment dev is as Pulumi left it."]
+    assert gh.read_text().splitlines()[1:] == ["issue close 7 --comment dev has no drift."]
 
 
 def test_without_drift_no_issue_is_opened(gh: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_refusal_of_github_is_one_sentence(gh: Path, monkeypatch: pytest.Monke
         drift_issue.keep("dev", (), pytest.fail)
 
 
-def test_without_githubs_command_line_there_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_github_cli_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(OperationError, match=r"^gh, GitHub's command line, is not on PATH"):
+    with pytest.raises(OperationError, match=r"^the GitHub CLI gh is not on PATH"):
         drift_issue.keep("dev", (), pytest.fail)

@@ -1,4 +1,4 @@
-"""Drift under Pulumi's own engine, with a cloud that is a file; skipped where its command is missing."""
+"""Drift with Pulumi's engine and a file as the cloud; skipped if the Pulumi CLI is missing."""
 
 import json
 import os
@@ -31,7 +31,7 @@ Thing("bucket", size=1)
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where things are that a small program of Pulumi's has made."""
+    """The cloud with the resources of a small Pulumi program."""
     folder = tmp_path_factory.mktemp("drift")
     text = f"#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name('cloud.py')}\n"
     plugin = write_program(folder / "bin" / "pulumi-resource-cloud", text)
@@ -50,13 +50,13 @@ def test_nothing_drifts_after_a_deployment(
     cloud: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(monkeypatch, "drift", "small")
-    assert capsys.readouterr().out == "small is as Pulumi left it\n"
+    assert capsys.readouterr().out == "small has no drift\n"
 
 
-def test_what_cannot_be_asked_for_is_a_failure_and_no_drift(cloud: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_resource_is_a_failure_and_no_drift(cloud: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = cloud.read_text()
     cloud.write_text(json.dumps({**json.loads(there), "denied": True}))
-    with pytest.raises(SystemExit, match=r"^error: small cannot be compared .* AccessDenied: not yours"):
+    with pytest.raises(SystemExit, match=r"^error: the state of small cannot be compared .* AccessDenied: not yours"):
         run(monkeypatch, "drift", "small")
     cloud.write_text(there)
 
@@ -81,7 +81,7 @@ def test_drift_is_shown_by_its_properties_and_undone_by_a_deployment_that_refres
         "~ cloud:index:Thing queue",
         "    size: 2 -> 5",
         "    tags.by: (none) -> hand",
-        "small drifted: 2 changed, 1 deleted. `make deploy STACK=small REFRESH=1` brings back what the program says",
+        "small has drifted: 2 changed, 1 deleted. `make deploy STACK=small REFRESH=1` undoes these changes",
     ]
     assert state.read_bytes() == before
     monkeypatch.setattr(command, "check_images", lambda *_: None)

@@ -1,4 +1,4 @@
-"""Stacks on an existing cluster: their state, their sweep, and what is refused before anything begins."""
+"""Stacks on an existing cluster: state, leftovers, and checks before a deployment."""
 
 import stat
 from pathlib import Path
@@ -34,7 +34,7 @@ def settings() -> ExistingClusterSettings:
 
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A clone with a Pulumi CLI that writes its calls down, and a kubeconfig of a cluster that is not asked."""
+    """A clone with a Pulumi CLI that records its calls, and a kubeconfig of a cluster that is never called."""
     (tmp_path / "Pulumi.local.yaml").write_text("config: {}\n")
     put_on_path(monkeypatch, tmp_path / "bin" / "pulumi", FAKE_CLI)
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
@@ -94,28 +94,28 @@ def test_another_cluster_stops_everything_before_pulumi_starts(
     assert not (clone / ".pulumi-state").exists()
 
 
-def test_a_stack_that_is_in_one_cluster_is_not_begun_again_in_another(
+def test_a_stack_in_one_cluster_is_not_deployed_to_another(
     clone: Path, settings: ExistingClusterSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     point_at(clone, monkeypatch, "kind-other")
     with pytest.raises(
-        OperationError, match=r"^local is in the cluster kind-dev, and the one at hand is kind-other: go"
+        OperationError, match=r"^local is deployed in the cluster kind-dev, but the current context is "
     ):
         ExistingClusterDeployment.of("local", settings, lambda _: None)
 
 
-def test_a_deployment_that_waits_in_vain_is_ended_with_the_reason(
+def test_a_deployment_that_cannot_succeed_is_cancelled_with_the_reason(
     clone: Path, settings: ExistingClusterSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     deployment = ExistingClusterDeployment.of("local", settings, lambda _: None)
-    monkeypatch.setattr("ops.pulumi.deployment.LOOK_SECONDS", 0.2)
+    monkeypatch.setattr("ops.pulumi.deployment.POLL_INTERVAL_SECONDS", 0.2)
     (clone / "bin" / "pulumi").write_text("#!/bin/sh\nexec sleep 60\n")
     with pytest.raises(OperationError, match=r"^pod it: no image$"):
         deployment.run("up", watch=lambda: "pod it: no image")
 
 
 class Remains:
-    """A cluster in which something may be left."""
+    """A cluster that may contain leftovers."""
 
     context = "kind-dev"
 
@@ -144,15 +144,15 @@ NAMESPACES = ("airflow-platform", "airflow")
         (Remains(has=True), "PriorityClass airflow-tasks"),
     ],
 )
-def test_whatever_is_left_of_a_stack_is_told(remains: Remains, left: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(destroying, "PATIENCE_SECONDS", 0)
+def test_leftovers_of_a_stack_are_listed(remains: Remains, left: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(destroying, "TIMEOUT_SECONDS", 0)
     said: list[str] = []
-    with pytest.raises(OperationError, match=r"^1 things of local are left in kind-dev: they are listed above$"):
+    with pytest.raises(OperationError, match=r"^1 objects of local are left in kind-dev: delete the ones listed"):
         destroying.report("local", cast(Cluster, remains), [PRIORITY], NAMESPACES, said.append)
     assert said == [f"left: {left}"]
 
 
-def test_nothing_left_is_said_in_one_line() -> None:
+def test_no_leftovers_are_reported_in_one_line() -> None:
     said: list[str] = []
     destroying.report("local", cast(Cluster, Remains()), [PRIORITY], NAMESPACES, said.append)
     assert said == [

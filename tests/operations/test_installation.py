@@ -1,4 +1,4 @@
-"""Where a stack's Airflow is found, and where its DAGs come from."""
+"""The location of a stack's Airflow and the source of its DAGs."""
 
 from typing import Any, cast
 
@@ -25,7 +25,7 @@ def test_a_stack_on_an_existing_cluster_follows_its_own_git_server() -> None:
     assert (found.diagnosis.repository, found.diagnosis.branch) == ("git://git.airflow-platform/dags.git", "local")
 
 
-def test_or_a_branch_of_a_repository_of_the_teams() -> None:
+def test_a_stack_on_an_existing_cluster_may_follow_a_teams_repository() -> None:
     found = installation(
         dags=DagSettings(repository="https://example.com/dags.git", branch="dev"), registry="r.example"
     )
@@ -34,9 +34,9 @@ def test_or_a_branch_of_a_repository_of_the_teams() -> None:
     assert found.diagnosis.registry == "r.example"
 
 
-def test_nothing_is_synced_to_a_repository_of_the_teams() -> None:
+def test_nothing_is_synced_to_a_teams_repository() -> None:
     found = installation(dags=DagSettings(repository="https://example.com/dags.git", branch="dev"))
     with pytest.raises(
-        OperationError, match=r"^local follows dev of https://example\.com/dags\.git: push there with `git push`$"
+        OperationError, match=r"^local follows dev of https://example\.com/dags\.git: push to it with `git push`$"
     ):
         dags.push(found, pytest.fail)

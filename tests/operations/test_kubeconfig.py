@@ -36,7 +36,7 @@ def test_a_second_cluster_is_added_and_chosen(tmp_path: Path) -> None:
     assert content["current-context"] == "prod"
 
 
-def test_a_cluster_that_was_made_anew_replaces_its_entry() -> None:
+def test_a_recreated_cluster_replaces_its_entry() -> None:
     merged = kubeconfig.merged(
         access("dev", "https://old") | {"preferences": {"colors": True}}, access("dev", "https://new")
     )
@@ -44,7 +44,7 @@ def test_a_cluster_that_was_made_anew_replaces_its_entry() -> None:
     assert merged["preferences"] == {"colors": True}
 
 
-def test_a_file_that_is_no_yaml_is_left_as_it_is(tmp_path: Path) -> None:
+def test_an_invalid_yaml_file_is_not_changed(tmp_path: Path) -> None:
     file = tmp_path / "config"
     file.write_text("{broken")
     with pytest.raises(OperationError, match=r"config, line 1: not valid YAML: .*; nothing was added to it"):

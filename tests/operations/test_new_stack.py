@@ -17,7 +17,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_new_stack_has_the_settings_of_the_copied_one_but_a_network_and_a_branch_of_its_own(folder: Path) -> None:
+def test_a_new_stack_copies_the_settings_except_network_and_branch(folder: Path) -> None:
     file = write_stack("qa", "staging", folder)
     assert file == folder / "Pulumi.qa.yaml"
     made, copied = load_aws("qa", folder), load_aws("staging", folder)
@@ -28,7 +28,7 @@ def test_a_new_stack_has_the_settings_of_the_copied_one_but_a_network_and_a_bran
     )
 
 
-def test_the_key_of_the_copied_stack_is_not_taken_over() -> None:
+def test_the_key_of_the_copied_stack_is_not_copied() -> None:
     text = "secretsprovider: awskms://alias/x\nencryptedkey: abc\nconfig:\n  airflow:network:\n    cidr: 10.1.0.0/16\n"
     made = yaml.safe_load(text_like(text, "qa", "dev", IPv4Network("10.40.0.0/16")))
     assert made == {"config": {"airflow:network": {"cidr": "10.40.0.0/16"}}}
@@ -37,7 +37,7 @@ def test_the_key_of_the_copied_stack_is_not_taken_over() -> None:
 def test_the_editors_schema_stays_the_first_line(folder: Path) -> None:
     lines = write_stack("qa", "dev", folder).read_text().splitlines()
     assert lines[0].startswith("# yaml-language-server: $schema=")
-    assert lines[1:3] == ["# Made like Pulumi.dev.yaml.", "config:"]
+    assert lines[1:3] == ["# Based on Pulumi.dev.yaml.", "config:"]
 
 
 def test_a_network_is_chosen_that_overlaps_no_other() -> None:
@@ -46,27 +46,27 @@ def test_a_network_is_chosen_that_overlaps_no_other() -> None:
 
 
 @pytest.mark.parametrize("name", ["Qa", "1a", "a", "a_b", "a-", "../x", "a-name-that-is-too-long"])
-def test_a_name_that_aws_would_not_take_is_refused(folder: Path, name: str) -> None:
-    with pytest.raises(OperationError, match="cannot name a stack: use 2 to 16 lower-case letters"):
+def test_an_invalid_name_is_refused(folder: Path, name: str) -> None:
+    with pytest.raises(OperationError, match="is not a valid stack name: use 2 to 16 lower-case let"):
         write_stack(name, "dev", folder)
 
 
 def test_an_existing_stack_is_not_overwritten(folder: Path) -> None:
     before = (folder / "Pulumi.prod.yaml").read_text()
-    with pytest.raises(OperationError, match=r"^Pulumi.prod.yaml exists: choose another name"):
+    with pytest.raises(OperationError, match=r"^Pulumi.prod.yaml already exists: choose another"):
         write_stack("prod", "dev", folder)
     assert (folder / "Pulumi.prod.yaml").read_text() == before
 
 
-def test_a_pattern_that_is_not_there_is_refused(folder: Path) -> None:
-    with pytest.raises(OperationError, match="there is no stack nope to copy: choose one of dev, local, prod, staging"):
+def test_a_missing_stack_to_copy_is_refused(folder: Path) -> None:
+    with pytest.raises(OperationError, match="no stack nope to copy: set LIKE to one of dev, local, prod, staging"):
         write_stack("qa", "nope", folder)
     assert not (folder / "Pulumi.qa.yaml").exists()
 
 
-def test_a_stack_that_would_be_wrong_is_not_left_behind(folder: Path) -> None:
+def test_an_invalid_new_stack_is_not_left_behind(folder: Path) -> None:
     file = folder / "Pulumi.dev.yaml"
     file.write_text(file.read_text().replace("multi_az", "multi_azz"))
-    with pytest.raises(OperationError, match=r"(?s)^Pulumi.dev.yaml is no pattern for qa: .*multi_azz"):
+    with pytest.raises(OperationError, match=r"(?s)^qa cannot be based on Pulumi.dev.yaml: .*multi_azz"):
         write_stack("qa", "dev", folder)
     assert not (folder / "Pulumi.qa.yaml").exists()

@@ -1,4 +1,4 @@
-"""Drift without secrets: the state that is compared holds none, and what is nothing but secret is not looked at."""
+"""Drift without secrets: the compared state contains none, and resources that contain only secrets are skipped."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def thing(name: str, kind: str = "cloud:index:Thing", **properties: Any) -> dict
 
 
 def state() -> dict[str, Any]:
-    """A deployment as Pulumi keeps it."""
+    """A deployment in the format of Pulumi's state."""
     return {
         "manifest": {"time": "2026-01-01T00:00:00Z", "magic": "", "version": ""},
         "secrets_providers": {"type": "cloud", "state": {"url": "awskms://alias/x", "encryptedkey": CIPHERTEXT}},
@@ -71,11 +71,11 @@ def test_no_secret_is_left_and_nothing_to_decrypt_one_with() -> None:
     ]
 
 
-def test_what_is_nothing_but_secret_is_left_out() -> None:
+def test_resources_that_contain_only_secrets_are_left_out() -> None:
     assert [urn.rpartition("::")[2] for urn in secret_urns(state())] == ["login", "key"]
 
 
-def test_a_difference_from_a_secret_that_is_not_known_is_none() -> None:
+def test_a_difference_from_a_redacted_secret_is_no_drift() -> None:
     shown = Drifted("a", "server", "1", False, (Change("password", "[secret]", "real"), Change("size", "1", "2")))
     hidden = Drifted("a", "login", "1", False, (Change("key", "[secret]", "real"),))
     gone = Drifted("a", "gone", "1", True)
@@ -87,7 +87,7 @@ def test_a_difference_from_a_secret_that_is_not_known_is_none() -> None:
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """Where the states are, in an account of AWS."""
+    """The state bucket in an AWS account."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.delenv("AWS_PROFILE", raising=False)
@@ -102,12 +102,14 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_a_stack_without_a_state_is_not_deployed(bucket: Any) -> None:
-    sentence = r"^dev is not deployed: s3://.* has no \.pulumi/stacks/airflow/dev\.json$"
+    sentence = (
+        r"^dev is not deployed \(s3://.* has no \.pulumi/stacks/airflow/dev\.json\): run `make deploy STACK=dev`$"
+    )
     with pytest.raises(OperationError, match=sentence), redacted("dev", print):
         pytest.fail("there is nothing")
 
 
-def test_the_state_is_read_without_a_key_and_goes_afterwards(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_state_is_read_without_a_key_and_deleted_afterwards(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     [name] = [one["Name"] for one in bucket.list_buckets()["Buckets"]]
     checkpoint = {"version": 3, "checkpoint": {"latest": state()}}
     bucket.put_object(Bucket=name, Key=".pulumi/stacks/airflow/dev.json", Body=json.dumps(checkpoint).encode())
@@ -128,7 +130,7 @@ def test_the_state_is_read_without_a_key_and_goes_afterwards(bucket: Any, monkey
 
 @pytest.fixture
 def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cloud that is a file, for Pulumi's own engine."""
+    """A file as the cloud, for Pulumi's engine."""
     if shutil.which("pulumi") is None:
         pytest.skip("not on PATH: pulumi")
     text = f"#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name('cloud.py')}\n"
@@ -145,7 +147,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_engine_compares_all_but_secrets(cloud: Path, tmp_path: Path) -> None:
     deployment = without_secrets(state())
-    # What names the engine's own version; the test has no state that one has written.
+    # The engine's version; no engine has written the state of this test.
     del deployment["manifest"]
     small = local("small", deployment, tmp_path, "pulumi", "us-east-1")
     assert known(drifted(small.refresh_report(secret_urns(state())))) == ()
@@ -159,7 +161,7 @@ def test_the_engine_compares_all_but_secrets(cloud: Path, tmp_path: Path) -> Non
     assert [(one.name, one.deleted) for one in gone] == [("queue", True), ("server", True)]
 
 
-def test_the_command_says_what_it_did_not_look_at(
+def test_the_command_reports_skipped_resources(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Nothing:
@@ -167,7 +169,7 @@ def test_the_command_says_what_it_did_not_look_at(
             return self, ["one", "two"]
 
         def __exit__(self, *_: object) -> None:
-            """Nothing is to be done."""
+            """Do nothing."""
 
         def refresh_report(self, left_out: list[str]) -> Any:
             assert left_out == ["one", "two"]
@@ -177,6 +179,6 @@ def test_the_command_says_what_it_did_not_look_at(
     monkeypatch.setattr(sys, "argv", ["ops", "drift", "dev", "--without-secrets"])
     app.main()
     assert capsys.readouterr().out.splitlines() == [
-        "2 resources that are nothing but secret were not compared",
-        "dev is as Pulumi left it",
+        "2 resources that contain only secrets were not compared",
+        "dev has no drift",
     ]

@@ -96,31 +96,31 @@ def test_the_release_works_on_the_copy_and_not_on_the_database() -> None:
     assert variables["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == (
         "postgresql://$(DATABASE_NAME):$(DATABASE_PASSWORD)@$(PGHOST):$(PGPORT)/rehearsal_01?sslmode=$(PGSSLMODE)"
     )
-    # Kubernetes fills in what stands before.
+    # Kubernetes expands only variables that are defined earlier.
     names = [one["name"] for one in migration()["env"]]
     assert names.index("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN") > max(map(names.index, ("PGHOST", "PGPORT", "PGSSLMODE")))
 
 
-def test_what_the_scripts_print_is_read() -> None:
+def test_the_output_of_the_scripts_is_parsed() -> None:
     assert Contents.of("NOTICE: something\n" + BEFORE) == Contents(
         {"alembic_version": "4f"}, {"dag_run": 12, "variable": 3}, 3145728
     )
 
 
-def test_a_copy_that_is_as_the_record_says_has_no_complaint() -> None:
+def test_a_copy_that_matches_the_record_is_accepted() -> None:
     assert difference(Contents.of(BEFORE), Contents.of(AFTER), REVISIONS) is None
 
 
 @pytest.mark.parametrize(
     ("after", "sentence"),
     [
-        (BEFORE, "the migrated copy is at alembic_version 4f and the release's record says 9a"),
-        (AFTER.replace("revision", "nothing"), "the migrated copy is at alembic_version none and the release's"),
-        (AFTER.replace("dag_run 12", "dag_run 10"), "the migration loses rows: dag_run had 12 and has 10"),
-        (AFTER.replace("rows variable 3\n", ""), "the migration loses rows: variable had 3 and has 0"),
+        (BEFORE, "the migrated copy is at alembic_version 4f, but the release's record says 9a"),
+        (AFTER.replace("revision", "nothing"), "the migrated copy is at alembic_version none, but the release's"),
+        (AFTER.replace("dag_run 12", "dag_run 10"), "the migration loses rows: dag_run from 12 to 10"),
+        (AFTER.replace("rows variable 3\n", ""), "the migration loses rows: variable from 3 to 0"),
     ],
 )
-def test_a_copy_that_is_not_as_it_should_be_is_told(after: str, sentence: str) -> None:
+def test_a_copy_that_differs_from_the_record_is_an_error(after: str, sentence: str) -> None:
     assert str(difference(Contents.of(BEFORE), Contents.of(after), REVISIONS)).startswith(sentence)
 
 
@@ -139,12 +139,12 @@ def ended(code: int, why: str = "Error") -> dict[str, Any]:
         ("", "it wrote nothing"),
     ],
 )
-def test_the_reason_is_the_line_that_tells_it(log: str, why: str) -> None:
+def test_the_reason_is_the_line_with_the_error(log: str, why: str) -> None:
     assert reason(ended(1), log) == why
 
 
-def test_a_container_without_enough_memory_is_told_so() -> None:
-    assert reason(ended(137, "OOMKilled"), "Killed") == "it needs more memory than its limit"
+def test_a_container_that_exceeds_its_memory_limit_is_explained() -> None:
+    assert reason(ended(137, "OOMKilled"), "Killed") == "it exceeded its memory limit"
 
 
 def test_the_report_has_seconds_size_and_rows() -> None:
@@ -155,7 +155,7 @@ def test_the_report_has_seconds_size_and_rows() -> None:
     )
 
 
-# A pod of the same namespace that is none of the rehearsal's business.
+# A pod of the same namespace that does not belong to the rehearsal.
 NEIGHBOUR = {
     "metadata": {"name": "git-0", "uid": "git-0"},
     "spec": {"containers": []},
@@ -169,7 +169,7 @@ NEIGHBOUR = {
 
 
 class FakeCluster:
-    """A cluster whose Jobs end as soon as somebody looks; `fails` names the container that ends in an error."""
+    """A cluster whose Jobs end at the first poll; `fails` names the container that ends with an error."""
 
     context = "kind-test"
 
@@ -235,11 +235,11 @@ def rehearse(cluster: FakeCluster) -> list[str]:
     return said
 
 
-def test_each_step_is_said_then_the_report_and_the_copy_is_dropped() -> None:
+def test_each_step_and_the_report_are_printed_and_the_copy_is_dropped() -> None:
     assert rehearse(FakeCluster()) == [
         "copying the database",
         "migrating the copy",
-        "counting what is in it now",
+        "counting its rows",
         "the migration took 2 s on a copy of 3 MiB and kept all 15 rows of 2 tables",
         "dropping the copy",
     ]
@@ -249,16 +249,19 @@ def test_each_step_is_said_then_the_report_and_the_copy_is_dropped() -> None:
     ("fails", "sentence"),
     [
         ("copy", "^the database cannot be copied: rows variable 3$"),
-        ("migrate", "^the migration fails on a copy of the database: alembic.util.exc.CommandError: no such revision$"),
+        (
+            "migrate",
+            "^the migration failed on a copy of the database: alembic.util.exc.CommandError: no such revision$",
+        ),
         ("count", "^the migrated copy cannot be read: "),
     ],
 )
-def test_what_fails_is_told_by_its_last_line_and_the_copy_is_dropped(fails: str, sentence: str) -> None:
+def test_a_failure_is_shown_by_its_last_line_and_the_copy_is_dropped(fails: str, sentence: str) -> None:
     with pytest.raises(OperationError, match=sentence):
         rehearse(FakeCluster(fails))
 
 
-def test_a_migration_that_ends_elsewhere_fails_and_the_copy_is_dropped() -> None:
+def test_a_migration_to_another_revision_fails_and_the_copy_is_dropped() -> None:
     with pytest.raises(OperationError, match=r"^the migrated copy is at alembic_version 4f"):
         rehearse(FakeCluster(after=BEFORE))
 
@@ -274,7 +277,7 @@ def test_an_interruption_drops_the_copy() -> None:
         rehearse(cluster)
 
 
-def test_a_copy_that_cannot_be_dropped_is_said_and_hides_no_result() -> None:
+def test_a_copy_that_cannot_be_dropped_is_reported_and_hides_no_result() -> None:
     said = rehearse(FakeCluster("drop"))
     assert "the migration took 2 s" in said[3]
     assert said[-1].endswith("is still there (it wrote nothing): the next rehearsal drops it")
@@ -284,7 +287,7 @@ def test_a_rehearsal_that_runs_is_left_alone() -> None:
     cluster = FakeCluster()
     cluster.jobs["rehearsal"] = {"metadata": {"name": "rehearsal"}, "status": {}}
     installation = Installation("it", cast(Cluster, cluster), "airflow", (), Diagnosis("it", "x", "it"), None)
-    with pytest.raises(OperationError, match=r"^another rehearsal runs in airflow-platform: wait until it has ended"):
+    with pytest.raises(OperationError, match=r"^the Job rehearsal is already running in airflow-platform: wait"):
         rehearse_on(installation, SERVER, IMAGE, REVISIONS, pytest.fail)
     assert (list(cluster.jobs), cluster.created) == (["rehearsal"], [])
 
@@ -303,7 +306,7 @@ def test_a_job_that_a_killed_rehearsal_left_makes_room(left: dict[str, Any]) -> 
     assert "the migration took 2 s" in rehearse(cluster)[3]
 
 
-def test_a_job_that_takes_too_long_is_not_taken_for_a_migration_that_fails() -> None:
+def test_a_job_that_exceeds_its_deadline_is_not_a_failed_migration() -> None:
     cluster = FakeCluster("migrate")
 
     def overdue() -> None:
@@ -311,19 +314,19 @@ def test_a_job_that_takes_too_long_is_not_taken_for_a_migration_that_fails() -> 
         cluster.jobs["rehearsal"]["status"] = {"conditions": [condition]}
 
     cluster.interrupt = overdue
-    with pytest.raises(OperationError, match=r"^the Job rehearsal took longer than the 3600 s that it may take$"):
+    with pytest.raises(OperationError, match=r"^the Job rehearsal exceeded its deadline of 3600 s: check its pod"):
         rehearse(cluster)
 
 
-def test_a_job_that_somebody_deletes_is_told() -> None:
+def test_a_deleted_job_is_an_error() -> None:
     cluster = FakeCluster()
     cluster.interrupt = lambda: cluster.delete_job("airflow-platform", "rehearsal")
-    with pytest.raises(OperationError, match=r"^the Job rehearsal or its pod was deleted, or its node went away"):
+    with pytest.raises(OperationError, match=r"^the Job rehearsal or its pod was deleted, or its node was removed"):
         rehearse(cluster)
 
 
-def test_an_image_that_cannot_be_pulled_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "LOOK_SECONDS", 0)
+def test_a_failed_image_pull_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "POLL_INTERVAL_SECONDS", 0)
     monkeypatch.setattr("ops.kubernetes.diagnosis.IMAGE_SECONDS", 0)
     monkeypatch.setattr("ops.kubernetes.watch.CORRECTION_SECONDS", 0)
     cluster = FakeCluster()
@@ -363,7 +366,7 @@ def test_the_passwords_are_in_the_newest_secret_by_which_the_database_was_made()
     assert (found.namespace, found.secret) == ("airflow-platform", "create-airflow-database-2")
 
 
-def test_a_stack_without_a_database_is_told_so() -> None:
+def test_a_stack_without_a_database_is_an_error() -> None:
     with pytest.raises(
         OperationError, match=r"^local has no database to rehearse on: run `make deploy STACK=local` first"
     ):

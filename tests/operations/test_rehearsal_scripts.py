@@ -1,4 +1,4 @@
-"""What the containers of a rehearsal run, on a server as RDS has it: the administrator is no superuser."""
+"""The scripts of a rehearsal, on a server like RDS, where the administrator is not a superuser."""
 
 import subprocess
 from collections.abc import Iterator
@@ -93,7 +93,7 @@ def test_the_database_can_be_written_to_while_it_is_copied(server: Server, tmp_p
     assert Contents.of(done.stdout).rows == {"variable": 500}
 
 
-def test_dropping_leaves_no_copy_even_while_somebody_is_connected(server: Server, tmp_path: Path) -> None:
+def test_dropping_leaves_no_copy_even_while_clients_are_connected(server: Server, tmp_path: Path) -> None:
     run(server, tmp_path, "copy_database")
     connection = server.connect("airflow", "one", COPY)
     assert run(server, tmp_path, "drop_database").returncode == 0
@@ -103,7 +103,7 @@ def test_dropping_leaves_no_copy_even_while_somebody_is_connected(server: Server
     assert run(server, tmp_path, "drop_database").returncode == 0
 
 
-def test_what_a_killed_rehearsal_left_goes_with_the_next(server: Server, tmp_path: Path) -> None:
+def test_the_next_rehearsal_drops_the_copy_of_a_killed_one(server: Server, tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
     run(server, tmp_path / "first", "copy_database", copy="rehearsal_dead0000")
     assert copies(server) == ["rehearsal_dead0000"]
@@ -119,7 +119,7 @@ def test_a_copy_that_would_fill_the_disk_is_not_begun(server: Server, tmp_path: 
 
 
 def with_dump(server: Server, folder: Path, *lines: str) -> str:
-    """A PATH with a program `pg_dump` of these lines."""
+    """A PATH with a `pg_dump` script of these lines."""
     dump = write_program(folder / "bin" / "pg_dump", "\n".join(("#!/bin/sh", *lines)))
     return f"{dump.parent}:{server.environment('airflow', 'one')['PATH']}"
 
@@ -138,7 +138,7 @@ def test_a_statement_that_fails_in_the_copy_is_a_failure(server: Server, tmp_pat
     assert 'type "nothing" does not exist' in done.stderr
 
 
-def test_a_wrong_password_is_told_without_it(server: Server, tmp_path: Path) -> None:
+def test_a_wrong_password_is_reported_without_showing_it(server: Server, tmp_path: Path) -> None:
     done = run(server, tmp_path, "copy_database", PGPASSWORD="no-such-secret")
     assert done.returncode != 0
     assert "password authentication failed" in done.stderr

@@ -32,7 +32,7 @@ WELL: dict[str, Any] = {
 
 
 class FakeAirflow:
-    """An Airflow that answers what it is told to; a list is given out one by one, the last one again and again."""
+    """An Airflow with fixed responses. The items of a list are returned in order, then the last one repeatedly."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = dict(WELL)
@@ -88,20 +88,20 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
     login = Login(f"http://127.0.0.1:{server.server_port}", USER, PASSWORD)
 
     @contextmanager
-    def reached(_: Installation) -> Iterator[Login]:
+    def port_forwarded(_: Installation) -> Iterator[Login]:
         yield login
 
-    monkeypatch.setattr(airflow_ui, "reached", reached)
+    monkeypatch.setattr(airflow_ui, "port_forwarded", port_forwarded)
     monkeypatch.setattr(dags, "revision", lambda _: Revision(COMMIT, COMMIT))
-    monkeypatch.setattr(smoke, "LOOK_SECONDS", 0)
-    monkeypatch.setattr(smoke_run, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(smoke, "POLL_INTERVAL_SECONDS", 0)
+    monkeypatch.setattr(smoke_run, "POLL_INTERVAL_SECONDS", 0)
     yield it
     server.shutdown()
     server.server_close()
 
 
 class Pods:
-    """A cluster whose pods are well, or all have the problem that is given."""
+    """A cluster whose pods are healthy, or all have the given problem."""
 
     context = "kind-test"
 
@@ -147,17 +147,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(smoke_run, "last_error", lambda api, run_id: last_error(api, run_id, seconds=0))
 
 
-def test_each_thing_that_works_is_one_line_with_its_seconds(fake: FakeAirflow) -> None:
+def test_each_passed_check_is_one_line_with_its_duration(fake: FakeAirflow) -> None:
     said = check()
     assert [one.split()[0] for one in said] == ["login", "health", "commit", "DAG", "task"]
     assert all(one.endswith(" s") for one in said)
-    assert "111111111111, the newest of the branch" in said[2]
+    assert "111111111111, the latest of the branch" in said[2]
     assert (fake.triggered, fake.given_up) == (1, [])
 
 
-def test_a_login_that_is_refused_is_told(fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    with airflow_ui.reached(cast(Installation, None)) as login:
-        monkeypatch.setattr(airflow_ui, "reached", lambda _: _as_context(Login(login.url, USER, "wrong")))
+def test_a_refused_login_is_an_error(fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    with airflow_ui.port_forwarded(cast(Installation, None)) as login:
+        monkeypatch.setattr(airflow_ui, "port_forwarded", lambda _: _as_context(Login(login.url, USER, "wrong")))
         with pytest.raises(OperationError, match=r"^Airflow rejected the login of admin \(HTTP 401\)$"):
             check()
 
@@ -167,9 +167,11 @@ def _as_context(login: Login) -> Iterator[Login]:
     yield login
 
 
-def test_an_airflow_that_does_not_answer_is_told(fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(airflow_ui, "reached", lambda _: _as_context(Login("http://127.0.0.1:9", USER, PASSWORD)))
-    with pytest.raises(OperationError, match=r"^Airflow's API does not answer \(.*refused\): see its pods"):
+def test_an_airflow_that_does_not_respond_is_an_error(fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        airflow_ui, "port_forwarded", lambda _: _as_context(Login("http://127.0.0.1:9", USER, PASSWORD))
+    )
+    with pytest.raises(OperationError, match=r"^Airflow's API does not respond \(.*refused\): check its pods"):
         check()
 
 
@@ -177,7 +179,7 @@ def test_an_airflow_that_does_not_answer_is_told(fake: FakeAirflow, monkeypatch:
 def test_a_component_that_is_not_healthy_is_named(fake: FakeAirflow, impatient: None, part: Any) -> None:
     path = "/api/v2/monitor/health"
     fake.answers[path] = {**WELL[path], "triggerer": part}
-    with pytest.raises(OperationError, match=r"^Airflow says that triggerer is not healthy: see its pods"):
+    with pytest.raises(OperationError, match=r"^Airflow reports as unhealthy: triggerer; check the pods"):
         check()
     assert fake.triggered == 0
 
@@ -191,13 +193,16 @@ def test_a_component_that_becomes_healthy_in_time_is_waited_for(fake: FakeAirflo
 @pytest.mark.parametrize(
     ("revision", "sentence"),
     [
-        (Revision(COMMIT, OTHER), r"^the commit that runs is 111111111111, while the branch is at 222222222222$"),
-        (Revision(None, OTHER), r"^the commit that runs is unknown: no dag-processor answers$"),
-        (Revision(COMMIT, None), r"^the commit that runs is 111111111111; the branch cannot be asked from here$"),
-        (Revision(None, None), r"^the commit that runs is unknown"),
+        (
+            Revision(COMMIT, OTHER),
+            r"^the running commit is 111111111111, but the branch is at 222222222222: check git-sync",
+        ),
+        (Revision(None, OTHER), r"^the running commit is unknown: no dag-processor responds: check"),
+        (Revision(COMMIT, None), r"^the running commit is 111111111111; the branch cannot be read from this machine:"),
+        (Revision(None, None), r"^the running commit is unknown"),
     ],
 )
-def test_another_commit_than_the_newest_is_told(
+def test_a_commit_other_than_the_latest_is_an_error(
     fake: FakeAirflow, impatient: None, monkeypatch: pytest.MonkeyPatch, revision: Revision, sentence: str
 ) -> None:
     monkeypatch.setattr(dags, "revision", lambda _: revision)
@@ -205,31 +210,31 @@ def test_another_commit_than_the_newest_is_told(
         check()
 
 
-def test_a_dag_file_that_cannot_be_read_is_told_with_its_error(fake: FakeAirflow, impatient: None) -> None:
+def test_a_dag_file_with_an_import_error_is_an_error(fake: FakeAirflow, impatient: None) -> None:
     error = {"filename": "a_dag.py", "stack_trace": "Traceback:\n  line 1\nImportError: no torch\n"}
     fake.answers["/api/v2/importErrors"] = {"import_errors": [error]}
-    with pytest.raises(OperationError, match=r"^a DAG file cannot be read: a_dag.py: ImportError: no torch$"):
+    with pytest.raises(OperationError, match=r"^a DAG file cannot be imported: a_dag.py: ImportError: no torch$"):
         check()
 
 
-def test_a_branch_without_the_dag_is_told(fake: FakeAirflow, impatient: None) -> None:
+def test_a_branch_without_the_dag_is_an_error(fake: FakeAirflow, impatient: None) -> None:
     del fake.answers["/api/v2/dags/smoke_test"]
     with pytest.raises(
-        OperationError, match=r"^Airflow lists no DAG smoke_test: see that the branch has dags/smoke_test"
+        OperationError, match=r"^Airflow has no DAG smoke_test: check that the branch contains dags/smoke_test"
     ):
         check()
 
 
 def test_a_paused_dag_is_not_waited_for(fake: FakeAirflow) -> None:
     fake.answers["/api/v2/dags/smoke_test"] = {"is_paused": True}
-    with pytest.raises(OperationError, match=r"^the DAG smoke_test is paused: switch it on in the user interface$"):
+    with pytest.raises(OperationError, match=r"^the DAG smoke_test is paused: unpause it in Airflow's UI$"):
         check()
     assert fake.triggered == 0
 
 
 def test_a_run_is_waited_for_until_it_ends(fake: FakeAirflow) -> None:
     fake.answers[f"{RUNS}/run-1"] = [{"state": "queued"}, {"state": "running"}, {"state": "success"}]
-    assert check()[-1].startswith("task       smoke_test ran in a pod of its own, ")
+    assert check()[-1].startswith("task       smoke_test ran in its own pod, ")
     assert fake.given_up == []
 
 
@@ -239,19 +244,19 @@ FAILED = {"level": "error", "event": "MLflow does not answer"}
 CALLBACK = {"level": "error", "event": '{"event": "task_failed"}'}
 
 
-def test_a_task_that_fails_is_told_with_its_last_error(fake: FakeAirflow) -> None:
+def test_a_failed_task_is_reported_with_its_last_error(fake: FakeAirflow) -> None:
     fake.answers[f"{RUNS}/run-1"] = {"state": "failed"}
-    # The log arrives after the task has ended.
+    # The log is available only after the task has ended.
     fake.answers[LOG] = [{"content": []}, {"content": [STARTED, FAILED, CALLBACK]}]
     with pytest.raises(OperationError, match=r"^the task of smoke_test failed: MLflow does not answer$"):
         check()
 
 
-def test_a_task_that_fails_without_a_word_is_told(fake: FakeAirflow, impatient: None) -> None:
+def test_a_failed_task_without_errors_in_its_log_is_reported(fake: FakeAirflow, impatient: None) -> None:
     fake.answers[f"{RUNS}/run-1"] = {"state": "failed"}
     fake.answers[LOG] = {"content": [STARTED]}
     with pytest.raises(
-        OperationError, match=r"^the task of smoke_test failed: its log has no error in it: see `make ui`$"
+        OperationError, match=r"^the task of smoke_test failed: its log contains no error: see the run with"
     ):
         check()
 
@@ -261,7 +266,7 @@ def event(name: str, image: str, uid: str = "new") -> dict[str, Any]:
     return {"metadata": {"uid": uid}, "involvedObject": {"kind": "Pod", "name": name}, "message": message}
 
 
-def test_an_image_that_the_executor_gave_up_is_told_by_what_is_left_of_its_pod(fake: FakeAirflow) -> None:
+def test_a_failed_image_pull_is_reported_from_the_events_of_a_deleted_pod(fake: FakeAirflow) -> None:
     fake.answers[f"{RUNS}/run-1"] = {"state": "failed"}
     old = event("smoke-test-reach-services-1", "x/ml:0", "old")
     others = event("image-classifier-train-1", "x/other:1")
@@ -273,9 +278,7 @@ def test_an_image_that_the_executor_gave_up_is_told_by_what_is_left_of_its_pod(f
         check(events=events)
 
 
-def test_a_pod_that_cannot_start_is_told_at_once_and_the_run_is_ended(
-    fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pod_that_cannot_start_ends_the_run_at_once(fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ops.kubernetes.diagnosis.IMAGE_SECONDS", 0)
     monkeypatch.setattr("ops.kubernetes.watch.CORRECTION_SECONDS", 0)
     fake.answers[f"{RUNS}/run-1"] = {"state": "queued"}
@@ -288,7 +291,7 @@ def test_a_pod_that_cannot_start_is_told_at_once_and_the_run_is_ended(
 
 def test_a_run_that_takes_too_long_is_ended(fake: FakeAirflow, impatient: None) -> None:
     fake.answers[f"{RUNS}/run-1"] = {"state": "running"}
-    with pytest.raises(OperationError, match=r"^the task of smoke_test has not run within 0 s: see `make status`$"):
+    with pytest.raises(OperationError, match=r"^the task of smoke_test did not run within 0 s: see `make status`$"):
         check()
     assert fake.given_up == [f"{RUNS}/run-1 failed"]
 
@@ -305,7 +308,7 @@ def _interrupted(_: float) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_thing_that_never_settles_is_told_with_what_ails_the_pods(
+def test_a_check_that_never_passes_fails_with_the_problem_of_the_pods(
     fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ops.kubernetes.diagnosis.IMAGE_SECONDS", 0)
@@ -313,6 +316,6 @@ def test_a_thing_that_never_settles_is_told_with_what_ails_the_pods(
     path = "/api/v2/monitor/health"
     fake.answers[path] = {**WELL[path], "scheduler": {"status": "unhealthy"}}
     with pytest.raises(
-        OperationError, match=r"^Airflow says that scheduler .* \(pod smoke-test-1: the image x/ml:1 cannot"
+        OperationError, match=r"^Airflow reports as unhealthy: scheduler; .* \(pod smoke-test-1: the image x"
     ):
         check(ILL)

@@ -1,4 +1,4 @@
-"""Whether the images that a deployment starts are in the stack's registry."""
+"""The check that the images of a deployment are in the stack's registry."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +23,7 @@ from ops.pulumi.stack_images import check_images, check_preview_images
 
 
 class Shelf:
-    """A registry that has these tags and digests."""
+    """A registry with these tags and digests."""
 
     def __init__(self, *there: str) -> None:
         self.there = there
@@ -78,7 +78,7 @@ def test_the_images_of_the_sources_must_be_in_the_registry(monkeypatch: pytest.M
     check(monkeypatch, Shelf(*tags.values()), "dev")
     with pytest.raises(
         OperationError,
-        match=r"^the registry of dev has no images of this commit's serving: run `make images STACK=dev`, then th",
+        match=r"^the registry of dev lacks images of this commit \(serving\): run `make images STACK=dev`, then re",
     ):
         check(monkeypatch, Shelf(*(tag for name, tag in tags.items() if name != "serving")), "dev")
 
@@ -87,8 +87,8 @@ def test_of_a_release_the_digests_must_be_there(monkeypatch: pytest.MonkeyPatch,
     check(monkeypatch, Shelf(*map(digest, content.names())), "staging", release_file)
     with pytest.raises(
         OperationError,
-        match=r"^the registry of staging has no images of the release's airflow, ml: run `make promote FROM=dev "
-        r"TO=staging`, then the same command again$",
+        match=r"^the registry of staging lacks images of the release \(airflow, ml\): run `make promote FROM=dev "
+        r"TO=staging`, then rerun this command$",
     ):
         check(monkeypatch, Shelf(digest("mlflow"), digest("serving"), "1"), "staging", release_file)
 
@@ -102,7 +102,9 @@ def test_the_first_deployment_makes_the_registry(
     monkeypatch.setattr(stack_images, "registry_of", lambda *_: Ecr(stack, account))
     said: list[str] = []
     check_images(deployment(stack), said.append)
-    assert said == [f"this deployment makes the image registry first: run `{command}` beside it in a minute"]
+    assert said == [
+        f"this deployment creates the image registry first: run `{command}` in another terminal in about a minute"
+    ]
 
 
 def test_the_images_of_a_preview_environment_must_be_in_their_own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,8 +115,8 @@ def test_the_images_of_a_preview_environment_must_be_in_their_own_registry(monke
     monkeypatch.setattr(stack_images, "preview_registry_of", lambda *_: Shelf(tags["airflow"], tags["ml"]))
     with pytest.raises(
         OperationError,
-        match=r"^the registry of the preview environments of dev has no images of this commit's mlflow, serving: run "
-        r"`make images STACK=dev PREVIEW=1`, then the same command again$",
+        match=r"^the registry of the preview environments of dev lacks images of this commit \(mlflow, serving\): run "
+        r"`make images STACK=dev PREVIEW=1`, then rerun this command$",
     ):
         check_preview_images(deployment("dev"))
 
@@ -130,5 +132,5 @@ def test_images_on_nodes_are_looked_for_by_their_pods(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(stack_images, "registry_of", lambda *_: Shelf())
     check_images(local(), pytest.fail)
-    with pytest.raises(OperationError, match=r"^the registry of local has no images of this commit's airflow, ml, "):
+    with pytest.raises(OperationError, match=r"^the registry of local lacks images of this commit \(airflow, ml, "):
         check_images(local(registry="registry.example"), pytest.fail)

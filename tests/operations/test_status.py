@@ -15,7 +15,7 @@ def pod(name: str, phase: str = "Running", *restarts: int) -> dict[str, Any]:
     }
 
 
-def test_a_pod_is_told_with_its_health_and_the_tags_of_its_images() -> None:
+def test_a_pod_is_shown_with_its_state_and_image_tags() -> None:
     assert state(pod("it", "Running", 0, 0)) == "Running 2/2"
     assert state(pod("it", "Running", 2, 1)) == "Running 2/2, 3 restarts"
     assert state(pod("it", "Pending")) == "Pending"
@@ -24,7 +24,7 @@ def test_a_pod_is_told_with_its_health_and_the_tags_of_its_images() -> None:
     assert images(released) == ["airflow:abc"]
 
 
-def test_what_is_wrong_stands_beneath_its_pod_and_what_has_none_at_the_end() -> None:
+def test_problems_are_listed_below_their_pod_and_all_others_at_the_end() -> None:
     problems = [Problem("volume data", "none", 0), Problem("pod a", "no image", 0)]
     lines = list(pod_lines([pod("a", "Pending"), pod("bb", "Running", 0)], problems))
     assert [line.split("  ")[0].strip() for line in lines if not line.startswith("  ")] == [

@@ -23,7 +23,7 @@ def arns(account: Account) -> list[str]:
 def test_of_an_empty_account_nothing_is_left(account: Account) -> None:
     said: list[str] = []
     report(account, "dev", said.append)
-    assert said == ["nothing of dev is left in account 123456789012, us-east-1: no resource with its tags or its names"]
+    assert said == ["nothing of dev is left in account 123456789012, us-east-1: no resource has its tags or names"]
 
 
 def test_what_has_the_stacks_tags_is_left_and_what_is_anothers_is_not(account: Account) -> None:
@@ -79,13 +79,13 @@ def test_a_last_snapshot_is_listed_with_what_to_do(account: Account) -> None:
     rds.delete_db_instance(DBInstanceIdentifier="airflow-dev-database", FinalDBSnapshotIdentifier="airflow-dev-final")
     snapshot = "arn:aws:rds:us-east-1:123456789012:snapshot:airflow-dev-final"
     assert Leftover(
-        snapshot, "the database's last snapshot, kept on purpose: delete it when nobody will want the data back"
+        snapshot, "the database's last snapshot, kept on purpose: delete it when the data is no longer needed"
     ) in sweep(account, "dev")
 
 
 def test_leftovers_are_listed_and_end_in_an_error(account: Account) -> None:
     account.client("iam").create_role(RoleName="airflow-dev-task", AssumeRolePolicyDocument="{}")
     said: list[str] = []
-    with pytest.raises(OperationError, match=r"^1 things of dev are left in account 123456789012"):
+    with pytest.raises(OperationError, match=r"^1 resources of dev are left in account 123456789012"):
         report(account, "dev", said.append)
     assert said == ["left: arn:aws:iam::123456789012:role/airflow-dev-task"]

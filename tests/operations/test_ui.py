@@ -23,7 +23,7 @@ def forwarded(_cluster: Any, _namespace: str, target: str, port: int, wanted: in
 
 
 def shown(secrets: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
-    """What `make ui` says until someone presses Ctrl-C."""
+    """Return the output of `make ui` until Ctrl-C."""
     cluster = SimpleNamespace(
         context="kind-x",
         services=lambda *_: ["airflow-api-server"],
@@ -52,12 +52,12 @@ def test_the_logins_of_airflow_and_mlflow_are_shown(monkeypatch: pytest.MonkeyPa
         "MLflow     http://127.0.0.1:5000",
         "user       admin",
         "password   of mlflow-admin",
-        "until Ctrl-C",
+        "press Ctrl-C to stop",
         "closed",
     ]
 
 
-def test_an_mlflow_from_before_it_had_a_login_does_not_keep_one_from_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_mlflow_without_a_login_does_not_block_airflow(monkeypatch: pytest.MonkeyPatch) -> None:
     text = shown({"airflow-admin": SECRETS["airflow-admin"]}, monkeypatch)
     assert "password   of airflow-admin" in text
-    assert "MLflow has no login yet: run `make deploy STACK=local`" in text
+    assert "MLflow has no administrator login yet: run `make deploy STACK=local`" in text

@@ -18,7 +18,7 @@ ILL = {
 
 
 class Story:
-    """A cluster that tells one thing at each look, and a clock that the story moves."""
+    """A cluster that returns one state per poll, and a clock that each state advances."""
 
     def __init__(self, *tellings: Any) -> None:
         self.tellings = list(tellings)
@@ -43,25 +43,25 @@ def looks(story: Story, seconds: float) -> list[str | None]:
     return found
 
 
-def test_a_problem_that_lasts_is_told_once_its_patience_is_over() -> None:
+def test_a_problem_is_reported_after_its_grace_period() -> None:
     found = looks(Story([], [ILL], [ILL], [ILL]), seconds=10)
     assert found[:3] == [None] * 3
     assert str(found[3]).startswith("pod it: the image x:1 cannot be pulled")
 
 
-def test_a_problem_that_goes_away_begins_anew() -> None:
+def test_the_grace_period_restarts_when_a_problem_returns() -> None:
     assert looks(Story([], [ILL], [ILL], [], [ILL], [ILL]), seconds=10) == [None] * 6
 
 
-def test_what_was_wrong_before_has_a_minute_to_be_corrected() -> None:
+def test_problems_from_before_the_deployment_may_last_a_minute() -> None:
     found = looks(Story(*[[ILL]] * 7), seconds=10)
     assert found[:6] == [None] * 6
     assert found[6] is not None
 
 
-def test_a_cluster_that_is_silent_for_half_a_minute_is_told() -> None:
-    gone = OperationError("the cluster x does not answer: start it")
+def test_a_cluster_that_does_not_respond_for_half_a_minute_is_reported() -> None:
+    gone = OperationError("the cluster x does not respond: start it")
     assert looks(Story([], gone, gone, gone, gone), seconds=10)[-1] == (
-        "deployment: the cluster x does not answer: start it"
+        "deployment: the cluster x does not respond: start it"
     )
     assert looks(Story(gone, [], gone, []), seconds=20) == [None] * 4

@@ -1,4 +1,4 @@
-"""Preview environments: their programs recorded, and a cluster that keeps their records in this process."""
+"""Fixtures for preview environments: recorded programs, and an in-process cluster for their records."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ops.previews.records import Record, Records
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 NAMESPACE = "airflow-platform"
-# A stack on AWS, one on an existing cluster, and such ones with a private repository of their own.
+# A stack on AWS, one on an existing cluster, and both with their own private repository.
 BASES = ("dev", "local", "private-aws", "private")
 DAGS = {
     "repository": "git@example.com:ml/dags.git",
@@ -43,7 +43,7 @@ def record_of(settings: PreviewSettings, *, removing: bool = False) -> Record:
 
 
 def write_project(root: Path) -> None:
-    """Write a project with the bases, and an environment of two branches beside each."""
+    """Write a project with the bases, and environments of two branches for each."""
     for file in REPOSITORY.glob("Pulumi.yaml"):
         (root / file.name).write_text(file.read_text())
     for base in ("dev", "local"):
@@ -76,7 +76,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def recorded(project: Path) -> Callable[..., Recording]:
-    """Return what the program of an environment registers, or that of a base where no branch is named."""
+    """Return the resources of an environment's program, or of its base's if no branch is given."""
 
     @cache
     def recording(base: str, branch: str | None = "feature/x", *, reveal: bool = False) -> Recording:
@@ -89,7 +89,7 @@ def recorded(project: Path) -> Callable[..., Recording]:
 
 @dataclass
 class FakeCore:
-    """The part of Kubernetes' API that records use, with its versions and conflicts."""
+    """The part of the Kubernetes API that records use, with resource versions and conflicts."""
 
     items: dict[tuple[str, str], Any] = field(default_factory=dict)
     version: int = 0

@@ -1,4 +1,4 @@
-"""What the commands do, in which order, and what is left where they are interrupted; without a cluster and Pulumi."""
+"""The steps of the commands, their order, and interruptions, without a cluster and Pulumi."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STEPS = ["select", "destroy --yes", "drop", "objects", "branch", "stack rm"]
 
 @dataclass
 class FakeDeployment:
-    """Pulumi; `fails` is a word of the command that fails."""
+    """A fake of Pulumi; `fails` is a word of the command that fails."""
 
     world: World
     stack: str
@@ -43,7 +43,7 @@ class FakeDeployment:
 
 @dataclass
 class World:
-    """A base in a cluster that keeps records; everything else that is done to it is written down."""
+    """A base whose cluster stores records, and that logs every other step."""
 
     records: Records
     stack: str = "local"
@@ -163,7 +163,7 @@ def test_an_environment_is_recorded_before_anything_of_it_is_made(world: World, 
     assert load_preview(stack, clone).branch == "feature/x"
 
 
-def test_a_branch_that_is_not_there_leaves_nothing(world: World, clone: Path) -> None:
+def test_a_missing_branch_leaves_nothing(world: World, clone: Path) -> None:
     world.fails = "look for feature/x in None"
     with pytest.raises(OperationError):
         up(world)
@@ -199,7 +199,7 @@ def test_what_pulumi_writes_into_the_file_is_kept_with_the_record(world: World, 
     assert record.text.endswith("encryptedkey: AQID\n")
 
 
-def test_again_gives_more_time_and_keeps_the_owner_and_the_age(world: World) -> None:
+def test_a_second_run_extends_the_lifetime_and_keeps_owner_and_age(world: World) -> None:
     there(world, "feature/x", expires_at=NOW + timedelta(hours=1))
     record = keep(world, hours=72, now=NOW)
     assert record.settings.expires_at == NOW + timedelta(hours=72)
@@ -207,7 +207,7 @@ def test_again_gives_more_time_and_keeps_the_owner_and_the_age(world: World) -> 
     assert keep(world, hours=1, now=NOW).settings.expires_at == NOW + timedelta(hours=72)
 
 
-def test_a_record_that_somebody_broke_is_written_again(world: World) -> None:
+def test_an_invalid_record_is_rewritten(world: World) -> None:
     stack = stack_name("local", "feature/x")
     world.records.save(Record(stack, "config: ["))
     assert keep(world).settings.branch == "feature/x"
@@ -222,7 +222,7 @@ def test_an_environment_that_is_being_removed_is_not_made_again_meanwhile(world:
         keep(world)
 
 
-def test_one_too_many_is_refused_before_anything_is_written(world: World) -> None:
+def test_the_limit_is_checked_before_anything_is_written(world: World) -> None:
     there(world, *"abcde")
     with pytest.raises(OperationError, match="local has 5 preview environments, and its max_previews is 5"):
         keep(world)
@@ -230,7 +230,7 @@ def test_one_too_many_is_refused_before_anything_is_written(world: World) -> Non
     assert keep(world, branch="e").settings.branch == "e"
 
 
-def test_a_removal_takes_everything_and_the_record_last(world: World, clone: Path) -> None:
+def test_a_removal_deletes_everything_and_the_record_last(world: World, clone: Path) -> None:
     [record] = there(world, "feature/x")
     seen: list[bool] = []
     world.on = lambda _: seen.extend(record.removing for record in world.records.all())
@@ -240,11 +240,11 @@ def test_a_removal_takes_everything_and_the_record_last(world: World, clone: Pat
     assert seen == [True] * len(STEPS)
     assert world.records.all() == []
     assert sorted(file.name for file in clone.iterdir()) == ["Pulumi.local.yaml"]
-    assert world.said[-1] == f"{record.stack} is gone"
+    assert world.said[-1] == f"{record.stack} is removed"
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_a_removal_that_fails_stays_recorded_and_goes_on_the_next_time(world: World, step: str) -> None:
+def test_a_failed_removal_stays_recorded_and_can_be_continued(world: World, step: str) -> None:
     [record] = there(world, "feature/x")
     world.fails = step
     with pytest.raises(OperationError):
@@ -268,17 +268,17 @@ def test_only_what_is_expired_is_removed(world: World) -> None:
     there(world, "young", expires_at=NOW + timedelta(minutes=1))
     gc(world, NOW)
     assert [record.settings.branch for record in world.records.all()] == ["young"]
-    assert f"{stack_name('local', 'young')} stays until 2026-11-21 12:01 UTC" in world.said
+    assert f"{stack_name('local', 'young')} is kept until 2026-11-21 12:01 UTC" in world.said
 
 
-def test_what_somebody_began_to_remove_is_removed(world: World) -> None:
+def test_an_interrupted_removal_is_finished(world: World) -> None:
     [record] = there(world, "feature/x", expires_at=NOW + timedelta(days=1))
     world.records.begin_removal(record)
     gc(world, NOW)
     assert world.records.all() == []
 
 
-def test_one_that_fails_does_not_stop_the_others_and_is_told_at_the_end(world: World) -> None:
+def test_a_failure_does_not_stop_the_others_and_is_reported_at_the_end(world: World) -> None:
     broken, *_ = there(world, "a", "b", "c")
 
     def fail(what: str) -> None:
@@ -289,10 +289,10 @@ def test_one_that_fails_does_not_stop_the_others_and_is_told_at_the_end(world: W
     with pytest.raises(OperationError, match=r"^1 preview environments of local could not be removed"):
         gc(world, NOW)
     assert [record.stack for record in world.records.all()] == [broken.stack]
-    assert f"{broken.stack} is not removed: the database cannot be dropped" in world.said
+    assert f"{broken.stack} could not be removed: the database cannot be dropped" in world.said
 
 
-def test_a_record_that_somebody_broke_does_not_stop_the_others(world: World) -> None:
+def test_an_invalid_record_does_not_stop_the_others(world: World) -> None:
     world.records.save(Record("preview-broken-123456", "config: {}"))
     there(world, "a")
     with pytest.raises(OperationError, match=r"^1 preview environments"):
@@ -302,7 +302,7 @@ def test_a_record_that_somebody_broke_does_not_stop_the_others(world: World) -> 
         load("preview-broken-123456")
 
 
-def test_a_list_tells_branch_owner_age_and_end(world: World) -> None:
+def test_the_list_shows_branch_owner_age_and_expiry(world: World) -> None:
     there(world, "feature/x", expires_at=NOW + timedelta(days=3))
     there(world, "y", expires_at=NOW + timedelta(hours=5))
     [removing] = there(world, "z")
@@ -315,7 +315,7 @@ def test_a_list_tells_branch_owner_age_and_end(world: World) -> None:
         "feature/x", "Ada", "90 min old", "2 d left, until 2026-11-24 12:00 UTC",
     ]  # fmt: skip
     assert rows[stack_name("local", "y")][-1] == "3 h left, until 2026-11-21 17:00 UTC"
-    assert rows[stack_name("local", "z")][-1] == "is being removed"
+    assert rows[stack_name("local", "z")][-1] == "being removed"
     assert rows["preview-broken-123456"][0] == "unreadable"
 
 
@@ -339,13 +339,13 @@ def test_an_empty_list_says_so(world: World) -> None:
     assert world.said == ["local has no preview environments"]
 
 
-def test_an_environments_airflow_is_in_its_namespace_beside_the_bases_servers(world: World) -> None:
+def test_an_environments_airflow_has_its_own_namespace_and_the_bases_servers(world: World) -> None:
     settings = settings_of()
     found = of_preview(settings, world.installation)
     assert found.namespaces == ("airflow-platform", settings.stack)
     assert (found.namespace, found.stack, found.git_server) == (settings.stack, settings.stack, "git-0")
     assert found.diagnosis.branch == settings.stack
-    # What it lacks is brought by a command for its base.
+    # Missing images are built with a command for the base.
     assert found.diagnosis.stack == "local"
 
 

@@ -16,13 +16,11 @@ def deployment(records: Records) -> ExistingClusterDeployment:
     return ExistingClusterDeployment("local", "pulumi", {}, settings, records.cluster)
 
 
-def test_a_base_is_not_destroyed_under_its_environments(
-    records: Records, deployment: ExistingClusterDeployment
-) -> None:
+def test_a_base_with_environments_is_not_destroyed(records: Records, deployment: ExistingClusterDeployment) -> None:
     stack = records.save(record_of(settings_of())).stack
     with pytest.raises(OperationError, match=rf"^local has preview environments \({stack}\): remove each with `make "):
         check_none_left(deployment)
 
 
-def test_a_stack_without_environments_may_go(deployment: ExistingClusterDeployment) -> None:
+def test_a_stack_without_environments_may_be_destroyed(deployment: ExistingClusterDeployment) -> None:
     check_none_left(deployment)

@@ -18,7 +18,7 @@ BRANCHES = (
 )
 
 
-def test_branches_that_look_alike_have_environments_of_their_own() -> None:
+def test_similar_branches_have_separate_environments() -> None:
     names = {stack_name(base, branch) for base in ("dev", "local") for branch in BRANCHES}
     assert len(names) == 2 * len(BRANCHES)
 
@@ -29,7 +29,7 @@ def test_a_name_is_one_of_a_stack_and_short_enough_for_every_job(branch: str) ->
     assert STACK_NAME.fullmatch(name)
     assert STACK.fullmatch(name)
     assert is_preview(name)
-    # Pulumi adds a hyphen and eight characters of its own.
+    # Pulumi appends a hyphen and eight characters.
     assert all(len(f"create-{database}-database-12345678") <= 63 for database in database_names(name).values())
     assert len(f"drop-{name}") <= 63
 

@@ -1,4 +1,4 @@
-"""What the program of an environment registers: everything of its own, nothing of its base's."""
+"""The resources of an environment's program: only its own, none of its base."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -43,7 +43,7 @@ def test_all_objects_are_in_the_environments_namespace_but_those_that_make_datab
     elsewhere = [(kind, one) for kind, one in metadata if kind not in CLUSTER_WIDE and one["namespace"] != stack]
     assert {one["namespace"] for _, one in elsewhere} == {"database-setup" if base in ON_AWS else "airflow-platform"}
     admissions = {"local": ("git", "postgres", "s3"), "private": ("postgres", "s3")}.get(base, ())
-    # Those without a name get one of Pulumi's, with a random end.
+    # Pulumi generates names with a random suffix for the others.
     assert {f"{kind} {one.get('name', '')}" for kind, one in elsewhere} == {"ConfigMap ", "Secret ", "Job "} | {
         f"NetworkPolicy {stack}-to-{server}" for server in admissions
     }
@@ -68,7 +68,7 @@ def test_the_namespace_is_under_pod_security_restricted(recorded: Recorded, base
 
 
 def physical_names(recording: Recording) -> Iterator[str]:
-    """Yield the names of what is made outside the environment's namespace."""
+    """Yield the names of objects outside the environment's namespace."""
     for item in recording.resources:
         metadata, name = item.inputs.get("metadata"), item.inputs.get("name")
         if isinstance(metadata, dict) and "name" in metadata and metadata.get("namespace") != recording.stack:
@@ -131,7 +131,7 @@ def test_a_stack_of_its_own_has_no_prefix(recorded: Recorded, base: str) -> None
 
 
 def statements(recording: Recording) -> Iterator[dict[str, Any]]:
-    """Yield the rights of components; other roles of a base have other policies."""
+    """Yield the policies of components; other roles of a base have other policies."""
     for policy in recording.of_type("aws:iam/rolePolicy:RolePolicy"):
         if policy.inputs["name"] == "buckets":
             yield from json.loads(policy.inputs["policy"])["Statement"]
@@ -203,7 +203,7 @@ def test_the_bases_servers_let_in_the_environments_pods_and_no_others(recorded: 
         assert rule["ports"] == rule_of_base["ports"]
         labels = [peer["namespaceSelector"]["matchLabels"] for peer in rule["from"]]
         assert labels == [{"kubernetes.io/metadata.name": stack}] * len(labels)
-        # The same pods as of the base, apart from the Jobs that make databases, which are the base's own.
+        # The same pods as in the base, except for the Jobs that create databases, which belong to the base.
         assert [peer["podSelector"] for peer in rule["from"]] == [
             peer["podSelector"] for peer in rule_of_base["from"] if "namespaceSelector" in peer
         ]
@@ -236,7 +236,7 @@ def test_images_are_those_of_this_clone_apart_from_those_of_the_base(recorded: R
         assert own == {**of_base, "repository": f"{parent}/previews/{name}"}
 
 
-def test_nothing_of_it_takes_room_from_its_base(recorded: Recorded, base: str) -> None:
+def test_environments_never_displace_pods_of_their_base(recorded: Recorded, base: str) -> None:
     def classes(recording: Recording) -> dict[str, int]:
         kind = "kubernetes:scheduling.k8s.io/v1:PriorityClass"
         return {one.name: one.inputs["value"] for one in recording.of_type(kind)}
@@ -246,7 +246,7 @@ def test_nothing_of_it_takes_room_from_its_base(recorded: Recorded, base: str) -
     assert own["control-plane"] > own["task"]
 
 
-def test_it_has_a_quota_of_its_own_and_no_alerts(recorded: Recorded, base: str) -> None:
+def test_an_environment_has_its_own_quota_and_no_alerts(recorded: Recorded, base: str) -> None:
     [quota] = recorded(base).of_type("kubernetes:core/v1:ResourceQuota")
     pods = 2 if base.startswith("private") else 8
     assert quota.inputs["spec"]["hard"]["pods"] == str(pods)

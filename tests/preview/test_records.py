@@ -32,17 +32,17 @@ def test_records_of_another_base_are_in_another_namespace(records: Records) -> N
     assert replace(records, namespace="other-platform").all() == []
 
 
-def test_of_two_who_make_the_same_environment_at_once_one_is_told(records: Records) -> None:
+def test_of_two_concurrent_creations_one_fails_with_a_message(records: Records) -> None:
     records.save(record_of(settings_of()))
-    with pytest.raises(OperationError, match=r"^somebody else works on the same preview environment"):
+    with pytest.raises(OperationError, match=r"^another command changed the same preview environment"):
         records.save(record_of(settings_of()))
 
 
-def test_a_removal_does_not_begin_when_somebody_gave_more_time_meanwhile(records: Records) -> None:
+def test_a_removal_does_not_begin_if_the_lifetime_was_extended_meanwhile(records: Records) -> None:
     read = records.save(record_of(settings_of()))
     longer = settings_of(expires_at=NOW + timedelta(hours=1))
     records.save(replace(read, text=record_of(longer).text))
-    with pytest.raises(OperationError, match=r"^somebody else works"):
+    with pytest.raises(OperationError, match=r"^another command changed"):
         records.begin_removal(read)
     [kept] = records.all()
     assert (kept.settings, kept.removing) == (longer, False)
@@ -51,7 +51,7 @@ def test_a_removal_does_not_begin_when_somebody_gave_more_time_meanwhile(records
 def test_a_record_that_changed_meanwhile_is_not_deleted(records: Records) -> None:
     read = records.save(record_of(settings_of()))
     removing = records.begin_removal(read)
-    with pytest.raises(OperationError, match=r"^somebody else works"):
+    with pytest.raises(OperationError, match=r"^another command changed"):
         records.delete(read)
     assert records.all() == [removing]
     assert removing.removing
@@ -60,13 +60,13 @@ def test_a_record_that_changed_meanwhile_is_not_deleted(records: Records) -> Non
     assert records.all() == []
 
 
-def test_a_cluster_that_refuses_is_told_in_a_sentence(
+def test_a_refusal_of_the_cluster_is_one_sentence(
     records: Records, core: FakeCore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise ApiException(status=403, reason="Forbidden")
 
     monkeypatch.setattr(core, "create_namespaced_config_map", refuse)
-    with pytest.raises(OperationError, match=r"^the cluster kind-test refused \(403 Forbidden\)"):
+    with pytest.raises(OperationError, match=r"^the cluster kind-test refused the request \(403 Forbidden\)"):
         records.save(record_of(settings_of()))
     assert records.namespace == NAMESPACE

@@ -1,4 +1,4 @@
-"""What a removal deletes: an environment's databases and objects, on servers, and nothing of its base's."""
+"""Removals on real servers: an environment's databases and objects are deleted, and nothing of its base."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def server() -> Iterator[Server]:
 
 
 def drop(server: Server, *names: str) -> subprocess.CompletedProcess[str]:
-    # The Secret is that of the base's own database.
+    # The Secret of the base's database.
     environment = {**server.environment("airflow", "one"), "DATABASES": " ".join(names)}
     return subprocess.run(["sh", str(SCRIPT)], env=environment, check=False, capture_output=True, text=True)
 
@@ -44,7 +44,7 @@ def existing(server: Server) -> tuple[set[str], set[str]]:
     return databases, roles
 
 
-def test_databases_and_owners_go_while_somebody_is_connected_and_all_others_stay(server: Server) -> None:
+def test_databases_and_owners_are_dropped_despite_connections_and_all_others_stay(server: Server) -> None:
     names = database_names(STACK)
     before, roles_before = existing(server)
     with server.connect(names["airflow"], "secret", names["airflow"]) as connection:
@@ -58,7 +58,7 @@ def test_databases_and_owners_go_while_somebody_is_connected_and_all_others_stay
     assert databases >= {"airflow", "mlflow", *database_names(OTHER).values()}
 
 
-def test_dropping_what_is_gone_is_no_failure(server: Server) -> None:
+def test_dropping_missing_databases_is_no_failure(server: Server) -> None:
     never_made = database_names(stack_name("local", "never/made"))
     for _ in range(2):
         assert drop(server, *never_made.values()).returncode == 0
@@ -68,11 +68,11 @@ def test_dropping_what_is_gone_is_no_failure(server: Server) -> None:
 def test_the_bases_databases_are_refused(server: Server, name: str) -> None:
     refused = drop(server, name)
     assert refused.returncode != 0
-    assert refused.stdout == f"{name} is no database of a preview environment\n"
+    assert refused.stdout == f"{name} is not the database of a preview environment\n"
     assert {"airflow", "mlflow", "postgres"} <= existing(server)[0]
 
 
-def test_a_server_that_does_not_answer_is_a_failure(server: Server) -> None:
+def test_a_server_that_does_not_respond_is_a_failure(server: Server) -> None:
     nobody = SimpleNamespace(environment=lambda *_: {**server.environment("airflow", "one"), "PGPORT": "1"})
     assert drop(nobody, *database_names(OTHER).values()).returncode != 0  # type: ignore[arg-type]
 
@@ -103,7 +103,7 @@ def keys(s3: Any) -> list[str]:
     return [entry["Key"] for entry in s3.list_objects_v2(Bucket="data").get("Contents", ())]
 
 
-def test_the_objects_of_an_environment_go_and_all_others_stay(s3: Any) -> None:
+def test_only_the_objects_of_an_environment_are_deleted(s3: Any) -> None:
     prefix = f"previews/{STACK}/"
     others = ["images/a", f"previews/{OTHER}/a", f"previews/{STACK}", f"x{prefix}a"]
     for key in (*others, *(f"{prefix}images/{number}" for number in range(1001))):
@@ -113,7 +113,7 @@ def test_the_objects_of_an_environment_go_and_all_others_stay(s3: Any) -> None:
     assert empty(s3, "data", prefix) == 0
 
 
-def test_an_object_that_cannot_be_deleted_is_told(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_that_cannot_be_deleted_is_an_error(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.put_object(Bucket="data", Key="previews/x/a", Body=b"")
     answer = {"Errors": [{"Key": "previews/x/a", "Code": "AccessDenied"}]}
     monkeypatch.setattr(s3, "delete_objects", lambda **_: answer)

@@ -18,17 +18,17 @@ from .conftest import NOW, settings_of
         ("staging", "staging "),
     ],
 )
-def test_a_stack_that_holds_what_must_stay_is_no_base(stack: str, sentence: str) -> None:
+def test_a_protected_stack_is_not_a_base(stack: str, sentence: str) -> None:
     with pytest.raises(OperationError, match=f"^{sentence}"):
         check_base(stack, load(stack))
 
 
 @pytest.mark.parametrize("stack", ["dev", "local"])
-def test_a_stack_to_try_things_on_is_a_base(stack: str) -> None:
+def test_an_unprotected_stack_is_a_base(stack: str) -> None:
     check_base(stack, load(stack))
 
 
-def test_a_stack_that_takes_the_releases_of_another_is_no_base() -> None:
+def test_a_stack_with_promoted_releases_is_not_a_base() -> None:
     settings = load("staging").model_copy(update={"protect": False})
     with pytest.raises(OperationError, match=r"staging only runs releases of dev and .*: set STACK=dev$"):
         check_base("staging", settings)
@@ -41,17 +41,17 @@ def test_the_branch_of_an_environment_is_refused(branch: str) -> None:
 
 
 @pytest.mark.parametrize("branch", ["", "-x", "a b", "a..b/", "/a", "$(reboot)", "a;b", "refs/heads/x y"])
-def test_what_is_no_branch_is_refused(branch: str) -> None:
-    with pytest.raises(OperationError, match="is no name of a branch"):
+def test_an_invalid_branch_name_is_refused(branch: str) -> None:
+    with pytest.raises(OperationError, match="is not a valid branch name"):
         check_branch(branch, stack_summaries())
 
 
 @pytest.mark.parametrize("branch", ["feature/x", "dev2", "feature/dev", "fix_1.2"])
-def test_the_branch_of_a_change_is_taken(branch: str) -> None:
+def test_the_branch_of_a_change_is_accepted(branch: str) -> None:
     check_branch(branch, stack_summaries())
 
 
-def test_one_environment_too_many_is_refused_and_one_that_is_there_is_not() -> None:
+def test_the_limit_refuses_new_environments_only() -> None:
     check_room("dev", "c", ["a", "b"], most=3)
     check_room("dev", "b", ["a", "b"], most=2)
     with pytest.raises(OperationError, match="dev has 2 preview environments, and its max_previews is 2: remove one"):
@@ -60,7 +60,7 @@ def test_one_environment_too_many_is_refused_and_one_that_is_there_is_not() -> N
         check_room("dev", "a", [], most=0)
 
 
-def test_the_time_begins_now_and_is_never_cut() -> None:
+def test_the_lifetime_begins_now_and_is_never_shortened() -> None:
     assert expiry(NOW, 72, None) == NOW + timedelta(hours=72)
     assert expiry(NOW, 1, NOW + timedelta(hours=2)) == NOW + timedelta(hours=2)
     assert expiry(NOW, 3, NOW + timedelta(hours=2)) == NOW + timedelta(hours=3)
@@ -68,12 +68,12 @@ def test_the_time_begins_now_and_is_never_cut() -> None:
 
 
 @pytest.mark.parametrize("hours", [0, -1, 721, float("nan"), float("inf")])
-def test_a_time_that_makes_no_sense_is_refused(hours: float) -> None:
-    with pytest.raises(OperationError, match=r"give more than 0 and at most 720$"):
+def test_hours_out_of_range_are_refused(hours: float) -> None:
+    with pytest.raises(OperationError, match=r"choose more than 0 and at most 720$"):
         expiry(NOW, hours, None)
 
 
-def test_an_environment_is_expired_from_its_moment_on_in_whichever_time_zone() -> None:
+def test_an_environment_expires_at_its_time_in_any_time_zone() -> None:
     settings = settings_of(expires_at=NOW)
     assert not is_expired(settings, NOW - timedelta(seconds=1))
     assert is_expired(settings, NOW)

@@ -42,7 +42,7 @@ def test_the_key_of_the_secrets_is_the_bases() -> None:
     ],
     ids=str,
 )
-def test_a_file_that_somebody_changed_is_refused_in_one_sentence(change: dict[str, object]) -> None:
+def test_a_modified_file_is_refused_in_one_sentence(change: dict[str, object]) -> None:
     settings = settings_of()
     content = yaml.safe_load(text_of(settings, ""))
     content["config"] |= change

@@ -9,7 +9,7 @@ from .team import Team, environment, make_team, resources
 
 @pytest.fixture(scope="session")
 def first_commit(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A team's folders as they are at the beginning."""
+    """The initial folders of a team."""
     folder = tmp_path_factory.mktemp("team")
     with pytest.MonkeyPatch.context() as patched:
         for name, value in environment().items():
@@ -26,7 +26,7 @@ def team(first_commit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def copy_of(folder: Path, target: Path) -> Team:
-    """A copy of a team's folders, whose clone has the copy's remote."""
+    """A copy of a team's folders, with a clone of the copied remote."""
     shutil.copytree(folder, target)
     team = Team(target)
     team.git("remote", "set-url", "origin", str(team.remote))
@@ -35,5 +35,5 @@ def copy_of(folder: Path, target: Path) -> Team:
 
 @pytest.fixture
 def gateways() -> Callable[..., str]:
-    """What a plan finds: NAT gateways of these names."""
+    """Set the plan's resources to NAT gateways with these names."""
     return resources

@@ -1,4 +1,4 @@
-"""Records for tests."""
+"""Release records for tests."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -1,4 +1,4 @@
-"""A team's repository in small: a bare remote, a clone with three stacks, and registries that are folders."""
+"""A small team repository: a bare remote, a clone with three stacks, and folders as registries."""
 
 import json
 import os
@@ -31,7 +31,7 @@ from airflow.sdk import DAG
 with DAG("{name}", schedule={schedule!r}):
     pass
 """
-# Prints what resources.json says, in place of a plan.
+# Prints resources.json instead of a plan.
 PLAN = """
 import json, pathlib, sys
 found = json.loads(pathlib.Path("resources.json").read_text())
@@ -41,7 +41,7 @@ print(json.dumps({"project": "airflow", "stack": sys.argv[2], "exports": {}, **f
 
 @dataclass(frozen=True)
 class FolderRegistry:
-    """A registry that outlives a process that is killed."""
+    """A registry in a folder, which survives a killed process."""
 
     folder: Path
 
@@ -103,7 +103,7 @@ class Team:
         return done.stdout.strip()
 
     def commit(self, files: Mapping[str, str | None], message: str = "Change", *, push: str | None = "dev") -> str:
-        """Commit files, None for one that goes, and push them to a branch; return the commit."""
+        """Commit files, where None deletes a file, and push to a branch; return the commit."""
         for name, text in files.items():
             path = self.clone.folder / name
             if text is None:
@@ -118,11 +118,11 @@ class Team:
         return self.git("rev-parse", "HEAD")
 
     def gates(self, stack: str, gates: Mapping[str, Any], **release: Any) -> str:
-        """Commit other gates of a stack."""
+        """Commit new gates for a stack."""
         return self.commit({f"Pulumi.{stack}.yaml": stack_file(stack, gates, **release)})
 
     def head(self, branch: str) -> str | None:
-        """Where a branch of the remote is."""
+        """Return the commit of a remote branch."""
         found = self.git("ls-remote", "origin", f"refs/heads/{branch}")
         return found.split()[0] if found else None
 
@@ -130,7 +130,7 @@ class Team:
         return Ledger(self.clone).release(stack)
 
     def release(self, stack: str = "dev", commit: str | None = None, **changes: Any) -> Release:
-        """Let a stack have a release, as the pipeline would; return its record."""
+        """Record a release for a stack, as the pipeline does; return the record."""
         commit = commit or self.git("rev-parse", "HEAD")
         images = {}
         for name in IMAGES:
@@ -172,7 +172,7 @@ def stack_file(stack: str, gates: Mapping[str, Any], **release: Any) -> str:
 
 
 def make_team(folder: Path) -> Team:
-    """Make the repository with its first commit, on dev."""
+    """Create the repository with a first commit on dev."""
     team = Team(folder)
     subprocess.run(["git", "init", "--quiet", "--bare", str(team.remote)], check=True)
     subprocess.run(["git", "init", "--quiet", "--initial-branch=dev", str(team.clone.folder)], check=True)
@@ -196,7 +196,7 @@ def make_team(folder: Path) -> Team:
 
 
 def resources(*names: str, region: str = "us-east-1") -> str:
-    """What a plan finds: NAT gateways, each of which costs something."""
+    """The plan's resources: NAT gateways, which each have a cost."""
     gateway = "aws:ec2/natGateway:NatGateway"
     stack: dict[str, Any] = {"urn": "stack", "type": "pulumi:pulumi:Stack", "name": "airflow", "custom": False}
     gateways = [{"urn": f"urn::{name}", "type": gateway, "name": name, "parent": "stack"} for name in names]
@@ -205,7 +205,7 @@ def resources(*names: str, region: str = "us-east-1") -> str:
 
 
 def environment() -> dict[str, str]:
-    """What Git finds in its environment: nothing of the machine's own."""
+    """An environment for Git without the machine's configuration."""
     people = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in PERSON.items()}
     return {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", **people}
 

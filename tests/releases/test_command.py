@@ -1,4 +1,4 @@
-"""The command line behind the make targets, in a clone."""
+"""The commands for releases, run in a clone."""
 
 import sys
 
@@ -36,9 +36,9 @@ def test_every_command_explains_itself(
     [
         (["promote", "dev", "nope"], r"^error: Pulumi.nope.yaml does not exist"),
         (["promote", "dev", "staging"], r"^error: dev has no release"),
-        (["rollback", "prod"], r"^error: prod has no release, so there is nothing to go back to$"),
-        (["gates", "dev"], r"^error: releases of dev are built for it, so there are no gates before it$"),
-        (["gate", "plan"], r"^error: name the stack: `make gate GATE=plan STACK=staging`$"),
+        (["rollback", "prod"], r"^error: prod has no release to roll back to: record one"),
+        (["gates", "dev"], r"^error: dev is the first stack of the chain and has no gates: choose a later stack$"),
+        (["gate", "plan"], r"^error: STACK is missing: run `make gate GATE=plan STACK=staging`$"),
         (["releases", "nope"], r"^error: Pulumi.nope.yaml does not exist"),
     ],
 )
@@ -63,14 +63,14 @@ def test_a_release_is_promoted_listed_and_rolled_back(
     run(monkeypatch, "releases", "staging")
     assert capsys.readouterr().out == "staging has no release yet\n"
     run(monkeypatch, "promote", "dev", "staging")
-    assert f"staging gets {release.short} of dev" in capsys.readouterr().out
+    assert f"promoted {release.short} from dev to staging: " in capsys.readouterr().out
     run(monkeypatch, "releases", "staging")
     listed = capsys.readouterr().out
     assert f"Promote {release.short} from dev to staging" in listed
     assert "Ada <ada@example.org>" in listed
     newer = team.release(commit=team.commit({"new": "1"}))
     run(monkeypatch, "rollback", "dev")
-    assert f"dev goes back to {release.short}" in capsys.readouterr().out
+    assert f"rolled dev back to {release.short}: " in capsys.readouterr().out
     assert team.head("dev") == release.commit != newer.commit
 
 
@@ -83,12 +83,12 @@ def test_a_dry_run_shows_what_would_change_and_changes_nothing(
     shown = capsys.readouterr().out
     assert f"staging: no release yet -> {release.short}" in shown
     assert "+ hello" in shown
-    assert shown.endswith("nothing is in the way\n")
+    assert shown.endswith("all checks passed\n")
     assert team.git("ls-remote", "origin") == before
     assert not team.registry("staging").folder.exists()
 
 
-def test_a_dry_run_says_all_that_is_in_the_way(
+def test_a_dry_run_prints_all_refusals(
     team: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     team.gates("staging", {"tests": True, "soak_hours": 24})
@@ -96,13 +96,13 @@ def test_a_dry_run_says_all_that_is_in_the_way(
     (team.clone.folder / "mine").write_text("dirty")
     with pytest.raises(SystemExit) as refusal:
         run(monkeypatch, "promote", "dev", "staging", "--dry-run")
-    told = str(refusal.value).splitlines()
-    assert len(told) == 3
-    assert told[0].startswith("error: files are not as the commit has them")
+    messages = str(refusal.value).splitlines()
+    assert len(messages) == 3
+    assert messages[0].startswith("error: there are uncommitted changes")
     assert "+ hello" in capsys.readouterr().out
 
 
-def test_a_rollback_can_be_tried_dry(
+def test_a_rollback_has_a_dry_run(
     team: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first = team.release("prod")
@@ -114,7 +114,7 @@ def test_a_rollback_can_be_tried_dry(
     assert team.head("main") == second.commit
 
 
-def test_gates_are_listed_with_what_mends_them_and_passed_one_by_one(
+def test_gates_are_listed_with_the_fix_and_passed_one_by_one(
     team: Team, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     team.gates("staging", {"tests": True, "plan_review": True})
@@ -131,9 +131,9 @@ def test_gates_are_listed_with_what_mends_them_and_passed_one_by_one(
     run(monkeypatch, "promote", "dev", "staging")
 
 
-def test_nobody_approves_where_nobody_is_asked(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_nothing_is_approved(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     team.release()
     before = team.git("ls-remote", "origin")
-    with pytest.raises(SystemExit, match=r"^error: nobody approved it: answer y when asked, or give YES=1$"):
+    with pytest.raises(SystemExit, match=r"^error: the plan is not approved: answer y at the prompt, or set YES=1$"):
         run(monkeypatch, "gate", "plan", "--stack", "staging")
     assert team.git("ls-remote", "origin") == before

@@ -1,4 +1,4 @@
-"""DAGs as Airflow reads them, and what differs between two commits."""
+"""DAGs as Airflow parses them, and the difference between two commits."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ with DAG("circle", schedule=None):
     a, b = EmptyOperator(task_id="a"), EmptyOperator(task_id="b")
     a >> b >> a
 """
-# Parsed by the dag-processor, but the scheduler could not read what it stores.
+# The dag-processor can parse it, but the scheduler cannot deserialize it.
 UNKNOWN_TIMETABLE = """
 from airflow.sdk import DAG
 from airflow.timetables.simple import NullTimetable
@@ -35,7 +35,7 @@ with DAG("secretive", schedule=None):
 
 @pytest.fixture(scope="module")
 def seen(first_commit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Dags, dict[str, str]]:
-    """What a folder with all sorts of files holds, and the Git objects of its entries."""
+    """The DAGs in a folder with many kinds of files, and the Git objects of its entries."""
     from .conftest import copy_of
     from .team import environment
 
@@ -69,7 +69,7 @@ def test_dags_are_known_by_their_schedule_and_the_content_of_their_folder(
     assert found.dags["secretive"] == Dag("none", entries["secretive"])
 
 
-def test_what_holds_no_dag_is_shared(seen: tuple[Dags, dict[str, str]]) -> None:
+def test_folders_without_dags_are_shared(seen: tuple[Dags, dict[str, str]]) -> None:
     found, entries = seen
     assert found.shared["shared"] == entries["shared"]
     assert "alone_dag.py" not in found.shared
@@ -120,7 +120,7 @@ def test_the_difference_tells_added_removed_changed_shared_and_schedules() -> No
 
 
 def test_a_schedule_may_change_without_the_files_of_its_dag() -> None:
-    """As where it comes from shared code."""
+    """For example, if the schedule comes from shared code."""
     found = dag_difference(Dags({"dag": Dag("@daily", "1")}), Dags({"dag": Dag("@hourly", "1")}))
     assert found
     assert (found.changed, found.schedules) == ((), {"dag": ("@daily", "@hourly")})

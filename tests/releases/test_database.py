@@ -21,7 +21,7 @@ NEXT_MLFLOW = a_release(commit="7" * 40, database_revisions={**BEFORE.database_r
 
 
 def test_the_revisions_are_those_that_the_image_prints_and_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Settings of the user's own, such as another database, play no part.
+    # The user's settings, such as another database, have no effect.
     monkeypatch.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_CONN", "nonsense")
     found = revisions()
     assert list(found) == ["alembic_version", "alembic_version_fab", "mlflow"]
@@ -33,10 +33,12 @@ def test_other_versions_than_those_of_the_images_are_refused(monkeypatch: pytest
     (tmp_path / "requirements" / "airflow.txt").write_text("apache-airflow-core==9.9.9\n")
     monkeypatch.setattr(database, "REPOSITORY", tmp_path)
     with pytest.raises(
-        OperationError, match=r"^apache-airflow-core here is 3\.\S+ and requirements/airflow.txt pins 9.9.9"
+        OperationError, match=r"^apache-airflow-core is at version 3\.\S+, but requirements/airflow.txt pins 9.9.9"
     ):
         check_version("airflow", "apache-airflow-core", "apache-airflow-core")
-    with pytest.raises(OperationError, match=r"^no-such-package here is none and .* pins 9.9.9.*: run `make setup`$"):
+    with pytest.raises(
+        OperationError, match=r"^no-such-package is at version none, but .* pins 9.9.9.*: run `make setup`$"
+    ):
         check_version("airflow", "apache-airflow-core", "no-such-package")
 
 
@@ -45,7 +47,7 @@ def test_every_package_that_brings_migrations_is_pinned() -> None:
         assert f"\n{name}==" in (REPOSITORY / "requirements" / f"{file}.txt").read_text()
 
 
-def test_a_program_that_fails_is_told_by_its_last_line() -> None:
+def test_a_failed_program_is_reported_by_its_last_line() -> None:
     with pytest.raises(OperationError, match=r"cannot be read \(ValueError: no\): run `make setup`"):
         database._output("-c", "raise ValueError('no')")
 
@@ -61,16 +63,16 @@ def test_a_release_with_the_same_revisions_migrates_nothing() -> None:
     assert incompatible(PATCHED, BEFORE) is None
 
 
-def test_a_new_airflow_that_migrates_is_told_with_versions_and_revisions() -> None:
+def test_a_migration_of_airflow_is_shown_with_versions_and_revisions() -> None:
     assert migrates(BEFORE, NEXT) == (
         "Airflow 3.3.2 -> 3.4.0 migrates the database (alembic_version 4f -> 9a, alembic_version_fab 02 -> 03), "
-        "which does not go back by itself"
+        "which a rollback does not undo"
     )
 
 
-def test_a_migration_of_mlflow_alone_is_told_with_the_release() -> None:
+def test_a_migration_of_only_mlflow_is_shown_with_the_release() -> None:
     assert migrates(BEFORE, NEXT_MLFLOW) == (
-        "the release 777777777777 migrates the database (mlflow dc -> ee), which does not go back by itself"
+        "the release 777777777777 migrates the database (mlflow dc -> ee), which a rollback does not undo"
     )
 
 
@@ -80,9 +82,9 @@ def test_a_table_of_migrations_that_comes_or_goes_is_a_migration() -> None:
     assert "(alembic_version_fab 02 -> none)" in str(incompatible(BEFORE, without))
 
 
-def test_an_earlier_release_that_cannot_read_the_database_is_told_with_the_way_back() -> None:
+def test_an_earlier_release_that_cannot_use_the_database_requires_a_backup() -> None:
     assert incompatible(NEXT, BEFORE) == (
-        "the database is migrated for another release than 111111111111 with Airflow 3.3.2, which cannot read it "
+        "111111111111 with Airflow 3.3.2 cannot use the migrated database "
         "(alembic_version 9a -> 4f, alembic_version_fab 03 -> 02): restore a backup from before 2026-01-02 03:04 UTC "
         "first"
     )

@@ -1,4 +1,4 @@
-"""The gates, judged by facts alone."""
+"""The gates, evaluated from facts."""
 
 import re
 from datetime import timedelta
@@ -32,7 +32,7 @@ def release(**changes: Any) -> Release:
 
 
 def judged(name: str, settings: dict[str, Any], **facts: Any) -> Gate:
-    """The gate of this name, where nothing else is asked for."""
+    """Return the gate with this name, without any other optional gates."""
     signed_by = settings.pop("signed_by", None)
     asked = GateSettings(**{"tests": False, "dag_integrity": False, **settings})
     given = {"release": release(), "target": "staging", "present": release(), "before": BEFORE, "now": NOW, **facts}
@@ -45,7 +45,7 @@ def evidence(gate: str, **changes: Any) -> Evidence:
     return Evidence.model_validate(given)
 
 
-def test_only_what_is_asked_for_is_judged() -> None:
+def test_only_required_gates_are_checked() -> None:
     asked = GateSettings(tests=False, dag_integrity=False)
     facts = Facts(release=release(), target="staging", present=None, before=None, now=NOW)
     assert [gate.name for gate in gates(ReleaseSettings(after="dev", gates=asked), facts)] == ["deployed"]
@@ -59,7 +59,7 @@ def test_only_what_is_asked_for_is_judged() -> None:
 def test_a_release_soaks_from_when_it_was_deployed(minutes: int, *, passed: bool) -> None:
     gate = judged("deployed", {"soak_hours": 1}, now=NOW + timedelta(minutes=minutes))
     assert gate.passed is passed
-    assert gate.reason == f"it runs in dev since {NOW:%Y-%m-%d %H:%M} UTC, and must for 1 h"
+    assert gate.reason == f"deployed in dev since {NOW:%Y-%m-%d %H:%M} UTC, required for 1 h"
     assert gate.fix == f"wait until {NOW + timedelta(hours=1):%Y-%m-%d %H:%M} UTC"
 
 
@@ -78,7 +78,7 @@ def test_dag_files_that_cannot_be_read_are_named_with_the_last_line() -> None:
 
 
 @pytest.mark.parametrize(("increase", "passed"), [(10.0, True), (10.01, False), (-5.0, True), (None, False)])
-def test_a_stack_gets_dearer_by_as_much_as_is_allowed(increase: float | None, *, passed: bool) -> None:
+def test_the_cost_may_increase_up_to_the_limit(increase: float | None, *, passed: bool) -> None:
     gate = judged("cost", {"max_cost_increase_usd": 10}, cost_increase=increase)
     assert gate.passed is passed
     if increase is None:
@@ -88,12 +88,12 @@ def test_a_stack_gets_dearer_by_as_much_as_is_allowed(increase: float | None, *,
 @pytest.mark.parametrize(
     ("known", "passed", "reason"),
     [
-        ([], False, "nobody has approved what changes"),
+        ([], False, "the plan has not been approved"),
         ([evidence("plan")], True, "approved: "),
         ([evidence("plan", passed=False)], False, "declined: "),
-        ([evidence("plan", stack="prod")], False, "nobody has approved"),
-        ([evidence("plan", against="a" * 40)], False, "staging was at another commit then"),
-        ([evidence("plan", against=None)], False, "staging was at another commit then"),
+        ([evidence("plan", stack="prod")], False, "the plan has not been approved"),
+        ([evidence("plan", against="a" * 40)], False, "staging has moved to another commit since"),
+        ([evidence("plan", against=None)], False, "staging has moved to another commit since"),
     ],
 )
 def test_a_review_is_one_of_this_stack_from_where_it_is(known: list[Evidence], reason: str, *, passed: bool) -> None:
@@ -105,10 +105,10 @@ def test_a_review_is_one_of_this_stack_from_where_it_is(known: list[Evidence], r
 @pytest.mark.parametrize(
     ("known", "passed", "reason"),
     [
-        ([], False, "the release cccccccccccc migrates the database .* not rehearsed on a copy of the database"),
+        ([], False, "the release cccccccccccc migrates the database .*, and has not been rehearsed"),
         ([evidence("rehearsal")], True, "rehearsed: "),
         ([evidence("rehearsal", passed=False)], False, "the rehearsal failed: "),
-        ([evidence("rehearsal", against="a" * 40)], False, "staging was at another commit then"),
+        ([evidence("rehearsal", against="a" * 40)], False, "staging has moved to another commit since"),
     ],
 )
 def test_a_migration_is_rehearsed_on_the_database_that_the_stack_has(
@@ -122,7 +122,7 @@ def test_a_migration_is_rehearsed_on_the_database_that_the_stack_has(
 
 @pytest.mark.parametrize(
     ("present", "reason"),
-    [(release(), "the database keeps its schema"), (None, "staging has no release yet from which to migrate")],
+    [(release(), "the database schema does not change"), (None, "staging has no release yet to migrate from")],
 )
 def test_what_does_not_migrate_needs_no_rehearsal(present: Release | None, reason: str) -> None:
     gate = judged("rehearsal", {"upgrade_rehearsal": True}, present=present)

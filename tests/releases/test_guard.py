@@ -1,4 +1,4 @@
-"""What may be deployed and recorded, from which clone."""
+"""The checks before a deployment and before its record."""
 
 import os
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from ops.images import registries
 from ops.images.ecr import NoRepositoryError
 from ops.pulumi.deployment import Deployment
 from ops.releases import database, recording
-from ops.releases.deploy_checks import admitted, carrying, previewed
+from ops.releases.deploy_checks import checked_release, previewed_release, with_release
 from ops.releases.images import Images
 from ops.releases.ledger import BRANCH, Ledger
 from ops.releases.promotion import promote, promotion
@@ -27,7 +27,7 @@ from .team import IMAGES, REVISIONS, Team, digest_of
 
 @pytest.fixture(autouse=True)
 def built_images(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images that are built from the commit, without Dockerfiles; and the revisions without Airflow."""
+    """Build fake images per commit, and return fixed revisions without Airflow."""
 
     def found(registry: registries.Registry, _: object) -> dict[str, ReleasedImage]:
         tag = team.clone.head()[:16]
@@ -50,7 +50,7 @@ def build(team: Team) -> None:
 
 
 def deploying(team: Team, stack: str, force: str | None = None) -> Release | None:
-    return admitted(team.clone, stack, load(stack, team.clone.folder), team.images, force)
+    return checked_release(team.clone, stack, load(stack, team.clone.folder), team.images, force)
 
 
 def recorded(team: Team, stack: str) -> list[str]:
@@ -66,11 +66,11 @@ def check_out(team: Team, branch: str) -> None:
 
 @pytest.fixture
 def staged(team: Team) -> Team:
-    """A team whose release of dev came into staging, which is checked out."""
+    """A team whose release of dev was promoted to staging, with staging checked out."""
     build(team)
     recorded(team, "dev")
-    with promotion(team.clone, "dev", "staging") as way:
-        promote(way, team.images, lambda _: None)
+    with promotion(team.clone, "dev", "staging") as transition:
+        promote(transition, team.images, lambda _: None)
     check_out(team, "staging")
     return team
 
@@ -96,7 +96,7 @@ def test_a_release_that_is_recorded_already_keeps_its_time(team: Team) -> None:
     build(team)
     recorded(team, "dev")
     before = team.git("ls-remote", "origin")
-    assert recorded(team, "dev")[0].startswith(f"{team.clone.head()[:12]} is recorded in dev since ")
+    assert recorded(team, "dev")[0].startswith(f"{team.clone.head()[:12]} is already recorded in dev since ")
     assert team.git("ls-remote", "origin") == before
 
 
@@ -113,7 +113,7 @@ def test_a_stack_that_has_no_registry_yet_is_deployed_without_a_release(team: Te
         raise NoRepositoryError("it does not exist")
 
     images = Images(none_yet, team.images.copy, team.images.verify)
-    assert admitted(team.clone, "dev", load("dev", team.clone.folder), images) is None
+    assert checked_release(team.clone, "dev", load("dev", team.clone.folder), images) is None
 
 
 def test_a_promoted_release_is_deployed_as_it_is_recorded(staged: Team) -> None:
@@ -128,7 +128,7 @@ def test_a_promoted_release_is_deployed_as_it_is_recorded(staged: Team) -> None:
 def test_a_stack_without_releases_is_deployed_from_anywhere(team: Team) -> None:
     settings = load("dev", team.clone.folder).model_copy(update={"release": None})
     (team.clone.folder / "mine").write_text("dirty")
-    assert admitted(team.clone, "dev", settings, team.images) is None
+    assert checked_release(team.clone, "dev", settings, team.images) is None
 
 
 def dirty(team: Team) -> None:
@@ -156,28 +156,30 @@ def by_hand(team: Team) -> None:
     team.commit({"theirs": "1"}, push="staging")
 
 
-ELSEWHERE = [
-    (dirty, r"^files are not as the commit has them \(mine\)"),
-    (feature, r"^the branch feature is checked out, and staging follows staging: `git checkout staging`"),
-    (detached, r"^a commit without a branch is checked out, and staging follows staging: `git checkout staging`"),
+MISPLACED = [
+    (dirty, r"^there are uncommitted changes \(mine\)"),
+    (feature, r"^the branch feature is checked out, but staging follows staging: run `git checkout staging`"),
+    (detached, r"^a detached HEAD is checked out, but staging follows staging: run `git checkout staging`"),
     (
         ahead,
-        r"^staging has 1 commit that origin has not: push them where they belong, or go where origin is with `git r",
+        r"^staging has 1 commit that origin does not have: push to the right branch, or return to origin/staging with",
     ),
-    (behind, r"^staging is 1 commit behind origin's: `git pull --ff-only origin staging`"),
+    (behind, r"^staging is 1 commit behind origin/staging: run `git pull --ff-only origin staging`"),
     (
         by_hand,
-        r"^staging has the release \w{12}, and \w{12} is checked out: `make promote` or `make rollback` moves both",
+        r"^the release of staging is \w{12}, but \w{12} is checked out: move the branch and the record together with",
     ),
 ]
 
 
-@pytest.mark.parametrize(("go", "sentence"), ELSEWHERE)
-def test_a_deployment_from_elsewhere_is_refused(staged: Team, go: Callable[[Team], None], sentence: str) -> None:
+@pytest.mark.parametrize(("go", "sentence"), MISPLACED)
+def test_a_deployment_from_another_state_of_the_clone_is_refused(
+    staged: Team, go: Callable[[Team], None], sentence: str
+) -> None:
     go(staged)
     before = staged.git("ls-remote", "origin")
     with pytest.raises(
-        OperationError, match=sentence + '.*; or deploy all the same with FORCE="why", which is recorded$'
+        OperationError, match=sentence + '.*; or skip the checks with FORCE="reason", which is recorded$'
     ):
         deploying(staged, "staging")
     with pytest.raises(OperationError, match=sentence):
@@ -187,14 +189,14 @@ def test_a_deployment_from_elsewhere_is_refused(staged: Team, go: Callable[[Team
 
 def test_a_branch_that_the_remote_lacks_is_named(team: Team) -> None:
     team.git("checkout", "--quiet", "-b", "main")
-    with pytest.raises(OperationError, match=r"^origin has no branch main: `git push origin main`"):
+    with pytest.raises(OperationError, match=r"^origin has no branch main: run `git push origin main`"):
         deploying(team, "prod")
 
 
-def test_a_stack_into_which_nothing_was_promoted_is_not_deployed(team: Team) -> None:
+def test_a_stack_without_a_promoted_release_is_not_deployed(team: Team) -> None:
     team.git("push", "--quiet", "origin", "HEAD:refs/heads/staging")
     check_out(team, "staging")
-    with pytest.raises(OperationError, match=r"^no release came into staging yet: `make promote` brings one there"):
+    with pytest.raises(OperationError, match=r"^no release was promoted to staging yet: run `make promote` first"):
         deploying(team, "staging")
 
 
@@ -219,7 +221,7 @@ def test_a_forced_deployment_is_recorded_and_no_longer_counts_as_the_release(sta
     assert mended.deployed_at
 
 
-def test_a_forced_deployment_of_a_stack_without_a_record_is_in_the_history_all_the_same(team: Team) -> None:
+def test_a_forced_deployment_of_a_stack_without_a_record_is_in_the_history(team: Team) -> None:
     build(team)
     dirty(team)
     assert deploying(team, "dev", "the first")
@@ -228,7 +230,7 @@ def test_a_forced_deployment_of_a_stack_without_a_record_is_in_the_history_all_t
     assert team.git("log", "--format=%s", "FETCH_HEAD") == "Deploy dev past the checks: the first"
 
 
-def test_force_is_not_recorded_where_nothing_is_in_the_way(staged: Team) -> None:
+def test_force_is_not_recorded_if_all_checks_pass(staged: Team) -> None:
     deploying(staged, "staging", "to be sure")
     record = staged.record("staging")
     assert record
@@ -237,7 +239,7 @@ def test_force_is_not_recorded_where_nothing_is_in_the_way(staged: Team) -> None
 
 def test_a_preview_shows_the_release_where_there_is_one(staged: Team) -> None:
     def preview(stack: str) -> Release | None:
-        return previewed(staged.clone, stack, load(stack, staged.clone.folder), staged.images)
+        return previewed_release(staged.clone, stack, load(stack, staged.clone.folder), staged.images)
 
     assert preview("staging") == staged.record("staging")
     assert preview("prod") is None
@@ -255,7 +257,7 @@ def test_the_program_finds_the_record_as_long_as_pulumi_runs(staged: Team, tmp_p
         f'#!/bin/sh\ncp "${RELEASE_FILE}" "{tmp_path}/seen"\necho "${RELEASE_FILE}" > "{tmp_path}/name"\n',
     )
     release = staged.record("staging")
-    with carrying(Deployment("staging", str(program), {}), release) as deployment:
+    with with_release(Deployment("staging", str(program), {}), release) as deployment:
         deployment.run("preview")
     assert Release.model_validate(yaml.safe_load((tmp_path / "seen").read_text())) == release
     assert not Path((tmp_path / "name").read_text().strip()).exists()
@@ -267,6 +269,6 @@ def test_without_a_release_the_program_finds_none_of_the_users_either(
     text = f'#!/bin/sh\necho "${{{RELEASE_FILE}-none}}" > "{tmp_path}/seen"\n'
     program = write_program(tmp_path / "pulumi", text)
     monkeypatch.setenv(RELEASE_FILE, os.devnull)
-    with carrying(Deployment("local", str(program), {}), None) as deployment:
+    with with_release(Deployment("local", str(program), {}), None) as deployment:
         deployment.run("preview")
     assert (tmp_path / "seen").read_text() == "none\n"

@@ -1,4 +1,4 @@
-"""What one job hands to the next: a prepared change is pushed as it is, and nothing else ever is."""
+"""The handover between jobs: a prepared change is pushed unchanged, and nothing else is pushed."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from ops.releases.handover import Change, HandoverError, Remote, check_out, publ
 from ops.releases.ledger import Ledger
 from ops.releases.promotion import promote, promotion
 from ops.releases.recording import record
-from ops.releases.rollback import roll_back, way_back
+from ops.releases.rollback import roll_back, rollback_transition
 from tests.programs import put_on_path
 
 from .records import a_release
@@ -32,7 +32,7 @@ PROGRAM = Path(handover.__file__)
 
 
 def silent(_line: str) -> None:
-    """Show nothing."""
+    """Discard output."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def settings_of_the_team(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def clone(team: Team, tmp_path: Path) -> Clone:
-    """The team's clone, in which changes are written down."""
+    """The team's clone, which writes changes to a file."""
     return replace(team.clone, change_file=tmp_path / "change.json")
 
 
@@ -62,28 +62,28 @@ def refs(team: Team) -> str:
 
 
 def prepared_promotion(team: Team, clone: Clone) -> Change:
-    with promotion(clone, "dev", "staging") as way:
-        promote(way, team.images, silent)
+    with promotion(clone, "dev", "staging") as transition:
+        promote(transition, team.images, silent)
     return change_of(clone)
 
 
 def prepared_rollback(team: Team, clone: Clone, stack: str, to: str | None = None) -> Change:
-    with way_back(clone, stack, to) as way:
-        roll_back(way, team.images, silent)
+    with rollback_transition(clone, stack, to) as transition:
+        roll_back(transition, team.images, silent)
     return change_of(clone)
 
 
 @pytest.fixture
 def promotable(team: Team) -> Team:
-    """A team whose staging has a release, and whose dev has the next one."""
+    """A team with a release in staging and a newer one in dev."""
     team.release()
-    with promotion(team.clone, "dev", "staging") as way:
-        promote(way, team.images, silent)
+    with promotion(team.clone, "dev", "staging") as transition:
+        promote(transition, team.images, silent)
     team.release(commit=team.commit({"new": "1"}))
     return team
 
 
-# What is prepared and then published
+# Prepared changes that are published
 
 
 def test_a_promotion_that_is_written_down_moves_nothing_until_it_is_published(
@@ -105,7 +105,7 @@ def test_a_change_that_is_published_twice_is_there_already(promotable: Team, clo
     change = prepared_promotion(promotable, clone)
     publish(remote, "promote", "staging", None, change)
     before = refs(promotable)
-    assert publish(remote, "promote", "staging", None, change).startswith("published already: Promote ")
+    assert publish(remote, "promote", "staging", None, change).startswith("already published: Promote ")
     assert refs(promotable) == before
 
 
@@ -147,7 +147,7 @@ def test_the_tests_of_a_commit_are_published_next_to_what_others_recorded(
 
 
 @pytest.mark.parametrize("name", ["some-body[bot]", "a" * 39, "it's", "Zoë", "x y"])
-def test_whoever_starts_a_workflow_is_recorded(
+def test_the_user_who_starts_a_workflow_is_recorded(
     team: Team, clone: Clone, remote: Remote, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("GIT_COMMITTER_NAME", name)
@@ -200,11 +200,11 @@ def test_a_release_of_a_commit_that_is_in_no_branch_of_the_first_stack_is_refuse
         publish(remote, "release", "dev", None, change_of(clone))
 
 
-# What somebody prepared who is not to be trusted
+# Changes that an untrusted job prepared
 
 
 def lines(text: str, **changes: str) -> str:
-    """A record with other values."""
+    """Return a record with changed values."""
     for key, value in changes.items():
         text, count = re.subn(rf"(?m)^( *){key}: .*$", rf"\g<1>{key}: {value}", text)
         assert count
@@ -250,7 +250,7 @@ def test_a_promotion_that_adds_lines_to_a_record_is_refused(promotable: Team, cl
 def test_a_branch_does_not_go_to_another_commit_than_its_record(promotable: Team, clone: Clone, remote: Remote) -> None:
     change = prepared_promotion(promotable, clone)
     evil = promotable.commit({"evil": "1"}, push="feature")
-    refuse(promotable, remote, "promote", "staging", replace(change, branch_after=evil), "goes to another commit than")
+    refuse(promotable, remote, "promote", "staging", replace(change, branch_after=evil), "moves to another commit than")
     refuse(
         promotable, remote, "promote", "staging", replace(change, branch="main", branch_before=None), "moves another"
     )
@@ -273,7 +273,7 @@ def test_a_promotion_does_not_take_a_branch_back(promotable: Team, clone: Clone,
     change = prepared_promotion(promotable, clone)
     own = promotable.commit({"own": "1"}, push="staging")
     evil = replace(change, branch_before=own)
-    refuse(promotable, remote, "promote", "staging", evil, "staging would not go forward")
+    refuse(promotable, remote, "promote", "staging", evil, "staging would not move forward")
 
 
 def test_a_rollback_to_a_release_that_the_stack_never_ran_is_refused(team: Team, clone: Clone, remote: Remote) -> None:
@@ -288,11 +288,11 @@ def test_a_rollback_to_a_release_that_the_stack_never_ran_is_refused(team: Team,
 @pytest.mark.parametrize(
     ("found", "put", "reason"),
     [
-        ("gate: tests", "gate: plan", "it is no evidence of tests"),
-        ("stack: null", "stack: prod", "it is no evidence of tests"),
+        ("gate: tests", "gate: plan", "it is not evidence of tests"),
+        ("stack: null", "stack: prod", "it is not evidence of tests"),
         ("- gate: tests", "- gate: plan\n  stack: prod\n  passed: true\n- gate: tests", "it changes other evidence"),
-        ("passed: true", "passed: 1 == 1", "it is no evidence of tests"),
-        ("# Written", "x: 1\n# Written", "it is no list of evidence"),
+        ("passed: true", "passed: 1 == 1", "it is not evidence of tests"),
+        ("# Written", "x: 1\n# Written", "it is not a list of evidence"),
     ],
 )
 def test_the_job_of_the_tests_records_nothing_but_the_tests(
@@ -308,11 +308,11 @@ def test_the_job_of_the_tests_records_nothing_but_the_tests(
 
 def test_the_job_of_the_tests_records_nothing_about_another_commit(team: Team, clone: Clone, remote: Remote) -> None:
     run_tests(clone, silent)
-    with pytest.raises(HandoverError, match="it is about another commit than 9999"):
+    with pytest.raises(HandoverError, match="it is not about the commit 9999"):
         publish(remote, "tests", None, "9" * 40, change_of(clone))
 
 
-def test_evidence_that_others_gave_is_not_taken_away(team: Team, clone: Clone, remote: Remote) -> None:
+def test_evidence_of_others_is_not_removed(team: Team, clone: Clone, remote: Remote) -> None:
     commit = team.clone.head()
     plan = Evidence(gate="plan", stack="prod", passed=False, by="Grace <grace@example.org>", at=NOW)
     Ledger(team.clone).put_evidence(commit, plan)
@@ -323,18 +323,18 @@ def test_evidence_that_others_gave_is_not_taken_away(team: Team, clone: Clone, r
         publish(remote, "tests", None, commit, evil)
 
 
-# What others do meanwhile
+# Concurrent changes
 
 
 def test_what_changed_meanwhile_is_not_overwritten(promotable: Team, clone: Clone, remote: Remote) -> None:
     change = prepared_promotion(promotable, clone)
     promotable.release("staging", promotable.commit({"other": "1"}))
-    refuse(promotable, remote, "promote", "staging", change, "^releases/staging.yaml changed after this was prepared")
+    refuse(promotable, remote, "promote", "staging", change, "^releases/staging.yaml has changed since the change")
     moved = replace(change, before=remote.text(remote.heads("releases")["releases"], change.file))
-    refuse(promotable, remote, "promote", "staging", moved, "^staging moved after this was prepared: prepare it again$")
+    refuse(promotable, remote, "promote", "staging", moved, "^staging has moved since the change was prepared: prep")
 
 
-def test_a_push_that_another_one_overtakes_is_tried_again(
+def test_a_push_after_a_concurrent_push_is_retried(
     promotable: Team, clone: Clone, remote: Remote, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change = prepared_promotion(promotable, clone)
@@ -364,7 +364,7 @@ def test_both_branches_move_or_neither(promotable: Team, clone: Clone, remote: R
         "promote",
         "staging",
         change,
-        r"^releases and staging cannot be moved \(.*\): see that the key",
+        r"^releases and staging cannot be pushed \(.*\): check that the key",
     )
 
 
@@ -398,7 +398,7 @@ def test_a_deployment_waits_until_the_branch_has_moved(
     change = prepared_promotion(promotable, clone)
     monkeypatch.setattr(handover, "WAIT_SECONDS", 0)
     with pytest.raises(
-        HandoverError, match=r"^the change of staging is not published after 0 s: start the workflow again$"
+        HandoverError, match=r"^the change of staging was not published within 0 s: rerun the workflow$"
     ):
         check_out(remote, "staging", change)
     monkeypatch.setattr(handover, "WAIT_SECONDS", 60)
@@ -418,7 +418,7 @@ def test_a_deployment_waits_until_the_branch_has_moved(
 
 
 def run(team: Team, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the program with a Python that has nothing but its standard library."""
+    """Run the program with a Python that has only the standard library."""
     program = team.clone.folder / "infra" / "releases" / PROGRAM.name
     program.parent.mkdir(exist_ok=True)
     shutil.copy(PROGRAM, program)
@@ -469,7 +469,7 @@ esac
 """
 
 
-def test_the_key_reaches_github_alone_and_lies_nowhere_afterwards(
+def test_the_key_is_used_for_github_only_and_deleted_afterwards(
     promotable: Team, clone: Clone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepared_promotion(promotable, clone)
@@ -506,7 +506,7 @@ def test_the_key_reaches_github_alone_and_lies_nowhere_afterwards(
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
-def test_a_workflow_without_the_key_is_told(promotable: Team, clone: Clone) -> None:
+def test_a_workflow_without_the_key_is_an_error(promotable: Team, clone: Clone) -> None:
     prepared_promotion(promotable, clone)
     before = refs(promotable)
     done = run(
@@ -522,7 +522,7 @@ def test_a_workflow_without_the_key_is_told(promotable: Team, clone: Clone) -> N
         RELEASE_KEY="",
     )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: RELEASE_KEY is empty: put the key into this job's environment")
+    assert done.stderr.startswith("error: RELEASE_KEY is empty: add the key to this job's environment")
     assert refs(promotable) == before
 
 
@@ -544,15 +544,13 @@ def test_every_command_writes_its_change_down_instead_of_pushing_it(
     app.main()
     assert Change.read(file).message
     assert refs(promotable) == before
-    assert f"nothing is pushed yet: `make publish` pushes what is in {file}" in capsys.readouterr().out
+    assert f"nothing is pushed yet: `make publish` pushes the change in {file}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("to", ["$(touch x)", "abc; id", "main", "0" * 41, "--all", "HEAD~1", "`id`", "0123abc\nx"])
-def test_what_is_no_commit_is_no_release_to_go_back_to(team: Team, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
+def test_a_rollback_to_an_invalid_commit_is_refused(team: Team, monkeypatch: pytest.MonkeyPatch, to: str) -> None:
     monkeypatch.setattr(command, "Clone", lambda: Clone(team.clone.folder))
     team.release("prod")
     monkeypatch.setattr(sys, "argv", ["ops", "rollback", "prod", f"--to={to}"])
-    with pytest.raises(
-        SystemExit, match=r"^error: .* is not a commit: give its first hexadecimal digits, as `make releases"
-    ):
+    with pytest.raises(SystemExit, match=r"^error: .* is not a commit: use the hash that `make releases"):
         app.main()

@@ -1,4 +1,4 @@
-"""Promotions that are killed at every step, and two at once."""
+"""Promotions that are killed at every step, and concurrent promotions."""
 
 import multiprocessing
 import os
@@ -24,7 +24,7 @@ from .team import Team, copy
 
 FORK = multiprocessing.get_context("fork")
 
-# Kills whoever calls Git for one of its commands, and then goes on itself if it is to.
+# Kills the caller of one Git command, and then runs the command itself if requested.
 KILLING_GIT = """#!/bin/sh
 if [ "$3" = "{command}" ]; then
     kill -KILL $PPID
@@ -33,10 +33,10 @@ fi
 exec "{git}" "$@"
 """
 
-# In the order of a promotion: what it reads, what it checks, and, after the images, what it writes.
+# Git commands in the order of a promotion: reads, checks and, after the images, writes.
 COMMANDS = ("ls-remote", "fetch", "archive", "status", "merge-base", "read-tree", "hash-object", "commit-tree", "push")
 
-# Lets two pushes come in, and only then judges either.
+# Waits until both pushes have arrived, and only then handles them.
 BARRIER = """#!/bin/sh
 mkdir "$BARRIER/$$"
 for _ in $(seq 100); do
@@ -56,12 +56,12 @@ def killing_git(team: Team, monkeypatch: pytest.MonkeyPatch, command: str, then:
 
 
 def promote_once(team: Team, images: Images) -> None:
-    with promotion(team.clone, "dev", "staging") as way:
-        promote(way, images, lambda _: None)
+    with promotion(team.clone, "dev", "staging") as transition:
+        promote(transition, images, lambda _: None)
 
 
 def promote_in_a_process(team: Team, images: Images | None = None) -> int | None:
-    """Promote in a process of its own; return its exit code."""
+    """Promote in a separate process; return its exit code."""
     process = FORK.Process(target=promote_once, args=(team, images or team.images))
     process.start()
     process.join(60)
@@ -69,7 +69,7 @@ def promote_in_a_process(team: Team, images: Images | None = None) -> int | None
 
 
 def check_all_or_nothing(team: Team, before: str | None, after: str) -> None:
-    ledger = Ledger(team.clone, "staging")  # one look at both
+    ledger = Ledger(team.clone, "staging")  # both as of one fetch
     record = ledger.release("staging")
     state = (ledger.heads.get("staging"), record.commit if record else None)
     assert state in ((before, before), (after, after)), state
@@ -89,7 +89,7 @@ def check_arrived(team: Team, commit: str) -> None:
 
 @pytest.fixture
 def ready(team: Team) -> Team:
-    """A team whose staging has a release, and whose dev has the next one."""
+    """A team with a release in staging and a newer one in dev."""
     team.release()
     promote_once(team, team.images)
     team.release(commit=team.commit({"new": "1"}))
@@ -115,7 +115,7 @@ def test_a_promotion_that_is_killed_while_git_pushes_for_it_is_finished_by_the_n
     with killing_git(ready, monkeypatch, "push", then=":"):
         assert promote_in_a_process(ready) == -signal.SIGKILL
     check_all_or_nothing(ready, before, after)
-    wait_for(lambda: ready.head("staging") == after)  # it goes on alone
+    wait_for(lambda: ready.head("staging") == after)  # it continues on its own
     promote_once(ready, ready.images)
     check_arrived(ready, after)
 
@@ -145,7 +145,7 @@ def test_a_promotion_that_is_killed_while_it_copies_an_image_is_finished_by_the_
 def test_a_promotion_that_dies_with_its_connection_is_finished_by_the_next(
     ready: Team, hook: str, tmp_path: Path
 ) -> None:
-    """All processes of the promotion die while the remote receives, before or after the branches move there."""
+    """All processes of the promotion die during the push, before or after the remote's branches move."""
     before, after = ready.head("staging"), ready.clone.head()
     reached = tmp_path / "reached"
     write_hook(ready, hook, f'#!/bin/sh\ntouch "{reached}"\nsleep 1\n')
@@ -173,7 +173,7 @@ def test_what_a_remote_did_by_half_before_it_died_is_finished_by_the_next(ready:
     assert (ready.head("staging"), record.commit) == (after, after)
 
 
-def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
+def test_of_two_concurrent_promotions_one_fails_with_a_message(
     ready: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     after = ready.clone.head()
@@ -184,14 +184,14 @@ def test_of_two_promotions_at_once_one_wins_and_the_other_is_told(
     processes = [FORK.Process(target=answering, args=(ready, name, answers)) for name in ("Ada", "Grace")]
     for process in processes:
         process.start()
-    told = [answers.get(timeout=30) for _ in processes]
+    messages = [answers.get(timeout=30) for _ in processes]
     for process in processes:
         process.join(10)
-    [loser] = [answer for answer in told if answer]
+    [loser] = [answer for answer in messages if answer]
     winner = Ledger(ready.clone).history("staging")[0].by
     assert loser == (
-        f'another release came into staging meanwhile: {after[:12]}, by {winner} ("Promote {after[:12]} from dev to '
-        'staging"); run the same command again'
+        f'the record of staging was changed meanwhile: {after[:12]}, by {winner} ("Promote {after[:12]} from dev to '
+        'staging"); rerun this command'
     )
     check_arrived(ready, after)
     assert len(list((tmp_path / "barrier").iterdir())) == 2

@@ -50,14 +50,16 @@ def test_the_history_of_a_stack_is_the_newest_first_with_who_did_what(team: Team
     assert history[0].message == f"{second.short} runs in dev"
 
 
-def test_a_record_that_was_replaced_meanwhile_is_told_with_whom(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_was_replaced_meanwhile_is_an_error_with_the_author(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = team.release()
     late = Ledger(team.clone, "dev")
     monkeypatch.setenv("GIT_AUTHOR_NAME", "Grace")
     second = team.release(commit=team.commit({"new": "1"}))
     sentence = (
-        rf"^another release came into dev meanwhile: {second.short}, by Grace <ada@example.org> "
-        rf'\("{second.short} runs in dev"\); run the same command again$'
+        rf"^the record of dev was changed meanwhile: {second.short}, by Grace <ada@example.org> "
+        rf'\("{second.short} runs in dev"\); rerun this command$'
     )
     with pytest.raises(OperationError, match=sentence):
         late.put_release(first.model_copy(update={"deployed_at": None}), first, "Late")
@@ -70,7 +72,7 @@ def test_a_branch_that_moved_meanwhile_stops_the_record_too(team: Team) -> None:
     pushed = team.commit({"new": "1"})
     move = Move("dev", release.commit, release.commit)
     with pytest.raises(
-        OperationError, match=f"^somebody moved the branch dev to {pushed[:12]} meanwhile: run the same"
+        OperationError, match=f"^the branch dev was moved to {pushed[:12]} meanwhile: rerun this command"
     ):
         late.put_release(release.model_copy(update={"deployed_at": None}), release, "Late", move)
     assert release_of("dev", team.clone) == release

@@ -35,7 +35,7 @@ def test_tests_that_fail_are_recorded_too(team: Team) -> None:
 
 def test_tests_of_files_that_are_not_committed_are_refused(team: Team) -> None:
     (team.clone.folder / "mine").write_text("dirty")
-    with pytest.raises(OperationError, match=r"^files are not as the commit has them \(mine\)"):
+    with pytest.raises(OperationError, match=r"^there are uncommitted changes \(mine\)"):
         run_tests(team.clone, print)
     assert known(team) == []
 
@@ -60,14 +60,14 @@ def test_the_tests_get_no_options_of_the_make_that_runs_the_gate(team: Team, mon
 def released(team: Team) -> Release:
     """A release of dev, newer than that of staging."""
     team.release()
-    with promotion(team.clone, "dev", "staging") as way:
-        promote(way, team.images, lambda _: None)
+    with promotion(team.clone, "dev", "staging") as transition:
+        promote(transition, team.images, lambda _: None)
     return team.release(commit=team.commit({"new": "1"}))
 
 
 def test_an_approval_is_recorded_with_where_the_stack_was(team: Team, released: Release) -> None:
-    with promotion(team.clone, "dev", "staging") as way:
-        approve(way, print, approved=True)
+    with promotion(team.clone, "dev", "staging") as transition:
+        approve(transition, print, approved=True)
     [evidence] = known(team, released.commit)
     assert (evidence.gate, evidence.stack, evidence.passed) == ("plan", "staging", True)
     assert evidence.against == team.head("staging")
@@ -75,10 +75,10 @@ def test_an_approval_is_recorded_with_where_the_stack_was(team: Team, released: 
 
 def test_a_refusal_to_approve_is_recorded_and_an_error(team: Team, released: Release) -> None:
     with (
-        promotion(team.clone, "dev", "staging") as way,
+        promotion(team.clone, "dev", "staging") as transition,
         pytest.raises(OperationError, match=rf"^{released.short} is declined for staging, which is recorded"),
     ):
-        approve(way, print, approved=False)
+        approve(transition, print, approved=False)
     assert [evidence.passed for evidence in known(team, released.commit)] == [False]
 
 
@@ -88,18 +88,18 @@ def test_a_rehearsal_that_works_is_recorded(team: Team, released: Release) -> No
     def rehearsal(stack: str, release: Release, echo: Echo) -> None:
         called.append((stack, release.commit))
 
-    with promotion(team.clone, "dev", "staging") as way:
-        rehearse(way, rehearsal, print)
+    with promotion(team.clone, "dev", "staging") as transition:
+        rehearse(transition, rehearsal, print)
     [evidence] = known(team, released.commit)
     assert (evidence.gate, evidence.stack, evidence.passed) == ("rehearsal", "staging", True)
     assert evidence.against == team.head("staging")
     assert called == [("staging", released.commit)]
 
 
-def test_a_rehearsal_that_fails_is_recorded_with_its_own_words_as_the_error(team: Team, released: Release) -> None:
+def test_a_failed_rehearsal_is_recorded_and_its_error_raised(team: Team, released: Release) -> None:
     def rehearsal(stack: str, release: Release, echo: Echo) -> None:
         raise OperationError("the migration failed: no column")
 
-    with promotion(team.clone, "dev", "staging") as way, pytest.raises(OperationError, match="no column"):
-        rehearse(way, rehearsal, print)
+    with promotion(team.clone, "dev", "staging") as transition, pytest.raises(OperationError, match="no column"):
+        rehearse(transition, rehearsal, print)
     assert [evidence.passed for evidence in known(team, released.commit)] == [False]

@@ -1,4 +1,4 @@
-"""Promotions between stacks of a repository with a bare remote: what is refused, and why; and what is not."""
+"""Promotions between the stacks of a repository with a bare remote, and their refusals."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,13 +15,13 @@ from .team import NOW, REVISIONS, Team, digest_of
 
 def promoted(team: Team, source: str = "dev", target: str = "staging", confirm: str | None = None) -> list[str]:
     said: list[str] = []
-    with promotion(team.clone, source, target) as way:
-        promote(way, team.images, said.append, confirm)
+    with promotion(team.clone, source, target) as transition:
+        promote(transition, team.images, said.append, confirm)
     return said
 
 
 def refused(team: Team, sentence: str, source: str = "dev", target: str = "staging") -> None:
-    """See that a promotion is refused with a sentence, and that nothing of it happened."""
+    """Check that a promotion is refused with a sentence and changes nothing."""
     before = team.git("ls-remote", "origin")
     with pytest.raises(OperationError, match=sentence):
         promoted(team, source, target)
@@ -29,7 +29,7 @@ def refused(team: Team, sentence: str, source: str = "dev", target: str = "stagi
     assert not team.registry(target).folder.exists()
 
 
-def test_a_release_comes_into_the_next_stack_with_its_commit_and_its_bytes(team: Team) -> None:
+def test_a_promotion_brings_commit_and_images_to_the_next_stack(team: Team) -> None:
     release = team.release()
     said = promoted(team)
     record = team.record("staging")
@@ -41,7 +41,8 @@ def test_a_release_comes_into_the_next_stack_with_its_commit_and_its_bytes(team:
     assert all(team.registry("staging").has_digest(name, image.digest) for name, image in record.images.items())
     assert team.head("staging") == release.commit
     assert said == [
-        f"staging gets {release.short} of dev: its DAGs within seconds, the rest with `make deploy STACK=staging` on "
+        f"promoted {release.short} from dev to staging: its DAGs run within seconds, deploy the rest with `make deploy "
+        "STACK=staging` on "
         "staging"
     ]
 
@@ -58,7 +59,7 @@ def test_a_second_promotion_says_that_it_is_there_and_changes_nothing(team: Team
     promoted(team)
     before = team.git("ls-remote", "origin")
     (team.clone.folder / "mine").write_text("dirty")
-    assert promoted(team) == [f"staging has {release.short}, the release of dev, already"]
+    assert promoted(team) == [f"staging already has {release.short}, the release of dev"]
     assert team.git("ls-remote", "origin") == before
 
 
@@ -102,17 +103,17 @@ def test_a_dirty_tree_is_refused_and_named(team: Team) -> None:
     team.release()
     for number in range(4):
         (team.clone.folder / f"file{number}").write_text("mine")
-    refused(team, r"^files are not as the commit has them \(file0, file1, file2 and 1 more\): commit them, or put them")
+    refused(team, r"^there are uncommitted changes \(file0, file1, file2 and 1 more\): commit them, or stash them with")
 
 
-def test_a_clone_that_is_behind_is_refused_with_the_command_that_mends_it(team: Team) -> None:
+def test_a_clone_that_is_behind_is_refused_with_the_fix(team: Team) -> None:
     first = team.clone.head()
     team.release(commit=team.commit({"new": "1"}))
     team.git("reset", "--quiet", "--hard", first)
-    refused(team, r"^dev is 1 commit behind origin's: `git pull --ff-only origin dev`$")
+    refused(team, r"^dev is 1 commit behind origin/dev: run `git pull --ff-only origin dev`$")
 
 
-def test_a_clone_that_has_diverged_is_refused_with_the_commands_that_mend_it(team: Team) -> None:
+def test_a_diverged_clone_is_refused_with_the_fixes(team: Team) -> None:
     first = team.clone.head()
     commit = team.commit({"new": "1"})
     team.release(commit=commit)
@@ -120,8 +121,8 @@ def test_a_clone_that_has_diverged_is_refused_with_the_commands_that_mend_it(tea
     team.commit({"other": "1"}, push=None)
     refused(
         team,
-        r"^dev and origin's have diverged \(1 commit only here, 1 commit only there\): `git pull --rebase origin dev`, "
-        rf"or give up what is only here with `git reset --keep {commit[:12]}`$",
+        r"^dev and origin/dev have diverged \(1 commit only local, 1 commit only remote\): run `git pull --rebase "
+        rf"origin dev`, or discard the local commits with `git reset --keep {commit[:12]}`$",
     )
 
 
@@ -132,7 +133,7 @@ def test_commits_that_are_only_here_do_not_matter(team: Team) -> None:
     assert team.head("staging") == release.commit
 
 
-def test_a_commit_without_a_branch_may_be_checked_out(team: Team) -> None:
+def test_head_may_be_detached(team: Team) -> None:
     release = team.release()
     team.commit({"new": "1"})
     team.git("checkout", "--quiet", release.commit)
@@ -140,20 +141,25 @@ def test_a_commit_without_a_branch_may_be_checked_out(team: Team) -> None:
     assert team.head("staging") == release.commit
 
 
-def test_a_skipped_environment_is_refused_with_the_way(team: Team) -> None:
+def test_skipping_a_stack_is_refused(team: Team) -> None:
     team.release()
-    refused(team, r"^releases come into prod from staging, not from dev: `make promote FROM=dev TO=st", "dev", "prod")
+    sentence = r"^releases are promoted to prod from staging, not from dev: run `make promote FROM=dev TO=st"
+    refused(team, sentence, "dev", "prod")
 
 
 def test_a_stack_without_a_release_has_nothing_to_promote(team: Team) -> None:
     refused(
-        team, r"^dev has no release: `make deploy STACK=dev`, `make smoke STACK=dev`, then `make release STACK=dev`$"
+        team,
+        r"^dev has no release: run `make deploy STACK=dev`, `make smoke STACK=dev`, then `make release STACK=dev`$",
     )
 
 
 def test_a_release_that_was_never_deployed_is_refused(team: Team) -> None:
     release = team.release(deployed_at=None)
-    refused(team, rf"^staging asks for deployed: {release.short} does not run in dev yet: `make deploy STACK=dev`")
+    refused(
+        team,
+        rf"^gate deployed of staging not passed: {release.short} is not deployed in dev yet: run `make deploy STACK",
+    )
 
 
 def test_a_source_branch_that_lost_its_release_is_refused(team: Team) -> None:
@@ -161,9 +167,7 @@ def test_a_source_branch_that_lost_its_release_is_refused(team: Team) -> None:
     release = team.release(commit=team.commit({"new": "1"}))
     team.git("reset", "--quiet", "--hard", first)
     team.git("push", "--quiet", "--force", "origin", "HEAD:dev")
-    refused(
-        team, rf"^dev has diverged from the release of dev, {release.short}, which it no longer holds: release what"
-    )
+    refused(team, rf"^dev no longer contains {release.short}, the release of dev: release its current commit")
 
 
 def test_a_target_branch_that_is_ahead_is_refused(team: Team) -> None:
@@ -171,8 +175,8 @@ def test_a_target_branch_that_is_ahead_is_refused(team: Team) -> None:
     team.commit({"new": "1"}, push="staging")
     refused(
         team,
-        rf"^staging is 1 commit ahead of {release.short}, the release of dev: release a newer commit there, or go back "
-        rf"with `make rollback STACK=staging TO={release.short}`$",
+        rf"^staging is 1 commit ahead of {release.short}, the release of dev: release a newer commit there, or roll "
+        rf"back with `make rollback STACK=staging TO={release.short}`$",
     )
 
 
@@ -183,8 +187,8 @@ def test_a_target_branch_that_has_diverged_is_refused_with_what_it_alone_has(tea
     team.git("reset", "--quiet", "--hard", first.commit)
     release = team.release(commit=team.commit({"new": "1"}))
     sentence = (
-        rf"^staging has diverged from the release of dev, {release.short}: it alone has {hotfix[:7]} Fix in staging; "
-        rf"bring that into .* `git push --force-with-lease=staging:{hotfix} origin {first.commit}:staging`$"
+        rf"^staging has diverged from {release.short}, the release of dev, with the commits {hotfix[:7]} Fix in "
+        rf"staging: merge them into .* `git push --force-with-lease=staging:{hotfix} origin {first.commit}:staging`$"
     )
     with pytest.raises(OperationError, match=sentence) as refusal:
         promoted(team)
@@ -200,7 +204,7 @@ def test_an_image_that_is_not_in_the_registry_is_refused_by_its_digest(team: Tea
     for file in team.registry("dev").folder.glob("ml:*"):
         file.unlink()
     image = release.images["ml"].name
-    refused(team, rf"^the registry of dev does not have {image}: bring them back with `make images STACK=dev`, and rel")
+    refused(team, rf"^the registry of dev lacks {image}: rebuild them with `make images STACK=dev`, then record the re")
 
 
 def test_a_migration_is_refused_unless_it_is_confirmed(team: Team) -> None:
@@ -209,19 +213,19 @@ def test_a_migration_is_refused_unless_it_is_confirmed(team: Team) -> None:
     commit = team.commit({"new": "1"})
     release = team.release(commit=commit, database_revisions={**REVISIONS, "alembic_version": "b2"})
     before = team.record("staging")
-    with pytest.raises(OperationError, match=r"alembic_version a1 -> b2.*has a backup, then give CONFIRM=migration$"):
+    with pytest.raises(OperationError, match=r"alembic_version a1 -> b2.*has a backup, then set CONFIRM=migration$"):
         promoted(team)
     assert team.record("staging") == before
     promoted(team, confirm="migration")
     assert team.head("staging") == release.commit
 
 
-def test_somebody_whom_git_does_not_know_is_refused(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_git_identity_is_refused(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
     team.release()
     for role in ("AUTHOR", "COMMITTER"):
         monkeypatch.delenv(f"GIT_{role}_NAME")
         monkeypatch.delenv(f"GIT_{role}_EMAIL")
-    refused(team, "^git does not know who you are")
+    refused(team, "^git has no identity")
 
 
 def test_a_copy_that_fails_leaves_branch_and_record_as_they_were(team: Team) -> None:
@@ -233,21 +237,24 @@ def test_a_copy_that_fails_leaves_branch_and_record_as_they_were(team: Team) -> 
 
     with (
         pytest.raises(OperationError, match="does not answer"),
-        promotion(team.clone, "dev", "staging") as way,
+        promotion(team.clone, "dev", "staging") as transition,
     ):
-        promote(way, type(team.images)(team.images.registry_of, fail, team.images.verify), print)  # type: ignore[arg-type]
+        promote(transition, type(team.images)(team.images.registry_of, fail, team.images.verify), print)  # type: ignore[arg-type]
     assert team.git("ls-remote", "origin") == before
 
 
 GATES: list[tuple[dict[str, object], str]] = [
     (
         {"tests": True},
-        r"^staging asks for tests: the tests were not run on {short}: `git checkout {short}`, then `make g",
+        r"^gate tests of staging not passed: the tests have not been run on {short}: run `git checkout {short}`, then",
     ),
-    ({"soak_hours": 24}, r"^staging asks for deployed: it runs in dev since .* and must for 24 h: wait until "),
+    (
+        {"soak_hours": 24},
+        r"^gate deployed of staging not passed: deployed in dev since .*, required for 24 h: wait until ",
+    ),
     (
         {"plan_review": True},
-        r"^staging asks for plan review: nobody has approved .*: `make gate GATE=plan STACK=staging`",
+        r"^gate plan review of staging not passed: the plan has not .*: `make gate GATE=plan STACK=staging`",
     ),
 ]
 
@@ -267,7 +274,8 @@ def test_a_failed_gate_is_refused_with_who_saw_it(team: Team) -> None:
     evidence = Evidence(gate="tests", passed=False, by="Grace <grace@example.org>", at=NOW)
     Ledger(team.clone).put_evidence(release.commit, evidence)
     refused(
-        team, r"^staging asks for tests: the tests failed: Grace <grace@example.org>, .*: mend them in a commit on top"
+        team,
+        r"^gate tests of staging not passed: the tests failed: Grace <grace@example.org>, .*: fix them in a new commit",
     )
 
 
@@ -284,34 +292,39 @@ def test_passed_gates_let_a_release_through(team: Team) -> None:
 def test_a_review_counts_only_as_long_as_the_stack_stays_where_it_was(team: Team) -> None:
     team.gates("staging", {"plan_review": True})
     release = team.release()
-    elsewhere = Evidence(
+    not_at_branch_head = Evidence(
         gate="plan", stack="staging", against="1" * 40, passed=True, by="Ada <ada@example.org>", at=NOW
     )
-    Ledger(team.clone).put_evidence(release.commit, elsewhere)
-    refused(team, r"^staging asks for plan review: staging was at another commit then: again `make gate GATE=plan")
+    Ledger(team.clone).put_evidence(release.commit, not_at_branch_head)
+    refused(
+        team,
+        r"^gate plan review of staging not passed: staging has moved to another commit since: rerun `make gate",
+    )
 
 
 def test_a_missing_signature_is_refused(team: Team) -> None:
     team.gates("staging", {}, signed_by="^Ada$")
     team.release()
-    refused(team, r"^staging asks for signature: dev.example/airflow bears no signature by \^Ada\$; dev.example/ml")
+    refused(
+        team,
+        r"^gate signature of staging not passed: dev.example/airflow bears no signature by \^Ada\$; dev.example/ml",
+    )
 
 
 def test_a_dag_that_cannot_be_read_is_refused_with_its_file(team: Team) -> None:
     team.gates("staging", {"dag_integrity": True})
     team.release(commit=team.commit({"dags/broken/broken_dag.py": "from airflow import nothing_like_it  # a DAG\n"}))
-    refused(team, r"^staging asks for DAG integrity: broken/broken_dag.py: (ImportError|AttributeError): ")
+    refused(team, r"^gate DAG integrity of staging not passed: broken/broken_dag.py: (ImportError|AttributeError): ")
 
 
-def test_a_release_that_makes_a_stack_too_dear_is_refused_with_both_figures(
-    team: Team, gateways: Callable[..., str]
-) -> None:
+def test_a_release_over_the_cost_limit_is_refused_with_both_figures(team: Team, gateways: Callable[..., str]) -> None:
     team.gates("staging", {"max_cost_increase_usd": 10})
     team.release()
     promoted(team)
     team.release(commit=team.commit({"resources.json": gateways("one")}))
     with pytest.raises(
-        OperationError, match=r"^staging asks for cost: \+41\.85 \$ a month at the stated load, of 10 \$"
+        OperationError,
+        match=r"^gate cost of staging not passed: \+41\.85 USD a month at the stated load, 10 USD allowed",
     ):
         promoted(team)
     team.gates("staging", {"max_cost_increase_usd": 42})
@@ -323,13 +336,14 @@ def test_the_gates_are_those_of_the_release_whatever_is_checked_out(team: Team) 
     team.gates("staging", {"tests": True})
     team.release()
     team.gates("staging", {})
-    refused(team, "^staging asks for tests")
+    refused(team, "^gate tests of staging not passed: ")
 
 
-def test_settings_that_only_another_program_can_read_are_told_with_the_commit(team: Team) -> None:
+def test_settings_of_another_version_are_an_error_with_the_commit(team: Team) -> None:
     text = (team.clone.folder / "Pulumi.staging.yaml").read_text()
     release = team.release(commit=team.commit({"Pulumi.staging.yaml": f"{text}  airflow:older: true\n"}))
     team.commit({"Pulumi.staging.yaml": text})
     refused(
-        team, rf"^the settings of staging in {release.short} are not as this .*`git checkout {release.short}`, then"
+        team,
+        rf"^the settings of staging in {release.short} are invalid for this .*`git checkout {release.short}`, then",
     )

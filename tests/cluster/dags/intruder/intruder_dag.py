@@ -1,4 +1,4 @@
-"""What a DAG's author finds when looking for what is Airflow's own."""
+"""A DAG whose task looks for Airflow's own secrets and database."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ HIDDEN = ("SQL_ALCHEMY_CONN", "FERNET", "JWT", "SECRET_KEY")
 
 @dag(dag_id="intruder", schedule=None, catchup=False)
 def intruder() -> None:
-    """Look around."""
+    """Return what the task can access."""
 
     @task
     def look() -> dict[str, object]:
@@ -36,7 +36,7 @@ def intruder() -> None:
             with create_session() as session:
                 session.connection()
             found["database"] = True
-        except Exception:  # noqa: BLE001 - whatever stands in the way, the database was not reached
+        except Exception:  # noqa: BLE001 - any error means that the database was not reached
             found["database"] = False
         return found
 

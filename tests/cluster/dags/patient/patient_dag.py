@@ -1,4 +1,4 @@
-"""A task that takes long enough to be disturbed, and is tried again."""
+"""A task that runs long enough to be disturbed, with retries."""
 
 import time
 from datetime import timedelta
@@ -9,7 +9,7 @@ from airflow.sdk import dag, task
 
 @dag(dag_id="patient", schedule=None, catchup=False)
 def patient() -> None:
-    """Wait, then answer."""
+    """Wait, then return a value."""
 
     @task(retries=3, retry_delay=timedelta(seconds=1))
     def wait() -> int:

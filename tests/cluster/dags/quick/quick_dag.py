@@ -9,7 +9,7 @@ from airflow.sdk import dag, task
 
 @dag(dag_id="quick", schedule=None, catchup=False, max_active_tasks=200, params={"tasks": 1})
 def quick() -> None:
-    """Say when user code begins, and take a second."""
+    """Log when user code begins, and take a second."""
 
     @task
     def numbers(params: Any = None) -> list[int]:
