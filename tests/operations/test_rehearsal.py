@@ -136,7 +136,7 @@ def ended(code: int, why: str = "Error") -> dict[str, Any]:
             "sqlalchemy.exc.DataError: no",
         ),
         ("starting\npsql: error: no route to host\n\n", "psql: error: no route to host"),
-        ("", "it wrote nothing"),
+        ("", "it logged nothing"),
     ],
 )
 def test_the_reason_is_the_line_with_the_error(log: str, why: str) -> None:
@@ -280,7 +280,7 @@ def test_an_interruption_drops_the_copy() -> None:
 def test_a_copy_that_cannot_be_dropped_is_reported_and_hides_no_result() -> None:
     said = rehearse(FakeCluster("drop"))
     assert "the migration took 2 s" in said[3]
-    assert said[-1].endswith("is still there (it wrote nothing): the next rehearsal drops it")
+    assert said[-1].endswith("is still there (it logged nothing): the next rehearsal drops it")
 
 
 def test_a_rehearsal_that_runs_is_left_alone() -> None:

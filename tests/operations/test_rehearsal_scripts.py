@@ -114,7 +114,7 @@ def test_the_next_rehearsal_drops_the_copy_of_a_killed_one(server: Server, tmp_p
 def test_a_copy_that_would_fill_the_disk_is_not_begun(server: Server, tmp_path: Path) -> None:
     done = run(server, tmp_path, "copy_database", disk_bytes=40 * 2**20)
     assert done.returncode == 1
-    assert done.stdout.splitlines()[-1].endswith("of the disk's 40 MiB are taken")
+    assert done.stdout.splitlines()[-1].endswith("of 40 MiB are in use")
     assert copies(server) == []
 
 
