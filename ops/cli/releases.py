@@ -97,7 +97,7 @@ def gate(
         with into(clone, stack) as transition:
             if gate == "plan":
                 show_difference(transition)
-                gate_runs.approve(transition, approved=yes or asked(), echo=echo)
+                gate_runs.approve(transition, approved=yes or prompt_approval(), echo=echo)
             else:
                 from ops.releases.rehearsal import rehearse
 
@@ -147,7 +147,7 @@ def show_difference(transition: Transition) -> None:
     )
 
 
-def asked() -> bool:
+def prompt_approval() -> bool:
     """Prompt for approval.
 
     Raises:

@@ -423,8 +423,8 @@ def main() -> None:
         else:
             if not arguments.stack:
                 raise HandoverError("STACK is missing: run `make check-out STACK=dev`")
-            change = Change.read(Path(arguments.change)) if arguments.change else None
-            message = check_out(Remote(), arguments.stack, change)
+            awaited = Change.read(Path(arguments.change)) if arguments.change else None
+            message = check_out(Remote(), arguments.stack, awaited)
     except HandoverError as error:
         sys.exit(f"error: {error}")
     sys.stdout.write(f"{message}\n")
