@@ -18,8 +18,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from access import BODY_SECONDS, MAX_BODY_BYTES, Right, required_right
-from infra.mlflow_users import ADMIN, SERVING, TASKS, USERS
 from infra.mlflow_server import PREPARE_DATABASE
+from infra.mlflow_users import ADMIN, SERVING, TASKS, USERS
 from ops.laptop.mlflow import PROGRAM
 from tests import mlflow_server
 from tests.mlflow_server import PASSWORDS, PYTHON, MlflowServer

@@ -154,7 +154,7 @@ def digest_of(file: Path) -> str:
 
 
 def test_an_environment_is_refused_by_a_python_that_is_too_old(tmp_path: Path) -> None:
-    program = (REPOSITORY / "infra" / "environments.py").read_text().replace("(3, 11), (3, 14)", "(3, 98), (3, 99)")
+    program = (REPOSITORY / "ops" / "environments.py").read_text().replace("(3, 11), (3, 14)", "(3, 98), (3, 99)")
     (tmp_path / "environments.py").write_text(program)
     command = [sys.executable, str(tmp_path / "environments.py"), "create", "main"]
     refused = subprocess.run(command, check=False, capture_output=True, text=True)

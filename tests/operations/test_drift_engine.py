@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ops.cli import app as command
+from ops.cli import stacks
 from tests.programs import write_program
 from tests.pulumi_engine import small_stack
 
@@ -84,7 +85,7 @@ def test_drift_is_shown_by_its_properties_and_undone_by_a_deployment_that_refres
         "small has drifted: 2 changed, 1 deleted. `make deploy STACK=small REFRESH=1` undoes these changes",
     ]
     assert state.read_bytes() == before
-    monkeypatch.setattr(command, "check_images", lambda *_: None)
-    monkeypatch.setattr(command, "watcher", lambda _: None)
-    command.deploy(command.deployment_of("small"), yes=True, refresh=True)
+    monkeypatch.setattr(stacks, "check_images", lambda *_: None)
+    monkeypatch.setattr(stacks, "watcher", lambda _: None)
+    stacks.preview_and_deploy(stacks.deployment_of("small"), yes=True, refresh=True)
     assert json.loads(cloud.read_text()) == deployed

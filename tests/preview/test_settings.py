@@ -73,7 +73,7 @@ def test_a_command_for_stacks_refuses_an_environment(project: Path) -> None:
         load(settings_of().stack, project)
 
 
-def test_environments_are_no_neighbours_of_stacks(project: Path) -> None:
+def test_environments_do_not_count_as_stacks(project: Path) -> None:
     assert file_of(settings_of().stack, project).exists()
     assert stack_summaries(project).keys() == {"dev", "local", "private", "private-aws"}
 

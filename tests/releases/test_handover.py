@@ -419,7 +419,7 @@ def test_a_deployment_waits_until_the_branch_has_moved(
 
 def run(team: Team, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the program with a Python that has only the standard library."""
-    program = team.clone.folder / "infra" / "releases" / PROGRAM.name
+    program = team.clone.folder / "ops" / "releases" / PROGRAM.name
     program.parent.mkdir(exist_ok=True)
     shutil.copy(PROGRAM, program)
     return subprocess.run(
