@@ -11,6 +11,9 @@ from image_classifier.model import Classifier
 from image_classifier.shards import Shards
 
 EXAMPLES = 40
+# Images to classify before the caller gets the first one. Until then the caller keeps an image of the shard before, and
+# with it that whole shard.
+BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,11 @@ def accuracy(classifier: Classifier, held_out: Shards, classes: Sequence[str]) -
 
 
 def _guesses(classifier: Classifier, held_out: Shards, classes: Sequence[str]) -> Iterator[tuple[Tensor, str, str]]:
-    for images, labels in held_out.read():
-        best = classifier.probabilities(images).argmax(1)
-        for image, label, guess in zip(images, labels.tolist(), best.tolist(), strict=True):
-            yield image, classes[label], classifier.classes[guess]
+    for shard in held_out.read():
+        for images, labels in zip(*(tensor.split(BATCH) for tensor in shard), strict=True):
+            best = classifier.probabilities(images).argmax(1)
+            for image, label, guess in zip(images, labels.tolist(), best.tolist(), strict=True):
+                yield image, classes[label], classifier.classes[guess]
 
 
 def metrics(truths: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> dict[str, Any]:

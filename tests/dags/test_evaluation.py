@@ -43,6 +43,20 @@ def test_accuracy_counts_correct_predictions_in_all_shards() -> None:
     assert accuracy(brightness_classifier("bright", "dark"), images, CLASSES) == 0.0
 
 
+def test_a_shard_is_released_before_most_of_the_next_one_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    whole = Classifier.probabilities
+
+    def probabilities(self: Classifier, images: Tensor) -> Tensor:
+        sizes.append(len(images))
+        return whole(self, images)
+
+    monkeypatch.setattr(Classifier, "probabilities", probabilities)
+    shards = held_out(["dark"] * 150, ["bright"] * 100)
+    assert accuracy(brightness_classifier("dark", "bright"), shards, CLASSES) == 1.0
+    assert sizes == [64, 64, 22, 64, 36]
+
+
 def test_a_class_that_the_classifier_does_not_know_counts_as_wrong() -> None:
     assert accuracy(brightness_classifier("dark", "bright"), held_out(["dim", "bright"]), CLASSES) == 0.5
 
