@@ -212,9 +212,7 @@ def test_status_shows_every_process_healthy(machine: Machine, first: Up) -> None
         assert re.search(rf"^{name} +\d+ .*healthy", status.output, re.MULTILINE), name
 
 
-def test_up_again_keeps_the_services_seeds_nothing_makes_no_duplicate_and_unpauses_the_dag(
-    machine: Machine, first: Up
-) -> None:
+def test_a_second_up_keeps_the_services_creates_no_duplicates_and_unpauses_the_dag(machine: Machine, first: Up) -> None:
     pids, artifacts, data, versions = (
         machine.pids(),
         machine.keys("artifacts"),
@@ -224,7 +222,7 @@ def test_up_again_keeps_the_services_seeds_nothing_makes_no_duplicate_and_unpaus
     pause(machine)
     again = machine.run("up")
     assert again.code == 0, again.error
-    assert "image_classifier was paused: unpaused it" in again.output
+    assert "unpaused image_classifier, which was paused" in again.output
     assert f"{DIGITS_PREFIX} is up to date" in again.output
     assert "starting" not in again.output
     assert machine.pids() == pids
@@ -235,7 +233,7 @@ def test_up_again_keeps_the_services_seeds_nothing_makes_no_duplicate_and_unpaus
 
 
 def pause(machine: Machine) -> None:
-    """Pause the DAG, as a person does in the user interface."""
+    """Pause the DAG, as in the UI."""
     airflow = httpx.Client(base_url=f"http://127.0.0.1:{machine.laptop.ports['api-server']}", timeout=30)
     login = {"username": "admin", "password": machine.home.secrets.admin}
     token = airflow.post("/auth/token", json=login).json()["access_token"]
