@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 from torch import Tensor
 
@@ -58,7 +59,7 @@ def accuracy(classifier: Classifier, held_out: Shards, classes: Sequence[str]) -
 
 def _guesses(classifier: Classifier, held_out: Shards, classes: Sequence[str]) -> Iterator[tuple[Tensor, str, str]]:
     for shard in held_out.read():
-        for images, labels in zip(*(tensor.split(BATCH) for tensor in shard), strict=True):
+        for images, labels in zip(*(torch.split(tensor, BATCH) for tensor in shard), strict=True):
             best = classifier.probabilities(images).argmax(1)
             for image, label, guess in zip(images, labels.tolist(), best.tolist(), strict=True):
                 yield image, classes[label], classifier.classes[guess]
