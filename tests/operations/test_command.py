@@ -1,3 +1,5 @@
+import os
+import subprocess
 import sys
 
 import pytest
@@ -61,3 +63,19 @@ def test_a_mistake_of_the_user_is_one_sentence(
 ) -> None:
     with pytest.raises(SystemExit, match=sentence):
         run(monkeypatch, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("ops de", ["deploy", "destroy"]),
+        ("ops deploy s", ["staging"]),
+        ("ops deploy dev --r", ["--refresh"]),
+    ],
+)
+def test_the_shell_completes_commands_stacks_and_options(words: str, completed: list[str]) -> None:
+    variables = {"_OPS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    shown = subprocess.run(
+        [sys.executable, "-m", "ops"], env=os.environ | variables, check=True, capture_output=True, text=True
+    )
+    assert shown.stdout.split() == completed
