@@ -38,7 +38,8 @@ def test_a_run_survives_the_loss_of_the_scheduler(airflow: Airflow, patient: str
 
 
 def test_a_run_survives_the_loss_of_its_tasks_pod(airflow: Airflow, patient: str) -> None:
-    kubectl("delete", "pod", "-n", NAMESPACE, "--grace-period=0", "--force", *pods("worker"))
+    # The pods of the run before may vanish between the list and the deletion.
+    kubectl("delete", "pod", "-n", NAMESPACE, "--ignore-not-found", "--grace-period=0", "--force", *pods("worker"))
     wait_until(
         lambda: any(task["try_number"] > 1 for task in airflow.tasks("patient", patient)), "another try", RUN_SECONDS
     )

@@ -77,15 +77,15 @@ class Team:
         assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
         return done.stdout.strip()
 
-    def run(self, module: str, *arguments: str) -> str:
-        """Run the command behind a make target in the clone."""
-        command = [sys.executable, "-m", f"infra.{module}", *arguments]
+    def run(self, *arguments: str) -> str:
+        """Run a command of `ops` in the clone."""
+        command = [sys.executable, "-m", "ops", *arguments]
         environment = {**os.environ, "PYTHONPATH": str(self.folder)}
         done = subprocess.run(
             command, check=False, cwd=self.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         text = done.stdout.decode()
-        assert done.returncode == 0, f"{module} {' '.join(arguments)}:\n{text[-3000:]}"
+        assert done.returncode == 0, f"{' '.join(arguments)}:\n{text[-3000:]}"
         return text
 
     def recorded(self, stack: str) -> Recording:
@@ -111,16 +111,16 @@ class Team:
         """Run the steps of a stack's pipeline after its branch has moved."""
         self.check_out(BRANCHES[stack])
         if stack == FIRST:
-            self.run("images", "build", stack)
+            self.run("images", stack)
         self.deployed[stack] = self.recorded(stack)
         deploy(self.deployed[stack])
         namespace = namespace_of(stack)
         wait_until(lambda: ready(platform_namespace(namespace)) and ready(namespace), stack, seconds=600)
-        self.run("operations", "smoke", stack)
-        self.run("releases", "release", stack)
+        self.run("smoke", stack)
+        self.run("release", stack)
 
     def promote(self, source: str, target: str) -> str:
-        return self.run("releases", "promote", source, target)
+        return self.run("promote", source, target)
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +258,7 @@ def test_a_change_of_dag_and_image_travels_from_a_feature_branch_to_prod(team: T
 
 def test_a_rollback_brings_back_the_dag_and_the_image(team: Team) -> None:
     before = image_ids("prod")
-    team.run("releases", "rollback", "prod")
+    team.run("rollback", "prod")
     team.deliver("prod")
     assert answers() == {"dev": "welcome 2", "staging": "welcome 2", "prod": "hello 1"}
     assert image_ids("prod") != before
