@@ -45,7 +45,7 @@ def load(stack: str, folder: Path = REPOSITORY) -> StackSettings:
         raise SettingsError(f"{stack} is not a valid stack name: use lower-case letters, digits and single hyphens")
     if is_preview(stack):
         raise SettingsError(
-            f"{stack} is a preview environment, which has no settings of its own: use `make preview-env` and "
+            f"{stack} is a preview environment and has no settings file: use `make preview-env` and "
             "`make preview-env-down`"
         )
     path = folder / f"Pulumi.{stack}.yaml"

@@ -108,7 +108,7 @@ class Diagnosis:
         repository: The repository of its DAGs.
         branch: The branch that it follows.
         node_seconds: How long pods may wait for a new node.
-        registry: The registry of its own images; None if they are in ECR or loaded onto the nodes.
+        registry: The registry of its images; None if they are in ECR or loaded onto the nodes.
     """
 
     stack: str

@@ -69,7 +69,7 @@ def test_an_environment_that_this_clone_does_not_know_is_named_with_the_remedy(t
 
 
 def test_a_command_for_stacks_refuses_an_environment(project: Path) -> None:
-    with pytest.raises(SettingsError, match="is a preview environment, which has no settings of its own"):
+    with pytest.raises(SettingsError, match="is a preview environment and has no settings file"):
         load(settings_of().stack, project)
 
 
