@@ -194,7 +194,7 @@ def test_an_image_is_signed_once_and_its_signature_names_the_workflow(registry: 
     assert said == [f"ml: wrote {attestation}", f"ml: wrote {signature}"]
     verify(image, SIGNED_BY)
     sign_all(registry, {"ml": image}, said.append)
-    assert said[2:] == [f"ml: {attestation} is there", f"ml: {signature} is there"]
+    assert said[2:] == [f"ml: {attestation} exists", f"ml: {signature} exists"]
 
 
 @pytest.mark.usefixtures("job")
