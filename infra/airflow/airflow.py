@@ -50,7 +50,9 @@ class Airflow(pulumi.ComponentResource):
             Secrets("secrets", platform, pooled=pooled, opts=child_opts),
             Permissions("permissions", platform.namespace, opts=child_opts),
             Priorities("priorities", tasks, platform.namespace, guest=platform.guest, opts=child_opts),
-            NetworkPolicies("network-policies", platform.namespace, pooled=pooled, opts=child_opts),
+            NetworkPolicies(
+                "network-policies", platform.namespace, platform.dags.repository, pooled=pooled, opts=child_opts
+            ),
         ]
         kubernetes.helm.v4.Chart(
             RELEASE,

@@ -3,9 +3,10 @@
 Policies are additive: for a DAG that needs more, such as its own database, add a policy for `component: worker`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -85,8 +86,19 @@ DNS: Spec = {"ports": [*ports(DNS_PORT), *ports(DNS_PORT, protocol="UDP")]}
 IDENTITY: Spec = {"ports": ports(80), "to": [{"ip_block": {"cidr": POD_IDENTITY}}]}
 
 
-def policies(*, pooled: bool) -> Mapping[str, Policy]:
-    """Return the policies by name; if `pooled`, components reach the database only through PgBouncer."""
+def git_ports(repository: str) -> list[int]:
+    """Return the ports of Git servers, and the port in the address of the repository if it has one."""
+    port = urlsplit(repository).port
+    return [*GIT_PORTS, *([port] if port and port not in GIT_PORTS else [])]
+
+
+def policies(git: pulumi.Input[Sequence[Spec]], *, pooled: bool) -> Mapping[str, Policy]:
+    """Return the policies by name.
+
+    Args:
+        git: The ports of the Git server.
+        pooled: Whether components reach the database only through PgBouncer.
+    """
     api_server, triggerer = components("api-server"), components("triggerer")
     statsd, pool = components("statsd"), components("pgbouncer")
     with_database = components(*COMPONENTS_WITH_DATABASE)
@@ -101,7 +113,7 @@ def policies(*, pooled: bool) -> Mapping[str, Policy]:
             with_database, outgoing=[egress(database_port, pods=pool if pooled else None)]
         ),
         "components-to-kubernetes": Policy(components(*WITH_KUBERNETES), outgoing=[egress(*KUBERNETES_PORTS)]),
-        "components-to-git": Policy(components(*WITH_GIT), outgoing=[egress(*GIT_PORTS)]),
+        "components-to-git": Policy(components(*WITH_GIT), outgoing=[{"ports": git}]),
         "components-to-object-store": Policy(
             components(*WITH_OBJECT_STORE), outgoing=[egress(*OBJECT_STORE_PORTS), IDENTITY]
         ),
@@ -148,14 +160,16 @@ class NetworkPolicies(pulumi.ComponentResource):
         self,
         name: str,
         namespace: pulumi.Output[str],
+        repository: pulumi.Input[str],
         *,
         pooled: bool,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Create one NetworkPolicy for each entry of `policies`."""
+        """Create one NetworkPolicy for each entry of `policies`, for the DAGs in this Git repository."""
         super().__init__("airflow:airflow:NetworkPolicies", name, opts=opts)
         child_opts = pulumi.ResourceOptions(parent=self)
-        for policy_name, policy in policies(pooled=pooled).items():
+        git = pulumi.Output.from_input(repository).apply(lambda address: ports(*git_ports(address)))
+        for policy_name, policy in policies(git, pooled=pooled).items():
             kubernetes.networking.v1.NetworkPolicy(
                 policy_name,
                 metadata=ObjectMetaArgs(name=policy_name, namespace=namespace),

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from infra.airflow.network_policies import git_ports
 from ml_common import serving_manifests
 from ops.plan.manifests import Object
 
@@ -50,6 +51,25 @@ def ports_out(objects: Objects, labels: dict[str, str]) -> set[int]:
 def test_an_unknown_pod_may_only_resolve_names(objects: Objects) -> None:
     assert ports_out(objects, {"app": "unknown"}) == {53}
     assert judged(objects, "airflow", {"app": "unknown"}, "Ingress") == []
+
+
+@pytest.mark.parametrize(
+    ("repository", "ports"),
+    [
+        ("https://github.com/a/b", [443, 22, 9418]),
+        ("git@github.com:a/b.git", [443, 22, 9418]),
+        ("https://git.example:8443/a/b", [443, 22, 9418, 8443]),
+        ("ssh://git@git.example:2222/a/b", [443, 22, 9418, 2222]),
+        ("git://git.airflow-platform/dags.git", [443, 22, 9418]),
+    ],
+)
+def test_git_is_reached_on_the_usual_ports_and_on_the_one_in_its_address(repository: str, ports: list[int]) -> None:
+    assert git_ports(repository) == ports
+
+
+@pytest.mark.parametrize("component", ["dag-processor", "triggerer", "worker"])
+def test_pods_that_fetch_dags_reach_git(objects: Objects, component: str) -> None:
+    assert set(git_ports("")) <= ports_out(objects, airflow(component))
 
 
 def test_a_task_cannot_reach_the_database(objects: Objects) -> None:
