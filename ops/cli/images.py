@@ -59,12 +59,13 @@ def image_names(stack: Stack) -> None:
 
 def sign(stack: Stack, built: Built = None) -> None:
     """Sign the images of this commit in the stack's registry."""
-    check_first(stack, load(stack))
+    settings = load(stack)
+    check_first(stack, settings)
     if built is None:
         raise ImageError(
             "only images built in this run are signed: set BUILT to the file that `make images BUILT=<file>` wrote"
         )
-    nodes, registry = nodes_of(stack), registry_of(stack, load(stack))
+    nodes, registry = nodes_of(stack), registry_of(stack, settings)
     sign_built(registry, read_built(built), lambda: built_images(registry, nodes), echo)
 
 

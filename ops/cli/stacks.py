@@ -153,12 +153,26 @@ def destroy(
     ] = None,
 ) -> None:
     """Delete a stack and prove that nothing is left."""
-    destroy_stack(stack, confirm, yes=yes)
+    settings = load(stack)
+    protected = not isinstance(settings, ExistingClusterSettings) and settings.protect
+    typed = confirm or ask(stack, unless=yes)
+    aws_teardown.check_confirmation(stack, typed, protected=protected, yes=yes)
+    deployment = deployment_of(stack)
+    check_none_left(deployment)
+    if isinstance(deployment, ExistingClusterDeployment):
+        existing_cluster_teardown.destroy(deployment, echo)
+    else:
+        aws_teardown.destroy(deployment, echo)
 
 
 def sweep(stack: Stack) -> None:
     """List what is left of a stack in the account or the cluster."""
-    sweep_stack(stack)
+    settings = load(stack)
+    if isinstance(settings, ExistingClusterSettings):
+        installation = installation_of(stack, echo)
+        existing_cluster_teardown.report(stack, installation.cluster, (), installation.namespaces, echo)
+    else:
+        aws_teardown.report(account_of(stack, settings), stack, echo)
 
 
 def kubeconfig(
@@ -229,30 +243,6 @@ def watcher(deployment: AwsDeployment | ExistingClusterDeployment) -> Watcher | 
         cluster = Cluster.of_access(json.loads(outputs["kubeconfig"]))
         installation = on_aws(deployment.stack, deployment.settings, cluster)
     return Watch(installation.cluster, installation.namespaces, installation.diagnosis)
-
-
-def destroy_stack(stack: str, confirm: str | None, *, yes: bool) -> None:
-    """Destroy a stack after confirmation."""
-    settings = load(stack)
-    protected = not isinstance(settings, ExistingClusterSettings) and settings.protect
-    typed = confirm or ask(stack, unless=yes)
-    aws_teardown.check_confirmation(stack, typed, protected=protected, yes=yes)
-    deployment = deployment_of(stack)
-    check_none_left(deployment)
-    if isinstance(deployment, ExistingClusterDeployment):
-        existing_cluster_teardown.destroy(deployment, echo)
-    else:
-        aws_teardown.destroy(deployment, echo)
-
-
-def sweep_stack(stack: str) -> None:
-    """List what is left of a stack."""
-    settings = load(stack)
-    if isinstance(settings, ExistingClusterSettings):
-        installation = installation_of(stack, echo)
-        existing_cluster_teardown.report(stack, installation.cluster, (), installation.namespaces, echo)
-    else:
-        aws_teardown.report(account_of(stack, settings), stack, echo)
 
 
 def show_login(name: str, login: Login) -> None:
