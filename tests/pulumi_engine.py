@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def small_stack(folder: Path, program: str, path: str, **environment: str) -> It
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ops.pulumi.deployment.REPOSITORY", project)
         deployment = Deployment("small", "pulumi", environment)
-        patch.setattr(operations, "deployment_of", lambda _: deployment)
+        patch.setattr(operations, "resolve", lambda *_: SimpleNamespace(deployment=deployment))
         deployment.run("stack", "select", "--create")
         deployment.run("up", "--yes", "--skip-preview")
         yield deployment

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import httpx
 
 from infra.errors import OperationError
-from ops.airflow.installation import Installation
 from ops.airflow_api import AirflowApi, AirflowApiError
 from ops.kubernetes.kubectl import forwarded
 from ops.loopback import LOOPBACK
+from ops.stacks.stack import Stack
 
 ADMIN_SECRET = "airflow-admin"  # noqa: S105 - a name, not a password
 API_SERVER = "component=api-server"
@@ -30,18 +30,18 @@ class Login:
 
 
 @contextmanager
-def port_forwarded(installation: Installation, port: int = 0) -> Iterator[Login]:
+def port_forwarded(stack: Stack, port: int = 0) -> Iterator[Login]:
     """Forward a port of this machine to Airflow's API and UI; use a free port if that one is taken.
 
     Raises:
         OperationError: Airflow is not deployed or does not respond.
     """
-    cluster, namespace, stack = installation.cluster, installation.namespace, installation.stack
+    cluster, namespace = stack.cluster, stack.namespace
     services = cluster.services(namespace, API_SERVER)
     secret = cluster.secret(namespace, ADMIN_SECRET)
     if not services or secret is None:
         raise OperationError(
-            f"Airflow is not deployed in {namespace} of {cluster.context}: run `make deploy STACK={stack}`"
+            f"Airflow is not deployed in {namespace} of {cluster.context}: run `make deploy STACK={stack.name}`"
         )
     user, password = (base64.b64decode(secret[key]).decode() for key in ("username", "password"))
     with forwarded(cluster, namespace, f"service/{services[0]}", PORT, port) as local:

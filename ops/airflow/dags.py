@@ -12,9 +12,9 @@ from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from infra.existing_cluster_names import GIT_REPOSITORY
 from infra.settings import DagSettings
-from ops.airflow.installation import Installation
 from ops.console import Echo
 from ops.kubernetes.kubectl import answer_of, kubectl
+from ops.stacks.stack import Stack
 
 SECRET = "dags-git"  # noqa: S105 - a name, not a password
 # The link that git-sync updates, in the chart's DAG volume.
@@ -45,33 +45,33 @@ class Revision:
         return f"{self.running[:12]}, but the branch is at {self.head[:12]}"
 
 
-def revision(installation: Installation) -> Revision:
+def revision(stack: Stack) -> Revision:
     """Return the commit of the dag-processor and that of the branch."""
     pods = answer_of(
-        installation.cluster,
-        *("--namespace", installation.namespace, "get", "pods", "--selector=component=dag-processor"),
+        stack.cluster,
+        *("--namespace", stack.namespace, "get", "pods", "--selector=component=dag-processor"),
         *("--field-selector=status.phase=Running", "--output=name"),
     )
     running = None
     if pods:
         link = answer_of(
-            installation.cluster,
-            *("--namespace", installation.namespace, "exec", pods.splitlines()[0], "--container=dag-processor"),
+            stack.cluster,
+            *("--namespace", stack.namespace, "exec", pods.splitlines()[0], "--container=dag-processor"),
             *("--", "readlink", LINK),
         )
         running = link.rpartition("/")[2] if link else None
-    return Revision(running, _head(installation))
+    return Revision(running, _head(stack))
 
 
-def _head(installation: Installation) -> str | None:
-    branch = f"refs/heads/{installation.diagnosis.branch}"
-    if installation.git_server:
+def _head(stack: Stack) -> str | None:
+    branch = f"refs/heads/{stack.diagnosis.branch}"
+    if stack.git_server:
         return answer_of(
-            installation.cluster,
-            *("--namespace", installation.namespaces[0], "exec", installation.git_server, "--"),
+            stack.cluster,
+            *("--namespace", stack.namespaces[0], "exec", stack.git_server, "--"),
             *("git", "--git-dir", GIT_REPOSITORY, "rev-parse", branch),
         )
-    command = ["git", "ls-remote", installation.diagnosis.repository, branch]
+    command = ["git", "ls-remote", stack.diagnosis.repository, branch]
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
     try:
         listed = subprocess.run(
@@ -82,23 +82,22 @@ def _head(installation: Installation) -> str | None:
     return listed.stdout.split()[0] if listed.stdout else None
 
 
-def push(installation: Installation, echo: Echo, revision: str = "HEAD") -> None:
+def push(stack: Stack, echo: Echo, revision: str = "HEAD") -> None:
     """Push this clone's HEAD, or another revision, to the branch that a stack on an existing cluster follows.
 
     Raises:
         OperationError: The stack has no Git server, the folder is not a clone, or the push failed.
     """
-    if installation.git_server is None:
+    if stack.git_server is None:
         raise OperationError(
-            f"{installation.stack} follows {installation.diagnosis.branch} of {installation.diagnosis.repository}: "
-            "push to it with `git push`"
+            f"{stack.name} follows {stack.diagnosis.branch} of {stack.diagnosis.repository}: push to it with `git push`"
         )
     commit = _git("log", "-1", "--format=%h %s", revision, "--")
     if revision == "HEAD" and _git("status", "--porcelain"):
         echo("uncommitted changes are not included: commit what you want to run")
-    branch = f"refs/heads/{installation.diagnosis.branch}"
-    with kubectl(installation.cluster) as command:
-        program = [*command, "--namespace", installation.namespaces[0], "exec", "-i", installation.git_server, "--"]
+    branch = f"refs/heads/{stack.diagnosis.branch}"
+    with kubectl(stack.cluster) as command:
+        program = [*command, "--namespace", stack.namespaces[0], "exec", "-i", stack.git_server, "--"]
         remote = remote_helper([*program, "git"])
         _git("-c", "protocol.ext.allow=always", "push", "--quiet", "--force", remote, f"{revision}:{branch}")
     echo(f"{commit}: pushed, runs within seconds")
@@ -118,20 +117,20 @@ def _git(*arguments: str) -> str:
     return result.stdout.strip()
 
 
-def put_key(installation: Installation, settings: DagSettings, key: str, user: str, echo: Echo) -> None:
+def put_key(stack: Stack, settings: DagSettings, key: str, user: str, echo: Echo) -> None:
     """Store the key of the DAG repository in the cluster.
 
     Raises:
         OperationError: The repository needs no key, the key is invalid, or the namespace does not exist yet.
     """
     content = key_secret(settings.credentials, key, user)
-    if installation.namespace not in installation.cluster.namespaces():
+    if stack.namespace not in stack.cluster.namespaces():
         raise OperationError(
-            f"the cluster has no namespace {installation.namespace} yet: run `make deploy STACK={installation.stack}`; "
+            f"the cluster has no namespace {stack.namespace} yet: run `make deploy STACK={stack.name}`; "
             "it will fail because the key is missing; then rerun this command"
         )
-    installation.cluster.put_secret(installation.namespace, SECRET, content)
-    echo(f"stored the key of {settings.repository} in the Secret {SECRET} of {installation.namespace}: new pods use it")
+    stack.cluster.put_secret(stack.namespace, SECRET, content)
+    echo(f"stored the key of {settings.repository} in the Secret {SECRET} of {stack.namespace}: new pods use it")
 
 
 def key_secret(credentials: str, key: str, user: str = ANY_USER) -> Mapping[str, str]:

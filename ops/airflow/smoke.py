@@ -8,43 +8,32 @@ from collections.abc import Callable, Mapping
 from infra.errors import OperationError
 from ops.airflow import airflow_ui, dags
 from ops.airflow.dags import Revision
-from ops.airflow.installation import Installation, installation_of
 from ops.airflow.smoke_run import DAG, run
 from ops.airflow_api import AirflowApi
 from ops.console import Echo
 from ops.kubernetes.watch import Watch, Watcher
+from ops.stacks.stack import Stack
 
 # Enough for the first heartbeat of a new pod, for git-sync to update, and for changed DAG files to be parsed.
 SETTLE_SECONDS = 90
 POLL_INTERVAL_SECONDS = 2
 
 
-def smoke(stack: str, echo: Echo) -> None:
-    """Run the smoke test of a stack, and print each check with its duration.
-
-    Raises:
-        SettingsError: The settings are missing or invalid.
-        ContextError: The settings do not allow the current context.
-        OperationError: A check failed.
-    """
-    check(installation_of(stack, echo), echo)
-
-
-def check(installation: Installation, echo: Echo) -> None:
-    """Run the checks on a stack's Airflow, and print each with its duration.
+def smoke(stack: Stack, echo: Echo) -> None:
+    """Run the checks on a stack, and print each with its duration.
 
     Raises:
         OperationError: A check failed.
     """
-    watch = Watch(installation.cluster, installation.namespaces, installation.diagnosis)
+    watch = Watch(stack.cluster, stack.namespaces, stack.diagnosis)
     begun = time.monotonic()
-    with airflow_ui.port_forwarded(installation) as login, airflow_ui.client(login) as api:
+    with airflow_ui.port_forwarded(stack) as login, airflow_ui.client(login) as api:
         echo(line("login", f"as {login.user}", time.monotonic() - begun))
         checks: Mapping[str, Callable[[], str]] = {
             "health": lambda: settled(lambda: healthy(api), watch),
-            "commit": lambda: settled(lambda: newest(dags.revision(installation)), watch),
+            "commit": lambda: settled(lambda: newest(dags.revision(stack)), watch),
             "DAG files": lambda: settled(lambda: readable(api), watch),
-            "task": lambda: run(api, installation, watch),
+            "task": lambda: run(api, stack, watch),
         }
         for name, look in checks.items():
             begun = time.monotonic()

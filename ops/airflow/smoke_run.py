@@ -10,10 +10,10 @@ from contextlib import suppress
 import httpx
 
 from infra.errors import OperationError
-from ops.airflow.installation import Installation
 from ops.airflow_api import ACTIVE, AirflowApi
 from ops.kubernetes.diagnosis import Object
 from ops.kubernetes.watch import Watcher
+from ops.stacks.stack import Stack
 
 # The DAG in dags/smoke_test/, and the prefix of its pods' names.
 DAG = "smoke_test"
@@ -27,7 +27,7 @@ LOG_SECONDS = 20
 PULL_FAILED = re.compile(r'Failed to pull image "(?P<image>[^"]+)": (?P<why>.*)', re.DOTALL)
 
 
-def run(api: AirflowApi, installation: Installation, watch: Watcher, seconds: float = RUN_SECONDS) -> str:
+def run(api: AirflowApi, stack: Stack, watch: Watcher, seconds: float = RUN_SECONDS) -> str:
     """Run a task in its own pod.
 
     Raises:
@@ -35,7 +35,7 @@ def run(api: AirflowApi, installation: Installation, watch: Watcher, seconds: fl
     """
     if api.is_paused(DAG):
         raise OperationError(f"the DAG {DAG} is paused: unpause it in Airflow's UI")
-    before = {event["metadata"]["uid"] for event in _events(installation)}
+    before = {event["metadata"]["uid"] for event in _events(stack)}
     run_id = str(api.trigger(DAG, {})["dag_run_id"])
     state = ACTIVE[0]
     try:
@@ -51,17 +51,17 @@ def run(api: AirflowApi, installation: Installation, watch: Watcher, seconds: fl
             with suppress(httpx.HTTPError):  # it would hide the first error
                 api.give_up(DAG, run_id)
     if state != "success":
-        why = missing_image(installation, before) or last_error(api, run_id)
+        why = missing_image(stack, before) or last_error(api, run_id)
         raise OperationError(f"the task of {DAG} failed: {why}")
     return f"{DAG} ran in its own pod"
 
 
-def missing_image(installation: Installation, before: Collection[str]) -> str | None:
+def missing_image(stack: Stack, before: Collection[str]) -> str | None:
     """Explain an image pull failure of the run. The executor deletes such pods at once, but their events stay."""
-    for event in _events(installation):
+    for event in _events(stack):
         pulled = PULL_FAILED.match(event.get("message") or "")
         if pulled and event["metadata"]["uid"] not in before:
-            return installation.diagnosis.image_problem(pulled["image"], pulled["why"])
+            return stack.diagnosis.image_problem(pulled["image"], pulled["why"])
     return None
 
 
@@ -78,8 +78,8 @@ def last_error(api: AirflowApi, run_id: str, seconds: float = LOG_SECONDS) -> st
         time.sleep(POLL_INTERVAL_SECONDS)
 
 
-def _events(installation: Installation) -> Iterator[Object]:
+def _events(stack: Stack) -> Iterator[Object]:
     """Yield the events of the DAG's pods, including deleted ones."""
-    for event in installation.cluster.namespace(installation.namespace).events:
+    for event in stack.cluster.namespace(stack.namespace).events:
         if str(event.get("involvedObject", {}).get("name")).startswith(PODS):
             yield event

@@ -8,47 +8,45 @@ from typing import Any
 
 from infra.errors import OperationError
 from ops.airflow import airflow_ui, dags
-from ops.airflow.installation import Installation
 from ops.console import Echo
 from ops.kubernetes.diagnosis import Problem
+from ops.stacks.stack import Stack
 
 
-def show(installation: Installation, echo: Echo) -> None:
+def show(stack: Stack, echo: Echo) -> None:
     """Print the status of a stack.
 
     Raises:
         OperationError: The stack is not in the cluster, or has problems. They are printed first.
     """
-    cluster, stack = installation.cluster, installation.stack
+    cluster = stack.cluster
     echo(f"cluster    {cluster.context}")
     there = set(cluster.namespaces())
-    if installation.namespace not in there:
+    if stack.namespace not in there:
         raise OperationError(
-            f"{stack} is not deployed in the cluster {cluster.context} (no namespace {installation.namespace}): run "
-            f"`make deploy STACK={stack}`"
+            f"{stack.name} is not deployed in the cluster {cluster.context} (no namespace {stack.namespace}): run "
+            f"`make deploy STACK={stack.name}`"
         )
     problem_count = 0
-    for name in installation.namespaces:
+    for name in stack.namespaces:
         namespace = cluster.namespace(name)
-        problems = installation.diagnosis.problems(namespace, partial(cluster.log, name))
+        problems = stack.diagnosis.problems(namespace, partial(cluster.log, name))
         echo(f"namespace  {name}")
         for line in pod_lines(namespace.pods, problems):
             echo(f"  {line}")
         problem_count += len(problems)
-    echo(
-        f"DAGs       {installation.diagnosis.repository} {installation.diagnosis.branch}: {dags.revision(installation)}"
-    )
-    broken = _import_errors(installation)
+    echo(f"DAGs       {stack.diagnosis.repository} {stack.diagnosis.branch}: {dags.revision(stack)}")
+    broken = _import_errors(stack)
     for error in broken:
         echo(f"  broken   {error}")
-    echo(f"open       make ui STACK={stack}")
+    echo(f"open       make ui STACK={stack.name}")
     if problem_count or broken:
         raise OperationError(f"{problem_count} problems and {len(broken)} broken DAG files: see the output above")
 
 
-def _import_errors(installation: Installation) -> list[str]:
+def _import_errors(stack: Stack) -> list[str]:
     try:
-        with airflow_ui.port_forwarded(installation) as login, airflow_ui.client(login) as api:
+        with airflow_ui.port_forwarded(stack) as login, airflow_ui.client(login) as api:
             return airflow_ui.import_errors(api)
     except OperationError as error:
         return [f"unknown: {error}"]

@@ -5,20 +5,17 @@ from typing import Annotated
 import typer
 
 from infra.errors import OperationError
-from infra.existing_cluster.context import checked_context
 from infra.images.errors import ImageError
 from infra.images.nodes import nodes_of
-from infra.settings import ExistingClusterSettings, StackSettings, load
 from ops.cli.options import Built, Stack
 from ops.console import echo
 from ops.images.build import build, full_names
 from ops.images.built import read_built
-from ops.images.ecr import Ecr
-from ops.images.node_images import ClusterNodes
-from ops.images.oci import OciRegistry
-from ops.images.registries import built_images, copy_unchanged, preview_registry_of, registry_of
+from ops.images.registries import built_images, copy_unchanged
 from ops.images.signing import sign_built
 from ops.previews.rules import check_base
+from ops.stacks.platform_stack import PlatformStack
+from ops.stacks.resolve import resolve
 
 Preview = Annotated[
     bool, typer.Option("--preview", envvar="PREVIEW", help="Build for the stack's preview environments.")
@@ -41,54 +38,41 @@ def images(stack: Stack, built: Built = None, preview: Preview = False) -> None:
     minikube. It gets the image's local name and its name on the nodes. Set variables of the command in it:
     `env NAME=value command`.
     """
-    settings, nodes = load(stack), nodes_of(stack)
-    check_first(stack, settings)
+    resolved, nodes = resolve(stack, echo), nodes_of(stack)
+    check_first(resolved)
     if preview:
-        check_base(stack, settings)
-    destination = destination_of(stack, settings, preview=preview)
-    if preview and not isinstance(destination, ClusterNodes):
-        copy_unchanged(registry_of(stack, settings), destination, nodes, echo)
-    build(destination, nodes, echo, built)
+        check_base(stack, resolved.settings)
+        if resolved.has_registry:
+            copy_unchanged(resolved.registry(), resolved.registry(previews=True), nodes, echo)
+    build(resolved.destination(previews=preview), nodes, echo, built)
 
 
 def image_names(stack: Stack) -> None:
     """Print the full name of each image of a stack."""
-    for name in full_names(destination_of(stack, load(stack)), nodes_of(stack)).values():
+    for name in full_names(resolve(stack, echo).destination(), nodes_of(stack)).values():
         echo(name)
 
 
 def sign(stack: Stack, built: Built = None) -> None:
     """Sign the images of this commit in the stack's registry."""
-    settings = load(stack)
-    check_first(stack, settings)
+    resolved = resolve(stack, echo)
+    check_first(resolved)
     if built is None:
         raise ImageError(
             "only images built in this run are signed: set BUILT to the file that `make images BUILT=<file>` wrote"
         )
-    nodes, registry = nodes_of(stack), registry_of(stack, settings)
+    nodes, registry = nodes_of(stack), resolved.registry()
     sign_built(registry, read_built(built), lambda: built_images(registry, nodes), echo)
 
 
-def check_first(stack: str, settings: StackSettings) -> None:
+def check_first(stack: PlatformStack) -> None:
     """Refuse a stack whose images come from another stack: a rebuild would differ under the same tags.
 
     Raises:
         OperationError: The stack gets its images by promotion.
     """
-    if settings.release and (before := settings.release.after):
+    if stack.settings.release and (before := stack.settings.release.after):
         raise OperationError(
-            f"{stack} runs the images of {before}, which are not rebuilt: copy them with `make promote FROM={before} "
-            f"TO={stack}`"
+            f"{stack.name} runs the images of {before}, which are not rebuilt: copy them with `make promote "
+            f"FROM={before} TO={stack.name}`"
         )
-
-
-def destination_of(stack: str, settings: StackSettings, *, preview: bool = False) -> ClusterNodes | Ecr | OciRegistry:
-    """Return where the images of a stack, or of its preview environments, are delivered.
-
-    Raises:
-        ContextError: There is no current cluster, or the stack's settings do not allow it.
-        OperationError: The current credentials belong to another account.
-    """
-    if isinstance(settings, ExistingClusterSettings) and settings.registry is None:
-        return ClusterNodes(checked_context(stack, settings.contexts))
-    return preview_registry_of(stack, settings) if preview else registry_of(stack, settings)

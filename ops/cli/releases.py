@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,7 +21,9 @@ from ops.releases.clone import Clone
 from ops.releases.evidence import Subject
 from ops.releases.images import REGISTRIES
 from ops.releases.ledger import Ledger
+from ops.releases.rehearsal import rehearse
 from ops.releases.transition import Transition
+from ops.stacks.resolve import stack_with
 
 console = new_console()
 
@@ -99,9 +102,8 @@ def gate(
                 show_difference(transition)
                 gate_runs.approve(transition, approved=yes or prompt_approval(), echo=echo)
             else:
-                from ops.releases.rehearsal import rehearse
-
-                gate_runs.rehearse(transition, rehearse, echo)
+                resolved = stack_with(stack, transition.settings, echo)
+                gate_runs.rehearse(transition, partial(rehearse, resolved), echo)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """The commands that deploy, inspect and delete stacks."""
 
 import getpass
-import json
 import sys
 import threading
 from contextlib import ExitStack
@@ -12,33 +11,28 @@ import typer
 
 from infra.documents import REPOSITORY, read_text
 from infra.errors import OperationError
-from infra.settings import ExistingClusterSettings, load, load_aws
 from ops.airflow import airflow_ui, dags, mlflow_ui
 from ops.airflow import smoke as smoke_test
 from ops.airflow import status as stack_status
 from ops.airflow.airflow_ui import Login
-from ops.airflow.installation import installation_of, on_aws, on_existing_cluster
-from ops.aws.account import account_of
 from ops.cli.options import Stack, Yes, completed_stacks
 from ops.console import echo, new_console
 from ops.drift import drift as drifts
 from ops.drift import drift_issue
 from ops.drift.redacted_state import redacted
-from ops.kubernetes import kubeconfig as kubeconfigs
-from ops.kubernetes.cluster import Cluster
 from ops.kubernetes.watch import Watch, Watcher
 from ops.paths import user_path
-from ops.previews.deploy_checks import check_none_left
+from ops.previews.base import check_none_left
 from ops.pulumi import bootstrap as bootstrapping
 from ops.pulumi import new_stack
-from ops.pulumi.aws_deployment import AwsDeployment
-from ops.pulumi.backend import backend_of
-from ops.pulumi.existing_cluster_deployment import ExistingClusterDeployment
-from ops.pulumi.stack_images import check_images
+from ops.pulumi.deployment import Deployment
 from ops.releases import deploy_checks
 from ops.releases.clone import Clone
 from ops.releases.images import REGISTRIES
-from ops.teardown import aws_teardown, existing_cluster_teardown
+from ops.stacks.missing_images import check_images
+from ops.stacks.platform_stack import PlatformStack
+from ops.stacks.resolve import resolve, resolve_aws, resolve_running
+from ops.teardown.confirmation import check_confirmation
 
 UI_PORT, MLFLOW_UI_PORT = 8080, 5000
 DRIFTED = 2  # exit code; a failure exits with 1
@@ -59,15 +53,16 @@ def stack(
 
 def bootstrap(stack: Stack) -> None:
     """Create the bucket of Pulumi's state and the key of its secrets."""
-    account = account_of(stack, load_aws(stack))
-    bootstrapping.bootstrap(account, backend_of(stack, account.id, account.region), echo)
-    echo(f"account {account.id} is ready for `make deploy STACK={stack}`")
+    resolved = resolve_aws(stack, echo)
+    bootstrapping.bootstrap(resolved.account, resolved.backend, echo)
+    echo(f"account {resolved.account.id} is ready for `make deploy STACK={stack}`")
 
 
 def preview(stack: Stack) -> None:
     """Preview a deployment."""
-    release = deploy_checks.previewed_release(Clone(), stack, load(stack), REGISTRIES)
-    with deploy_checks.with_release(deployment_of(stack), release) as deployment:
+    resolved = resolve(stack, echo)
+    release = deploy_checks.previewed_release(Clone(), stack, resolved.settings, REGISTRIES)
+    with deploy_checks.with_release(resolved.deployment, release) as deployment:
         deployment.run("preview", "--diff")
 
 
@@ -83,28 +78,30 @@ def deploy(
     ] = None,
 ) -> None:
     """Deploy a stack."""
-    release = deploy_checks.checked_release(Clone(), stack, load(stack), REGISTRIES, force)
-    with deploy_checks.with_release(deployment_of(stack), release) as deployment:
-        preview_and_deploy(deployment, yes=yes, refresh=refresh)
+    resolved = resolve(stack, echo)
+    release = deploy_checks.checked_release(Clone(), stack, resolved.settings, REGISTRIES, force)
+    with deploy_checks.with_release(resolved.deployment, release) as deployment:
+        check_images(resolved, release)
+        preview_and_deploy(deployment, watcher(resolved), yes=yes, refresh=refresh)
 
 
 def smoke(stack: Stack) -> None:
     """Check a deployed stack."""
-    smoke_test.smoke(stack, echo)
+    smoke_test.smoke(resolve_running(stack, echo), echo)
 
 
 def status(stack: Stack) -> None:
     """Show a stack's pods and their problems, broken DAG files, and the running commit."""
-    stack_status.show(installation_of(stack, echo), echo)
+    stack_status.show(resolve_running(stack, echo), echo)
 
 
 def ui(stack: Stack) -> None:
     """Port-forward the UIs of Airflow and MLflow until Ctrl-C."""
-    installation = installation_of(stack, echo)
+    resolved = resolve_running(stack, echo)
     with ExitStack() as forwards:
-        show_login("Airflow", forwards.enter_context(airflow_ui.port_forwarded(installation, UI_PORT)))
+        show_login("Airflow", forwards.enter_context(airflow_ui.port_forwarded(resolved, UI_PORT)))
         try:
-            show_login("MLflow", forwards.enter_context(mlflow_ui.port_forwarded(installation, MLFLOW_UI_PORT)))
+            show_login("MLflow", forwards.enter_context(mlflow_ui.port_forwarded(resolved, MLFLOW_UI_PORT)))
         except OperationError as error:
             echo(str(error))
         echo("press Ctrl-C to stop")
@@ -133,11 +130,11 @@ def drift(
     Exit codes: 0 without drift, 2 with drift, 1 if the command failed.
     """
     if without_secrets:
-        with redacted(stack, echo) as (deployment, left_out):
+        with redacted(resolve_aws(stack, echo)) as (deployment, left_out):
             found = drifts.known(drifts.drifted(deployment.refresh_report(left_out)))
         drifts.show(console, stack, found, len(left_out))
     else:
-        found = drifts.drifted(deployment_of(stack).refresh_report())
+        found = drifts.drifted(resolve(stack, echo).deployment.refresh_report())
         drifts.show(console, stack, found)
     if issue:
         drift_issue.keep(stack, found, echo)
@@ -153,26 +150,16 @@ def destroy(
     ] = None,
 ) -> None:
     """Delete a stack and prove that nothing is left."""
-    settings = load(stack)
-    protected = not isinstance(settings, ExistingClusterSettings) and settings.protect
+    resolved = resolve(stack, echo)
     typed = confirm or ask(stack, unless=yes)
-    aws_teardown.check_confirmation(stack, typed, protected=protected, yes=yes)
-    deployment = deployment_of(stack)
-    check_none_left(deployment)
-    if isinstance(deployment, ExistingClusterDeployment):
-        existing_cluster_teardown.destroy(deployment, echo)
-    else:
-        aws_teardown.destroy(deployment, echo)
+    check_confirmation(stack, typed, protected=resolved.protected, yes=yes)
+    check_none_left(resolved)
+    resolved.destroy()
 
 
 def sweep(stack: Stack) -> None:
     """List what is left of a stack in the account or the cluster."""
-    settings = load(stack)
-    if isinstance(settings, ExistingClusterSettings):
-        installation = installation_of(stack, echo)
-        existing_cluster_teardown.report(stack, installation.cluster, (), installation.namespaces, echo)
-    else:
-        aws_teardown.report(account_of(stack, settings), stack, echo)
+    resolve(stack, echo).report_leftovers()
 
 
 def kubeconfig(
@@ -182,19 +169,12 @@ def kubeconfig(
     ] = None,
 ) -> None:
     """Add the cluster to the kubeconfig file and select it."""
-    if isinstance(load(stack), ExistingClusterSettings):
-        raise OperationError(
-            f"your kubeconfig already contains the cluster of {stack}: select it with `kubectl config use-context`"
-        )
-    access = json.loads(AwsDeployment.of(stack, echo).outputs()["kubeconfig"])
-    target = file or kubeconfigs.kubeconfig_file()
-    kubeconfigs.write(target, access)
-    echo(f"{target}: kubectl now uses {access['current-context']}")
+    resolve(stack, echo).add_to_kubeconfig(file)
 
 
 def sync(stack: Stack) -> None:
     """Push HEAD to the Git server of a stack on an existing cluster."""
-    dags.push(installation_of(stack, echo), echo)
+    dags.push(resolve_running(stack, echo), echo)
 
 
 def dags_key(
@@ -206,43 +186,27 @@ def dags_key(
     user: Annotated[str, typer.Option(envvar="USER_NAME", help="The token's user.")] = dags.ANY_USER,
 ) -> None:
     """Store the key of the DAG repository in the cluster."""
-    source = load(stack).dags
+    resolved = resolve(stack, echo)
+    source = resolved.settings.dags
     if source is None:
         raise OperationError(f"{stack} has its own Git server, which needs no key: see `make sync STACK={stack}`")
     key = read_text(file) if file else read_secret("the key: ")
-    dags.put_key(installation_of(stack, echo), source, key, user, echo)
+    dags.put_key(resolved, source, key, user, echo)
 
 
-def deployment_of(stack: str) -> AwsDeployment | ExistingClusterDeployment:
-    """Return the Pulumi deployment of a stack."""
-    settings = load(stack)
-    if isinstance(settings, ExistingClusterSettings):
-        return ExistingClusterDeployment.of(stack, settings, echo)
-    return AwsDeployment.of(stack, echo)
-
-
-def preview_and_deploy(deployment: AwsDeployment | ExistingClusterDeployment, *, yes: bool, refresh: bool) -> None:
+def preview_and_deploy(deployment: Deployment, watch: Watcher | None, *, yes: bool, refresh: bool) -> None:
     """Preview the changes, ask for confirmation unless `yes` is set, and deploy the stack."""
-    check_images(deployment, echo)
     refreshing = ("--refresh",) if refresh else ()
     if not yes:
         deployment.run("preview", *refreshing)
         if not sys.stdin.isatty() or console.input("Deploy these changes? [y/N] ").strip().lower() not in ("y", "yes"):
             raise OperationError("nothing was deployed: answer y at the prompt, or set YES=1")
-    deployment.run("up", "--yes", "--skip-preview", *refreshing, watch=watcher(deployment))
+    deployment.run("up", "--yes", "--skip-preview", *refreshing, watch=watch)
 
 
-def watcher(deployment: AwsDeployment | ExistingClusterDeployment) -> Watcher | None:
+def watcher(stack: PlatformStack) -> Watcher | None:
     """Return a watcher for the stack's pods; None if the stack has no cluster yet."""
-    if isinstance(deployment, ExistingClusterDeployment):
-        installation = on_existing_cluster(deployment.stack, deployment.settings, deployment.cluster)
-    else:
-        outputs = deployment.outputs()
-        if "kubeconfig" not in outputs:
-            return None
-        cluster = Cluster.of_access(json.loads(outputs["kubeconfig"]))
-        installation = on_aws(deployment.stack, deployment.settings, cluster)
-    return Watch(installation.cluster, installation.namespaces, installation.diagnosis)
+    return Watch(stack.cluster, stack.namespaces, stack.diagnosis) if stack.has_cluster else None
 
 
 def show_login(name: str, login: Login) -> None:

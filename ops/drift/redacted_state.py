@@ -12,13 +12,12 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from infra.errors import OperationError
-from infra.settings import PROJECT, load_aws
-from ops.aws.account import account_of, aws_errors, error_code
-from ops.console import Echo
+from infra.settings import PROJECT
+from ops.aws.account import aws_errors, error_code
 from ops.plan.resources import SECRET
-from ops.pulumi.backend import backend_of
 from ops.pulumi.deployment import Deployment
 from ops.pulumi.pulumi_cli import pulumi_command
+from ops.stacks.aws_stack import AwsStack
 
 # How Pulumi marks a secret in its state:
 # https://github.com/pulumi/pulumi/blob/v3.274.1/sdk/go/common/resource/sig.go
@@ -28,32 +27,30 @@ SECRET_KINDS = ("kubernetes:core/v1:Secret", "aws:secretsmanager/secretVersion:S
 
 
 @contextmanager
-def redacted(stack: str, echo: Echo) -> Iterator[tuple[Deployment, list[str]]]:
-    """Yield a stack on AWS with a copy of its state without secrets, and the resources that contain only secrets.
+def redacted(stack: AwsStack) -> Iterator[tuple[Deployment, list[str]]]:
+    """Yield a stack with a copy of its state without secrets, and the resources that contain only secrets.
 
     Requires neither the key of the state's secrets nor write permissions.
 
     Raises:
-        SettingsError: The settings are missing or invalid, or the stack is not on AWS.
         OperationError: The account is the wrong one, or the state cannot be read.
     """
-    settings = load_aws(stack)
-    account = account_of(stack, settings)
-    backend = backend_of(stack, account.id, account.region)
-    key = f".pulumi/stacks/{PROJECT}/{stack}.json"
+    account, bucket = stack.account, stack.backend.bucket
+    key = f".pulumi/stacks/{PROJECT}/{stack.name}.json"
     with aws_errors():
         try:
-            found = account.client("s3").get_object(Bucket=backend.bucket, Key=key)["Body"].read()
+            found = account.client("s3").get_object(Bucket=bucket, Key=key)["Body"].read()
         except ClientError as error:
             if error_code(error) in ("NoSuchKey", "NoSuchBucket"):
                 raise OperationError(
-                    f"{stack} is not deployed (s3://{backend.bucket} has no {key}): run `make deploy STACK={stack}`"
+                    f"{stack.name} is not deployed (s3://{bucket} has no {key}): run `make deploy STACK={stack.name}`"
                 ) from error
             raise
     deployment = without_secrets(json.loads(found)["checkpoint"]["latest"])
     with TemporaryDirectory(prefix="state-") as name:
         folder = Path(name)
-        yield local(stack, deployment, folder, pulumi_command(echo).command, account.region), secret_urns(deployment)
+        program = pulumi_command(stack.echo).command
+        yield local(stack.name, deployment, folder, program, account.region), secret_urns(deployment)
 
 
 def local(stack: str, deployment: Mapping[str, Any], folder: Path, program: str, region: str) -> Deployment:

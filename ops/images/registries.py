@@ -1,4 +1,4 @@
-"""The registries of stacks, and the copying of a release's images between them."""
+"""A registry, and the copying of a release's images between them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -8,12 +8,8 @@ from infra.images import content
 from infra.images.errors import ImageError
 from infra.images.nodes import Nodes
 from infra.release import ReleasedImage
-from infra.settings import ExistingClusterSettings, StackSettings
-from ops.aws.account import account_of
 from ops.console import Echo
 from ops.images import skopeo
-from ops.images.ecr import Ecr
-from ops.images.oci import OciRegistry
 
 
 class Registry(Protocol):
@@ -30,34 +26,6 @@ class Registry(Protocol):
 
     def has_digest(self, image: str, digest: str) -> bool:
         """Return whether the registry has an image with this digest."""
-
-
-def registry_of(stack: str, settings: StackSettings) -> Ecr | OciRegistry:
-    """Return a stack's registry.
-
-    Raises:
-        OperationError: The stack has no registry, or the current credentials belong to another account.
-    """
-    if not isinstance(settings, ExistingClusterSettings):
-        return Ecr(stack, account_of(stack, settings))
-    if settings.registry is None:
-        raise OperationError(
-            f"{stack} has no registry, because its images are loaded onto its nodes: set airflow:registry in "
-            f"Pulumi.{stack}.yaml"
-        )
-    return OciRegistry(settings.registry)
-
-
-def preview_registry_of(stack: str, settings: StackSettings) -> Ecr | OciRegistry:
-    """Return the registry of a stack's preview environments, which is separate from the stack's own.
-
-    Raises:
-        OperationError: The stack has no registry, or the current credentials belong to another account.
-    """
-    if not isinstance(settings, ExistingClusterSettings):
-        return Ecr(stack, account_of(stack, settings), previews=True)
-    registry_of(stack, settings)  # raises if there is none
-    return OciRegistry(f"{settings.registry}/{content.PREVIEWS}")
 
 
 def built_images(registry: Registry, nodes: Nodes) -> Mapping[str, ReleasedImage]:

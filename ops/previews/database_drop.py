@@ -5,35 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from infra.aws import database as rds
-from infra.database_setup import setup_name
 from infra.errors import OperationError
-from infra.existing_cluster import database as postgres
 from infra.preview_names import database_names
-from infra.settings import ExistingClusterSettings
 from ops.console import Echo
 from ops.kubernetes import jobs
 from ops.kubernetes.watch import Watch
-from ops.previews.base import Base
 from ops.releases.rehearsal import reason
-from ops.releases.rehearsal_jobs import Server, container, job_manifest
+from ops.releases.rehearsal_jobs import container, job_manifest
+from ops.stacks.platform_stack import DatabaseServer, PlatformStack
 
 SCRIPT = Path(__file__).with_name("drop_databases.sh")
 # Enough to start a node for the pod.
 TIMEOUT_SECONDS = 600
 
 
-def drop_databases(base: Base, stack: str, echo: Echo) -> None:
+def drop_databases(base: PlatformStack, stack: str, echo: Echo) -> None:
     """Drop the databases if they exist.
 
     Raises:
         OperationError: The databases cannot be dropped.
     """
-    cluster, namespace = base.installation.cluster, base.setup_namespace
-    manifest = manifest_of(_server(base), stack)
+    cluster, namespace = base.cluster, base.setup_namespace
+    manifest = manifest_of(base.database_server, stack)
     name = manifest["metadata"]["name"]
     jobs.start(cluster, namespace, manifest)
-    watch = Watch(cluster, (namespace,), base.installation.diagnosis, of=name)
+    watch = Watch(cluster, (namespace,), base.diagnosis, of=name)
     pod = jobs.ended(cluster, namespace, name, watch, lambda _: echo("dropping the databases"))
     if failed := jobs.failed(pod):
         log = cluster.log(namespace, pod["metadata"]["name"], failed["name"])
@@ -41,7 +37,7 @@ def drop_databases(base: Base, stack: str, echo: Echo) -> None:
     jobs.delete(cluster, namespace, name)
 
 
-def manifest_of(server: Server, stack: str) -> dict[str, Any]:
+def manifest_of(server: DatabaseServer, stack: str) -> dict[str, Any]:
     """Return the manifest of the Job. It uses the base's Secret with the administrator's password."""
     psql = container(
         "drop",
@@ -53,14 +49,3 @@ def manifest_of(server: Server, stack: str) -> dict[str, Any]:
     return job_manifest(
         server, f"drop-{stack}", [], psql | {"envFrom": [{"secretRef": {"name": server.secret}}]}, TIMEOUT_SECONDS
     )
-
-
-def _server(base: Base) -> Server:
-    namespace = base.setup_namespace
-    prefix = setup_name("airflow")
-    secret = next((name for name in base.installation.cluster.secrets(namespace) if name.startswith(prefix)), None)
-    if secret is None:
-        raise OperationError(f"{base.stack} no longer has a database server: run `make deploy STACK={base.stack}`")
-    if isinstance(base.settings, ExistingClusterSettings):
-        return Server(namespace, secret, postgres.IMAGE, postgres.USER_ID, disk_bytes=0)
-    return Server(namespace, secret, rds.CLIENT_IMAGE, rds.CLIENT_USER_ID, disk_bytes=0)

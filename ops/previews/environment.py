@@ -14,17 +14,18 @@ from infra.previews.settings import PreviewSettings, file_of, text_of
 from infra.settings import SettingsError
 from infra.settings.loading import stack_summaries
 from ops.airflow import dags
-from ops.airflow.installation import Installation, of_preview
 from ops.console import Echo
 from ops.kubernetes.watch import Watch, Watcher
-from ops.previews.base import Base
+from ops.previews.base import records_of
 from ops.previews.branches import check_exists
 from ops.previews.records import Record
 from ops.previews.rules import check_branch, check_room, expiry
-from ops.pulumi.stack_images import check_preview_images
+from ops.stacks.missing_images import check_preview_images
+from ops.stacks.platform_stack import PlatformStack
+from ops.stacks.preview_stack import PreviewStack
 
 
-def bring_up(base: Base, branch: str, hours: float, echo: Echo) -> PreviewSettings:
+def bring_up(base: PlatformStack, branch: str, hours: float, echo: Echo) -> PreviewSettings:
     """Create the environment of a branch, or update it and extend its lifetime.
 
     Raises:
@@ -35,39 +36,39 @@ def bring_up(base: Base, branch: str, hours: float, echo: Echo) -> PreviewSettin
     record = keep_record(base, branch, hours, datetime.now(UTC))
     settings = record.settings
     write_file(record)
-    installation = of_preview(settings, base.installation)
-    if installation.git_server:
-        dags.push(installation, echo, f"refs/heads/{branch}")
-    check_preview_images(base.deployment)
-    deployment = base.deployment_of(settings.stack)
+    preview = PreviewStack(base, settings)
+    if preview.git_server:
+        dags.push(preview, echo, f"refs/heads/{branch}")
+    check_preview_images(base)
+    deployment = preview.deployment
     _keep_key(base, record)
-    deployment.run("up", "--yes", "--skip-preview", watch=_watcher(base, installation))
+    deployment.run("up", "--yes", "--skip-preview", watch=_watcher(preview))
     return settings
 
 
-def keep_record(base: Base, branch: str, hours: float, now: datetime) -> Record:
+def keep_record(base: PlatformStack, branch: str, hours: float, now: datetime) -> Record:
     """Write the record of an environment, new or with an extended lifetime, and return it.
 
     Raises:
         OperationError: The base has no room for it, or it is being removed.
     """
-    stack, records = stack_name(base.stack, branch), base.records
+    stack, records = stack_name(base.name, branch), records_of(base)
     present = {record.stack: record for record in records.all()}
-    check_room(base.stack, stack, present, base.settings.max_previews)
+    check_room(base.name, stack, present, base.settings.max_previews)
     found = present.get(stack, Record(stack, ""))
     if found.removing:
         raise OperationError(
             f"{stack} is being removed: if that was interrupted, finish it with `make preview-env-down "
-            f"BRANCH={branch} STACK={base.stack}`, then rerun this command"
+            f"BRANCH={branch} STACK={base.name}`, then rerun this command"
         )
     before = _readable(found)
     settings = PreviewSettings(
-        base=base.stack,
+        base=base.name,
         branch=branch,
         owner=before.owner if before else _current_user(),
         expires_at=expiry(now, hours, before.expires_at if before else None),
     )
-    return records.save(replace(found, text=text_of(settings, read_text(file_of(base.stack)))))
+    return records.save(replace(found, text=text_of(settings, read_text(file_of(base.name)))))
 
 
 def _readable(record: Record) -> PreviewSettings | None:
@@ -86,19 +87,19 @@ def write_file(record: Record) -> None:
     temporary.replace(file)
 
 
-def _keep_key(base: Base, record: Record) -> None:
+def _keep_key(base: PlatformStack, record: Record) -> None:
     """Save the key that Pulumi wrote to the stack file in the record, if the base's file did not contain it."""
     text = read_text(file_of(record.stack))
     if text != record.text:
-        base.records.save(replace(record, text=text))
+        records_of(base).save(replace(record, text=text))
 
 
-def _watcher(base: Base, installation: Installation) -> Watcher:
+def _watcher(preview: PreviewStack) -> Watcher:
     """Return a watcher for the pods in the environment's namespace and for the Job that creates its databases."""
-    cluster, stack = installation.cluster, installation.stack
+    cluster, diagnosis = preview.cluster, preview.diagnosis
     watches = (
-        Watch(cluster, (stack,), installation.diagnosis),
-        Watch(cluster, (base.setup_namespace,), installation.diagnosis, of=stack),
+        Watch(cluster, (preview.namespace,), diagnosis),
+        Watch(cluster, (preview.setup_namespace,), diagnosis, of=preview.name),
     )
     return lambda: next(filter(None, (watch() for watch in watches)), None)
 

@@ -12,20 +12,21 @@ from infra.preview_names import PREFIX
 from infra.previews.settings import file_of, is_expired, load_preview
 from infra.settings import SettingsError
 from ops.console import Echo
-from ops.previews.base import Base
+from ops.previews.base import records_of
 from ops.previews.environment import write_file
 from ops.previews.records import Record
 from ops.previews.removal import forget, remove
+from ops.stacks.platform_stack import PlatformStack
 
 
-def collect(base: Base, now: datetime, echo: Echo) -> None:
+def collect(base: PlatformStack, now: datetime, echo: Echo) -> None:
     """Remove expired environments and finish interrupted removals. A failure does not stop the others.
 
     Raises:
         OperationError: Some environments could not be removed. The reasons are printed first.
     """
     failed = 0
-    for record in base.records.all():
+    for record in records_of(base).all():
         try:
             if is_due(record, now):
                 echo(f"removing {record.stack}")
@@ -37,7 +38,7 @@ def collect(base: Base, now: datetime, echo: Echo) -> None:
             failed += 1
     if failed:
         raise OperationError(
-            f"{failed} preview environments of {base.stack} could not be removed: see the output above, then rerun "
+            f"{failed} preview environments of {base.name} could not be removed: see the output above, then rerun "
             "this command"
         )
 
@@ -51,18 +52,18 @@ def is_due(record: Record, now: datetime) -> bool:
     return record.removing or is_expired(record.settings, now)
 
 
-def list_environments(base: Base, now: datetime, echo: Echo) -> None:
+def list_environments(base: PlatformStack, now: datetime, echo: Echo) -> None:
     """Print the environments of a base, and write their stack files for other commands.
 
     Raises:
         OperationError: The request to the cluster failed.
     """
-    records = base.records.all()
+    records = records_of(base).all()
     for record in records:
         write_file(record)
     _forget_others(base, {record.stack for record in records})
     if not records:
-        echo(f"{base.stack} has no preview environments")
+        echo(f"{base.name} has no preview environments")
     for line in lines(records, now):
         echo(line)
 
@@ -103,9 +104,9 @@ def moment(time: datetime) -> str:
     return f"{time.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _forget_others(base: Base, stacks: set[str]) -> None:
+def _forget_others(base: PlatformStack, stacks: set[str]) -> None:
     for file in REPOSITORY.glob(file_of(f"{PREFIX}*").name):
         stack = file.name.split(".")[1]
         with suppress(SettingsError):
-            if stack not in stacks and load_preview(stack).base == base.stack:
+            if stack not in stacks and load_preview(stack).base == base.name:
                 forget(stack)

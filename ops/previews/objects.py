@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from infra import seaweedfs
 from infra.errors import OperationError
-from infra.existing_cluster import object_store
 from infra.preview_names import bucket_prefix
-from ops import own_s3
 from ops.aws.account import aws_errors
 from ops.console import Echo
-from ops.kubernetes.kubectl import forwarded
-from ops.loopback import LOOPBACK
-from ops.previews.base import Base
-from ops.pulumi.existing_cluster_deployment import ExistingClusterDeployment
+from ops.stacks.platform_stack import PlatformStack
 
 BUCKETS = ("data", "artifacts", "logs")
 
 
-def delete_objects(base: Base, stack: str, echo: Echo) -> None:
+def delete_objects(base: PlatformStack, stack: str, echo: Echo) -> None:
     """Delete the environment's objects in all buckets of its base.
 
     Raises:
         OperationError: Some objects cannot be deleted.
     """
-    with aws_errors(), _client(base) as client:
+    with aws_errors(), base.object_store() as client:
         count = sum(empty(client, base.outputs[f"{name}_bucket"], bucket_prefix(stack)) for name in BUCKETS)
     echo(f"deleted {count} objects under {bucket_prefix(stack)}")
 
@@ -51,21 +43,3 @@ def empty(client: Any, bucket: str, prefix: str) -> int:
                 )
         deleted += len(keys)
     return deleted
-
-
-@contextmanager
-def _client(base: Base) -> Iterator[Any]:
-    """Yield an S3 client for the base's object store."""
-    deployment = base.deployment
-    if not isinstance(deployment, ExistingClusterDeployment):
-        yield deployment.account.client("s3")
-        return
-    servers, keys = base.setup_namespace, base.outputs["object_store_credentials"]
-    target = f"service/{object_store.SERVER}"
-    with forwarded(base.installation.cluster, servers, target, object_store.PORT) as port:
-        yield own_s3.client(
-            f"http://{LOOPBACK}:{port}",
-            seaweedfs.REGION,
-            keys["AWS_ACCESS_KEY_ID"],
-            keys["AWS_SECRET_ACCESS_KEY"],
-        )

@@ -24,6 +24,16 @@ class Backend:
         """The key's address for Pulumi."""
         return f"awskms://{self.key_alias}?region={self.region}"
 
+    @property
+    def environment(self) -> dict[str, str | None]:
+        """Pulumi's environment: the state's address, the region, and no update check."""
+        return {
+            "PULUMI_BACKEND_URL": self.url,
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+        }
+
 
 def backend_of(stack: str, account: str, region: str) -> Backend:
     """Return the backend of a stack in this account and region."""

@@ -18,6 +18,8 @@ from ops.kubernetes.watch import Watcher
 POLL_INTERVAL_SECONDS = 3
 # Time for Pulumi to finish running operations and save its state.
 CANCEL_SECONDS = 60
+# Commands that read the stack file and write the key's salt to it.
+WITH_STACK_FILE = ("preview", "up", "refresh", "destroy")
 
 
 @dataclass(frozen=True)
@@ -28,13 +30,40 @@ class Deployment:
         stack: The stack's name.
         program: The Pulumi CLI.
         environment: Environment variables for the CLI; None unsets a variable.
+        secrets_provider: The key that encrypts the secrets in the state.
         folder: The project folder.
+        config_folder: The folder for the file with the key's salt; None to keep it in the stack file.
     """
 
     stack: str
     program: str
     environment: Mapping[str, str | None]
+    secrets_provider: str = "passphrase"
     folder: Path = field(default_factory=lambda: REPOSITORY, kw_only=True)
+    config_folder: Path | None = field(default=None, kw_only=True)
+
+    @property
+    def stack_file(self) -> Path:
+        """The file with the stack's settings."""
+        return self.folder / f"Pulumi.{self.stack}.yaml"
+
+    def select(self) -> bool:
+        """Select the stack; create it in the state if it does not exist.
+
+        Returns:
+            Whether the stack file now contains the stack's encrypted key. With a `config_folder` it never does.
+
+        Raises:
+            OperationError: The state cannot be read.
+        """
+        before = self.stack_file.read_bytes()
+        try:
+            self.answer("stack", "select", "--create", "--secrets-provider", self.secrets_provider)
+        finally:
+            changed = self.stack_file.read_bytes() != before
+            if changed and self.config_folder:
+                self.stack_file.write_bytes(before)
+        return changed and self.config_folder is None
 
     def run(self, *arguments: str, watch: Watcher | None = None) -> None:
         """Run the CLI on the terminal; cancel it if `watch` returns a reason.
@@ -65,6 +94,19 @@ class Deployment:
             OperationError: The state cannot be read.
         """
         return dict(json.loads(self.answer("stack", "output", "--json", "--show-secrets", "--non-interactive")))
+
+    def objects(self) -> list[dict[str, Any]]:
+        """Return the Kubernetes objects in the stack's state.
+
+        Raises:
+            OperationError: The state cannot be read.
+        """
+        state = json.loads(self.answer("stack", "export"))["deployment"]
+        return [
+            dict(resource["outputs"])
+            for resource in state.get("resources", ())
+            if resource["type"].startswith("kubernetes:") and "kind" in resource.get("outputs", {})
+        ]
 
     def refresh_report(self, leave_out: Sequence[str] = ()) -> Mapping[str, Any]:
         """Return Pulumi's JSON report of what a refresh would change; change nothing.
@@ -103,7 +145,11 @@ class Deployment:
         return subprocess.run(command, check=False, cwd=self.folder, env=environment, capture_output=True, text=True)
 
     def _command(self, *arguments: str) -> list[str]:
-        return [self.program, *arguments, "--stack", self.stack]
+        # The program reads the settings itself, so that Pulumi may read another file.
+        file: tuple[str, ...] = ()
+        if self.config_folder and arguments[0] in WITH_STACK_FILE:
+            file = ("--config-file", str(self.config_folder / self.stack_file.name))
+        return [self.program, *arguments, *file, "--stack", self.stack]
 
     def _environment(self) -> dict[str, str]:
         merged = {**os.environ, **self.environment}

@@ -53,7 +53,7 @@ def approve(transition: Transition, echo: Echo, *, approved: bool) -> None:
     echo(f"recorded: {transition.release.short} is approved for {transition.stack}")
 
 
-def rehearse(transition: Transition, rehearsal: Callable[[str, Release, Echo], None], echo: Echo) -> None:
+def rehearse(transition: Transition, rehearsal: Callable[[Release], None], echo: Echo) -> None:
     """Rehearse a release's migrations on a copy of a stack's database, and record the result.
 
     Raises:
@@ -61,7 +61,7 @@ def rehearse(transition: Transition, rehearsal: Callable[[str, Release, Echo], N
     """
     transition.clone.identity()
     try:
-        rehearsal(transition.stack, transition.release, echo)
+        rehearsal(transition.release)
     except OperationError:
         _record(transition, "rehearsal", passed=False)
         raise

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from infra.errors import OperationError
 from infra.release import Release, ReleasedImage
 from infra.settings import StackSettings
-from ops.console import Echo
+from ops.console import Echo, echo
 from ops.images import registries, signing
 from ops.images.registries import Registry
+from ops.stacks.resolve import stack_with
 
 
 @dataclass(frozen=True)
@@ -45,4 +46,13 @@ def unsigned(images: Images, release: Release, signed_by: str) -> Mapping[str, s
     return found
 
 
-REGISTRIES = Images(registries.registry_of, registries.copy, signing.verify)
+def registry_of(name: str, settings: StackSettings) -> Registry:
+    """Return the registry of a stack.
+
+    Raises:
+        OperationError: The stack has no registry, or the current credentials belong to another account.
+    """
+    return stack_with(name, settings, echo).registry()
+
+
+REGISTRIES = Images(registry_of, registries.copy, signing.verify)

@@ -9,20 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from infra.aws import database as rds
-from infra.aws.names import Limit, Names
-from infra.database_setup import setup_name
 from infra.errors import OperationError
-from infra.existing_cluster import database as postgres
-from infra.existing_cluster_names import platform_namespace
 from infra.release import Release
-from infra.settings import PROJECT, ExistingClusterSettings, Settings, load
-from ops.airflow.installation import Installation, installation_of
-from ops.aws.account import account_of, aws_errors
-from ops.console import Echo
 from ops.images import registries
 from ops.kubernetes import jobs
-from ops.kubernetes.cluster import Cluster
 from ops.kubernetes.watch import Watch
 from ops.releases.database import MLFLOW
 from ops.releases.rehearsal_jobs import (
@@ -32,10 +22,11 @@ from ops.releases.rehearsal_jobs import (
     DROP_STEP,
     MIGRATE_STEP,
     REHEARSAL,
-    Server,
     drop,
     rehearsal,
 )
+from ops.stacks.platform_stack import DatabaseServer, PlatformStack
+from ops.stacks.resolve import resolve
 
 IMAGE = "airflow"
 DOING = {
@@ -73,60 +64,36 @@ class Contents:
         )
 
 
-def rehearse(stack: str, release: Release, echo: Echo) -> None:
+def rehearse(stack: PlatformStack, release: Release) -> None:
     """Migrate a copy of the stack's database with the release's image, and always drop the copy.
 
     Raises:
-        SettingsError: The settings are missing or invalid.
+        SettingsError: The settings of the release's stack are missing or invalid.
         ContextError: The settings do not allow the current context.
         OperationError: The migration failed or could not be run.
     """
-    settings = load(stack)
-    installation = installation_of(stack, echo)
-    server = server_of(stack, settings, installation.cluster)
+    server = stack.database_server
     image = release.images[IMAGE]
-    if release.stack != stack:
-        source = registries.registry_of(release.stack, load(release.stack))
-        image = registries.copy(source, registries.registry_of(stack, settings), image, IMAGE, echo)
-    rehearse_on(installation, server, image.name, release.database_revisions, echo)
-
-
-def server_of(stack: str, settings: Settings | ExistingClusterSettings, cluster: Cluster) -> Server:
-    """Return the stack's database server.
-
-    Raises:
-        OperationError: The stack has no database server yet, or a request failed.
-    """
-    if isinstance(settings, ExistingClusterSettings):
-        namespace, image, user_id = platform_namespace(settings.namespace), postgres.IMAGE, postgres.USER_ID
-        disk_gib = postgres.VOLUME_GIB
-    else:
-        namespace, image, user_id = rds.SETUP_NAMESPACE, rds.CLIENT_IMAGE, rds.CLIENT_USER_ID
-        name = Names(PROJECT, stack).of("database", Limit.DATABASE)
-        with aws_errors():
-            found = account_of(stack, settings).client("rds").describe_db_instances(DBInstanceIdentifier=name)
-        disk_gib = found["DBInstances"][0]["AllocatedStorage"]
-    prefix = setup_name("airflow")
-    secret = next((one for one in cluster.secrets(namespace) if one.startswith(prefix)), None)
-    if secret is None:
-        raise OperationError(f"{stack} has no database to rehearse on: run `make deploy STACK={stack}` first")
-    return Server(namespace, secret, image, user_id, disk_gib * 2**30)
+    if release.stack != stack.name:
+        source = resolve(release.stack, stack.echo).registry()
+        image = registries.copy(source, stack.registry(), image, IMAGE, stack.echo)
+    rehearse_on(stack, server, stack.database_bytes(), image.name, release.database_revisions)
 
 
 def rehearse_on(
-    installation: Installation, server: Server, image: str, revisions: Mapping[str, str], echo: Echo
+    stack: PlatformStack, server: DatabaseServer, disk_bytes: int, image: str, revisions: Mapping[str, str]
 ) -> None:
     """Migrate a copy with an Airflow image, check the result, and drop the copy.
 
     Raises:
         OperationError: The migration failed or could not be run.
     """
-    cluster, namespace = installation.cluster, server.namespace
+    cluster, namespace = stack.cluster, server.namespace
     copy = f"rehearsal_{secrets.token_hex(4)}"
-    jobs.start(cluster, namespace, rehearsal(server, copy, image))
+    jobs.start(cluster, namespace, rehearsal(server, disk_bytes, copy, image))
     try:
-        watch = Watch(cluster, (namespace,), installation.diagnosis, of=REHEARSAL)
-        pod = jobs.ended(cluster, namespace, REHEARSAL, watch, lambda step: echo(DOING[step]))
+        watch = Watch(cluster, (namespace,), stack.diagnosis, of=REHEARSAL)
+        pod = jobs.ended(cluster, namespace, REHEARSAL, watch, lambda step: stack.echo(DOING[step]))
         log = partial(cluster.log, namespace, pod["metadata"]["name"])
         if container := jobs.failed(pod):
             step = container["name"]
@@ -134,25 +101,25 @@ def rehearse_on(
         before, after = Contents.of(log(COPY_STEP)), Contents.of(log(COUNT_STEP))
         if complaint := difference(before, after, revisions):
             raise OperationError(complaint)
-        echo(report(seconds(pod, MIGRATE_STEP), before))
+        stack.echo(report(seconds(pod, MIGRATE_STEP), before))
     finally:
-        drop_copy(installation, server, copy, echo)
+        drop_copy(stack, server, copy)
 
 
-def drop_copy(installation: Installation, server: Server, copy: str, echo: Echo) -> None:
+def drop_copy(stack: PlatformStack, server: DatabaseServer, copy: str) -> None:
     """Stop Jobs that use the copy, and drop it. If that fails, print it: the next rehearsal drops the copy."""
-    cluster, namespace = installation.cluster, server.namespace
+    cluster, namespace = stack.cluster, server.namespace
     try:
         for name in (REHEARSAL, DROP):
             jobs.delete(cluster, namespace, name)
         jobs.start(cluster, namespace, drop(server, copy))
-        watch = Watch(cluster, (namespace,), installation.diagnosis, of=DROP)
-        pod = jobs.ended(cluster, namespace, DROP, watch, lambda step: echo(DOING[step]))
+        watch = Watch(cluster, (namespace,), stack.diagnosis, of=DROP)
+        pod = jobs.ended(cluster, namespace, DROP, watch, lambda step: stack.echo(DOING[step]))
         if container := jobs.failed(pod):
             raise OperationError(reason(container, cluster.log(namespace, pod["metadata"]["name"], container["name"])))
         jobs.delete(cluster, namespace, DROP)
     except OperationError as error:
-        echo(f"the copy {copy} is still there ({error}): the next rehearsal drops it")
+        stack.echo(f"the copy {copy} is still there ({error}): the next rehearsal drops it")
 
 
 def difference(before: Contents, after: Contents, revisions: Mapping[str, str]) -> str | None:

@@ -6,7 +6,6 @@ Passwords come from the Secret with which the stack's databases were created. No
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from kubernetes.client import V1PodSecurityContext, V1SecurityContext
 
 from infra import helm_values, restricted_pods
 from infra.database_setup import LABELS
+from ops.stacks.platform_stack import DatabaseServer
 
 Manifest = dict[str, Any]
 
@@ -38,38 +38,20 @@ def script(name: str) -> str:
     return Path(__file__).with_name(f"{name}.sh").read_text()
 
 
-@dataclass(frozen=True)
-class Server:
-    """A database server, and the namespace with its administrator's password.
-
-    Attributes:
-        namespace: The namespace of the Secret.
-        secret: The Secret with the administrator's password and the login of Airflow's database.
-        image: An image with PostgreSQL's client programs.
-        user_id: The user in that image.
-        disk_bytes: The size of the server's disk.
-    """
-
-    namespace: str
-    secret: str
-    image: str
-    user_id: int
-    disk_bytes: int
-
-
-def rehearsal(server: Server, copy: str, image: str) -> Manifest:
+def rehearsal(server: DatabaseServer, disk_bytes: int, copy: str, image: str) -> Manifest:
     """Return the Job that copies the database, migrates the copy, and counts its rows before and after."""
-    before = _client(server, COPY_STEP, copy, script("copy_database") + script("count_rows"), cpu="100m")
+    program = script("copy_database") + script("count_rows")
+    before = _client(server, COPY_STEP, copy, program, cpu="100m", disk_bytes=disk_bytes)
     after = _client(server, COUNT_STEP, copy, script("count_rows"))
     return job_manifest(server, REHEARSAL, [before, _migration(server, copy, image)], after, TIMEOUT_SECONDS)
 
 
-def drop(server: Server, copy: str) -> Manifest:
+def drop(server: DatabaseServer, copy: str) -> Manifest:
     """Return the Job that drops the copy."""
     return job_manifest(server, DROP, [], _client(server, DROP_STEP, copy, script("drop_database")), TIMEOUT_SECONDS)
 
 
-def job_manifest(server: Server, name: str, first: list[Manifest], last: Manifest, seconds: int) -> Manifest:
+def job_manifest(server: DatabaseServer, name: str, first: list[Manifest], last: Manifest, seconds: int) -> Manifest:
     """Return a Job with access to the server. Its containers run in order, once, within the time limit."""
     return {
         "apiVersion": "batch/v1",
@@ -97,17 +79,19 @@ def job_manifest(server: Server, name: str, first: list[Manifest], last: Manifes
     }
 
 
-def _client(server: Server, name: str, copy: str, program: str, cpu: str = "10m") -> Manifest:
+def _client(
+    server: DatabaseServer, name: str, copy: str, program: str, *, cpu: str = "10m", disk_bytes: int = 0
+) -> Manifest:
     return container(
         name,
         server.image,
         ["sh", "-c", program],
-        [_value("COPY", copy), _value("DISK_BYTES", str(server.disk_bytes))],
+        [_value("COPY", copy), _value("DISK_BYTES", str(disk_bytes))],
         {"requests": {"cpu": cpu, "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
     ) | {"envFrom": [{"secretRef": {"name": server.secret}}]}
 
 
-def _migration(server: Server, copy: str, image: str) -> Manifest:
+def _migration(server: DatabaseServer, copy: str, image: str) -> Manifest:
     """Return the chart's migration container, with the login of the database's owner instead of the administrator."""
     airflow = helm_values.read(helm_values.SHARED)
     variables = {

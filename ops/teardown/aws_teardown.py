@@ -1,4 +1,4 @@
-"""Destroy a stack on AWS: empty its cluster, delete Pulumi's resources, and prove that nothing is left."""
+"""The steps before and after the resources of a stack on AWS are deleted."""
 
 from __future__ import annotations
 
@@ -12,43 +12,28 @@ from botocore.exceptions import ClientError
 from infra.errors import OperationError
 from ops.aws.account import Account, aws_errors, error_code
 from ops.console import Echo
-from ops.pulumi.aws_deployment import AwsDeployment
+from ops.pulumi.deployment import Deployment
 from ops.teardown.cluster_contents import delete_contents
 from ops.teardown.sweep import sweep
 
-PROD = "prod"
 MISSING = ("ResourceNotFoundException", "DBInstanceNotFound")
 
 
-def check_confirmation(stack: str, typed: str | None, *, protected: bool, yes: bool) -> None:
-    """Require confirmation: `yes` is enough for an unprotected stack, a protected stack needs its name.
+def prepare(
+    account: Account, deployment: Deployment, outputs: Mapping[str, Any], echo: Echo, *, protected: bool
+) -> None:
+    """Delete the contents of a stack's cluster, and disable deletion protection.
 
     Raises:
-        OperationError: The confirmation is missing.
+        OperationError: A step failed.
     """
-    needs_name = protected or stack == PROD
-    if typed == stack or (yes and not needs_name):
-        return
-    hint = f"CONFIRM={stack}" if needs_name else f"YES=1 or CONFIRM={stack}"
-    raise OperationError(f"nothing was destroyed: type {stack} at the prompt, or set {hint}")
-
-
-def destroy(deployment: AwsDeployment, echo: Echo) -> None:
-    """Destroy the stack, and list leftovers.
-
-    Raises:
-        OperationError: A step failed, or resources are left.
-    """
-    outputs = deployment.outputs()
     cluster = outputs.get("cluster_name", "")
-    if cluster and _cluster_exists(deployment.account, cluster):
+    if cluster and _cluster_exists(account, cluster):
         delete_contents(json.loads(outputs["kubeconfig"]), echo)
-    if deployment.settings.protect:
+    if protected:
         echo("disabling deletion protection")
         deployment.run("state", "unprotect", "--all", "--yes")
-        _lift_protection(deployment.account, cluster, outputs)
-    deployment.run("destroy", "--yes", "--refresh")
-    report(deployment.account, deployment.stack, echo)
+        _lift_protection(account, cluster, outputs)
 
 
 def report(account: Account, stack: str, echo: Echo) -> None:

@@ -1,4 +1,4 @@
-"""Destroy a stack on an existing cluster and prove that nothing is left."""
+"""Prove that nothing of a stack is left in an existing cluster."""
 
 from __future__ import annotations
 
@@ -7,27 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from infra.errors import OperationError
-from ops.airflow.installation import on_existing_cluster
 from ops.console import Echo
 from ops.kubernetes.cluster import Cluster
-from ops.pulumi.existing_cluster_deployment import ExistingClusterDeployment
 
 # Volumes are deleted a little later than their claims.
 TIMEOUT_SECONDS = 60
 POLL_INTERVAL_SECONDS = 2
-
-
-def destroy(deployment: ExistingClusterDeployment, echo: Echo) -> None:
-    """Destroy the stack, and list leftovers.
-
-    Raises:
-        OperationError: A step failed, or objects are left.
-    """
-    objects = deployment.objects()
-    deployment.run("destroy", "--yes", "--refresh")
-    namespaces = on_existing_cluster(deployment.stack, deployment.settings, deployment.cluster).namespaces
-    report(deployment.stack, deployment.cluster, objects, namespaces, echo)
-    deployment.run("stack", "rm", "--yes", "--preserve-config")
 
 
 def report(

@@ -14,7 +14,6 @@ from infra.errors import OperationError
 from infra.existing_cluster.context import current_context
 from infra.previews.settings import load_preview
 from infra.settings import load
-from ops.kubernetes import kubeconfig
 from ops.kubernetes.cluster import Cluster
 from ops.laptop import ports
 from ops.laptop.home import Home
@@ -49,7 +48,6 @@ YAML: dict[str, Reader] = {
     "prices.yaml": lambda file: prices_of("us-east-1", file),
     "regions.yaml": priced_regions,
     "kubeconfig": lambda _: current_context(),
-    "config": lambda file: kubeconfig.write(file, {}),
 }
 FILES = [(name, read, broken) for kind, broken in ((JSON, b'{\n"a": 1,\n}\n'), (YAML, b"a:\n\tb: 1\n"))
          for name, read in kind.items()]  # fmt: skip

@@ -31,8 +31,8 @@ from ops.images.build_context import build_context
 from ops.images.built import read_built
 from ops.images.ecr import Ecr
 from ops.images.node_images import ClusterNodes, load_command
-from ops.images.registries import preview_registry_of
 from ops.images.tools import Tool, available_tool
+from ops.stacks.resolve import stack_with
 from tests.programs import write_program
 
 REPOSITORY = Path(__file__).parents[2]
@@ -431,14 +431,15 @@ def test_images_go_to_the_repositories_of_the_stack(account: Account, repositori
 
 def test_preview_images_and_signed_images_have_separate_repositories(account: Account, repositories: Any) -> None:
     repositories.create_repository(repositoryName="airflow-dev/previews/ml")
-    previews = Ecr("dev", account, previews=True)
-    assert previews.repository("ml").endswith("/airflow-dev/previews/ml")
+    ecr = Ecr("dev", account, previews=True)
+    assert ecr.repository("ml").endswith("/airflow-dev/previews/ml")
     settings = load("local")
     assert isinstance(settings, ExistingClusterSettings)
     with_registry = settings.model_copy(update={"registry": "registry.example/team"})
-    assert preview_registry_of("local", with_registry).repository("ml") == "registry.example/team/previews/ml"
+    previews = stack_with("local", with_registry, pytest.fail).registry(previews=True)
+    assert previews.repository("ml") == "registry.example/team/previews/ml"
     with pytest.raises(OperationError, match="has no registry"):
-        preview_registry_of("local", settings)
+        stack_with("local", settings, pytest.fail).registry(previews=True)
 
 
 def test_an_image_in_its_repository_is_found(account: Account, repositories: Any) -> None:

@@ -25,7 +25,8 @@ from ops.images import login, skopeo
 from ops.images.ecr import Ecr, NoRepositoryError
 from ops.images.login import is_loopback, logged_in
 from ops.images.oci import OciRegistry
-from ops.images.registries import built_images, copy, copy_unchanged, registry_of, signature_tags
+from ops.images.registries import built_images, copy, copy_unchanged, signature_tags
+from ops.stacks.resolve import stack_with
 from tests.programs import put_on_path
 from tests.servers import free_port
 
@@ -384,10 +385,10 @@ def test_a_stack_has_the_registry_of_its_settings(account: Account) -> None:
     local = load("local")
     assert isinstance(local, ExistingClusterSettings)
     with_registry = local.model_copy(update={"registry": "registry.example/team"})
-    assert registry_of("local", with_registry).repository("ml") == "registry.example/team/ml"
-    assert isinstance(registry_of("dev", load("dev")), Ecr)
+    assert stack_with("local", with_registry, pytest.fail).registry().repository("ml") == "registry.example/team/ml"
+    assert isinstance(stack_with("dev", load("dev"), pytest.fail).registry(), Ecr)
     with pytest.raises(
         OperationError,
         match=r"^local has no registry, because its images are loaded onto its nodes: set airflow:registry",
     ):
-        registry_of("local", local)
+        stack_with("local", local, pytest.fail).registry()

@@ -11,11 +11,10 @@ from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from infra.settings import load_aws
 from ops.aws.account import Account
-from ops.pulumi import aws_deployment as deploying
-from ops.pulumi.aws_deployment import AwsDeployment
 from ops.pulumi.backend import backend_of
 from ops.pulumi.bootstrap import bootstrap
 from ops.pulumi.pulumi_cli import pulumi_command
+from ops.stacks.aws_stack import AwsStack
 from tests.programs import put_on_path
 
 FAKE_CLI = """#!/bin/sh
@@ -36,7 +35,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_pulumi_works_with_the_stacks_state_key_and_region(account: Account, calls: Path) -> None:
     bootstrap(account, backend_of("dev", account.id, account.region), lambda _: None)
-    AwsDeployment.of("dev", lambda _: None).run("up")
+    AwsStack("dev", load_aws("dev"), lambda _: None).deployment.run("up")
     state = "s3://airflow-pulumi-state-123456789012-us-east-1?region=us-east-1 us-east-1"
     provider = "awskms://alias/airflow-dev-pulumi?region=us-east-1"
     assert calls.read_text().splitlines() == [
@@ -50,10 +49,10 @@ def test_the_key_that_pulumi_writes_into_the_stacks_file_is_to_be_committed(
 ) -> None:
     bootstrap(account, backend_of("dev", account.id, account.region), lambda _: None)
     shutil.copy(REPOSITORY / "Pulumi.dev.yaml", tmp_path)
-    monkeypatch.setattr(deploying, "REPOSITORY", tmp_path)
+    monkeypatch.setattr("ops.pulumi.deployment.REPOSITORY", tmp_path)
     monkeypatch.setenv("STACK_FILE", str(tmp_path / "Pulumi.dev.yaml"))
     said: list[str] = []
-    AwsDeployment.of("dev", said.append)
+    assert AwsStack("dev", load_aws("dev"), said.append).deployment
     assert said == ["Pulumi.dev.yaml now contains the stack's encrypted key: commit it, others need it to deploy"]
 
 
@@ -62,24 +61,21 @@ def test_without_a_bootstrap_there_is_one_sentence(account: Account, calls: Path
         r"^s3://airflow-pulumi-state-123456789012-us-east-1 does not exist: run `make bootstrap STACK=dev` first$"
     )
     with pytest.raises(OperationError, match=sentence):
-        AwsDeployment.of("dev", lambda _: None)
+        assert AwsStack("dev", load_aws("dev"), pytest.fail).deployment
     assert not calls.exists()
 
 
-def test_another_account_stops_a_deployment_before_pulumi_starts(
-    account: Account, calls: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_account_stops_a_deployment_before_pulumi_starts(account: Account, calls: Path) -> None:
     elsewhere = load_aws("dev").model_copy(update={"account_id": "1" * 12})
-    monkeypatch.setattr(deploying, "load_aws", lambda _: elsewhere)
     with pytest.raises(OperationError, match="belongs to account 111111111111"):
-        AwsDeployment.of("dev", lambda _: None)
+        assert AwsStack("dev", elsewhere, pytest.fail).deployment
     assert not calls.exists()
 
 
 def test_a_failure_of_pulumi_ends_in_one_sentence(account: Account, calls: Path) -> None:
     bootstrap(account, backend_of("dev", account.id, account.region), lambda _: None)
     with pytest.raises(OperationError, match=r"^`pulumi fail` failed: see the output above$"):
-        AwsDeployment.of("dev", lambda _: None).run("fail")
+        AwsStack("dev", load_aws("dev"), lambda _: None).deployment.run("fail")
 
 
 def test_the_cli_on_path_is_taken(calls: Path, tmp_path: Path) -> None:

@@ -6,8 +6,11 @@ import pytest
 from infra.errors import OperationError
 from infra.settings import Settings
 from ops.aws.account import Account
-from ops.pulumi.aws_deployment import AwsDeployment
-from ops.teardown import aws_teardown as destroying
+from ops.console import Echo
+from ops.pulumi.deployment import Deployment
+from ops.stacks.aws_stack import AwsStack
+from ops.teardown import aws_teardown
+from ops.teardown.confirmation import check_confirmation
 
 
 @pytest.mark.parametrize(
@@ -20,7 +23,7 @@ from ops.teardown import aws_teardown as destroying
     ],
 )
 def test_a_confirmed_destruction_proceeds(stack: str, typed: str | None, protected: bool, yes: bool) -> None:
-    destroying.check_confirmation(stack, typed, protected=protected, yes=yes)
+    check_confirmation(stack, typed, protected=protected, yes=yes)
 
 
 @pytest.mark.parametrize(
@@ -38,24 +41,29 @@ def test_prod_and_protected_stacks_require_their_names(
     stack: str, typed: str | None, protected: bool, yes: bool, hint: str
 ) -> None:
     with pytest.raises(OperationError, match=f"^nothing was destroyed: type {stack} at the prompt, or set {hint}$"):
-        destroying.check_confirmation(stack, typed, protected=protected, yes=yes)
+        check_confirmation(stack, typed, protected=protected, yes=yes)
 
 
 class Steps(list[str]):
     """What was done, in order."""
 
-    def deployment(
-        self, account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch, outputs: dict[str, Any]
-    ) -> AwsDeployment:
-        def run(_: AwsDeployment, *arguments: str) -> None:
-            self.append(" ".join(arguments))
-
-        monkeypatch.setattr(AwsDeployment, "run", run)
-        monkeypatch.setattr(AwsDeployment, "outputs", lambda _: outputs)
+    def destroy(
+        self,
+        account: Account,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        outputs: dict[str, Any],
+        echo: Echo = lambda _: None,
+    ) -> None:
+        """Destroy the stack dev with these settings and outputs."""
+        deployment = Deployment("dev", "pulumi", {})
+        monkeypatch.setattr(Deployment, "run", lambda _, *arguments: self.append(" ".join(arguments)))
         monkeypatch.setattr(
-            destroying, "delete_contents", lambda access, _: self.append(f"contents of {access['name']}")
+            aws_teardown, "delete_contents", lambda access, _: self.append(f"contents of {access['name']}")
         )
-        return AwsDeployment("dev", "pulumi", {}, settings, account)
+        stack = AwsStack("dev", settings, echo)
+        vars(stack).update(account=account, deployment=deployment, outputs=outputs)
+        stack.destroy()
 
 
 def cluster(account: Account) -> dict[str, str]:
@@ -70,7 +78,7 @@ def test_the_clusters_contents_are_deleted_before_the_cluster(
 ) -> None:
     steps = Steps()
     said: list[str] = []
-    destroying.destroy(steps.deployment(account, settings, monkeypatch, cluster(account)), said.append)
+    steps.destroy(account, settings, monkeypatch, cluster(account), said.append)
     assert steps == ["contents of airflow-dev-cluster", "destroy --yes --refresh"]
     assert said[-1].startswith("nothing of dev is left")
 
@@ -80,7 +88,7 @@ def test_a_stack_whose_cluster_is_already_deleted_is_destroyed(
     account: Account, settings: Settings, monkeypatch: pytest.MonkeyPatch, outputs: dict[str, Any]
 ) -> None:
     steps = Steps()
-    destroying.destroy(steps.deployment(account, settings, monkeypatch, outputs), lambda _: None)
+    steps.destroy(account, settings, monkeypatch, outputs)
     assert steps == ["destroy --yes --refresh"]
 
 
@@ -94,7 +102,7 @@ def test_protection_is_disabled_for_a_protected_stack_only(
     steps = Steps()
     protected = settings.model_copy(update={"protect": True})
     outputs = {"database_host": "other-database.invented.us-east-1.rds.amazonaws.com"}
-    destroying.destroy(steps.deployment(account, protected, monkeypatch, outputs), lambda _: None)
+    steps.destroy(account, protected, monkeypatch, outputs)
     assert steps == ["state unprotect --all --yes", "destroy --yes --refresh"]
     assert not account.client("rds").describe_db_instances()["DBInstances"][0]["DeletionProtection"]
 
@@ -105,5 +113,5 @@ def test_an_interrupted_destruction_of_a_protected_stack_continues(
     steps = Steps()
     protected = settings.model_copy(update={"protect": True})
     outputs = {"cluster_name": "gone", "kubeconfig": "{}", "database_host": "gone.rds.amazonaws.com"}
-    destroying.destroy(steps.deployment(account, protected, monkeypatch, outputs), lambda _: None)
+    steps.destroy(account, protected, monkeypatch, outputs)
     assert steps == ["state unprotect --all --yes", "destroy --yes --refresh"]

@@ -11,6 +11,7 @@ import pytest
 
 from ops.cli import app as command
 from ops.cli import stacks
+from ops.pulumi.deployment import Deployment
 from tests.programs import write_program
 from tests.pulumi_engine import small_stack
 
@@ -31,15 +32,25 @@ Thing("bucket", size=1)
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cloud with the resources of a small Pulumi program."""
-    folder = tmp_path_factory.mktemp("drift")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("drift")
+
+
+@pytest.fixture(scope="module")
+def deployment(folder: Path) -> Iterator[Deployment]:
+    """A small Pulumi program, deployed to a file as the cloud."""
     text = f"#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name('cloud.py')}\n"
     plugin = write_program(folder / "bin" / "pulumi-resource-cloud", text)
     file = folder / "cloud.json"
     file.write_text("{}")
-    with small_stack(folder, PROGRAM, f"{plugin.parent}:{os.environ['PATH']}", CLOUD=str(file)):
-        yield file
+    with small_stack(folder, PROGRAM, f"{plugin.parent}:{os.environ['PATH']}", CLOUD=str(file)) as deployment:
+        yield deployment
+
+
+@pytest.fixture
+def cloud(folder: Path, deployment: Deployment) -> Path:
+    """The file with the deployed resources."""
+    return folder / "cloud.json"
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -63,7 +74,7 @@ def test_an_unreadable_resource_is_a_failure_and_no_drift(cloud: Path, monkeypat
 
 
 def test_drift_is_shown_by_its_properties_and_undone_by_a_deployment_that_refreshes(
-    cloud: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    cloud: Path, deployment: Deployment, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     deployed = json.loads(cloud.read_text())
     changed = {
@@ -85,7 +96,5 @@ def test_drift_is_shown_by_its_properties_and_undone_by_a_deployment_that_refres
         "small has drifted: 2 changed, 1 deleted. `make deploy STACK=small REFRESH=1` undoes these changes",
     ]
     assert state.read_bytes() == before
-    monkeypatch.setattr(stacks, "check_images", lambda *_: None)
-    monkeypatch.setattr(stacks, "watcher", lambda _: None)
-    stacks.preview_and_deploy(stacks.deployment_of("small"), yes=True, refresh=True)
+    stacks.preview_and_deploy(deployment, None, yes=True, refresh=True)
     assert json.loads(cloud.read_text()) == deployed

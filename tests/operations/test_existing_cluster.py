@@ -11,8 +11,9 @@ from infra.errors import OperationError
 from infra.existing_cluster.context import ContextError
 from infra.settings import ExistingClusterSettings, load
 from ops.kubernetes.cluster import Cluster
-from ops.pulumi import existing_cluster_deployment as deploying
-from ops.pulumi.existing_cluster_deployment import ExistingClusterDeployment, environment
+from ops.pulumi import local_state
+from ops.pulumi.local_state import environment
+from ops.stacks.existing_cluster_stack import ExistingClusterStack
 from ops.teardown import existing_cluster_teardown as destroying
 from tests.programs import put_on_path
 
@@ -40,8 +41,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("OUTPUTS", '{"context": "kind-dev"}')
     monkeypatch.setenv("PULUMI_CONFIG_PASSPHRASE", "of somebody's other project")
-    monkeypatch.setattr(deploying, "REPOSITORY", tmp_path)
-    monkeypatch.setattr(deploying, "STATE", tmp_path / ".pulumi-state")
+    monkeypatch.setattr(local_state, "FOLDER", tmp_path / ".pulumi-state")
     monkeypatch.setattr("ops.pulumi.deployment.REPOSITORY", tmp_path)
     monkeypatch.setattr(Cluster, "check", lambda _: None)
     point_at(tmp_path, monkeypatch, "kind-dev")
@@ -73,7 +73,7 @@ def test_the_state_is_a_folder_of_the_clone_and_its_key_is_the_owners_alone(tmp_
 
 
 def test_deploying_leaves_the_stack_file_as_git_knows_it(clone: Path, settings: ExistingClusterSettings) -> None:
-    deployment = ExistingClusterDeployment.of("local", settings, lambda _: None)
+    deployment = ExistingClusterStack("local", settings, pytest.fail).deployment
     deployment.run("up", "--yes")
     assert (clone / "Pulumi.local.yaml").read_text() == "config: {}\n"
     state = f"file://{clone}/.pulumi-state unset"
@@ -89,7 +89,7 @@ def test_another_cluster_stops_everything_before_pulumi_starts(
 ) -> None:
     point_at(clone, monkeypatch, "prod")
     with pytest.raises(ContextError, match=r"^local may not use the context prod, only kind-"):
-        ExistingClusterDeployment.of("local", settings, pytest.fail)
+        assert ExistingClusterStack("local", settings, pytest.fail).deployment
     assert not (clone / "calls").exists()
     assert not (clone / ".pulumi-state").exists()
 
@@ -101,13 +101,13 @@ def test_a_stack_in_one_cluster_is_not_deployed_to_another(
     with pytest.raises(
         OperationError, match=r"^local is deployed in the cluster kind-dev, but the current context is "
     ):
-        ExistingClusterDeployment.of("local", settings, lambda _: None)
+        assert ExistingClusterStack("local", settings, pytest.fail).deployment
 
 
 def test_a_deployment_that_cannot_succeed_is_cancelled_with_the_reason(
     clone: Path, settings: ExistingClusterSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    deployment = ExistingClusterDeployment.of("local", settings, lambda _: None)
+    deployment = ExistingClusterStack("local", settings, pytest.fail).deployment
     monkeypatch.setattr("ops.pulumi.deployment.POLL_INTERVAL_SECONDS", 0.2)
     (clone / "bin" / "pulumi").write_text("#!/bin/sh\nexec sleep 60\n")
     with pytest.raises(OperationError, match=r"^pod it: no image$"):

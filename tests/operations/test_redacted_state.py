@@ -13,6 +13,7 @@ import pytest
 from moto import mock_aws
 
 from infra.errors import OperationError
+from infra.settings import load_aws
 from ops.aws.account import Account
 from ops.cli import app, stacks
 from ops.drift import redacted_state
@@ -20,6 +21,7 @@ from ops.drift.drift import Drifted, drifted, known
 from ops.drift.redacted_state import IS_SECRET, MARK, local, redacted, secret_urns, without_secrets
 from ops.plan.difference import Change
 from ops.pulumi.backend import backend_of
+from ops.stacks.aws_stack import AwsStack
 from tests.programs import write_program
 
 PREFIX = "urn:pulumi:small::airflow::"
@@ -95,7 +97,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     with mock_aws():
         session = boto3.Session(region_name="us-east-1")
         account = Account("123456789012", "arn", "us-east-1", session)
-        monkeypatch.setattr(redacted_state, "account_of", lambda *_: account)
+        monkeypatch.setattr(AwsStack, "account", account)
         client = session.client("s3")
         client.create_bucket(Bucket=backend_of("dev", account.id, account.region).bucket)
         yield client
@@ -105,7 +107,7 @@ def test_a_stack_without_a_state_is_not_deployed(bucket: Any) -> None:
     sentence = (
         r"^dev is not deployed \(s3://.* has no \.pulumi/stacks/airflow/dev\.json\): run `make deploy STACK=dev`$"
     )
-    with pytest.raises(OperationError, match=sentence), redacted("dev", print):
+    with pytest.raises(OperationError, match=sentence), redacted(AwsStack("dev", load_aws("dev"), print)):
         pytest.fail("there is nothing")
 
 
@@ -122,7 +124,7 @@ def test_the_state_is_read_without_a_key_and_deleted_afterwards(bucket: Any, mon
 
     monkeypatch.setattr(redacted_state, "local", keep)
     monkeypatch.setattr(redacted_state, "pulumi_command", lambda _: type("P", (), {"command": "pulumi"}))
-    with redacted("dev", print) as found:
+    with redacted(AwsStack("dev", load_aws("dev"), print)) as found:
         assert (str(found[0]), len(found[1])) == ("dev", 2)
         assert folders[0].is_dir()
     assert not folders[0].exists()

@@ -1,6 +1,5 @@
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from kubernetes.client import ApiClient
@@ -8,22 +7,25 @@ from kubernetes.client import ApiClient
 from infra.database_setup import LABELS
 from infra.errors import OperationError
 from infra.settings import load
-from ops.airflow.installation import Installation
+from ops.console import Echo
 from ops.kubernetes import jobs
-from ops.kubernetes.cluster import Cluster
-from ops.kubernetes.diagnosis import Diagnosis, Namespace
+from ops.kubernetes.diagnosis import Namespace
 from ops.releases import rehearsal
-from ops.releases.rehearsal import Contents, difference, reason, rehearse_on, report, seconds, server_of
-from ops.releases.rehearsal_jobs import Server, drop
+from ops.releases.rehearsal import Contents, difference, reason, rehearse_on, report, seconds
+from ops.releases.rehearsal_jobs import drop
 from ops.releases.rehearsal_jobs import rehearsal as rehearsal_job
+from ops.stacks.aws_stack import AwsStack
+from ops.stacks.platform_stack import DatabaseServer, PlatformStack
+from ops.stacks.resolve import stack_with
 from tests.releases.records import a_release
 
 IMAGE = f"registry.example/airflow:abc@sha256:{'0' * 64}"
-SERVER = Server("airflow-platform", "create-airflow-database-1a2b", "postgres:17", 999, 8 * 2**30)
+SERVER = DatabaseServer("airflow-platform", "create-airflow-database-1a2b", "postgres:17", 999)
+DISK_BYTES = 8 * 2**30
 REVISIONS = {"alembic_version": "9a", "mlflow": "dc"}
 JOBS: list[dict[str, Any]] = [
     ApiClient().sanitize_for_serialization(job)
-    for job in (rehearsal_job(SERVER, "rehearsal_01", IMAGE), drop(SERVER, "rehearsal_01"))
+    for job in (rehearsal_job(SERVER, DISK_BYTES, "rehearsal_01", IMAGE), drop(SERVER, "rehearsal_01"))
 ]
 BEFORE = "size 3145728\nrevision alembic_version 4f\nrows dag_run 12\nrows variable 3\n"
 AFTER = "revision alembic_version 9a\nrows dag_run 12\nrows variable 3\n"
@@ -223,12 +225,17 @@ class FakeCluster:
         return self.logs.get(container, "")
 
 
+def stack_in(cluster: object, name: str, echo: Echo = pytest.fail) -> PlatformStack:
+    """Return a stack whose cluster is fake."""
+    stack = stack_with(name, load(name), echo)
+    vars(stack)["cluster"] = cluster
+    return stack
+
+
 def rehearse(cluster: FakeCluster) -> list[str]:
     said: list[str] = []
-    diagnosis = Diagnosis("staging", "git://x", "staging")
-    installation = Installation("staging", cast(Cluster, cluster), "airflow", (), diagnosis, None)
     try:
-        rehearse_on(installation, SERVER, IMAGE, REVISIONS, said.append)
+        rehearse_on(stack_in(cluster, "staging", said.append), SERVER, DISK_BYTES, IMAGE, REVISIONS)
     finally:
         assert cluster.jobs == {} or cluster.fails == "drop"
         assert cluster.created == ["rehearsal", "rehearsal-drop"]
@@ -286,9 +293,8 @@ def test_a_copy_that_cannot_be_dropped_is_reported_and_hides_no_result() -> None
 def test_a_rehearsal_that_runs_is_left_alone() -> None:
     cluster = FakeCluster()
     cluster.jobs["rehearsal"] = {"metadata": {"name": "rehearsal"}, "status": {}}
-    installation = Installation("it", cast(Cluster, cluster), "airflow", (), Diagnosis("it", "x", "it"), None)
     with pytest.raises(OperationError, match=r"^the Job rehearsal is already running in airflow-platform: wait"):
-        rehearse_on(installation, SERVER, IMAGE, REVISIONS, pytest.fail)
+        rehearse_on(stack_in(cluster, "dev"), SERVER, DISK_BYTES, IMAGE, REVISIONS)
     assert (list(cluster.jobs), cluster.created) == (["rehearsal"], [])
 
 
@@ -362,15 +368,13 @@ def test_the_passwords_are_in_the_newest_secret_by_which_the_database_was_made()
     there = Secrets(
         "postgres-admin-1", "create-mlflow-database-1", "create-airflow-database-2", "create-airflow-database-1"
     )
-    found = server_of("local", load("local"), cast(Cluster, there))
+    found = stack_in(there, "local").database_server
     assert (found.namespace, found.secret) == ("airflow-platform", "create-airflow-database-2")
 
 
 def test_a_stack_without_a_database_is_an_error() -> None:
-    with pytest.raises(
-        OperationError, match=r"^local has no database to rehearse on: run `make deploy STACK=local` first"
-    ):
-        server_of("local", load("local"), cast(Cluster, Secrets("postgres-admin-1")))
+    with pytest.raises(OperationError, match=r"^local has no database server: run `make deploy STACK=local` first"):
+        assert not stack_in(Secrets("postgres-admin-1"), "local").database_server
 
 
 def test_on_aws_the_disk_is_that_of_the_instance(aws: str, account: Any) -> None:
@@ -380,8 +384,8 @@ def test_on_aws_the_disk_is_that_of_the_instance(aws: str, account: Any) -> None
         Engine="postgres",
         AllocatedStorage=33,
     )
-    found = server_of("dev", load("dev"), cast(Cluster, Secrets("create-airflow-database-2")))
-    assert (found.namespace, found.disk_bytes) == ("database-setup", 33 * 2**30)
+    stack = stack_in(Secrets("create-airflow-database-2"), "dev")
+    assert (stack.database_server.namespace, stack.database_bytes()) == ("database-setup", 33 * 2**30)
 
 
 def test_an_image_of_another_stack_is_copied_into_the_registry_of_the_stack_first(
@@ -395,11 +399,10 @@ def test_an_image_of_another_stack_is_copied_into_the_registry_of_the_stack_firs
         used.append((source, registry))
         return target
 
-    monkeypatch.setattr(rehearsal, "installation_of", lambda *_: SimpleNamespace(cluster=None))
-    monkeypatch.setattr(rehearsal, "server_of", lambda *_: SERVER)
-    monkeypatch.setattr("ops.images.registries.registry_of", lambda stack, _: stack)
+    monkeypatch.setattr(AwsStack, "registry", lambda stack: stack.name)
+    monkeypatch.setattr(AwsStack, "database_bytes", lambda _: DISK_BYTES)
     monkeypatch.setattr("ops.images.registries.copy", copy)
-    monkeypatch.setattr(rehearsal, "rehearse_on", lambda *given: used.append(given[2]))
-    rehearsal.rehearse("staging", release, pytest.fail)
-    rehearsal.rehearse("dev", release, pytest.fail)
+    monkeypatch.setattr(rehearsal, "rehearse_on", lambda *given: used.append(given[3]))
+    for name in ("staging", "dev"):
+        rehearsal.rehearse(stack_in(Secrets("create-airflow-database-2"), name), release)
     assert used == [("dev", "staging"), target.name, release.images["airflow"].name]

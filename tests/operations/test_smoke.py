@@ -8,12 +8,14 @@ from typing import Any, cast
 import pytest
 
 from infra.errors import OperationError
+from infra.settings import load
 from ops.airflow import airflow_ui, dags, smoke, smoke_run
 from ops.airflow.airflow_ui import Login
 from ops.airflow.dags import Revision
-from ops.airflow.installation import Installation
 from ops.kubernetes.cluster import Cluster
-from ops.kubernetes.diagnosis import Diagnosis, Namespace
+from ops.kubernetes.diagnosis import Namespace
+from ops.stacks.resolve import stack_with
+from ops.stacks.stack import Stack
 
 COMMIT, OTHER = "1" * 40, "2" * 40
 USER, PASSWORD = "admin", "correct"
@@ -88,7 +90,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
     login = Login(f"http://127.0.0.1:{server.server_port}", USER, PASSWORD)
 
     @contextmanager
-    def port_forwarded(_: Installation) -> Iterator[Login]:
+    def port_forwarded(_: Stack) -> Iterator[Login]:
         yield login
 
     monkeypatch.setattr(airflow_ui, "port_forwarded", port_forwarded)
@@ -135,7 +137,9 @@ ILL = {
 def check(*pods: Any, events: Sequence[tuple[Any, ...]] = ()) -> list[str]:
     said: list[str] = []
     cluster = cast(Cluster, Pods(*pods, events=list(events)))
-    smoke.check(Installation("dev", cluster, "airflow", ("airflow",), Diagnosis("dev", "x", "dev"), None), said.append)
+    stack = stack_with("dev", load("dev"), pytest.fail)
+    vars(stack)["cluster"] = cluster
+    smoke.smoke(stack, said.append)
     return said
 
 
@@ -143,7 +147,7 @@ def check(*pods: Any, events: Sequence[tuple[Any, ...]] = ()) -> list[str]:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     settled, run, last_error = smoke.settled, smoke_run.run, smoke_run.last_error
     monkeypatch.setattr(smoke, "settled", lambda look, watch: settled(look, watch, seconds=0))
-    monkeypatch.setattr(smoke, "run", lambda api, installation, watch: run(api, installation, watch, seconds=0))
+    monkeypatch.setattr(smoke, "run", lambda api, stack, watch: run(api, stack, watch, seconds=0))
     monkeypatch.setattr(smoke_run, "last_error", lambda api, run_id: last_error(api, run_id, seconds=0))
 
 
@@ -156,7 +160,7 @@ def test_each_passed_check_is_one_line_with_its_duration(fake: FakeAirflow) -> N
 
 
 def test_a_refused_login_is_an_error(fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    with airflow_ui.port_forwarded(cast(Installation, None)) as login:
+    with airflow_ui.port_forwarded(cast(Stack, None)) as login:
         monkeypatch.setattr(airflow_ui, "port_forwarded", lambda _: _as_context(Login(login.url, USER, "wrong")))
         with pytest.raises(OperationError, match=r"^Airflow rejected the login of admin \(HTTP 401\)$"):
             check()

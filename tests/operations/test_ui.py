@@ -29,8 +29,8 @@ def shown(secrets: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
         services=lambda *_: ["airflow-api-server"],
         secret=lambda _, name: secrets.get(name),
     )
-    installation = SimpleNamespace(cluster=cluster, namespace="airflow", stack="local")
-    monkeypatch.setattr(operations, "installation_of", lambda *_: installation)
+    stack = SimpleNamespace(cluster=cluster, namespace="airflow", name="local")
+    monkeypatch.setattr(operations, "resolve_running", lambda *_: stack)
     for module in (airflow_ui, mlflow_ui):
         monkeypatch.setattr(module, "forwarded", forwarded)
 

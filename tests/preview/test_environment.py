@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,14 +15,20 @@ from infra.errors import OperationError
 from infra.preview_names import stack_name
 from infra.previews import settings as preview_settings
 from infra.previews.settings import load_preview
-from infra.settings import ExistingClusterSettings, SettingsError, StackSettings, load, load_aws
-from ops.airflow.installation import of_preview, on_aws, on_existing_cluster
+from infra.settings import SettingsError, StackSettings, load, load_aws
 from ops.console import Echo
+from ops.kubernetes.cluster import Cluster
 from ops.previews import environment, garbage_collection, removal
+from ops.previews.base import records_of
 from ops.previews.environment import bring_up, keep_record
 from ops.previews.garbage_collection import collect, lines, list_environments
 from ops.previews.records import Record, Records
 from ops.previews.removal import remove
+from ops.pulumi import local_state
+from ops.stacks.platform_stack import PlatformStack
+from ops.stacks.preview_stack import PreviewStack
+from ops.stacks.resolve import stack_with
+from ops.stacks.stack import Stack
 
 from .conftest import NOW, record_of, settings_of
 
@@ -45,7 +50,7 @@ class FakeDeployment:
 class World:
     """A base whose cluster stores records, and that logs every other step."""
 
-    records: Records
+    cluster: Cluster
     stack: str = "local"
     settings: StackSettings = field(default_factory=lambda: load("local"))
     fails: str = ""
@@ -54,22 +59,24 @@ class World:
     on: Callable[[str], None] = lambda _: None
 
     @property
-    def installation(self) -> Any:
-        if isinstance(self.settings, ExistingClusterSettings):
-            return on_existing_cluster(self.stack, self.settings, self.records.cluster)
-        return on_aws(self.stack, self.settings, self.records.cluster)
+    def base(self) -> PlatformStack:
+        base = stack_with(self.stack, self.settings, self.said.append)
+        vars(base).update(
+            cluster=self.cluster, preview_deployment=self.preview_deployment, delete_resources=self.delete_resources
+        )
+        return base
 
     @property
-    def setup_namespace(self) -> str:
-        return self.records.namespace
+    def records(self) -> Records:
+        return records_of(self.base)
 
-    @property
-    def deployment(self) -> object:
-        return "deployment of the base"
-
-    def deployment_of(self, stack: str) -> FakeDeployment:
+    def preview_deployment(self, stack: str) -> FakeDeployment:
         self.do("select", stack)
         return FakeDeployment(self, stack)
+
+    def delete_resources(self, deployment: FakeDeployment, namespaces: Sequence[str]) -> None:
+        assert namespaces == (deployment.stack,)
+        deployment.run("destroy", "--yes")
 
     def do(self, what: str, stack: str) -> None:
         self.done.append((what, stack))
@@ -94,25 +101,22 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setattr(module, "file_of", file_of)
     monkeypatch.setattr(garbage_collection, "REPOSITORY", tmp_path)
     monkeypatch.setattr(garbage_collection, "load_preview", lambda stack: load_preview(stack, tmp_path))
-    monkeypatch.setattr(removal, "STATE", tmp_path / "state")
+    monkeypatch.setattr(local_state, "FOLDER", tmp_path / "state")
     return tmp_path
 
 
 @pytest.fixture
 def world(records: Records, clone: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    world = World(records)
+    world = World(records.cluster)
 
     def step(name: str) -> Callable[..., None]:
-        def take(_: World, stack: str, *__: object) -> None:
+        def take(_: PlatformStack, stack: str, *__: object) -> None:
             world.do(name, stack)
 
         return take
 
-    def destroy(deployment: FakeDeployment, _: Echo) -> None:
-        deployment.run("destroy", "--yes")
-
-    def push(installation: Any, _: Echo, revision: str) -> None:
-        world.do(f"push {revision} to {installation.diagnosis.branch}", installation.stack)
+    def push(stack: Stack, _: Echo, revision: str) -> None:
+        world.do(f"push {revision} to {stack.diagnosis.branch}", stack.name)
 
     def check_exists(branch: str, repository: str | None) -> None:
         world.do(f"look for {branch} in {repository}", "")
@@ -120,7 +124,6 @@ def world(records: Records, clone: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
     monkeypatch.setattr("ops.airflow.dags.push", push)
     monkeypatch.setattr(environment, "check_exists", check_exists)
     monkeypatch.setattr(environment, "check_preview_images", lambda *_: world.do("images", ""))
-    monkeypatch.setattr(removal, "_destroy", destroy)
     monkeypatch.setattr(removal, "drop_databases", step("drop"))
     monkeypatch.setattr(removal, "delete_objects", step("objects"))
     monkeypatch.setattr(removal, "_delete_branch", step("branch"))
@@ -128,7 +131,7 @@ def world(records: Records, clone: Path, monkeypatch: pytest.MonkeyPatch) -> Wor
 
 
 def up(world: World, branch: str = "feature/x", hours: float = 72) -> str:
-    return bring_up(world, branch, hours, world.said.append).stack  # type: ignore[arg-type]
+    return bring_up(world.base, branch, hours, world.said.append).stack
 
 
 def there(world: World, *branches: str, expires_at: datetime = NOW) -> list[Record]:
@@ -137,15 +140,15 @@ def there(world: World, *branches: str, expires_at: datetime = NOW) -> list[Reco
 
 
 def keep(world: World, branch: str = "feature/x", hours: float = 72, now: datetime = NOW) -> Record:
-    return keep_record(world, branch, hours, now)  # type: ignore[arg-type]
+    return keep_record(world.base, branch, hours, now)
 
 
 def take_down(world: World, record: Record) -> None:
-    remove(world, record, world.said.append)  # type: ignore[arg-type]
+    remove(world.base, record, world.said.append)
 
 
 def gc(world: World, now: datetime) -> None:
-    collect(world, now, world.said.append)  # type: ignore[arg-type]
+    collect(world.base, now, world.said.append)
 
 
 def test_an_environment_is_recorded_before_anything_of_it_is_made(world: World, clone: Path) -> None:
@@ -324,7 +327,7 @@ def test_a_list_writes_the_files_of_what_is_there_and_deletes_those_of_what_is_g
     for settings in (settings_of(branch="gone"), settings_of("dev", "of-another-base")):
         (clone / f"Pulumi.{settings.stack}.yaml").write_text(record_of(settings).text)
     (clone / "Pulumi.preview-broken-123456.yaml").write_text("config: [")
-    list_environments(world, NOW, world.said.append)  # type: ignore[arg-type]
+    list_environments(world.base, NOW, world.said.append)
     assert {file.name for file in clone.glob("Pulumi.preview-*")} == {
         f"Pulumi.{settings_of().stack}.yaml",
         f"Pulumi.{settings_of('dev', 'of-another-base').stack}.yaml",
@@ -335,23 +338,23 @@ def test_a_list_writes_the_files_of_what_is_there_and_deletes_those_of_what_is_g
 
 
 def test_an_empty_list_says_so(world: World) -> None:
-    list_environments(world, NOW, world.said.append)  # type: ignore[arg-type]
+    list_environments(world.base, NOW, world.said.append)
     assert world.said == ["local has no preview environments"]
 
 
 def test_an_environments_airflow_has_its_own_namespace_and_the_bases_servers(world: World) -> None:
     settings = settings_of()
-    found = of_preview(settings, world.installation)
+    found = PreviewStack(world.base, settings)
     assert found.namespaces == ("airflow-platform", settings.stack)
-    assert (found.namespace, found.stack, found.git_server) == (settings.stack, settings.stack, "git-0")
+    assert (found.namespace, found.name, found.git_server) == (settings.stack, settings.stack, "git-0")
     assert found.diagnosis.branch == settings.stack
     # Missing images are built with a command for the base.
     assert found.diagnosis.stack == "local"
 
 
 def test_an_environment_on_aws_follows_its_branch_in_the_bases_repository(world: World) -> None:
-    world.settings = load_aws("dev")
-    found = of_preview(settings_of("dev"), replace(world.installation))
+    world.stack, world.settings = "dev", load_aws("dev")
+    found = PreviewStack(world.base, settings_of("dev"))
     assert found.namespaces == (settings_of("dev").stack,)
     assert found.diagnosis.branch == "feature/x"
     assert found.git_server is None

@@ -15,7 +15,7 @@ from infra.errors import OperationError
 from infra.preview_names import database_names, stack_name
 from ops.previews.database_drop import SCRIPT, manifest_of
 from ops.previews.objects import empty
-from ops.releases.rehearsal_jobs import Server as JobServer
+from ops.stacks.platform_stack import DatabaseServer
 from tests.database_server import Server, running
 
 STACK = stack_name("local", "feature/x")
@@ -78,7 +78,7 @@ def test_a_server_that_does_not_respond_is_a_failure(server: Server) -> None:
 
 
 def test_the_job_names_the_environments_databases_and_holds_no_password() -> None:
-    server = JobServer("airflow-platform", "create-airflow-database-1", "postgres:17", 999, 0)
+    server = DatabaseServer("airflow-platform", "create-airflow-database-1", "postgres:17", 999)
     manifest = manifest_of(server, STACK)
     assert manifest["metadata"]["name"] == f"drop-{STACK}"
     [container] = manifest["spec"]["template"]["spec"]["containers"]

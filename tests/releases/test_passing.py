@@ -4,7 +4,6 @@ import pytest
 
 from infra.errors import OperationError
 from infra.release import Release
-from ops.console import Echo
 from ops.releases.evidence import Evidence
 from ops.releases.gate_runs import approve, rehearse, run_tests
 from ops.releases.ledger import Ledger
@@ -83,21 +82,17 @@ def test_a_refusal_to_approve_is_recorded_and_an_error(team: Team, released: Rel
 
 
 def test_a_rehearsal_that_works_is_recorded(team: Team, released: Release) -> None:
-    called: list[tuple[str, str]] = []
-
-    def rehearsal(stack: str, release: Release, echo: Echo) -> None:
-        called.append((stack, release.commit))
-
+    called: list[Release] = []
     with promotion(team.clone, "dev", "staging") as transition:
-        rehearse(transition, rehearsal, print)
+        rehearse(transition, called.append, print)
     [evidence] = known(team, released.commit)
     assert (evidence.gate, evidence.stack, evidence.passed) == ("rehearsal", "staging", True)
     assert evidence.against == team.head("staging")
-    assert called == [("staging", released.commit)]
+    assert [release.commit for release in called] == [released.commit]
 
 
 def test_a_failed_rehearsal_is_recorded_and_its_error_raised(team: Team, released: Release) -> None:
-    def rehearsal(stack: str, release: Release, echo: Echo) -> None:
+    def rehearsal(_: Release) -> None:
         raise OperationError("the migration failed: no column")
 
     with promotion(team.clone, "dev", "staging") as transition, pytest.raises(OperationError, match="no column"):

@@ -1,0 +1,1 @@
+"""A stack and what its commands need: account, state, cluster and registry."""

@@ -1,0 +1,153 @@
+"""A stack that Pulumi builds on AWS."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from infra.airflow_platform import NAMESPACE
+from infra.aws import database as rds
+from infra.aws.names import Limit, Names
+from infra.errors import OperationError
+from infra.settings import PROJECT, Settings
+from ops.aws.account import Account, account_of, aws_errors
+from ops.console import Echo
+from ops.images.ecr import Ecr
+from ops.kubernetes.cluster import Cluster
+from ops.kubernetes.diagnosis import Diagnosis
+from ops.pulumi.backend import Backend, backend_of
+from ops.pulumi.bootstrap import bucket_exists
+from ops.pulumi.deployment import Deployment
+from ops.pulumi.pulumi_cli import pulumi_command
+from ops.stacks.platform_stack import PlatformStack
+from ops.teardown import aws_teardown
+
+# EKS starts a node in one or two minutes, or tries another instance type if the first is not available.
+NODE_SECONDS = 300
+
+
+class AwsStack(PlatformStack):
+    """A stack on AWS."""
+
+    namespace = NAMESPACE
+    namespaces = (NAMESPACE,)
+    setup_namespace = rds.SETUP_NAMESPACE
+    git_server = None
+    has_registry = True
+    needed_by_previews = (*PlatformStack.needed_by_previews, "preview_image_repositories")
+    database_client = (rds.CLIENT_IMAGE, rds.CLIENT_USER_ID)
+
+    def __init__(self, name: str, settings: Settings, echo: Echo) -> None:
+        super().__init__(name, echo)
+        self.settings: Settings = settings
+
+    @property
+    def protected(self) -> bool:
+        """Whether resources with data are protected from deletion."""
+        return self.settings.protect
+
+    @property
+    def diagnosis(self) -> Diagnosis:
+        """Finds problems in its namespaces."""
+        return Diagnosis(self.name, self.settings.dags.repository, self.settings.dags.branch, NODE_SECONDS)
+
+    @cached_property
+    def account(self) -> Account:
+        """Its account.
+
+        Raises:
+            OperationError: The credentials are missing, unusable or of another account.
+        """
+        return account_of(self.name, self.settings)
+
+    @property
+    def backend(self) -> Backend:
+        """Where Pulumi keeps its state, and the key of the secrets in it."""
+        return backend_of(self.name, self.account.id, self.account.region)
+
+    @cached_property
+    def deployment(self) -> Deployment:
+        """Its Pulumi deployment, selected."""
+        backend = self.backend
+        with aws_errors():
+            if not bucket_exists(self.account, backend.bucket):
+                raise OperationError(
+                    f"s3://{backend.bucket} does not exist: run `make bootstrap STACK={self.name}` first"
+                )
+        program = pulumi_command(self.echo).command
+        deployment = Deployment(self.name, program, backend.environment, backend.secrets_provider)
+        if deployment.select():
+            self.echo(
+                f"{deployment.stack_file.name} now contains the stack's encrypted key: commit it, others need it to "
+                "deploy"
+            )
+        return deployment
+
+    @property
+    def has_cluster(self) -> bool:
+        """Whether its cluster exists."""
+        return "kubeconfig" in self.outputs
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """Its cluster."""
+        return Cluster.of_access(json.loads(self._cluster_outputs["kubeconfig"]))
+
+    @property
+    def _cluster_outputs(self) -> dict[str, Any]:
+        if not self.has_cluster:
+            raise OperationError(f"{self.name} has no cluster yet: run `make deploy STACK={self.name}` first")
+        return self.outputs
+
+    def registry(self, *, previews: bool = False) -> Ecr:
+        """Return its ECR repositories, or those of its preview environments."""
+        return Ecr(self.name, self.account, previews=previews)
+
+    destination = registry
+
+    @contextmanager
+    def object_store(self) -> Iterator[Any]:
+        """Yield an S3 client."""
+        yield self.account.client("s3")
+
+    def database_bytes(self) -> int:
+        """Return the size of the database server's disk."""
+        name = Names(PROJECT, self.name).of("database", Limit.DATABASE)
+        with aws_errors():
+            found = self.account.client("rds").describe_db_instances(DBInstanceIdentifier=name)
+        return int(found["DBInstances"][0]["AllocatedStorage"]) * 2**30
+
+    def delete_resources(self, deployment: Deployment, namespaces: Sequence[str]) -> None:  # noqa: ARG002 - its cluster is deleted, too
+        """Delete the resources of a deployment, and list leftovers."""
+        deployment.run("destroy", "--yes", "--refresh")
+        aws_teardown.report(self.account, deployment.stack, self.echo)
+
+    def destroy(self) -> None:
+        """Empty the cluster, disable deletion protection, delete everything, and list leftovers."""
+        aws_teardown.prepare(self.account, self.deployment, self.outputs, self.echo, protected=self.protected)
+        self.delete_resources(self.deployment, self.namespaces)
+
+    def add_to_kubeconfig(self, file: Path | None) -> None:
+        """Add its cluster to a kubeconfig file with the AWS CLI, and select it."""
+        name = self._cluster_outputs["cluster_name"]
+        role, region = self.settings.deploy_role_arn, self.settings.region
+        arguments = ["--name", name, "--region", region, *(["--role-arn", role] if role else [])]
+        command = ["aws", "eks", "update-kubeconfig", *arguments, *(["--kubeconfig", str(file)] if file else [])]
+        try:
+            code = subprocess.run(command, check=False).returncode
+        except FileNotFoundError:
+            raise OperationError(
+                "the AWS CLI is not on PATH: install it, see "
+                "https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html"
+            ) from None
+        if code != 0:
+            raise OperationError("`aws eks update-kubeconfig` failed: see the output above")
+
+    def report_leftovers(self) -> None:
+        """Report that nothing of this stack is left in its account."""
+        aws_teardown.report(self.account, self.name, self.echo)
