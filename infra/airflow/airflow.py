@@ -9,8 +9,9 @@ from infra.airflow import chart
 from infra.airflow.network_policies import NetworkPolicies
 from infra.airflow.permissions import Permissions
 from infra.airflow.priorities import Priorities
-from infra.airflow.secrets import ADMIN_SECRET, Secrets
+from infra.airflow.secrets import Secrets
 from infra.airflow.values import checked_values, with_platform
+from infra.airflow_names import ADMIN_SECRET
 from infra.airflow_platform import Platform
 from infra.settings import TaskSettings
 

@@ -14,17 +14,17 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 from pulumi_kubernetes.networking.v1 import NetworkPolicySpecArgs
 
 from infra.airflow import pgbouncer
+from infra.airflow_names import API_SERVER_PORT, COMPONENT_LABEL, SERVING_LABELS, SERVING_PORT
+from infra.mlflow_server import LABELS as MLFLOW_LABELS
+from infra.mlflow_server import PORT as MLFLOW_PORT
 
 Spec = dict[str, Any]
 
-API_SERVER_PORT = 8080
 STATSD_PORT, METRICS_PORT = 9125, 9102
 PGBOUNCER_METRICS_PORT = 9127
 GIT_SYNC_METRICS_PORT = 1234
 POSTGRES_PORT = 5432
 TRIGGER_LOGS_PORT = 8794
-MLFLOW_PORT = 5000
-SERVING_PORT = 8080
 DNS_PORT = 53
 # Ports of the Kubernetes API: on EKS and most other clusters, and on clusters made by kubeadm or k3s.
 KUBERNETES_PORTS = (443, 6443)
@@ -41,13 +41,13 @@ WITH_KUBERNETES = ("scheduler", "api-server")
 WITH_GIT_SYNC = ("dag-processor", "triggerer")
 WITH_GIT = (*WITH_GIT_SYNC, "worker")
 AIRFLOW: Spec = {"match_labels": {"tier": "airflow"}}
-MLFLOW: Spec = {"match_labels": {"app.kubernetes.io/name": "mlflow"}}
-SERVING: Spec = {"match_labels": {"app.kubernetes.io/component": "serving"}}
+MLFLOW: Spec = {"match_labels": MLFLOW_LABELS}
+SERVING: Spec = {"match_labels": SERVING_LABELS}
 
 
 def components(*names: str) -> Spec:
     """Return a selector for the pods of Airflow's components."""
-    return {"match_expressions": [{"key": "component", "operator": "In", "values": list(names)}]}
+    return {"match_expressions": [{"key": COMPONENT_LABEL, "operator": "In", "values": list(names)}]}
 
 
 def ports(*numbers: int, protocol: str = "TCP") -> list[Spec]:
@@ -133,7 +133,11 @@ def policies(git: pulumi.Input[Sequence[Spec]], *, pooled: bool) -> Mapping[str,
         ),
         # Forwarded ports and the kubelet's probes come from the pod's own node, which no policy can restrict.
         "mlflow": Policy(
-            MLFLOW, incoming=[ingress(MLFLOW_PORT, pods=components("worker")), ingress(MLFLOW_PORT, pods=SERVING)]
+            MLFLOW,
+            incoming=[
+                ingress(MLFLOW_PORT, pods=components("worker")),
+                ingress(MLFLOW_PORT, pods=SERVING),
+            ],
         ),
         "mlflow-to-database-and-object-store": Policy(
             MLFLOW, outgoing=[egress(POSTGRES_PORT), egress(*OBJECT_STORE_PORTS), IDENTITY]

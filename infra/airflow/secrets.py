@@ -12,13 +12,13 @@ import pulumi_random as random
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from infra.airflow.pgbouncer import DATABASE, PORT, SERVICE, configuration, users
+from infra.airflow_names import ADMIN_SECRET
 from infra.airflow_platform import DatabaseAccess, Platform
 
 DATABASE_SECRET = "airflow-database"  # noqa: S105 - names, here and below
 FERNET_SECRET = "airflow-fernet"  # noqa: S105
 API_SECRET = "airflow-api"  # noqa: S105
 JWT_SECRET = "airflow-jwt"  # noqa: S105
-ADMIN_SECRET = "airflow-admin"  # noqa: S105
 PGBOUNCER_SECRET = "airflow-connection-pool"  # noqa: S105
 PGBOUNCER_STATS_SECRET = "airflow-connection-pool-statistics"  # noqa: S105
 

@@ -5,18 +5,17 @@ from typing import Any
 
 import pulumi
 
-from infra import computing, helm_values, mlflow_users
+from infra import computing, helm_values, mlflow_server, mlflow_users
 from infra.airflow import secrets
 from infra.airflow.chart import schema
 from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
 from infra.airflow.validation import ValuesError, check
+from infra.airflow_names import DAGS_SECRET
 from infra.airflow_platform import LOGS_PREFIX, Component, DagSource, Platform
 from infra.documents import DocumentError
-from infra.mlflow_server import TASKS_SECRET
 from infra.settings import TaskSettings
 
 # The Secret that `make dags-key` creates for a private repository.
-DAGS_SECRET = "dags-git"  # noqa: S105
 OBJECT_STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 # Each component waits for the database itself, so that they can start in any order.
 WAITING = ("scheduler", "apiServer", "dagProcessor", "triggerer")
@@ -103,7 +102,7 @@ def environment(platform: Platform) -> Values:
         "DATA_BUCKET": platform.buckets.data,
         "ARTIFACTS_BUCKET": platform.buckets.artifacts,
         **({"BUCKET_PREFIX": platform.buckets.prefix} if platform.buckets.prefix else {}),
-        "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+        "MLFLOW_TRACKING_URI": f"http://{mlflow_server.NAME}:{mlflow_server.PORT}",
         "ML_IMAGE": platform.images["ml"],
         "SERVING_IMAGE": platform.images["serving"],
         "SERVING_SERVICE_ACCOUNT": Component.SERVING.service_account,
@@ -111,7 +110,7 @@ def environment(platform: Platform) -> Values:
         **computing.VARIABLES,
     }
     keys = object_store_keys(platform.credentials_secret)
-    login = from_secret(TASKS_SECRET, (mlflow_users.USERNAME_VARIABLE, mlflow_users.PASSWORD_VARIABLE))
+    login = from_secret(mlflow_server.TASKS_SECRET, (mlflow_users.USERNAME_VARIABLE, mlflow_users.PASSWORD_VARIABLE))
     log_folder = platform.buckets.folder(platform.buckets.logs, LOGS_PREFIX)
     return {
         "env": [{"name": name, "value": value} for name, value in variables.items()],

@@ -8,6 +8,7 @@ import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
+from infra.airflow_names import GPU_RESOURCE
 from infra.aws.account import Account
 from infra.aws.cluster import Cluster
 from infra.aws.names import Limit
@@ -19,7 +20,6 @@ from infra.settings import DisruptionBudget, GpuPoolSettings, NodePoolSettings, 
 NODE_POLICIES = ("AmazonEKSWorkerNodeMinimalPolicy", "AmazonEC2ContainerRegistryPullOnly")
 AUTO_NODE_POLICY = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSAutoNodePolicy"
 
-GPU_RESOURCE = "nvidia.com/gpu"
 
 # Disk throughput in MiB/s and IOPS: an ML image has several GB, and a GPU waits while it is pulled.
 # Values above the free 125 and 3000 are billed while a node runs.

@@ -6,6 +6,7 @@ import pulumi_random as random
 from pulumi_kubernetes.core.v1 import ExecActionArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
+from infra import mlflow_server
 from infra.airflow_platform import MAINTENANCE_DATABASE, DatabaseAccess
 from infra.database_setup import LABELS as SETUP_LABELS
 from infra.database_setup import DatabaseSetup
@@ -103,7 +104,7 @@ class Database(pulumi.ComponentResource):
 
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
     """Return the peers in Airflow's namespace that may connect to the server."""
-    return [peers.airflow(namespace, *AIRFLOW_CLIENTS), peers.labelled(namespace, peers.MLFLOW)]
+    return [peers.airflow(namespace, *AIRFLOW_CLIENTS), peers.labelled(namespace, mlflow_server.LABELS)]
 
 
 def server_pod(secret: pulumi.Input[str]) -> ServerPod:

@@ -6,13 +6,13 @@ import pulumi
 from pulumi_kubernetes.core.v1 import ContainerArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
+from infra.airflow_names import USER_ID
 from infra.airflow_platform import DagSource
 from infra.existing_cluster import peers
 from infra.existing_cluster.server import Server, ServerPod
 from infra.existing_cluster_names import GIT_REPOSITORY, GIT_SERVER
 
 PORT = 9418
-USER_ID = 50000  # the user of images/airflow
 VOLUME_GIB = 1
 FOLDER = "dags"
 SEED_SCRIPT = Path(__file__).with_name("seed_repository.sh")

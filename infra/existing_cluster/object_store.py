@@ -12,7 +12,8 @@ import pulumi_random as random
 from pulumi_kubernetes.core.v1 import ProbeArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
-from infra import seaweedfs
+from infra import mlflow_server, seaweedfs
+from infra.airflow_names import SERVING_LABELS
 from infra.airflow_platform import Buckets
 from infra.existing_cluster import peers
 from infra.existing_cluster.server import Server, ServerPod
@@ -104,8 +105,8 @@ def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
     """Return the peers in Airflow's namespace that may connect to the server."""
     return [
         peers.airflow(namespace, *AIRFLOW_CLIENTS),
-        peers.labelled(namespace, peers.MLFLOW),
-        peers.labelled(namespace, peers.SERVING),
+        peers.labelled(namespace, mlflow_server.LABELS),
+        peers.labelled(namespace, SERVING_LABELS),
     ]
 
 

@@ -4,18 +4,17 @@ from collections.abc import Mapping
 
 from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
+from infra.airflow_names import COMPONENT_LABEL
+
 # A label of every namespace: https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-metadata-name
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
-
-MLFLOW = {"app.kubernetes.io/name": "mlflow"}
-SERVING = {"app.kubernetes.io/component": "serving"}
 
 
 def airflow(namespace: str, *components: str) -> NetworkPolicyPeerArgsDict:
     """Return peers for pods of the chart by its label `component`; task pods have the value `worker`."""
     return {
         "namespace_selector": {"match_labels": {NAMESPACE_LABEL: namespace}},
-        "pod_selector": {"match_expressions": [{"key": "component", "operator": "In", "values": list(components)}]},
+        "pod_selector": {"match_expressions": [{"key": COMPONENT_LABEL, "operator": "In", "values": list(components)}]},
     }
 
 

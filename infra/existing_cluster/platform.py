@@ -13,7 +13,6 @@ from infra.existing_cluster.context import checked_context
 from infra.existing_cluster.database import Database
 from infra.existing_cluster.git_server import GitServer
 from infra.existing_cluster.object_store import ObjectStore
-from infra.existing_cluster.platform_namespace import PlatformNamespace
 from infra.existing_cluster_names import platform_namespace
 from infra.images import content, pinned
 from infra.settings import ExistingClusterSettings
@@ -92,3 +91,37 @@ def create_credentials(
         name, metadata={"name": name, "namespace": namespace}, string_data=credentials, opts=opts
     )
     return secret.metadata.name.apply(str)
+
+
+class PlatformNamespace(pulumi.ComponentResource):
+    """The namespace of the servers that Airflow uses; all traffic is denied unless a server's policy allows it.
+
+    Attributes:
+        name: Its name.
+    """
+
+    name: pulumi.Output[str]
+
+    def __init__(self, name: str, namespace: str, opts: pulumi.ResourceOptions | None = None) -> None:
+        """Create the namespace and the policy that denies all traffic in it."""
+        super().__init__("airflow:existing_cluster:PlatformNamespace", name, opts=opts)
+        self._child_opts = pulumi.ResourceOptions(parent=self)
+
+        self.name = self._create_namespace(namespace)
+        self._create_default_deny()
+
+        self.register_outputs({"name": self.name})
+
+    def _create_namespace(self, namespace: str) -> pulumi.Output[str]:
+        made = kubernetes.core.v1.Namespace(
+            "platform", metadata={"name": namespace, "labels": airflow_namespace.POD_SECURITY}, opts=self._child_opts
+        )
+        return made.metadata.name.apply(str)
+
+    def _create_default_deny(self) -> None:
+        kubernetes.networking.v1.NetworkPolicy(
+            "default-deny",
+            metadata={"name": "default-deny", "namespace": self.name},
+            spec={"pod_selector": {}, "policy_types": ["Ingress", "Egress"]},
+            opts=self._child_opts,
+        )

@@ -3,7 +3,7 @@
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from infra.airflow.values import DAGS_SECRET
+from infra.airflow_names import DAGS_SECRET
 from infra.settings import DagSettings
 
 

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from infra.airflow_names import COMPONENT_LABEL, DAGS_SECRET
 from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from infra.existing_cluster_names import GIT_REPOSITORY
@@ -16,7 +17,6 @@ from ops.console import Echo
 from ops.kubernetes.kubectl import answer_of, kubectl
 from ops.stacks.stack import Stack
 
-SECRET = "dags-git"  # noqa: S105 - a name, not a password
 # The link that git-sync updates, in the chart's DAG volume.
 LINK = "/opt/airflow/dags/repo"
 GIT_SECONDS = 15
@@ -49,7 +49,7 @@ def revision(stack: Stack) -> Revision:
     """Return the commit of the dag-processor and that of the branch."""
     pods = answer_of(
         stack.cluster,
-        *("--namespace", stack.namespace, "get", "pods", "--selector=component=dag-processor"),
+        *("--namespace", stack.namespace, "get", "pods", f"--selector={COMPONENT_LABEL}=dag-processor"),
         *("--field-selector=status.phase=Running", "--output=name"),
     )
     running = None
@@ -129,8 +129,8 @@ def put_key(stack: Stack, settings: DagSettings, key: str, user: str, echo: Echo
             f"the cluster has no namespace {stack.namespace} yet: run `make deploy STACK={stack.name}`; "
             "it will fail because the key is missing; then rerun this command"
         )
-    stack.cluster.put_secret(stack.namespace, SECRET, content)
-    echo(f"stored the key of {settings.repository} in the Secret {SECRET} of {stack.namespace}: new pods use it")
+    stack.cluster.put_secret(stack.namespace, DAGS_SECRET, content)
+    echo(f"stored the key of {settings.repository} in the Secret {DAGS_SECRET} of {stack.namespace}: new pods use it")
 
 
 def key_secret(credentials: str, key: str, user: str = ANY_USER) -> Mapping[str, str]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from infra.errors import OperationError
-from ops.airflow import airflow_ui, dags
+from ops.airflow import dags, ui
 from ops.airflow.dags import Revision
 from ops.airflow.smoke_run import DAG, run
 from ops.airflow_api import AirflowApi
@@ -27,7 +27,7 @@ def smoke(stack: Stack, echo: Echo) -> None:
     """
     watch = Watch(stack.cluster, stack.namespaces, stack.diagnosis)
     begun = time.monotonic()
-    with airflow_ui.port_forwarded(stack) as login, airflow_ui.client(login) as api:
+    with ui.airflow_forwarded(stack) as login, ui.client(login) as api:
         echo(line("login", f"as {login.user}", time.monotonic() - begun))
         checks: Mapping[str, Callable[[], str]] = {
             "health": lambda: settled(lambda: healthy(api), watch),
@@ -92,7 +92,7 @@ def readable(api: AirflowApi) -> str:
     Raises:
         OperationError: A DAG file has an import error, or the smoke test's DAG is missing.
     """
-    if errors := airflow_ui.import_errors(api):
+    if errors := ui.import_errors(api):
         raise OperationError(f"a DAG file cannot be imported: {errors[0]}")
     if not api.has_dag(DAG):
         raise OperationError(f"Airflow has no DAG {DAG}: check that the branch contains dags/{DAG}")

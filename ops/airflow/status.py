@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from infra.errors import OperationError
-from ops.airflow import airflow_ui, dags
+from ops.airflow import dags, ui
 from ops.console import Echo
 from ops.kubernetes.diagnosis import Problem
 from ops.stacks.stack import Stack
@@ -46,8 +46,8 @@ def show(stack: Stack, echo: Echo) -> None:
 
 def _import_errors(stack: Stack) -> list[str]:
     try:
-        with airflow_ui.port_forwarded(stack) as login, airflow_ui.client(login) as api:
-            return airflow_ui.import_errors(api)
+        with ui.airflow_forwarded(stack) as login, ui.client(login) as api:
+            return ui.import_errors(api)
     except OperationError as error:
         return [f"unknown: {error}"]
 

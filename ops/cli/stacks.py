@@ -11,10 +11,10 @@ import typer
 
 from infra.documents import REPOSITORY, read_text
 from infra.errors import OperationError
-from ops.airflow import airflow_ui, dags, mlflow_ui
+from ops.airflow import dags
 from ops.airflow import smoke as smoke_test
 from ops.airflow import status as stack_status
-from ops.airflow.airflow_ui import Login
+from ops.airflow.ui import Login, airflow_forwarded, mlflow_forwarded
 from ops.cli.options import Stack, Yes, completed_stacks
 from ops.console import echo, new_console
 from ops.drift import drift as drifts
@@ -32,9 +32,9 @@ from ops.releases.images import REGISTRIES
 from ops.stacks.missing_images import check_images
 from ops.stacks.platform_stack import PlatformStack
 from ops.stacks.resolve import resolve, resolve_aws, resolve_running
-from ops.teardown.confirmation import check_confirmation
 
 UI_PORT, MLFLOW_UI_PORT = 8080, 5000
+PROD = "prod"  # protected even if its settings say otherwise
 DRIFTED = 2  # exit code; a failure exits with 1
 
 console = new_console(soft_wrap=True)
@@ -99,9 +99,9 @@ def ui(stack: Stack) -> None:
     """Port-forward the UIs of Airflow and MLflow until Ctrl-C."""
     resolved = resolve_running(stack, echo)
     with ExitStack() as forwards:
-        show_login("Airflow", forwards.enter_context(airflow_ui.port_forwarded(resolved, UI_PORT)))
+        show_login("Airflow", forwards.enter_context(airflow_forwarded(resolved, UI_PORT)))
         try:
-            show_login("MLflow", forwards.enter_context(mlflow_ui.port_forwarded(resolved, MLFLOW_UI_PORT)))
+            show_login("MLflow", forwards.enter_context(mlflow_forwarded(resolved, MLFLOW_UI_PORT)))
         except OperationError as error:
             echo(str(error))
         echo("press Ctrl-C to stop")
@@ -229,3 +229,16 @@ def ask(stack: str, *, unless: bool) -> str | None:
     if unless or not sys.stdin.isatty():
         return None
     return console.input(f"Everything in {stack} will be deleted. Type the stack's name to continue: ").strip()
+
+
+def check_confirmation(stack: str, typed: str | None, *, protected: bool, yes: bool) -> None:
+    """Require confirmation: `yes` is enough for an unprotected stack, a protected stack needs its name.
+
+    Raises:
+        OperationError: The confirmation is missing.
+    """
+    needs_name = protected or stack == PROD
+    if typed == stack or (yes and not needs_name):
+        return
+    hint = f"CONFIRM={stack}" if needs_name else f"YES=1 or CONFIRM={stack}"
+    raise OperationError(f"nothing was destroyed: type {stack} at the prompt, or set {hint}")

@@ -4,22 +4,37 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Protocol
 
+from infra.documents import REPOSITORY
 from infra.images import content
 from infra.images.errors import ImageError
 from infra.images.nodes import Nodes
 from infra.release import ReleasedImage
 from ops.console import Echo
-from ops.images.build_context import build_context
 from ops.images.built import write_built
-from ops.images.destinations import Destination
-from ops.images.tools import Tool, available_tool
+from ops.images.tools import TIMESTAMP, Tool, available_tool
 
 # The free disk space in GiB for building an image; images with PyTorch, and above all its CUDA libraries, need more.
 NEEDED_GIB = 2
 NEEDED_GIB_OF: Mapping[str, int] = {"ml": 10, "serving": 4}
+
+
+class Destination(Protocol):
+    """A registry, or the nodes of a cluster."""
+
+    def repository(self, image: str) -> str:
+        """Return the full name of an image, without a tag."""
+
+    def has(self, name: str) -> bool:
+        """Return whether the destination has the image with this full name."""
+
+    def deliver(self, tool: Tool, name: str) -> str | None:
+        """Deliver an image from a tool's store; return its digest if the destination is a registry."""
 
 
 def full_names(destination: Destination, nodes: Nodes) -> Mapping[str, str]:
@@ -100,3 +115,26 @@ def _build_one(tool: Tool, name: str, names: Mapping[str, str], nodes: Nodes) ->
     with build_context(name) as folder:
         dockerfile = folder / "images" / name / "Dockerfile"
         tool.build(names[name], folder, dockerfile, arguments, nodes.architecture)
+
+
+@contextmanager
+def build_context(name: str, root: Path = REPOSITORY) -> Iterator[Path]:
+    """Copy the files of an image to a temporary folder.
+
+    File modes and times do not depend on the machine, its umask or the time of the clone.
+
+    Raises:
+        ImageError: The Dockerfile copies a file that does not exist.
+    """
+    with TemporaryDirectory(prefix=f"image-{name}-") as temporary:
+        folder = Path(temporary)
+        for file in content.files(name, root):
+            copy = folder / file.relative_to(root)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+            copy.chmod(0o755 if content.is_executable(file) else 0o644)
+        for path in (folder, *folder.rglob("*")):
+            if path.is_dir():
+                path.chmod(0o755)
+            os.utime(path, (TIMESTAMP, TIMESTAMP))
+        yield folder

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from infra.airflow_names import DAGS_SECRET
 from infra.images.content import ON_NODES
 
 Object = Mapping[str, Any]
@@ -214,7 +215,7 @@ class Diagnosis:
                 return
 
     def _of_missing_object(self, message: str) -> str:
-        if re.search(r'secret "dags-git"|references non-existent secret key', message):
+        if re.search(rf'secret "{DAGS_SECRET}"|references non-existent secret key', message):
             return f"the key for {self.repository} is missing: run `make dags-key STACK={self.stack}`"
         return f"it cannot start: {_sentence(message)}"
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from infra.airflow_names import GPU_RESOURCE
 from infra.errors import OperationError
 from ops.plan.prices import Instance, Price, Prices
 from ops.plan.resources import STACK_TYPE, Recording, Resource
@@ -275,7 +276,7 @@ def _capacity(instance: Instance, usage: Usage, *, spot: bool) -> Price:
 def has_gpus(pool: Resource) -> bool:
     """Return whether a node pool is for pods that request a GPU."""
     taints = pool.inputs["spec"]["template"]["spec"].get("taints", [])
-    return any(taint["key"] == "nvidia.com/gpu" for taint in taints)
+    return any(taint["key"] == GPU_RESOURCE for taint in taints)
 
 
 def requirement(pool: Resource, name: str) -> list[str]:

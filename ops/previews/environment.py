@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,12 +18,13 @@ from ops.airflow import dags
 from ops.console import Echo
 from ops.kubernetes.watch import Watch, Watcher
 from ops.previews.base import records_of
-from ops.previews.branches import check_exists
 from ops.previews.records import Record
 from ops.previews.rules import check_branch, check_room, expiry
 from ops.stacks.missing_images import check_preview_images
 from ops.stacks.platform_stack import PlatformStack
 from ops.stacks.preview_stack import PreviewStack
+
+GIT_SECONDS = 30
 
 
 def bring_up(base: PlatformStack, branch: str, hours: float, echo: Echo) -> PreviewSettings:
@@ -108,3 +110,32 @@ def _current_user() -> str:
     command = ["git", "-C", str(REPOSITORY), "config", "user.name"]
     named = subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
     return named or getpass.getuser()
+
+
+def check_exists(branch: str, repository: str | None) -> None:
+    """Check that a branch exists in a repository, or in this clone if none is given.
+
+    Raises:
+        OperationError: The branch does not exist, or the repository cannot be read.
+    """
+    if repository is None:
+        if _git("rev-parse", "--verify", "--quiet", f"refs/heads/{branch}").returncode != 0:
+            raise OperationError(f"this clone has no branch {branch}: fetch it, or check its name with `git branch`")
+        return
+    listed = _git("ls-remote", repository, f"refs/heads/{branch}")
+    if listed.returncode != 0:
+        reason = (listed.stderr.strip().splitlines() or ["no answer"])[-1]
+        raise OperationError(f"the branches of {repository} cannot be read ({reason}): check your access to it")
+    if not listed.stdout.strip():
+        raise OperationError(f"{repository} has no branch {branch}: push it, or correct its name")
+
+
+def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
+    command = ["git", "-C", str(REPOSITORY), *arguments]
+    try:
+        return subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=GIT_SECONDS, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        raise OperationError(f"`git {arguments[0]}` did not finish within {GIT_SECONDS} s: check the network") from None

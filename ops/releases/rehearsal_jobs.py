@@ -12,6 +12,7 @@ from typing import Any
 from kubernetes.client import V1PodSecurityContext, V1SecurityContext
 
 from infra import helm_values, restricted_pods
+from infra.airflow_names import USER_ID
 from infra.database_setup import LABELS
 from ops.stacks.platform_stack import DatabaseServer
 
@@ -27,8 +28,6 @@ TIMEOUT_SECONDS = 3600
 # How long the Job of an interrupted rehearsal is kept.
 KEEP_SECONDS = 3600
 
-# The user in Airflow's image.
-AIRFLOW_USER_ID = 50000
 CONNECTION = "postgresql://$(DATABASE_NAME):$(DATABASE_PASSWORD)@$(PGHOST):$(PGPORT)/{copy}?sslmode=$(PGSSLMODE)"
 OWNER = ("DATABASE_NAME", "DATABASE_PASSWORD", "PGHOST", "PGPORT", "PGSSLMODE")
 
@@ -108,7 +107,7 @@ def _migration(server: DatabaseServer, copy: str, image: str) -> Manifest:
     ]
     job = airflow["migrateDatabaseJob"]
     environment = [*access, *(_value(name, value) for name, value in variables.items())]
-    return container(MIGRATE_STEP, image, job["command"], environment, job["resources"], AIRFLOW_USER_ID)
+    return container(MIGRATE_STEP, image, job["command"], environment, job["resources"], USER_ID)
 
 
 def container(

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from infra.airflow.secrets import ADMIN_SECRET
+from infra.airflow_names import ADMIN_SECRET
 
 from .stack import NAMESPACE, get, wait_until
 

@@ -26,8 +26,7 @@ from ops.aws.account import Account
 from ops.cli.images import images, sign
 from ops.images import build as building
 from ops.images import tools
-from ops.images.build import build, with_bases
-from ops.images.build_context import build_context
+from ops.images.build import build, build_context, with_bases
 from ops.images.built import read_built
 from ops.images.ecr import Ecr
 from ops.images.node_images import ClusterNodes, load_command

@@ -6,11 +6,11 @@ import pytest
 from infra.errors import OperationError
 from infra.settings import Settings
 from ops.aws.account import Account
+from ops.cli.stacks import check_confirmation
 from ops.console import Echo
 from ops.pulumi.deployment import Deployment
 from ops.stacks.aws_stack import AwsStack
 from ops.teardown import aws_teardown
-from ops.teardown.confirmation import check_confirmation
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 
 from infra.errors import OperationError
 from infra.settings import load
-from ops.airflow import airflow_ui, dags, smoke, smoke_run
-from ops.airflow.airflow_ui import Login
+from ops.airflow import dags, smoke, smoke_run, ui
 from ops.airflow.dags import Revision
+from ops.airflow.ui import Login
 from ops.kubernetes.cluster import Cluster
 from ops.kubernetes.diagnosis import Namespace
 from ops.stacks.resolve import stack_with
@@ -93,7 +93,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
     def port_forwarded(_: Stack) -> Iterator[Login]:
         yield login
 
-    monkeypatch.setattr(airflow_ui, "port_forwarded", port_forwarded)
+    monkeypatch.setattr(ui, "airflow_forwarded", port_forwarded)
     monkeypatch.setattr(dags, "revision", lambda _: Revision(COMMIT, COMMIT))
     monkeypatch.setattr(smoke, "POLL_INTERVAL_SECONDS", 0)
     monkeypatch.setattr(smoke_run, "POLL_INTERVAL_SECONDS", 0)
@@ -160,8 +160,8 @@ def test_each_passed_check_is_one_line_with_its_duration(fake: FakeAirflow) -> N
 
 
 def test_a_refused_login_is_an_error(fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    with airflow_ui.port_forwarded(cast(Stack, None)) as login:
-        monkeypatch.setattr(airflow_ui, "port_forwarded", lambda _: _as_context(Login(login.url, USER, "wrong")))
+    with ui.airflow_forwarded(cast(Stack, None)) as login:
+        monkeypatch.setattr(ui, "airflow_forwarded", lambda _: _as_context(Login(login.url, USER, "wrong")))
         with pytest.raises(OperationError, match=r"^Airflow rejected the login of admin \(HTTP 401\)$"):
             check()
 
@@ -172,9 +172,7 @@ def _as_context(login: Login) -> Iterator[Login]:
 
 
 def test_an_airflow_that_does_not_respond_is_an_error(fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        airflow_ui, "port_forwarded", lambda _: _as_context(Login("http://127.0.0.1:9", USER, PASSWORD))
-    )
+    monkeypatch.setattr(ui, "airflow_forwarded", lambda _: _as_context(Login("http://127.0.0.1:9", USER, PASSWORD)))
     with pytest.raises(OperationError, match=r"^Airflow's API does not respond \(.*refused\): check its pods"):
         check()
 

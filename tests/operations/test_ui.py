@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ops.airflow import airflow_ui, mlflow_ui
+from ops.airflow import ui
 from ops.cli import stacks as operations
 
 SECRETS = {
@@ -31,8 +31,7 @@ def shown(secrets: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
     )
     stack = SimpleNamespace(cluster=cluster, namespace="airflow", name="local")
     monkeypatch.setattr(operations, "resolve_running", lambda *_: stack)
-    for module in (airflow_ui, mlflow_ui):
-        monkeypatch.setattr(module, "forwarded", forwarded)
+    monkeypatch.setattr(ui, "forwarded", forwarded)
 
     def interrupted(_event: threading.Event) -> None:
         raise KeyboardInterrupt

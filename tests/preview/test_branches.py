@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from infra.errors import OperationError
-from ops.previews import branches
-from ops.previews.branches import check_exists
+from ops.previews import environment
+from ops.previews.environment import check_exists
 
 WITHOUT_SETTINGS = {"GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
 WHO = ("-c", "user.name=Ada", "-c", "user.email=ada@example.com")
@@ -27,7 +27,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     git("-C", str(folder), "branch", "feature/x")
     git("clone", "--quiet", "--bare", str(folder), str(tmp_path / "remote.git"))
     git("-C", str(folder), "branch", "only-here")
-    monkeypatch.setattr(branches, "REPOSITORY", folder)
+    monkeypatch.setattr(environment, "REPOSITORY", folder)
     return folder
 
 

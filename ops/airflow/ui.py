@@ -1,23 +1,23 @@
-"""Port-forward to a stack's Airflow and use its API."""
+"""Port-forward to a stack's Airflow and MLflow, and use Airflow's API."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import httpx
 
+from infra import mlflow_server
+from infra.airflow_names import ADMIN_SECRET, API_SERVER_PORT, COMPONENT_LABEL
 from infra.errors import OperationError
 from ops.airflow_api import AirflowApi, AirflowApiError
 from ops.kubernetes.kubectl import forwarded
 from ops.loopback import LOOPBACK
 from ops.stacks.stack import Stack
 
-ADMIN_SECRET = "airflow-admin"  # noqa: S105 - a name, not a password
-API_SERVER = "component=api-server"
-PORT = 8080
+API_SERVER = f"{COMPONENT_LABEL}=api-server"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Login:
 
 
 @contextmanager
-def port_forwarded(stack: Stack, port: int = 0) -> Iterator[Login]:
+def airflow_forwarded(stack: Stack, port: int = 0) -> Iterator[Login]:
     """Forward a port of this machine to Airflow's API and UI; use a free port if that one is taken.
 
     Raises:
@@ -43,9 +43,28 @@ def port_forwarded(stack: Stack, port: int = 0) -> Iterator[Login]:
         raise OperationError(
             f"Airflow is not deployed in {namespace} of {cluster.context}: run `make deploy STACK={stack.name}`"
         )
+    with forwarded(cluster, namespace, f"service/{services[0]}", API_SERVER_PORT, port) as local:
+        yield _login(local, secret)
+
+
+@contextmanager
+def mlflow_forwarded(stack: Stack, port: int = 0) -> Iterator[Login]:
+    """Forward a port of this machine to MLflow; use a free port if that one is taken.
+
+    Raises:
+        OperationError: MLflow is not deployed, has no login, or does not respond.
+    """
+    cluster, namespace = stack.cluster, stack.namespace
+    secret = cluster.secret(namespace, mlflow_server.ADMIN_SECRET)
+    if secret is None:
+        raise OperationError(f"MLflow has no administrator login yet: run `make deploy STACK={stack.name}`")
+    with forwarded(cluster, namespace, f"service/{mlflow_server.NAME}", mlflow_server.PORT, port) as local:
+        yield _login(local, secret)
+
+
+def _login(port: int, secret: Mapping[str, str]) -> Login:
     user, password = (base64.b64decode(secret[key]).decode() for key in ("username", "password"))
-    with forwarded(cluster, namespace, f"service/{services[0]}", PORT, port) as local:
-        yield Login(f"http://{LOOPBACK}:{local}", user, password)
+    return Login(f"http://{LOOPBACK}:{port}", user, password)
 
 
 @contextmanager

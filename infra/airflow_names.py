@@ -1,0 +1,17 @@
+"""Names, labels, ports and user IDs that the program and the commands share."""
+
+# Secrets in Airflow's namespace: the login of Airflow's administrator, and the key of the DAG repository.
+ADMIN_SECRET = "airflow-admin"  # noqa: S105
+DAGS_SECRET = "dags-git"  # noqa: S105
+
+# The label of the chart's pods; task pods have the value `worker`.
+COMPONENT_LABEL = "component"
+API_SERVER_PORT = 8080
+USER_ID = 50000  # the user of images/airflow
+
+# As in dags/ml_common/serving_manifests.py.
+SERVING_LABELS = {"app.kubernetes.io/component": "serving"}
+SERVING_PORT = 8080
+
+# As in dags/ml_common/pods.py: https://kubernetes.io/docs/tasks/manage-gpus/scheduling-gpus/
+GPU_RESOURCE = "nvidia.com/gpu"
