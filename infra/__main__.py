@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pulumi
 
-from infra.airflow import Airflow
+from infra.airflow.airflow import Airflow
 from infra.mlflow_server import ModelRegistry
-from infra.observability import Observability
+from infra.observability.observability import Observability
 from infra.preview_names import is_preview
 from infra.settings import ExistingClusterSettings, load
 

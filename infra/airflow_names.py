@@ -1,4 +1,10 @@
-"""Names, labels, ports and user IDs that the program and the commands share."""
+"""Names, labels, ports and user IDs that the program and the commands share.
+
+Imports nothing, because importing Pulumi's providers takes longer than most commands.
+"""
+
+# Airflow's namespace, unless a stack's settings name another.
+NAMESPACE = "airflow"
 
 # Secrets in Airflow's namespace: the login of Airflow's administrator, and the key of the DAG repository.
 ADMIN_SECRET = "airflow-admin"  # noqa: S105
@@ -9,9 +15,22 @@ COMPONENT_LABEL = "component"
 API_SERVER_PORT = 8080
 USER_ID = 50000  # the user of images/airflow
 
+MLFLOW = "mlflow"
+MLFLOW_PORT = 5000
+MLFLOW_LABELS = {"app.kubernetes.io/name": MLFLOW}
+MLFLOW_ADMIN_SECRET = "mlflow-admin"  # noqa: S105
+
 # As in dags/ml_common/serving_manifests.py.
 SERVING_LABELS = {"app.kubernetes.io/component": "serving"}
 SERVING_PORT = 8080
 
 # As in dags/ml_common/pods.py: https://kubernetes.io/docs/tasks/manage-gpus/scheduling-gpus/
 GPU_RESOURCE = "nvidia.com/gpu"
+
+# Network policies let pods with these labels reach the database server.
+DATABASE_SETUP_LABELS = {"app.kubernetes.io/name": "database-setup"}
+
+
+def database_setup_name(database: str) -> str:
+    """Return the name prefix of the Job and the Secret that create a database."""
+    return f"create-{database}-database"

@@ -3,7 +3,7 @@
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from infra.airflow_platform import NAMESPACE
+from infra.airflow_names import NAMESPACE
 
 # https://kubernetes.io/docs/concepts/security/pod-security-admission/
 POD_SECURITY = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}

@@ -8,9 +8,6 @@ from typing import Literal
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-# Airflow's namespace, unless a stack's settings name another.
-NAMESPACE = "airflow"
-
 # The database that exists on every PostgreSQL server, for connections that create others.
 MAINTENANCE_DATABASE = "postgres"
 

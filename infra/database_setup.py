@@ -7,10 +7,10 @@ import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.batch.v1 import JobSpecArgsDict
 
 from infra import restricted_pods
+from infra.airflow_names import DATABASE_SETUP_LABELS, database_setup_name
 from infra.airflow_platform import DatabaseAccess
 
 SCRIPT = Path(__file__).with_name("create_database.sql")
-LABELS = {"app.kubernetes.io/name": "database-setup"}
 
 
 class DatabaseSetup:
@@ -51,7 +51,7 @@ class DatabaseSetup:
     def create(self, database: DatabaseAccess) -> DatabaseAccess:
         """Create a database and its owner; the returned access resolves once both exist."""
         secret = kubernetes.core.v1.Secret(
-            setup_name(database.name),
+            database_setup_name(database.name),
             metadata={"namespace": self._namespace},
             string_data={
                 "PGHOST": database.host,
@@ -68,7 +68,7 @@ class DatabaseSetup:
         )
         # A changed Secret or ConfigMap is replaced under a new name, which replaces the Job, so it runs again.
         job = kubernetes.batch.v1.Job(
-            setup_name(database.name),
+            database_setup_name(database.name),
             metadata={"namespace": self._namespace},
             spec=job_spec(secret.metadata.name.apply(str), self._script, *self._client),
             opts=self._opts,
@@ -77,17 +77,12 @@ class DatabaseSetup:
         return DatabaseAccess(host, database.port, database.name, database.user, database.password, tls=database.tls)
 
 
-def setup_name(database: str) -> str:
-    """Return the name prefix of the Job and the Secret that create a database."""
-    return f"create-{database}-database"
-
-
 def job_spec(secret: pulumi.Input[str], script: pulumi.Input[str], image: str, user_id: int) -> JobSpecArgsDict:
     """Return the spec of the Job that runs the script, which is idempotent."""
     return {
         "backoff_limit": 6,
         "template": {
-            "metadata": {"labels": LABELS},
+            "metadata": {"labels": DATABASE_SETUP_LABELS},
             "spec": {
                 "restart_policy": "Never",
                 "automount_service_account_token": False,

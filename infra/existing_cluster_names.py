@@ -3,6 +3,13 @@
 # The servers' namespace is Airflow's namespace with this suffix.
 PLATFORM_SUFFIX = "-platform"
 
+POSTGRES_IMAGE = "docker.io/library/postgres:17.6-bookworm"
+POSTGRES_USER_ID = 999
+POSTGRES_VOLUME_GIB = 8
+
+OBJECT_STORE = "s3"
+OBJECT_STORE_PORT = 4566
+
 GIT_SERVER = "git"
 GIT_REPOSITORY = "/git/dags.git"
 

@@ -9,20 +9,17 @@ from pulumi_kubernetes.apps.v1 import DeploymentSpecArgsDict
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, ProbeArgsDict
 
 from infra import mlflow_users, restricted_pods
+from infra.airflow_names import MLFLOW, MLFLOW_ADMIN_SECRET, MLFLOW_LABELS, MLFLOW_PORT
 from infra.airflow_platform import MLFLOW_PREFIX, Component, Platform
 
-NAME = "mlflow"
-PORT = 5000
 USER_ID = 10001  # the user of images/mlflow
-LABELS = {"app.kubernetes.io/name": NAME}
 
 # The hosts of a port-forward; the user chooses its port.
 FORWARDED_HOSTS = ("localhost:*", "127.0.0.1:*")
 
 PROGRAM = "/app/mlflow_server.py"
 PASSWORD_LENGTH = 32
-ADMIN_SECRET = "mlflow-admin"  # noqa: S105 - names, here and below
-USERS_SECRET = "mlflow-users"  # noqa: S105
+USERS_SECRET = "mlflow-users"  # noqa: S105 - names, here and below
 TASKS_SECRET = "mlflow-tasks"  # noqa: S105
 # The same name as in dags/ml_common/serving_manifests.py.
 SERVING_SECRET = "image-classifier-serving"  # noqa: S105
@@ -67,7 +64,9 @@ class ModelRegistry(pulumi.ComponentResource):
     def _create_users(self) -> pulumi.Output[str]:
         """Create the users' passwords and Secrets, and return the name of the server's Secret."""
         passwords = {user: self._create_password(user) for user in mlflow_users.USERS}
-        self._create_secret(ADMIN_SECRET, {"username": mlflow_users.ADMIN, "password": passwords[mlflow_users.ADMIN]})
+        self._create_secret(
+            MLFLOW_ADMIN_SECRET, {"username": mlflow_users.ADMIN, "password": passwords[mlflow_users.ADMIN]}
+        )
         self._create_secret(
             TASKS_SECRET, mlflow_users.client_environment(mlflow_users.TASKS, passwords[mlflow_users.TASKS])
         )
@@ -101,7 +100,7 @@ class ModelRegistry(pulumi.ComponentResource):
 
     def _create_service_account(self) -> pulumi.Output[str]:
         account = kubernetes.core.v1.ServiceAccount(
-            NAME,
+            MLFLOW,
             metadata={"name": Component.MLFLOW.service_account, "namespace": self._platform.namespace},
             automount_service_account_token=False,
             opts=self._child_opts,
@@ -110,20 +109,20 @@ class ModelRegistry(pulumi.ComponentResource):
 
     def _create_deployment(self, secrets: Sequence[pulumi.Output[str]], service_account: pulumi.Output[str]) -> None:
         kubernetes.apps.v1.Deployment(
-            NAME,
-            metadata={"name": NAME, "namespace": self._platform.namespace, "labels": LABELS},
+            MLFLOW,
+            metadata={"name": MLFLOW, "namespace": self._platform.namespace, "labels": MLFLOW_LABELS},
             spec=deployment_spec(self._platform, secrets, service_account),
             opts=self._child_opts,
         )
 
     def _create_service(self) -> pulumi.Output[str]:
         service = kubernetes.core.v1.Service(
-            NAME,
-            metadata={"name": NAME, "namespace": self._platform.namespace, "labels": LABELS},
-            spec={"selector": LABELS, "ports": [{"name": "http", "port": PORT, "target_port": "http"}]},
+            MLFLOW,
+            metadata={"name": MLFLOW, "namespace": self._platform.namespace, "labels": MLFLOW_LABELS},
+            spec={"selector": MLFLOW_LABELS, "ports": [{"name": "http", "port": MLFLOW_PORT, "target_port": "http"}]},
             opts=self._child_opts,
         )
-        return pulumi.Output.format("http://{0}:{1}", service.metadata.name, PORT)
+        return pulumi.Output.format("http://{0}:{1}", service.metadata.name, MLFLOW_PORT)
 
 
 def deployment_spec(
@@ -131,8 +130,8 @@ def deployment_spec(
 ) -> DeploymentSpecArgsDict:
     """Return the Deployment's spec; clients read and write artifacts directly in the object store."""
     common: ContainerArgsDict = {
-        "name": NAME,
-        "image": platform.images[NAME],
+        "name": MLFLOW,
+        "image": platform.images[MLFLOW],
         "env": environment(platform),
         "env_from": [
             {"secret_ref": {"name": name}} for name in (*secrets, platform.credentials_secret) if name is not None
@@ -142,9 +141,9 @@ def deployment_spec(
     }
     return {
         "replicas": 1,
-        "selector": {"match_labels": LABELS},
+        "selector": {"match_labels": MLFLOW_LABELS},
         "template": {
-            "metadata": {"labels": LABELS},
+            "metadata": {"labels": MLFLOW_LABELS},
             "spec": {
                 "service_account_name": service_account,
                 "automount_service_account_token": False,
@@ -162,7 +161,7 @@ def deployment_spec(
                     {
                         **common,
                         "command": ["python", PROGRAM],
-                        "ports": [{"name": "http", "container_port": PORT, "protocol": "TCP"}],
+                        "ports": [{"name": "http", "container_port": MLFLOW_PORT, "protocol": "TCP"}],
                         "startup_probe": _probe(period_seconds=5, failure_threshold=60),
                         "readiness_probe": _probe(period_seconds=10, failure_threshold=3),
                         "liveness_probe": _probe(period_seconds=20, failure_threshold=6),
@@ -177,8 +176,8 @@ def deployment_spec(
 
 def hosts(namespace: str) -> tuple[str, ...]:
     """Return the host names that the server accepts, to prevent DNS rebinding."""
-    names = (NAME, f"{NAME}.{namespace}", f"{NAME}.{namespace}.svc", f"{NAME}.{namespace}.svc.cluster.local")
-    return (*(f"{name}:{PORT}" for name in names), *FORWARDED_HOSTS)
+    names = (MLFLOW, f"{MLFLOW}.{namespace}", f"{MLFLOW}.{namespace}.svc", f"{MLFLOW}.{namespace}.svc.cluster.local")
+    return (*(f"{name}:{MLFLOW_PORT}" for name in names), *FORWARDED_HOSTS)
 
 
 def with_driver(url: str) -> str:
@@ -193,7 +192,7 @@ def environment(platform: Platform) -> list[EnvVarArgsDict]:
         "HOME": "/tmp",  # noqa: S108
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": platform.buckets.folder(platform.buckets.artifacts, MLFLOW_PREFIX),
         "MLFLOW_HOST": "0.0.0.0",  # noqa: S104
-        "MLFLOW_PORT": str(PORT),
+        "MLFLOW_PORT": str(MLFLOW_PORT),
         "MLFLOW_SERVER_ALLOWED_HOSTS": platform.namespace.apply(lambda namespace: ",".join(hosts(namespace))),
         "DO_NOT_TRACK": "true",
     }

@@ -1,5 +1,1 @@
 """Apache Airflow on any platform."""
-
-from infra.airflow.airflow import Airflow
-
-__all__ = ["Airflow"]

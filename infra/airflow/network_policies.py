@@ -14,9 +14,14 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 from pulumi_kubernetes.networking.v1 import NetworkPolicySpecArgs
 
 from infra.airflow import pgbouncer
-from infra.airflow_names import API_SERVER_PORT, COMPONENT_LABEL, SERVING_LABELS, SERVING_PORT
-from infra.mlflow_server import LABELS as MLFLOW_LABELS
-from infra.mlflow_server import PORT as MLFLOW_PORT
+from infra.airflow_names import (
+    API_SERVER_PORT,
+    COMPONENT_LABEL,
+    MLFLOW_LABELS,
+    MLFLOW_PORT,
+    SERVING_LABELS,
+    SERVING_PORT,
+)
 
 Spec = dict[str, Any]
 

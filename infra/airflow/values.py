@@ -10,7 +10,7 @@ from infra.airflow import secrets
 from infra.airflow.chart import schema
 from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
 from infra.airflow.validation import ValuesError, check
-from infra.airflow_names import DAGS_SECRET
+from infra.airflow_names import DAGS_SECRET, MLFLOW, MLFLOW_PORT
 from infra.airflow_platform import LOGS_PREFIX, Component, DagSource, Platform
 from infra.documents import DocumentError
 from infra.settings import TaskSettings
@@ -102,7 +102,7 @@ def environment(platform: Platform) -> Values:
         "DATA_BUCKET": platform.buckets.data,
         "ARTIFACTS_BUCKET": platform.buckets.artifacts,
         **({"BUCKET_PREFIX": platform.buckets.prefix} if platform.buckets.prefix else {}),
-        "MLFLOW_TRACKING_URI": f"http://{mlflow_server.NAME}:{mlflow_server.PORT}",
+        "MLFLOW_TRACKING_URI": f"http://{MLFLOW}:{MLFLOW_PORT}",
         "ML_IMAGE": platform.images["ml"],
         "SERVING_IMAGE": platform.images["serving"],
         "SERVING_SERVICE_ACCOUNT": Component.SERVING.service_account,

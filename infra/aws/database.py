@@ -8,7 +8,7 @@ import pulumi_random as random
 from infra.airflow_platform import MAINTENANCE_DATABASE, DatabaseAccess
 from infra.aws.account import Account
 from infra.aws.cluster import Cluster
-from infra.aws.names import Limit
+from infra.aws.names import POSTGRES_CLIENT_IMAGE, POSTGRES_CLIENT_USER_ID, SETUP_NAMESPACE, Limit
 from infra.aws.network import Network
 from infra.aws.node_pools import NodePools
 from infra.database_setup import DatabaseSetup
@@ -26,11 +26,6 @@ SECRET_RECOVERY_DAYS = 30
 
 # The free retention: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_PerfInsights.Overview.cost.html
 PERFORMANCE_INSIGHTS_DAYS = 7
-
-# The mirror of Docker's official image in ECR Public, which does not limit anonymous pulls from within AWS.
-CLIENT_IMAGE = "public.ecr.aws/docker/library/postgres:17.6-alpine"
-CLIENT_USER_ID = 70
-SETUP_NAMESPACE = "database-setup"
 
 
 class Database(pulumi.ComponentResource):
@@ -166,7 +161,9 @@ class Database(pulumi.ComponentResource):
             metadata={"name": SETUP_NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
             opts=opts,
         )
-        return DatabaseSetup(self.admin, namespace.metadata.name.apply(str), CLIENT_IMAGE, CLIENT_USER_ID, opts)
+        return DatabaseSetup(
+            self.admin, namespace.metadata.name.apply(str), POSTGRES_CLIENT_IMAGE, POSTGRES_CLIENT_USER_ID, opts
+        )
 
     def _create_database(self, name: str) -> DatabaseAccess:
         return self._setup.create(self._keep(name, self._access(name, name, self._create_password(name))))

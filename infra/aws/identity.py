@@ -7,7 +7,8 @@ from typing import Literal
 import pulumi
 import pulumi_aws as aws
 
-from infra.airflow_platform import LOGS_PREFIX, MLFLOW_PREFIX, NAMESPACE, Component
+from infra.airflow_names import NAMESPACE
+from infra.airflow_platform import LOGS_PREFIX, MLFLOW_PREFIX, Component
 from infra.aws.account import Account
 from infra.aws.names import Limit
 from infra.aws.policies import Statement, document, trust

@@ -6,6 +6,12 @@ from hashlib import sha256
 
 HASH_LENGTH = 6
 
+# The namespace where databases are created; only that Job reads the administrator's password.
+SETUP_NAMESPACE = "database-setup"
+# The mirror of Docker's official image in ECR Public, which does not limit anonymous pulls from within AWS.
+POSTGRES_CLIENT_IMAGE = "public.ecr.aws/docker/library/postgres:17.6-alpine"
+POSTGRES_CLIENT_USER_ID = 70
+
 
 class Limit(IntEnum):
     """The maximum length of names, by kind of resource."""

@@ -7,7 +7,8 @@ from typing import Any
 import pulumi
 
 from infra import airflow_namespace
-from infra.airflow_platform import NAMESPACE, Buckets, DagSource, Platform
+from infra.airflow_names import NAMESPACE
+from infra.airflow_platform import Buckets, DagSource, Platform
 from infra.aws.account import Account
 from infra.aws.cluster import Cluster
 from infra.aws.database import Database

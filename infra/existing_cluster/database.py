@@ -6,20 +6,17 @@ import pulumi_random as random
 from pulumi_kubernetes.core.v1 import ExecActionArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
-from infra import mlflow_server
+from infra.airflow_names import DATABASE_SETUP_LABELS, MLFLOW_LABELS
 from infra.airflow_platform import MAINTENANCE_DATABASE, DatabaseAccess
-from infra.database_setup import LABELS as SETUP_LABELS
 from infra.database_setup import DatabaseSetup
 from infra.existing_cluster import peers
 from infra.existing_cluster.server import Server, ServerPod
+from infra.existing_cluster_names import POSTGRES_IMAGE, POSTGRES_USER_ID, POSTGRES_VOLUME_GIB
 
 SERVER = "postgres"
-IMAGE = "docker.io/library/postgres:17.6-bookworm"
-USER_ID = 999
 PORT = 5432
 ADMIN = "postgres"
 PASSWORD_LENGTH = 32
-VOLUME_GIB = 8
 # Each of Airflow's components pools up to 15 connections, and each API call of a running task needs one more.
 MAX_CONNECTIONS = 200
 
@@ -58,7 +55,7 @@ class Database(pulumi.ComponentResource):
         self._create_setup_policy()
         port = pulumi.Output.from_input(PORT)
         self.admin = DatabaseAccess(server.host, port, MAINTENANCE_DATABASE, ADMIN, password, tls=False)
-        self._setup = DatabaseSetup(self.admin, namespace, IMAGE, USER_ID, self._child_opts)
+        self._setup = DatabaseSetup(self.admin, namespace, POSTGRES_IMAGE, POSTGRES_USER_ID, self._child_opts)
         self.airflow = self._create_database("airflow")
         self.mlflow = self._create_database("mlflow")
 
@@ -77,7 +74,7 @@ class Database(pulumi.ComponentResource):
             string_data={"POSTGRES_PASSWORD": password},
             opts=self._child_opts,
         )
-        setup: NetworkPolicyPeerArgsDict = {"pod_selector": {"match_labels": SETUP_LABELS}}
+        setup: NetworkPolicyPeerArgsDict = {"pod_selector": {"match_labels": DATABASE_SETUP_LABELS}}
         pod = server_pod(secret.metadata.name.apply(str))
         return Server(pod, self._namespace, [*clients(airflow_namespace), setup], storage_class, self._child_opts)
 
@@ -86,7 +83,7 @@ class Database(pulumi.ComponentResource):
             "database-setup",
             metadata={"name": "database-setup", "namespace": self._namespace},
             spec={
-                "pod_selector": {"match_labels": SETUP_LABELS},
+                "pod_selector": {"match_labels": DATABASE_SETUP_LABELS},
                 "policy_types": ["Egress"],
                 "egress": [
                     {"to": [{"pod_selector": {}}], "ports": [{"port": PORT, "protocol": "TCP"}]},
@@ -104,7 +101,7 @@ class Database(pulumi.ComponentResource):
 
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
     """Return the peers in Airflow's namespace that may connect to the server."""
-    return [peers.airflow(namespace, *AIRFLOW_CLIENTS), peers.labelled(namespace, mlflow_server.LABELS)]
+    return [peers.airflow(namespace, *AIRFLOW_CLIENTS), peers.labelled(namespace, MLFLOW_LABELS)]
 
 
 def server_pod(secret: pulumi.Input[str]) -> ServerPod:
@@ -113,12 +110,12 @@ def server_pod(secret: pulumi.Input[str]) -> ServerPod:
     return ServerPod(
         name=SERVER,
         port=PORT,
-        user_id=USER_ID,
+        user_id=POSTGRES_USER_ID,
         volume_path="/var/lib/postgresql/data",
-        volume_gib=VOLUME_GIB,
+        volume_gib=POSTGRES_VOLUME_GIB,
         container={
             "name": "postgres",
-            "image": IMAGE,
+            "image": POSTGRES_IMAGE,
             "args": ["postgres", "-c", f"max_connections={MAX_CONNECTIONS}"],
             "env": [
                 # A folder below the volume's root, because some drivers put their own folder into the root.

@@ -12,17 +12,16 @@ import pulumi_random as random
 from pulumi_kubernetes.core.v1 import ProbeArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
-from infra import mlflow_server, seaweedfs
-from infra.airflow_names import SERVING_LABELS
+from infra import seaweedfs
+from infra.airflow_names import MLFLOW_LABELS, SERVING_LABELS
 from infra.airflow_platform import Buckets
 from infra.existing_cluster import peers
 from infra.existing_cluster.server import Server, ServerPod
+from infra.existing_cluster_names import OBJECT_STORE, OBJECT_STORE_PORT
 
-SERVER = "s3"
 IMAGE = "docker.io/chrislusf/seaweedfs:4.48"
 PROGRAM = "/usr/bin/weed"
 USER_ID = 1000
-PORT = 4566
 GRPC_PORT = 14566
 MASTER_PORT = 9333
 VOLUME_GIB = 20
@@ -105,7 +104,7 @@ def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
     """Return the peers in Airflow's namespace that may connect to the server."""
     return [
         peers.airflow(namespace, *AIRFLOW_CLIENTS),
-        peers.labelled(namespace, mlflow_server.LABELS),
+        peers.labelled(namespace, MLFLOW_LABELS),
         peers.labelled(namespace, SERVING_LABELS),
     ]
 
@@ -115,7 +114,7 @@ def environment(host: pulumi.Input[str]) -> dict[str, pulumi.Input[str]]:
     return {
         "AWS_REGION": seaweedfs.REGION,
         "AWS_DEFAULT_REGION": seaweedfs.REGION,
-        "AWS_ENDPOINT_URL": pulumi.Output.format("http://{0}:{1}", host, PORT),
+        "AWS_ENDPOINT_URL": pulumi.Output.format("http://{0}:{1}", host, OBJECT_STORE_PORT),
         "AWS_EC2_METADATA_DISABLED": "true",
     }
 
@@ -132,8 +131,8 @@ def server_pod(secret: pulumi.Input[str], settings: pulumi.Input[str]) -> Server
         "PROBE_EXPIRY": f"{seaweedfs.LOG_DAYS}d",
     }
     return ServerPod(
-        name=SERVER,
-        port=PORT,
+        name=OBJECT_STORE,
+        port=OBJECT_STORE_PORT,
         user_id=USER_ID,
         volume_path="/data",
         volume_gib=VOLUME_GIB,
@@ -144,7 +143,7 @@ def server_pod(secret: pulumi.Input[str], settings: pulumi.Input[str]) -> Server
             "working_dir": "/data",
             "env": [{"name": name, "value": value} for name, value in variables.items()],
             "env_from": [{"secret_ref": {"name": secret}}],
-            "ports": [{"name": "s3", "container_port": PORT, "protocol": "TCP"}],
+            "ports": [{"name": "s3", "container_port": OBJECT_STORE_PORT, "protocol": "TCP"}],
             "startup_probe": {
                 "exec_": {"command": ["/bin/sh", f"{SETTINGS_FOLDER}/{START_SCRIPT.name}"]},
                 "period_seconds": 3,
@@ -162,7 +161,7 @@ def server_pod(secret: pulumi.Input[str], settings: pulumi.Input[str]) -> Server
 
 def _options() -> list[str]:
     inside = {"ip": "127.0.0.1", "ip.bind": "127.0.0.1", "dir": "/data"}
-    gateway = {"ip.bind": "0.0.0.0", "port": str(PORT), "port.grpc": str(GRPC_PORT), **seaweedfs.GATEWAY}  # noqa: S104
+    gateway = {"ip.bind": "0.0.0.0", "port": str(OBJECT_STORE_PORT), "port.grpc": str(GRPC_PORT), **seaweedfs.GATEWAY}  # noqa: S104
     return [
         *seaweedfs.arguments(inside),
         *seaweedfs.arguments({"port": str(MASTER_PORT), **seaweedfs.MASTER}, prefix="master."),

@@ -4,8 +4,9 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from infra import airflow_namespace
-from infra.airflow_platform import MAINTENANCE_DATABASE, NAMESPACE, DagSource, DatabaseAccess, Platform
-from infra.aws import database
+from infra.airflow_names import NAMESPACE
+from infra.airflow_platform import MAINTENANCE_DATABASE, DagSource, DatabaseAccess, Platform
+from infra.aws import database, names
 from infra.aws.account import Account
 from infra.aws.identity import Identities, IdentityScope
 from infra.previews import dags_key, images
@@ -41,8 +42,8 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
     port = pulumi.Output.from_input(database.PORT)
     password = outputs("database_admin_password")
     admin = DatabaseAccess(outputs("database_host"), port, MAINTENANCE_DATABASE, database.ADMIN, password)
-    client = database.CLIENT_IMAGE, database.CLIENT_USER_ID
-    databases = Databases("databases", stack, admin, database.SETUP_NAMESPACE, client, in_cluster)
+    client = names.POSTGRES_CLIENT_IMAGE, names.POSTGRES_CLIENT_USER_ID
+    databases = Databases("databases", stack, admin, names.SETUP_NAMESPACE, client, in_cluster)
     namespace = airflow_namespace.create(
         stack, pulumi.ResourceOptions(provider=provider, depends_on=[identities, databases])
     )

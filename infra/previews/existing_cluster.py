@@ -11,7 +11,14 @@ from infra.existing_cluster import database, git_server, object_store
 from infra.existing_cluster.context import checked_context
 from infra.existing_cluster.platform import CREDENTIALS_SECRET, create_credentials
 from infra.existing_cluster.server import ingress_policy
-from infra.existing_cluster_names import GIT_SERVER, platform_namespace
+from infra.existing_cluster_names import (
+    GIT_SERVER,
+    OBJECT_STORE,
+    OBJECT_STORE_PORT,
+    POSTGRES_IMAGE,
+    POSTGRES_USER_ID,
+    platform_namespace,
+)
 from infra.images.content import ON_NODES, PREVIEWS
 from infra.previews import dags_key, images
 from infra.previews.base_outputs import Outputs, buckets_of
@@ -22,7 +29,7 @@ from infra.settings import ExistingClusterSettings
 # The base's servers that an environment uses, with their ports and clients.
 CLIENTS = {
     database.SERVER: (database.PORT, database.clients),
-    object_store.SERVER: (object_store.PORT, object_store.clients),
+    OBJECT_STORE: (OBJECT_STORE_PORT, object_store.clients),
     GIT_SERVER: (git_server.PORT, git_server.clients),
 }
 
@@ -42,7 +49,7 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
     port = pulumi.Output.from_input(database.PORT)
     password = outputs("database_admin_password")
     admin = DatabaseAccess(outputs("database_host"), port, MAINTENANCE_DATABASE, database.ADMIN, password, tls=False)
-    client = database.IMAGE, database.USER_ID
+    client = POSTGRES_IMAGE, POSTGRES_USER_ID
     databases = Databases("databases", stack, admin, servers, client, opts)
     namespace = airflow_namespace.create(
         stack, pulumi.ResourceOptions(provider=provider, depends_on=[admissions, databases])
@@ -59,7 +66,7 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
         airflow_database=databases.airflow,
         mlflow_database=databases.mlflow,
         buckets=buckets_of(outputs, settings.prefix),
-        environment=object_store.environment(f"{object_store.SERVER}.{servers}.svc"),
+        environment=object_store.environment(f"{OBJECT_STORE}.{servers}.svc"),
         credentials_secret=credentials,
         object_store_keys=keys,
         images={

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.airflow_platform import NAMESPACE
+from infra.airflow_names import NAMESPACE
 from infra.existing_cluster_names import PLATFORM_SUFFIX
 from infra.settings.instance_families import Architecture
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from infra import mlflow_server
-from infra.airflow_names import ADMIN_SECRET, API_SERVER_PORT, COMPONENT_LABEL
+from infra.airflow_names import ADMIN_SECRET, API_SERVER_PORT, COMPONENT_LABEL, MLFLOW, MLFLOW_ADMIN_SECRET, MLFLOW_PORT
 from infra.errors import OperationError
 from ops.airflow_api import AirflowApi, AirflowApiError
 from ops.kubernetes.kubectl import forwarded
@@ -55,10 +54,10 @@ def mlflow_forwarded(stack: Stack, port: int = 0) -> Iterator[Login]:
         OperationError: MLflow is not deployed, has no login, or does not respond.
     """
     cluster, namespace = stack.cluster, stack.namespace
-    secret = cluster.secret(namespace, mlflow_server.ADMIN_SECRET)
+    secret = cluster.secret(namespace, MLFLOW_ADMIN_SECRET)
     if secret is None:
         raise OperationError(f"MLflow has no administrator login yet: run `make deploy STACK={stack.name}`")
-    with forwarded(cluster, namespace, f"service/{mlflow_server.NAME}", mlflow_server.PORT, port) as local:
+    with forwarded(cluster, namespace, f"service/{MLFLOW}", MLFLOW_PORT, port) as local:
         yield _login(local, secret)
 
 

@@ -12,8 +12,7 @@ from typing import Any
 from kubernetes.client import V1PodSecurityContext, V1SecurityContext
 
 from infra import helm_values, restricted_pods
-from infra.airflow_names import USER_ID
-from infra.database_setup import LABELS
+from infra.airflow_names import DATABASE_SETUP_LABELS, USER_ID
 from ops.stacks.platform_stack import DatabaseServer
 
 Manifest = dict[str, Any]
@@ -55,14 +54,14 @@ def job_manifest(server: DatabaseServer, name: str, first: list[Manifest], last:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": name, "labels": LABELS},
+        "metadata": {"name": name, "labels": DATABASE_SETUP_LABELS},
         "spec": {
             "backoffLimit": 0,
             "activeDeadlineSeconds": seconds,
             "ttlSecondsAfterFinished": KEEP_SECONDS,
             "template": {
                 # Network policies let pods with these labels reach the server.
-                "metadata": {"labels": LABELS, "annotations": {"karpenter.sh/do-not-disrupt": "true"}},
+                "metadata": {"labels": DATABASE_SETUP_LABELS, "annotations": {"karpenter.sh/do-not-disrupt": "true"}},
                 "spec": {
                     "restartPolicy": "Never",
                     "automountServiceAccountToken": False,

@@ -10,9 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from infra.airflow_platform import NAMESPACE
-from infra.aws import database as rds
-from infra.aws.names import Limit, Names
+from infra.airflow_names import NAMESPACE
+from infra.aws.names import POSTGRES_CLIENT_IMAGE, POSTGRES_CLIENT_USER_ID, SETUP_NAMESPACE, Limit, Names
 from infra.errors import OperationError
 from infra.settings import PROJECT, Settings
 from ops.aws.account import Account, account_of, aws_errors
@@ -36,11 +35,11 @@ class AwsStack(PlatformStack):
 
     namespace = NAMESPACE
     namespaces = (NAMESPACE,)
-    setup_namespace = rds.SETUP_NAMESPACE
+    setup_namespace = SETUP_NAMESPACE
     git_server = None
     has_registry = True
     needed_by_previews = (*PlatformStack.needed_by_previews, "preview_image_repositories")
-    database_client = (rds.CLIENT_IMAGE, rds.CLIENT_USER_ID)
+    database_client = (POSTGRES_CLIENT_IMAGE, POSTGRES_CLIENT_USER_ID)
 
     def __init__(self, name: str, settings: Settings, echo: Echo) -> None:
         super().__init__(name, echo)

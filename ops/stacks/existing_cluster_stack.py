@@ -10,10 +10,17 @@ from typing import Any
 
 from infra import seaweedfs
 from infra.errors import OperationError
-from infra.existing_cluster import database as postgres
-from infra.existing_cluster import object_store
 from infra.existing_cluster.context import checked_context
-from infra.existing_cluster_names import GIT_REPOSITORY, GIT_SERVER, platform_namespace
+from infra.existing_cluster_names import (
+    GIT_REPOSITORY,
+    GIT_SERVER,
+    OBJECT_STORE,
+    OBJECT_STORE_PORT,
+    POSTGRES_IMAGE,
+    POSTGRES_USER_ID,
+    POSTGRES_VOLUME_GIB,
+    platform_namespace,
+)
 from infra.images.content import PREVIEWS
 from infra.settings import ExistingClusterSettings
 from ops import own_s3
@@ -35,7 +42,7 @@ class ExistingClusterStack(PlatformStack):
     """A stack on an existing cluster."""
 
     protected = False
-    database_client = (postgres.IMAGE, postgres.USER_ID)
+    database_client = (POSTGRES_IMAGE, POSTGRES_USER_ID)
 
     def __init__(self, name: str, settings: ExistingClusterSettings, echo: Echo) -> None:
         super().__init__(name, echo)
@@ -130,8 +137,8 @@ class ExistingClusterStack(PlatformStack):
     @contextmanager
     def object_store(self) -> Iterator[Any]:
         """Yield an S3 client, through a port-forward to the object store in the cluster."""
-        keys, target = self.outputs["object_store_credentials"], f"service/{object_store.SERVER}"
-        with forwarded(self.cluster, self.setup_namespace, target, object_store.PORT) as port:
+        keys, target = self.outputs["object_store_credentials"], f"service/{OBJECT_STORE}"
+        with forwarded(self.cluster, self.setup_namespace, target, OBJECT_STORE_PORT) as port:
             yield own_s3.client(
                 f"http://{LOOPBACK}:{port}",
                 seaweedfs.REGION,
@@ -141,7 +148,7 @@ class ExistingClusterStack(PlatformStack):
 
     def database_bytes(self) -> int:
         """Return the size of the database server's volume."""
-        return postgres.VOLUME_GIB * 2**30
+        return POSTGRES_VOLUME_GIB * 2**30
 
     def delete_resources(self, deployment: Deployment, namespaces: Sequence[str]) -> None:
         """Delete the resources of a deployment, and list leftovers."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from infra.database_setup import setup_name
+from infra.airflow_names import database_setup_name
 from infra.errors import OperationError
 from infra.images.pinned import RELEASE_FILE
 from infra.settings import StackSettings
@@ -101,7 +101,7 @@ class PlatformStack(Stack):
         Raises:
             OperationError: The stack has no database server, or the request to the cluster failed.
         """
-        prefix = setup_name("airflow")
+        prefix = database_setup_name("airflow")
         secrets = self.cluster.secrets(self.setup_namespace)
         secret = next((name for name in secrets if name.startswith(prefix)), None)
         if secret is None:

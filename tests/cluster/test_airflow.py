@@ -8,8 +8,7 @@ import httpx
 import pytest
 
 from infra.airflow.network_policies import METRICS_PORT
-from infra.mlflow_server import ADMIN_SECRET
-from infra.mlflow_server import NAME as MLFLOW
+from infra.airflow_names import MLFLOW, MLFLOW_ADMIN_SECRET
 from ml_common.serving_manifests import NAME as SERVING
 
 from .airflow_client import Airflow, ForwardedPort
@@ -97,7 +96,7 @@ def test_the_model_that_was_deployed_answers_over_its_service(airflow: Airflow) 
 
 
 def test_the_model_registry_takes_a_login_and_its_own_name_through_a_forwarded_port(airflow: Airflow) -> None:
-    secret = get("secret", ADMIN_SECRET)["data"]
+    secret = get("secret", MLFLOW_ADMIN_SECRET)["data"]
     login = (b64decode(secret["username"]).decode(), b64decode(secret["password"]).decode())
     with ForwardedPort(MLFLOW, 5000) as url:
         assert httpx.get(f"{url}/health", timeout=30).status_code == 200

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiClient
 
-from infra.database_setup import LABELS
+from infra.airflow_names import DATABASE_SETUP_LABELS
 from infra.errors import OperationError
 from infra.settings import load
 from ops.console import Echo
@@ -70,7 +70,7 @@ def test_a_job_is_tried_once_ends_in_time_and_asks_for_what_it_needs(job: dict[s
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job["metadata"]["name"])
 def test_network_policies_let_the_pods_reach_the_server_by_their_labels(job: dict[str, Any]) -> None:
-    assert job["spec"]["template"]["metadata"]["labels"].items() >= LABELS.items()
+    assert job["spec"]["template"]["metadata"]["labels"].items() >= DATABASE_SETUP_LABELS.items()
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job["metadata"]["name"])
