@@ -37,13 +37,13 @@ def port_forwarded(installation: Installation, port: int = 0) -> Iterator[Login]
         OperationError: Airflow is not deployed or does not respond.
     """
     cluster, namespace, stack = installation.cluster, installation.namespace, installation.stack
-    services = cluster.services(namespace, API_SERVER)
-    secret = cluster.secret(namespace, ADMIN_SECRET)
+    services = cluster.names("Service", namespace, API_SERVER)
+    secret = cluster.get("Secret", ADMIN_SECRET, namespace)
     if not services or secret is None:
         raise OperationError(
             f"Airflow is not deployed in {namespace} of {cluster.context}: run `make deploy STACK={stack}`"
         )
-    user, password = (base64.b64decode(secret[key]).decode() for key in ("username", "password"))
+    user, password = (base64.b64decode(secret["data"][key]).decode() for key in ("username", "password"))
     with forwarded(cluster, namespace, f"service/{services[0]}", PORT, port) as local:
         yield Login(f"http://{LOOPBACK}:{local}", user, password)
 

@@ -14,6 +14,7 @@ from infra.existing_cluster_names import GIT_REPOSITORY
 from infra.settings import DagSettings
 from ops.airflow.installation import Installation
 from ops.console import Echo
+from ops.kubernetes.cluster import ConflictError
 from ops.kubernetes.kubectl import answer_of, kubectl
 
 SECRET = "dags-git"  # noqa: S105 - a name, not a password
@@ -130,7 +131,11 @@ def put_key(installation: Installation, settings: DagSettings, key: str, user: s
             f"the cluster has no namespace {installation.namespace} yet: run `make deploy STACK={installation.stack}`; "
             "it will fail because the key is missing; then rerun this command"
         )
-    installation.cluster.put_secret(installation.namespace, SECRET, content)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}, "stringData": dict(content)}
+    try:
+        installation.cluster.create(installation.namespace, secret)
+    except ConflictError:
+        installation.cluster.replace(installation.namespace, secret)
     echo(f"stored the key of {settings.repository} in the Secret {SECRET} of {installation.namespace}: new pods use it")
 
 

@@ -22,9 +22,9 @@ def port_forwarded(installation: Installation, port: int = 0) -> Iterator[Login]
         OperationError: MLflow is not deployed, has no login, or does not respond.
     """
     cluster, namespace = installation.cluster, installation.namespace
-    secret = cluster.secret(namespace, ADMIN_SECRET)
+    secret = cluster.get("Secret", ADMIN_SECRET, namespace)
     if secret is None:
         raise OperationError(f"MLflow has no administrator login yet: run `make deploy STACK={installation.stack}`")
-    user, password = (base64.b64decode(secret[key]).decode() for key in ("username", "password"))
+    user, password = (base64.b64decode(secret["data"][key]).decode() for key in ("username", "password"))
     with forwarded(cluster, namespace, f"service/{NAME}", PORT, port) as local:
         yield Login(f"http://{LOOPBACK}:{local}", user, password)
