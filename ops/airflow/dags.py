@@ -14,6 +14,7 @@ from infra.errors import OperationError
 from infra.existing_cluster_names import GIT_REPOSITORY
 from infra.settings import DagSettings
 from ops.console import Echo
+from ops.kubernetes.cluster import ConflictError
 from ops.kubernetes.kubectl import answer_of, kubectl
 from ops.stacks.stack import Stack
 
@@ -129,7 +130,11 @@ def put_key(stack: Stack, settings: DagSettings, key: str, user: str, echo: Echo
             f"the cluster has no namespace {stack.namespace} yet: run `make deploy STACK={stack.name}`; "
             "it will fail because the key is missing; then rerun this command"
         )
-    stack.cluster.put_secret(stack.namespace, DAGS_SECRET, content)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": DAGS_SECRET}, "stringData": dict(content)}
+    try:
+        stack.cluster.create(stack.namespace, secret)
+    except ConflictError:
+        stack.cluster.replace(stack.namespace, secret)
     echo(f"stored the key of {settings.repository} in the Secret {DAGS_SECRET} of {stack.namespace}: new pods use it")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ import httpx
 from infra.airflow_names import ADMIN_SECRET, API_SERVER_PORT, COMPONENT_LABEL, MLFLOW, MLFLOW_ADMIN_SECRET, MLFLOW_PORT
 from infra.errors import OperationError
 from ops.airflow_api import AirflowApi, AirflowApiError
+from ops.kubernetes.diagnosis import Object
 from ops.kubernetes.kubectl import forwarded
 from ops.loopback import LOOPBACK
 from ops.stacks.stack import Stack
@@ -36,8 +37,8 @@ def airflow_forwarded(stack: Stack, port: int = 0) -> Iterator[Login]:
         OperationError: Airflow is not deployed or does not respond.
     """
     cluster, namespace = stack.cluster, stack.namespace
-    services = cluster.services(namespace, API_SERVER)
-    secret = cluster.secret(namespace, ADMIN_SECRET)
+    services = cluster.names("Service", namespace, API_SERVER)
+    secret = cluster.get("Secret", ADMIN_SECRET, namespace)
     if not services or secret is None:
         raise OperationError(
             f"Airflow is not deployed in {namespace} of {cluster.context}: run `make deploy STACK={stack.name}`"
@@ -54,15 +55,15 @@ def mlflow_forwarded(stack: Stack, port: int = 0) -> Iterator[Login]:
         OperationError: MLflow is not deployed, has no login, or does not respond.
     """
     cluster, namespace = stack.cluster, stack.namespace
-    secret = cluster.secret(namespace, MLFLOW_ADMIN_SECRET)
+    secret = cluster.get("Secret", MLFLOW_ADMIN_SECRET, namespace)
     if secret is None:
         raise OperationError(f"MLflow has no administrator login yet: run `make deploy STACK={stack.name}`")
     with forwarded(cluster, namespace, f"service/{MLFLOW}", MLFLOW_PORT, port) as local:
         yield _login(local, secret)
 
 
-def _login(port: int, secret: Mapping[str, str]) -> Login:
-    user, password = (base64.b64decode(secret[key]).decode() for key in ("username", "password"))
+def _login(port: int, secret: Object) -> Login:
+    user, password = (base64.b64decode(secret["data"][key]).decode() for key in ("username", "password"))
     return Login(f"http://{LOOPBACK}:{port}", user, password)
 
 

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
+from operator import itemgetter
 from typing import Any
 
 import kubernetes
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
-from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
+from kubernetes.dynamic.exceptions import ResourceNotFoundError
 from urllib3.exceptions import HTTPError
 
 from infra.errors import OperationError
-from ops.kubernetes.diagnosis import Namespace
+from ops.kubernetes.diagnosis import Namespace, Object
 
 TIMEOUT_SECONDS = 10
 LOG_LINES = 40
 # The kubelet returns this text as the log while it cleans up a container.
 NO_LOG = "unable to retrieve container logs"
+# By default, the client trusts a file in the shared temporary folder, which every user can write first.
+NO_DISCOVERY_CACHE = f"{os.devnull}/none"
+
+
+class NotFoundError(OperationError):
+    """The object does not exist."""
+
+
+class ConflictError(OperationError):
+    """The object exists already, or has changed since it was read."""
 
 
 def client_of(context: str) -> Any:
@@ -38,9 +50,19 @@ def client_of(context: str) -> Any:
         ) from error
 
 
+class _DynamicClient(DynamicClient):  # type: ignore[misc]  # the library has no types
+    """A client whose requests are limited in time, including those for the kinds of the cluster."""
+
+    def request(self, *arguments: Any, **options: Any) -> Any:
+        return super().request(*arguments, _request_timeout=TIMEOUT_SECONDS, **options)
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A cluster and the credentials to access it.
+
+    Objects are dictionaries in the JSON format of the API. All methods raise OperationError if the cluster refuses the
+    request or does not respond: NotFoundError and ConflictError if that is the reason.
 
     Attributes:
         context: The name of the context.
@@ -50,44 +72,74 @@ class Cluster:
 
     context: str
     client: Any
-    access: Mapping[str, Any] | None = None
+    access: Object | None = None
 
     @classmethod
     def of_context(cls, context: str) -> Cluster:
-        """Return the cluster of a context of the user's kubeconfig.
-
-        Raises:
-            OperationError: The kubeconfig gives no access to the context.
-        """
+        """Return the cluster of a context of the user's kubeconfig."""
         return cls(context, client_of(context))
 
     @classmethod
-    def of_access(cls, access: Mapping[str, Any]) -> Cluster:
+    def of_access(cls, access: Object) -> Cluster:
         """Return the cluster that a kubeconfig's content describes."""
         return cls(access["current-context"], kubernetes.config.new_client_from_config_dict(dict(access)), access)
 
     def check(self) -> None:
-        """Check that the cluster responds.
-
-        Raises:
-            OperationError: The cluster does not respond.
-        """
-        with self.errors():
+        """Check that the cluster responds."""
+        with self._errors():
             kubernetes.client.VersionApi(self.client).get_code(_request_timeout=TIMEOUT_SECONDS)
 
-    def namespace(self, name: str) -> Namespace:
-        """Return the pods, claims and events of a namespace; empty if the namespace does not exist.
+    def get(self, kind: str, name: str, namespace: str | None = None, version: str = "v1") -> Object | None:
+        """Return an object; None if the object or its kind does not exist."""
+        with suppress(NotFoundError):
+            return self._call("get", kind, version, name=name, namespace=namespace)
+        return None
 
-        Raises:
-            OperationError: The request to the cluster failed.
-        """
-        core = kubernetes.client.CoreV1Api(self.client)
-        with self.errors():
-            return Namespace(
-                pods=_items(core.list_namespaced_pod, name),
-                claims=_items(core.list_namespaced_persistent_volume_claim, name),
-                events=_items(core.list_namespaced_event, name),
-            )
+    def objects(self, kind: str, namespace: str | None = None, labels: str | None = None) -> list[Object]:
+        """Return the objects of a kind of the core API, or those with labels such as `component=api-server`."""
+        return list(self._call("get", kind, namespace=namespace, label_selector=labels)["items"])
+
+    def names(self, kind: str, namespace: str | None = None, labels: str | None = None) -> list[str]:
+        """Return the names of the objects that `objects` returns."""
+        return [thing["metadata"]["name"] for thing in self.objects(kind, namespace, labels)]
+
+    def create(self, namespace: str, manifest: Object) -> Object:
+        """Create an object, and return it."""
+        return self._call("create", manifest["kind"], manifest["apiVersion"], body=manifest, namespace=namespace)
+
+    def replace(self, namespace: str, manifest: Object) -> Object:
+        """Replace an object, and return the new one."""
+        return self._call("replace", manifest["kind"], manifest["apiVersion"], body=manifest, namespace=namespace)
+
+    def delete(self, kind: str, name: str, namespace: str, options: Object, version: str = "v1") -> None:
+        """Delete an object with these DeleteOptions."""
+        self._call("delete", kind, version, name=name, namespace=namespace, body=options)
+
+    def has(self, thing: Object) -> bool:
+        """Return whether the object with this kind and name exists."""
+        metadata = thing["metadata"]
+        return self.get(thing["kind"], metadata["name"], metadata.get("namespace"), thing["apiVersion"]) is not None
+
+    def namespaces(self) -> list[str]:
+        """Return the names of all namespaces."""
+        return self.names("Namespace")
+
+    def namespace(self, name: str) -> Namespace:
+        """Return the pods, claims and events of a namespace; empty if the namespace does not exist."""
+        return Namespace(*(self.objects(kind, name) for kind in ("Pod", "PersistentVolumeClaim", "Event")))
+
+    def volumes_of(self, namespaces: Collection[str]) -> list[str]:
+        """Return the names of the volumes that are or were bound to claims of these namespaces."""
+        return [
+            volume["metadata"]["name"]
+            for volume in self.objects("PersistentVolume")
+            if volume["spec"].get("claimRef", {}).get("namespace") in namespaces
+        ]
+
+    def secrets(self, namespace: str) -> list[str]:
+        """Return the names of the Secrets in a namespace, newest first."""
+        found = [secret["metadata"] for secret in self.objects("Secret", namespace)]
+        return [one["name"] for one in sorted(found, key=itemgetter("creationTimestamp"), reverse=True)]
 
     def log(self, namespace: str, pod: str, container: str) -> str:
         """Return the last log lines of a container: of the current run, else of the previous one."""
@@ -110,170 +162,31 @@ class Cluster:
                 return str(text)
         return ""
 
-    def services(self, namespace: str, labels: str) -> list[str]:
-        """Return the names of the Services with these labels, such as `component=api-server`.
+    @cached_property
+    def _dynamic(self) -> DynamicClient:
+        return _DynamicClient(self.client, NO_DISCOVERY_CACHE)
 
-        Raises:
-            OperationError: The request to the cluster failed.
-        """
-        core = kubernetes.client.CoreV1Api(self.client)
-        with self.errors():
-            found = core.list_namespaced_service(namespace, label_selector=labels, _request_timeout=TIMEOUT_SECONDS)
-            return [service.metadata.name for service in found.items]
-
-    def namespaces(self) -> list[str]:
-        """Return the names of all namespaces.
-
-        Raises:
-            OperationError: The request to the cluster failed.
-        """
-        core = kubernetes.client.CoreV1Api(self.client)
-        with self.errors():
-            return [item.metadata.name for item in core.list_namespace(_request_timeout=TIMEOUT_SECONDS).items]
-
-    def volumes_of(self, namespaces: Collection[str]) -> list[str]:
-        """Return the names of the volumes that are or were bound to claims of these namespaces.
-
-        Raises:
-            OperationError: The request to the cluster failed.
-        """
-        core = kubernetes.client.CoreV1Api(self.client)
-        with self.errors():
-            volumes = core.list_persistent_volume(_request_timeout=TIMEOUT_SECONDS).items
-        claimed = [volume for volume in volumes if volume.spec.claim_ref]
-        return [volume.metadata.name for volume in claimed if volume.spec.claim_ref.namespace in namespaces]
-
-    def has(self, thing: Mapping[str, Any]) -> bool:
-        """Return whether the object with this kind and name exists.
-
-        Raises:
-            OperationError: The request to the cluster failed.
-        """
-        metadata = thing["metadata"]
-        with self.errors():
-            try:
-                kind = DynamicClient(self.client).resources.get(api_version=thing["apiVersion"], kind=thing["kind"])
-                kind.get(name=metadata["name"], namespace=metadata.get("namespace"))
-            except (NotFoundError, ResourceNotFoundError):
-                return False
-            return True
-
-    def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:
-        """Return the data of a Secret, in base64; None if it does not exist.
-
-        Raises:
-            OperationError: The request to the cluster failed.
-        """
-        with self.errors():
-            try:
-                found = kubernetes.client.CoreV1Api(self.client).read_namespaced_secret(
-                    name, namespace, _request_timeout=TIMEOUT_SECONDS
-                )
-            except ApiException as error:
-                if error.status == 404:
-                    return None
-                raise
-            return dict(found.data or {})
-
-    def put_secret(self, namespace: str, name: str, content: Mapping[str, str]) -> None:
-        """Create a Secret, or replace its data.
-
-        Raises:
-            OperationError: The request to the cluster failed, or the namespace does not exist.
-        """
-        core = kubernetes.client.CoreV1Api(self.client)
-        body = {"metadata": {"name": name}, "stringData": dict(content)}
-        with self.errors():
-            try:
-                core.create_namespaced_secret(namespace, body, _request_timeout=TIMEOUT_SECONDS)
-            except ApiException as error:
-                if error.status != 409:
-                    raise
-                core.replace_namespaced_secret(name, namespace, body, _request_timeout=TIMEOUT_SECONDS)
-
-    def secrets(self, namespace: str) -> list[str]:
-        """Return the names of the Secrets in a namespace, newest first.
-
-        Raises:
-            OperationError: The request to the cluster failed.
-        """
-        core = kubernetes.client.CoreV1Api(self.client)
-        with self.errors():
-            found = core.list_namespaced_secret(namespace, _request_timeout=TIMEOUT_SECONDS).items
-        newest = sorted(found, key=lambda secret: secret.metadata.creation_timestamp, reverse=True)
-        return [secret.metadata.name for secret in newest]
-
-    def job(self, namespace: str, name: str) -> Mapping[str, Any] | None:
-        """Return a Job; None if it does not exist.
-
-        Raises:
-            OperationError: The request to the cluster failed.
-        """
-        batch = kubernetes.client.BatchV1Api(self.client)
-        with self.errors():
-            try:
-                answer = batch.read_namespaced_job(
-                    name, namespace, _preload_content=False, _request_timeout=TIMEOUT_SECONDS
-                )
-            except ApiException as error:
-                if error.status == 404:
-                    return None
-                raise
-            return dict(json.loads(answer.data))
-
-    def create_job(self, namespace: str, manifest: Mapping[str, Any]) -> bool:
-        """Create a Job; return False if one with this name exists.
-
-        Raises:
-            OperationError: The cluster refused the Job.
-        """
-        batch = kubernetes.client.BatchV1Api(self.client)
-        with self.errors():
-            try:
-                batch.create_namespaced_job(namespace, manifest, _request_timeout=TIMEOUT_SECONDS)
-            except ApiException as error:
-                if error.status == 409:
-                    return False
-                raise
-            return True
-
-    def delete_job(self, namespace: str, name: str) -> None:
-        """Delete a Job if it exists. Kubernetes removes it after its pods.
-
-        Raises:
-            OperationError: The request to the cluster failed.
-        """
-        batch = kubernetes.client.BatchV1Api(self.client)
-        with self.errors():
-            try:
-                batch.delete_namespaced_job(
-                    name, namespace, propagation_policy="Foreground", _request_timeout=TIMEOUT_SECONDS
-                )
-            except ApiException as error:
-                if error.status != 404:
-                    raise
+    def _call(self, verb: str, kind: str, version: str = "v1", **arguments: Any) -> dict[str, Any]:
+        # Without the prefix, the client asks all API groups for a kind of the core API.
+        prefix = "apis" if "/" in version else "api"
+        with self._errors():
+            resource = self._dynamic.resources.get(prefix=prefix, api_version=version, kind=kind)
+            return dict(getattr(resource, verb)(**arguments).to_dict())
 
     @contextmanager
-    def errors(self) -> Iterator[None]:
-        """Turn errors of the API and its client into one sentence.
-
-        Raises:
-            OperationError: The cluster refused a request or did not respond.
-        """
+    def _errors(self) -> Iterator[None]:
+        """Turn errors of the API and its client into one sentence."""
         try:
             yield
         except ApiException as error:
-            raise OperationError(
+            kind = {404: NotFoundError, 409: ConflictError}.get(error.status, OperationError)
+            raise kind(
                 f"the cluster {self.context} refused the request ({error.status} {error.reason}): check that you have "
                 "administrator access"
             ) from error
+        except ResourceNotFoundError as error:
+            raise NotFoundError(f"the cluster {self.context} lacks a kind of object ({error}): upgrade it") from error
         except (HTTPError, OSError) as error:
             raise OperationError(
                 f"the cluster {self.context} does not respond: start it, or check that you can reach its API"
             ) from error
-
-
-def _items(ask: Callable[..., Any], namespace: str) -> Sequence[Mapping[str, Any]]:
-    """Return objects in the API's JSON format."""
-    answer = ask(namespace, _preload_content=False, _request_timeout=TIMEOUT_SECONDS)
-    return list(json.loads(answer.data)["items"])

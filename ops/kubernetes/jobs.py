@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import suppress
 
 from infra.errors import OperationError
 from ops.console import Echo
-from ops.kubernetes.cluster import Cluster
+from ops.kubernetes.cluster import Cluster, ConflictError, NotFoundError
+from ops.kubernetes.diagnosis import Object
 from ops.kubernetes.watch import Watcher
 
-Object = Mapping[str, Any]
-
+VERSION = "batch/v1"
 POLL_INTERVAL_SECONDS = 1
 DELETE_SECONDS = 60
 # The label that Kubernetes sets on a Job's pods: https://kubernetes.io/docs/reference/labels-annotations-taints/#batchkubernetesio-job-name
 JOB_LABEL = "batch.kubernetes.io/job-name"
 
 
-def start(cluster: Cluster, namespace: str, manifest: Mapping[str, Any]) -> None:
+def start(cluster: Cluster, namespace: str, manifest: Object) -> None:
     """Create a Job, and replace a finished Job with the same name.
 
     Raises:
         OperationError: A Job with this name is still running, or the cluster refused the Job.
     """
     name = manifest["metadata"]["name"]
-    found = cluster.job(namespace, name)
+    found = _job(cluster, namespace, name)
     if found and (has_ended(found) or "deletionTimestamp" in found["metadata"]):
         delete(cluster, namespace, name)
-        found = None
-    if found or not cluster.create_job(namespace, manifest):
+    try:
+        cluster.create(namespace, manifest)
+    except ConflictError as error:
         raise OperationError(
             f"the Job {name} is already running in {namespace}: wait until it ends, or delete it with "
             f"`kubectl --namespace {namespace} delete job {name}`"
-        )
+        ) from error
 
 
 def ended(cluster: Cluster, namespace: str, name: str, watch: Watcher, report: Echo) -> Object:
@@ -50,15 +50,14 @@ def ended(cluster: Cluster, namespace: str, name: str, watch: Watcher, report: E
     Raises:
         OperationError: The pod cannot start, exceeded the Job's deadline, or was deleted.
     """
-    reported: list[str] = []
+    reported: set[str] = set()
     while True:
-        pods = cluster.namespace(namespace).pods
-        job = cluster.job(namespace, name)
-        pod = next((one for one in pods if one["metadata"].get("labels", {}).get(JOB_LABEL) == name), None)
-        for container in started(pod) if pod else ():
-            if container not in reported:
-                reported.append(container)
-                report(container)
+        pod = next(iter(cluster.objects("Pod", namespace, f"{JOB_LABEL}={name}")), None)
+        job = _job(cluster, namespace, name)
+        for container in containers(pod) if pod else ():
+            if not container["state"].get("waiting") and container["name"] not in reported:
+                reported.add(container["name"])
+                report(container["name"])
         if job is None or is_overdue(job):
             raise OperationError(why_ended(job, name))
         if pod and (failed(pod) or pod["status"].get("phase") == "Succeeded"):
@@ -76,15 +75,21 @@ def delete(cluster: Cluster, namespace: str, name: str) -> None:
     Raises:
         OperationError: The Job is not gone in time, or the request to the cluster failed.
     """
-    cluster.delete_job(namespace, name)
+    with suppress(NotFoundError):
+        # Kubernetes removes the Job after its pods.
+        cluster.delete("Job", name, namespace, {"propagationPolicy": "Foreground"}, VERSION)
     deadline = time.monotonic() + DELETE_SECONDS
-    while cluster.job(namespace, name):
+    while _job(cluster, namespace, name):
         if time.monotonic() > deadline:
             raise OperationError(
                 f"the Job {name} in {namespace} is still there {DELETE_SECONDS} s after it was deleted: check its pods "
                 "with `kubectl describe`"
             )
         time.sleep(POLL_INTERVAL_SECONDS)
+
+
+def _job(cluster: Cluster, namespace: str, name: str) -> Object | None:
+    return cluster.get("Job", name, namespace, VERSION)
 
 
 def has_ended(job: Object) -> bool:
@@ -105,13 +110,6 @@ def why_ended(job: Object | None, name: str) -> str:
             "`kubectl describe`, then rerun this command"
         )
     return f"the Job {name} or its pod was deleted, or its node was removed: rerun this command"
-
-
-def started(pod: Object) -> Iterator[str]:
-    """Yield the names of a pod's containers that have started, in order."""
-    for container in containers(pod):
-        if not container["state"].get("waiting"):
-            yield str(container["name"])
 
 
 def failed(pod: Object) -> Object | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import selectors
 import shutil
 import subprocess
 import tempfile
@@ -13,13 +12,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
 
 from infra.errors import OperationError
 from ops.kubernetes.cluster import Cluster
 from ops.loopback import LOOPBACK, port_is_free
 
 TIMEOUT_SECONDS = 20
+POLL_INTERVAL_SECONDS = 0.05
+# More than kubectl prints before it forwards.
+OUTPUT_BYTES = 4096
 FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")
 
 
@@ -62,38 +63,26 @@ def forwarded(cluster: Cluster, namespace: str, target: str, port: int, wanted: 
     Raises:
         OperationError: The Service cannot be reached.
     """
-    local = wanted if wanted and port_is_free(wanted) else 0
-    with kubectl(cluster) as command:
-        process = subprocess.Popen(
-            [
-                *command,
-                "--namespace",
-                namespace,
-                "port-forward",
-                "--address",
-                LOOPBACK,
-                target,
-                f"{local or ''}:{port}",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
+    local = wanted if wanted and port_is_free(wanted) else ""
+    options = ["--namespace", namespace, "port-forward", "--address", LOOPBACK, target, f"{local}:{port}"]
+    # A file, because kubectl blocks once a pipe that is not read is full: it prints a line per connection.
+    with kubectl(cluster) as command, tempfile.TemporaryFile() as output:
+        process = subprocess.Popen([*command, *options], stdout=output, stderr=subprocess.STDOUT)
         try:
-            yield _forwarded_port(cast(IO[bytes], process.stdout), target)
+            yield _forwarded_port(process, output.fileno(), target)
         finally:
             process.terminate()
             process.wait()
 
 
-def _forwarded_port(output: IO[bytes], target: str) -> int:
-    text, deadline = "", time.monotonic() + TIMEOUT_SECONDS
-    with selectors.DefaultSelector() as selector:
-        selector.register(output, selectors.EVENT_READ)
-        while selector.select(max(0, deadline - time.monotonic())):
-            part = os.read(output.fileno(), 4096).decode(errors="replace")
-            text += part
-            if found := FORWARDING.search(text):
-                return int(found[1])
-            if not part:
-                break
+def _forwarded_port(process: subprocess.Popen[bytes], output: int, target: str) -> int:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while True:
+        waiting = process.poll() is None and time.monotonic() < deadline
+        text = os.pread(output, OUTPUT_BYTES, 0).decode(errors="replace")
+        if found := FORWARDING.search(text):
+            return int(found[1])
+        if not waiting:
+            break
+        time.sleep(POLL_INTERVAL_SECONDS)
     raise OperationError(f"{target} cannot be reached ({' '.join(text.split()) or 'no answer'}): see `make status`")

@@ -10,14 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
-
-import kubernetes
-from kubernetes.client.exceptions import ApiException
 
 from infra.errors import OperationError
 from infra.previews.settings import PreviewSettings, parse
-from ops.kubernetes.cluster import TIMEOUT_SECONDS, Cluster
+from ops.kubernetes.cluster import Cluster, ConflictError
+from ops.kubernetes.diagnosis import Object
 
 LABELS = {"app.kubernetes.io/component": "preview"}
 FILE = "Pulumi.yaml"
@@ -69,11 +66,8 @@ class Records:
     def all(self) -> list[Record]:
         """Return the records, oldest first."""
         selector = ",".join(f"{name}={value}" for name, value in LABELS.items())
-        with self._errors():
-            found = self._core.list_namespaced_config_map(
-                self.namespace, label_selector=selector, _request_timeout=TIMEOUT_SECONDS
-            )
-        return sorted(map(_record, found.items), key=lambda record: (record.created_at, record.stack))
+        found = map(_record, self.cluster.objects("ConfigMap", self.namespace, selector))
+        return sorted(found, key=lambda record: (record.created_at, record.stack))
 
     def find(self, stack: str) -> Record | None:
         """Return the record of an environment; None if there is none."""
@@ -81,7 +75,9 @@ class Records:
 
     def save(self, record: Record) -> Record:
         """Create a record, or replace the version that was read."""
-        body = {
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
             "metadata": {
                 "name": record.stack,
                 "labels": LABELS,
@@ -90,14 +86,9 @@ class Records:
             },
             "data": {FILE: record.text},
         }
-        with self._errors():
-            if record.version is None:
-                answer = self._core.create_namespaced_config_map(self.namespace, body, _request_timeout=TIMEOUT_SECONDS)
-            else:
-                answer = self._core.replace_namespaced_config_map(
-                    record.stack, self.namespace, body, _request_timeout=TIMEOUT_SECONDS
-                )
-        return _record(answer)
+        write = self.cluster.replace if record.version else self.cluster.create
+        with _conflicts():
+            return _record(write(self.namespace, manifest))
 
     def begin_removal(self, record: Record) -> Record:
         """Mark the record of an environment as being removed, and return the new record."""
@@ -105,36 +96,27 @@ class Records:
 
     def delete(self, record: Record) -> None:
         """Delete the version of a record that was read."""
-        body = kubernetes.client.V1DeleteOptions(preconditions={"resourceVersion": record.version})
-        with self._errors():
-            self._core.delete_namespaced_config_map(
-                record.stack, self.namespace, body=body, _request_timeout=TIMEOUT_SECONDS
-            )
-
-    @property
-    def _core(self) -> Any:
-        return kubernetes.client.CoreV1Api(self.cluster.client)
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        with self.cluster.errors():
-            try:
-                yield
-            except ApiException as error:
-                if error.status != 409:
-                    raise
-                raise OperationError(
-                    "another command changed the same preview environment: check `make preview-envs`, then rerun this "
-                    "command"
-                ) from error
+        options = {"preconditions": {"resourceVersion": record.version}}
+        with _conflicts():
+            self.cluster.delete("ConfigMap", record.stack, self.namespace, options)
 
 
-def _record(item: Any) -> Record:
-    metadata = item.metadata
+@contextmanager
+def _conflicts() -> Iterator[None]:
+    try:
+        yield
+    except ConflictError as error:
+        raise OperationError(
+            "another command changed the same preview environment: check `make preview-envs`, then rerun this command"
+        ) from error
+
+
+def _record(found: Object) -> Record:
+    metadata = found["metadata"]
     return Record(
-        metadata.name,
-        (item.data or {}).get(FILE, ""),
-        REMOVAL in (metadata.annotations or {}),
-        metadata.creation_timestamp,
-        metadata.resource_version,
+        metadata["name"],
+        (found.get("data") or {}).get(FILE, ""),
+        REMOVAL in (metadata.get("annotations") or {}),
+        datetime.fromisoformat(metadata["creationTimestamp"]),
+        metadata["resourceVersion"],
     )

@@ -16,7 +16,11 @@ from infra.release import Release
 
 # The image build runs the same script.
 AIRFLOW_REVISIONS = REPOSITORY / "images" / "airflow" / "bin" / "revisions.py"
-MLFLOW_REVISION = "from mlflow.store.db.utils import _get_latest_schema_revision; print(_get_latest_schema_revision())"
+MLFLOW_REVISION = """
+from alembic.script import ScriptDirectory
+from mlflow.store import db_migrations
+print(ScriptDirectory(db_migrations.__path__[0]).get_current_head())
+"""
 # MLflow has a separate database, where the revision table has the same name as Airflow's.
 MLFLOW = "mlflow"
 

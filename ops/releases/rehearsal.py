@@ -13,6 +13,7 @@ from infra.errors import OperationError
 from infra.release import Release
 from ops.images import registries
 from ops.kubernetes import jobs
+from ops.kubernetes.diagnosis import Object
 from ops.kubernetes.watch import Watch
 from ops.releases.database import MLFLOW
 from ops.releases.rehearsal_jobs import (
@@ -146,7 +147,7 @@ def report(seconds: float, before: Contents) -> str:
     )
 
 
-def reason(container: jobs.Object, log: str) -> str:
+def reason(container: Object, log: str) -> str:
     """Return why a container failed."""
     if container["state"]["terminated"].get("reason") == "OOMKilled":
         return "it exceeded its memory limit"
@@ -155,7 +156,7 @@ def reason(container: jobs.Object, log: str) -> str:
     return (exceptions or lines or ["it logged nothing"])[-1]
 
 
-def seconds(pod: jobs.Object, name: str) -> float:
+def seconds(pod: Object, name: str) -> float:
     """Return how long a container of a pod ran."""
     [state] = [one["state"]["terminated"] for one in jobs.containers(pod) if one["name"] == name]
     begun, ended = (datetime.fromisoformat(state[key]) for key in ("startedAt", "finishedAt"))

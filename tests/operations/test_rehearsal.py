@@ -9,6 +9,7 @@ from infra.errors import OperationError
 from infra.settings import load
 from ops.console import Echo
 from ops.kubernetes import jobs
+from ops.kubernetes.cluster import ConflictError, NotFoundError
 from ops.kubernetes.diagnosis import Namespace
 from ops.releases import rehearsal
 from ops.releases.rehearsal import Contents, difference, reason, rehearse_on, report, seconds
@@ -186,23 +187,31 @@ class FakeCluster:
         self.created: list[str] = []
         self.interrupt: Callable[[], None] = lambda: None
 
-    def job(self, _: str, name: str) -> Mapping[str, Any] | None:
+    def get(self, kind: str, name: str, _: str, version: str) -> Mapping[str, Any] | None:
+        assert (kind, version) == ("Job", "batch/v1")
         return self.jobs.get(name)
 
-    def create_job(self, _: str, manifest: Mapping[str, Any]) -> bool:
+    def create(self, _: str, manifest: Mapping[str, Any]) -> None:
         name = manifest["metadata"]["name"]
         if name in self.jobs:
-            return False
+            raise ConflictError
         self.jobs[name] = {**manifest, "status": {}}
         self.created.append(name)
-        return True
 
-    def delete_job(self, _: str, name: str) -> None:
-        self.jobs.pop(name, None)
+    def delete(self, kind: str, name: str, _: str, options: Mapping[str, Any], version: str) -> None:
+        assert (kind, version, options) == ("Job", "batch/v1", {"propagationPolicy": "Foreground"})
+        if name not in self.jobs:
+            raise NotFoundError
+        del self.jobs[name]
 
-    def namespace(self, _: str) -> Namespace:
+    def objects(self, kind: str, _: str, labels: str) -> list[Mapping[str, Any]]:
+        assert kind == "Pod"
         if "rehearsal" in self.jobs:
             self.interrupt()
+        name, value = labels.split("=")
+        return [pod for pod in self.namespace("").pods if pod["metadata"].get("labels", {}).get(name) == value]
+
+    def namespace(self, _: str) -> Namespace:
         return Namespace(pods=[NEIGHBOUR, *(self.pod(name) for name in self.jobs)])
 
     def pod(self, name: str) -> dict[str, Any]:
@@ -326,7 +335,7 @@ def test_a_job_that_exceeds_its_deadline_is_not_a_failed_migration() -> None:
 
 def test_a_deleted_job_is_an_error() -> None:
     cluster = FakeCluster()
-    cluster.interrupt = lambda: cluster.delete_job("airflow-platform", "rehearsal")
+    cluster.interrupt = cluster.jobs.clear
     with pytest.raises(OperationError, match=r"^the Job rehearsal or its pod was deleted, or its node was removed"):
         rehearse(cluster)
 

@@ -26,8 +26,8 @@ def shown(secrets: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the output of `make ui` until Ctrl-C."""
     cluster = SimpleNamespace(
         context="kind-x",
-        services=lambda *_: ["airflow-api-server"],
-        secret=lambda _, name: secrets.get(name),
+        names=lambda *_: ["airflow-api-server"],
+        get=lambda _, name, __: {"data": secrets[name]} if name in secrets else None,
     )
     stack = SimpleNamespace(cluster=cluster, namespace="airflow", name="local")
     monkeypatch.setattr(operations, "resolve_running", lambda *_: stack)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import yaml
-from kubernetes.client.exceptions import ApiException
 
 from infra.documents import REPOSITORY
 from infra.previews.settings import PreviewSettings, text_of
 from infra.settings import PROJECT
-from ops.kubernetes.cluster import Cluster
 from ops.plan.recording import record
 from ops.plan.resources import Recording
 from ops.previews.records import Record, Records
+from tests.kubernetes_api import KubernetesApi, kubernetes_api
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 NAMESPACE = "airflow-platform"
@@ -87,61 +83,13 @@ def recorded(project: Path) -> Callable[..., Recording]:
     return recording
 
 
-@dataclass
-class FakeCore:
-    """The part of the Kubernetes API that records use, with resource versions and conflicts."""
-
-    items: dict[tuple[str, str], Any] = field(default_factory=dict)
-    version: int = 0
-    created_at: datetime = NOW
-
-    def list_namespaced_config_map(self, namespace: str, label_selector: str, **_: Any) -> Any:
-        name, value = label_selector.split("=")
-        return SimpleNamespace(
-            items=[item for (space, _), item in self.items.items() if space == namespace and item.labels[name] == value]
-        )
-
-    def create_namespaced_config_map(self, namespace: str, body: Any, **_: Any) -> Any:
-        if (namespace, body["metadata"]["name"]) in self.items:
-            raise ApiException(status=409, reason="Conflict")
-        return self._put(namespace, body, self.created_at)
-
-    def replace_namespaced_config_map(self, name: str, namespace: str, body: Any, **_: Any) -> Any:
-        present = self._present(namespace, name)
-        if body["metadata"]["resourceVersion"] != present.metadata.resource_version:
-            raise ApiException(status=409, reason="Conflict")
-        return self._put(namespace, body, present.metadata.creation_timestamp)
-
-    def delete_namespaced_config_map(self, name: str, namespace: str, body: Any, **_: Any) -> None:
-        if body.preconditions["resourceVersion"] != self._present(namespace, name).metadata.resource_version:
-            raise ApiException(status=409, reason="Conflict")
-        del self.items[namespace, name]
-
-    def _present(self, namespace: str, name: str) -> Any:
-        if (namespace, name) not in self.items:
-            raise ApiException(status=404, reason="Not Found")
-        return self.items[namespace, name]
-
-    def _put(self, namespace: str, body: Any, created_at: datetime) -> Any:
-        self.version += 1
-        metadata = SimpleNamespace(
-            name=body["metadata"]["name"],
-            annotations=body["metadata"]["annotations"] or None,
-            creation_timestamp=created_at,
-            resource_version=str(self.version),
-        )
-        item = SimpleNamespace(metadata=metadata, data=body["data"], labels=body["metadata"]["labels"])
-        self.items[namespace, metadata.name] = item
-        return item
+@pytest.fixture
+def api() -> Iterator[KubernetesApi]:
+    with kubernetes_api() as server:
+        server.created_at = NOW
+        yield server
 
 
 @pytest.fixture
-def core(monkeypatch: pytest.MonkeyPatch) -> FakeCore:
-    fake = FakeCore()
-    monkeypatch.setattr(Records, "_core", fake)
-    return fake
-
-
-@pytest.fixture
-def records(core: FakeCore) -> Records:
-    return Records(Cluster("kind-test", None), NAMESPACE)
+def records(api: KubernetesApi) -> Records:
+    return Records(api.cluster, NAMESPACE)

@@ -2,12 +2,12 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from kubernetes.client.exceptions import ApiException
 
 from infra.errors import OperationError
 from ops.previews.records import Records
+from tests.kubernetes_api import KubernetesApi
 
-from .conftest import NAMESPACE, NOW, FakeCore, record_of, settings_of
+from .conftest import NAMESPACE, NOW, record_of, settings_of
 
 
 def test_what_is_saved_is_found_with_its_age_and_its_version(records: Records) -> None:
@@ -20,9 +20,9 @@ def test_what_is_saved_is_found_with_its_age_and_its_version(records: Records) -
     assert records.find("preview-other-123456") is None
 
 
-def test_records_are_listed_from_the_oldest_to_the_newest(records: Records, core: FakeCore) -> None:
+def test_records_are_listed_from_the_oldest_to_the_newest(records: Records, api: KubernetesApi) -> None:
     for branch, hours in (("c", 0), ("a", 1), ("b", -1)):
-        core.created_at = NOW + timedelta(hours=hours)
+        api.created_at = NOW + timedelta(hours=hours)
         records.save(record_of(settings_of(branch=branch)))
     assert [record.settings.branch for record in records.all()] == ["b", "c", "a"]
 
@@ -60,13 +60,8 @@ def test_a_record_that_changed_meanwhile_is_not_deleted(records: Records) -> Non
     assert records.all() == []
 
 
-def test_a_refusal_of_the_cluster_is_one_sentence(
-    records: Records, core: FakeCore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> None:
-        raise ApiException(status=403, reason="Forbidden")
-
-    monkeypatch.setattr(core, "create_namespaced_config_map", refuse)
+def test_a_refusal_of_the_cluster_is_one_sentence(records: Records, api: KubernetesApi) -> None:
+    api.refuses = "POST"
     with pytest.raises(OperationError, match=r"^the cluster kind-test refused the request \(403 Forbidden\)"):
         records.save(record_of(settings_of()))
     assert records.namespace == NAMESPACE

@@ -1,4 +1,5 @@
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,18 @@ def test_the_revisions_are_those_that_the_image_prints_and_mlflow(monkeypatch: p
     found = revisions()
     assert list(found) == ["alembic_version", "alembic_version_fab", "mlflow"]
     assert all(re.fullmatch("[0-9a-f]{12}", revision) for revision in found.values())
+
+
+def test_the_revision_of_mlflow_is_the_one_that_no_other_migration_follows() -> None:
+    mlflow = find_spec("mlflow")
+    assert mlflow
+    assert mlflow.submodule_search_locations
+    folder = Path(mlflow.submodule_search_locations[0], "store", "db_migrations", "versions")
+    text = "\n".join(file.read_text() for file in folder.glob("*.py"))
+    all_, followed = (
+        set(re.findall(rf"^{name} = ['\"](\w+)['\"]", text, re.MULTILINE)) for name in ("revision", "down_revision")
+    )
+    assert {database._output("-c", database.MLFLOW_REVISION).strip()} == all_ - followed
 
 
 def test_other_versions_than_those_of_the_images_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
