@@ -26,7 +26,7 @@ BUCKETS = {"data": "airflow-data", "artifacts": "airflow-artifacts", "logs": "ai
 OLD_VERSION_DAYS = 7
 # A soft limit for the heap of each of the three processes. The gateway reserves more memory than it uses, and with less
 # than this, it spends most of its time on garbage collection.
-MEMORY_LIMIT = "256MiB"
+MEMORY_LIMIT = "384MiB"
 
 PROGRAM = Path(sysconfig.get_path("scripts"), "weed")
 # A socket's path may have 107 bytes (103 on macOS), and a home's path may be longer, so the server runs in its folder
