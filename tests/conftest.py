@@ -1,5 +1,6 @@
 """What holds for every test."""
 
+import gc
 from collections.abc import Generator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 from ops.process_environment import TESTS, enter
 
 enter(TESTS)  # before a library reads a variable of the user's
+# A worker imports tens of thousands of generated classes; the default would search them for garbage again and again.
+gc.set_threshold(100_000, 50, 100)
 
 from infra.airflow.chart import ChartUnreachableError, archive  # noqa: E402
 

@@ -34,7 +34,7 @@ PREREQUISITES = (
     "pyproject.toml",
     "ops/environments.py",
 )
-RECORDER = """#!{python}
+RECORDER = """#!{python} -IS
 import json, os, sys
 with open({calls!r}, "a") as file:
     file.write(json.dumps([[os.path.basename(sys.argv[0]), *sys.argv[1:]], dict(os.environ)]) + "\\n")

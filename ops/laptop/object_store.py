@@ -24,7 +24,9 @@ from ops.loopback import LOOPBACK
 
 BUCKETS = {"data": "airflow-data", "artifacts": "airflow-artifacts", "logs": "airflow-logs"}
 OLD_VERSION_DAYS = 7
-MEMORY_LIMIT = "128MiB"  # a soft limit for the heap of each of the three processes
+# A soft limit for the heap of each of the three processes. The gateway reserves more memory than it uses, and with less
+# than this, it spends most of its time on garbage collection.
+MEMORY_LIMIT = "384MiB"
 
 PROGRAM = Path(sysconfig.get_path("scripts"), "weed")
 # A socket's path may have 107 bytes (103 on macOS), and a home's path may be longer, so the server runs in its folder

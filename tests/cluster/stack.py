@@ -76,13 +76,13 @@ def install(chart: Any, changes: tuple[str, ...]) -> None:
     )
 
 
-def uninstall(recording: Recording) -> None:
-    """Delete all objects by name."""
+def uninstall(recording: Recording, *, wait: bool = True) -> None:
+    """Delete all objects by name, and wait until they are gone unless told otherwise."""
     for chart in recording.of_type(CHART_TYPE):
         name, namespace = chart.inputs["name"], chart.inputs["namespace"]
-        subprocess.run(["helm", "uninstall", name, "--namespace", namespace, "--wait"], check=True)
+        subprocess.run(["helm", "uninstall", name, "--namespace", namespace, f"--wait={json.dumps(wait)}"], check=True)
     text = yaml.safe_dump_all(own_objects(recording))
-    kubectl("delete", "--ignore-not-found", "--wait", "-f", "-", stdin=text)
+    kubectl("delete", "--ignore-not-found", f"--wait={json.dumps(wait)}", "-f", "-", stdin=text)
 
 
 def load(image: str, other: str) -> None:

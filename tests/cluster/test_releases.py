@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -163,7 +164,7 @@ def team(tmp_path_factory: pytest.TempPathFactory, registry: str, remote: str) -
     team.commit({VERSION_FILE: "VERSION = 1\n", DAG_FILE: DAG.format(word="hello")}, "Begin")
     team.git("push", "--quiet", "origin", FIRST)
     yield team
-    at_once(uninstall, team.deployed.values())
+    at_once(partial(uninstall, wait=False), team.deployed.values())
 
 
 def copy_repository(folder: Path) -> None:

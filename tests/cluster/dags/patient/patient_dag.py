@@ -14,7 +14,7 @@ def patient() -> None:
     @task(retries=3, retry_delay=timedelta(seconds=1))
     def wait() -> int:
         print("waiting", flush=True)
-        time.sleep(45)
+        time.sleep(30)
         return 1
 
     @task(retries=3, retry_delay=timedelta(seconds=1))
