@@ -20,7 +20,8 @@ ACCOUNTS = {"image_classifier": "dag-image-classifier"}
 PROGRAM = """
 from airflow.settings import pod_mutation_hook
 from kubernetes.client import models as k8s
-pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(annotations={"dag_id": "image_classifier"}), spec=k8s.V1PodSpec(containers=[]))
+metadata = k8s.V1ObjectMeta(annotations={"dag_id": "image_classifier"})
+pod = k8s.V1Pod(metadata=metadata, spec=k8s.V1PodSpec(containers=[]))
 pod_mutation_hook(pod)
 print(pod.spec.service_account_name)
 """
