@@ -96,6 +96,16 @@ destroy: .venv/ready ## Delete a stack and prove that nothing is left (STACK=dev
 sync: .venv/ready ## Push HEAD to the Git server of a stack on an existing cluster (STACK=local)
 	@$(ops) sync
 
+##@ DAGs
+
+.PHONY: dag
+dag: .venv/ready ## Write a new DAG with its steps, its declaration and its test (NAME=churn)
+	@$(ops) dag
+
+.PHONY: run
+run: $(ready) ## Run a DAG and follow it (DAG=churn, PARAMS="limit=10", STACK=dev: on a stack instead of this machine)
+	@$(ops) run
+
 ##@ Releases, from branch to branch
 
 .PHONY: promote

@@ -24,7 +24,6 @@ class Component(StrEnum):
     TRIGGERER = "triggerer"
     DAG_PROCESSOR = "dag-processor"
     TASK = "task"
-    DEPLOY = "deploy"
     MLFLOW = "mlflow"
     SERVING = "serving"
 

@@ -57,6 +57,14 @@ class AirflowApi:
         """Return whether Airflow lists the DAG."""
         return self._client.get(f"/api/v2/dags/{dag}").status_code == 200
 
+    def params(self, dag: str) -> dict[str, dict[str, Any]]:
+        """Return the JSON schemas of the DAG's Params, by name."""
+        found = self._get(f"/api/v2/dags/{dag}/details")["params"] or {}
+        return {
+            name: {**param["schema"], **({"description": param["description"]} if param.get("description") else {})}
+            for name, param in found.items()
+        }
+
     def is_paused(self, dag: str) -> bool:
         """Return whether the DAG is paused."""
         return bool(self._get(f"/api/v2/dags/{dag}")["is_paused"])

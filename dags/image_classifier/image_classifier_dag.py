@@ -49,6 +49,7 @@ from image_classifier.param_schemas import SCHEMAS
 from ml_common import pods
 from ml_common.defaults import DEFAULT_ARGS
 
+PODS = pods.of(__file__)
 PARAMS = {name: Param(**schema) for name, schema in SCHEMAS.items()}
 
 
@@ -58,7 +59,7 @@ PARAMS = {name: Param(**schema) for name, schema in SCHEMAS.items()}
     catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=2),
-    default_args={**DEFAULT_ARGS, "executor_config": pods.on_cpu()},
+    default_args={**DEFAULT_ARGS, "executor_config": PODS.on_cpu()},
     params=PARAMS,
     tags=["images", "training", "serving"],
     doc_md=__doc__,
@@ -84,7 +85,7 @@ def image_classifier() -> None:
 
         return steps.base_checkpoint(parameters.read(params))
 
-    @task(executor_config=pods.on_gpu())
+    @task(executor_config=PODS.on_gpu())
     def train(dataset: Any, tensors: Any, checkpoint: Any, params: Any = None) -> Any:
         from image_classifier import parameters, steps
 
@@ -108,7 +109,7 @@ def image_classifier() -> None:
 
         return steps.register(trained, evaluated, verdict)
 
-    @task(executor_config=pods.on_cpu(service_account="airflow-deploy"))
+    @task(executor_config=PODS.on_cpu(deploys=True))
     def deploy() -> Any:
         from image_classifier import steps
 

@@ -1,13 +1,17 @@
-"""The pods of tasks on Kubernetes: image, CPU, memory, GPUs and service account.
+"""The pods of a DAG's tasks on Kubernetes: image, CPU, memory and GPUs.
 
-Each function returns a task's `executor_config`, which Airflow merges into the cluster's pod template. It is empty
-where tasks do not run in pods, and inside a task's pod: importing the Kubernetes client takes longer than the rest of a
-DAG file.
+`PODS = pods.of(__file__)` in a DAG file reads the image from the `dag.yaml` next to it. The methods return a task's
+`executor_config`, which Airflow merges into the cluster's pod template. It is empty where tasks do not run in pods, and
+inside a task's pod: importing the Kubernetes client takes longer than the rest of a DAG file. The scheduler adds the
+service account of the DAG.
 """
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 ExecutorConfig = dict[str, Any]
 
@@ -31,27 +35,44 @@ CPU = Size(cores=0.25, memory_gib=2)
 GPU = Size(cores=3, memory_gib=12)
 
 GPU_RESOURCE = "nvidia.com/gpu"
+DEFAULT_IMAGE = "ml"
 
 
-def on_cpu(size: Size = CPU, image: str = "ml", service_account: str | None = None) -> ExecutorConfig:
-    """Run the task in a pod on a CPU node.
+@dataclass(frozen=True)
+class Pods:
+    """The pods of one DAG.
 
-    Args:
-        size: The pod's resources.
-        image: Name of a folder in images/.
-        service_account: For a task that calls the Kubernetes API; other tasks get no token.
+    Attributes:
+        image: The name of a folder in images/.
     """
-    return _executor_config(size, image, service_account, gpus=0)
+
+    image: str
+
+    def on_cpu(self, size: Size = CPU, image: str | None = None, *, deploys: bool = False) -> ExecutorConfig:
+        """Run the task in a pod on a CPU node.
+
+        Args:
+            size: The pod's resources.
+            image: Another image than the DAG's, for this task.
+            deploys: Whether the task calls the Kubernetes API to deploy what the DAG serves; other tasks get no token.
+        """
+        return _executor_config(size, image or self.image, gpus=0, token=deploys)
+
+    def on_gpu(self, gpus: int = 1, size: Size = GPU, image: str | None = None, instead: Size = CPU) -> ExecutorConfig:
+        """Run the task in a pod on a GPU node or, in a cluster without GPUs, on a CPU node with the size `instead`."""
+        if os.environ.get("GPU_NODES") == "true":
+            return _executor_config(size, image or self.image, gpus, token=False)
+        return self.on_cpu(instead, image)
 
 
-def on_gpu(gpus: int = 1, size: Size = GPU, image: str = "ml", instead: Size = CPU) -> ExecutorConfig:
-    """Run the task in a pod on a GPU node or, in a cluster without GPUs, on a CPU node with the size `instead`."""
-    if os.environ.get("GPU_NODES") == "true":
-        return _executor_config(size, image, None, gpus)
-    return on_cpu(instead, image)
+def of(dag_file: str) -> Pods:
+    """Return the pods of the DAG in a file, with the image that the `dag.yaml` next to it names."""
+    declaration = Path(dag_file).with_name("dag.yaml")
+    content = yaml.safe_load(declaration.read_text()) if declaration.exists() else None
+    return Pods((content or {}).get("image", DEFAULT_IMAGE))
 
 
-def _executor_config(size: Size, image: str, service_account: str | None, gpus: int) -> ExecutorConfig:
+def _executor_config(size: Size, image: str, gpus: int, *, token: bool) -> ExecutorConfig:
     if "KUBERNETES_SERVICE_HOST" not in os.environ or "AIRFLOW_IS_K8S_EXECUTOR_POD" in os.environ:
         return {}
     from kubernetes.client import models as k8s
@@ -68,15 +89,14 @@ def _executor_config(size: Size, image: str, service_account: str | None, gpus: 
     )
     spec = k8s.V1PodSpec(
         containers=[container],
-        service_account_name=service_account,
-        automount_service_account_token=True if service_account else None,
+        automount_service_account_token=token or None,
         tolerations=[k8s.V1Toleration(key=GPU_RESOURCE, operator="Exists", effect="NoSchedule")] if gpus else None,
     )
     return {"pod_override": k8s.V1Pod(spec=spec)}
 
 
 def _full_name(image: str) -> str:
-    variable = f"{image.upper()}_IMAGE"
+    variable = f"{image.upper().replace('-', '_')}_IMAGE"
     if variable not in os.environ:
         raise ValueError(f"{variable} is not set: set it to the container image of images/{image} with its tag.")
     return os.environ[variable]

@@ -18,6 +18,8 @@ from airflow.sdk import dag, task
 from ml_common import pods
 from ml_common.defaults import DEFAULT_ARGS
 
+PODS = pods.of(__file__)
+
 
 @dag(
     dag_id="smoke_test",
@@ -27,7 +29,7 @@ from ml_common.defaults import DEFAULT_ARGS
     dagrun_timeout=timedelta(minutes=20),
     default_args={
         **DEFAULT_ARGS,
-        "executor_config": pods.on_cpu(),
+        "executor_config": PODS.on_cpu(),
         "retries": 1,
         "execution_timeout": timedelta(minutes=2),
     },

@@ -9,18 +9,20 @@ from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 from pulumi_kubernetes.rbac.v1 import PolicyRuleArgs, RoleRefArgs, SubjectArgs
 
 from infra.airflow_platform import Component
+from infra.dag_declarations import account_name, declarations
 
 # The chart creates the service accounts of the other components.
-OWN_ACCOUNTS = (Component.TASK, Component.DEPLOY, Component.SERVING)
+OWN_ACCOUNTS = (Component.TASK, Component.SERVING)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The verbs allowed on some resources of the namespace."""
+    """The verbs allowed on some resources of the namespace, or only on those with these names."""
 
     group: str
     kinds: tuple[str, ...]
     verbs: tuple[str, ...]
+    names: tuple[str, ...] = ()
 
 
 RULES: dict[Component, tuple[Rule, ...]] = {
@@ -35,14 +37,20 @@ RULES: dict[Component, tuple[Rule, ...]] = {
         Rule("", ("pods",), ("get", "list")),
         Rule("", ("pods/log",), ("get",)),
     ),
-    # dags/ml_common/kubernetes_rollout.py
-    Component.DEPLOY: (
-        Rule("apps", ("deployments",), ("create", "get", "patch")),
-        Rule("apps", ("replicasets",), ("list",)),
-        Rule("", ("services",), ("create", "get", "patch")),
-        Rule("", ("pods",), ("list",)),
-    ),
 }
+
+
+def rules_for_serving(name: str) -> tuple[Rule, ...]:
+    """Return what dags/ml_common/kubernetes_rollout.py needs to deploy what a DAG serves under this name.
+
+    Server-side apply creates an object by its name, so creating can be limited to the name, too; listing cannot.
+    """
+    return (
+        Rule("apps", ("deployments",), ("create", "get", "patch"), (name,)),
+        Rule("", ("services",), ("create", "get", "patch"), (name,)),
+        Rule("apps", ("replicasets",), ("list",)),
+        Rule("", ("pods",), ("list",)),
+    )
 
 
 class Permissions(pulumi.ComponentResource):
@@ -55,28 +63,37 @@ class Permissions(pulumi.ComponentResource):
         self._namespace = namespace
 
         for component in OWN_ACCOUNTS:
-            self._create_account(component)
+            self._create_account(component.service_account)
         for component, rules in RULES.items():
-            self._create_role(component, rules)
+            self._create_role(component.service_account, rules)
+        for dag_id, declaration in declarations().items():
+            self._create_account(account_name(dag_id))
+            if declaration.serves:
+                self._create_role(account_name(dag_id), rules_for_serving(declaration.serves))
 
         self.register_outputs({})
 
-    def _create_account(self, component: Component) -> None:
+    def _create_account(self, name: str) -> None:
         ServiceAccount(
-            component.service_account,
-            metadata=ObjectMetaArgs(name=component.service_account, namespace=self._namespace),
+            name,
+            metadata=ObjectMetaArgs(name=name, namespace=self._namespace),
             automount_service_account_token=False,
             opts=self._child_opts,
         )
 
-    def _create_role(self, component: Component, rules: tuple[Rule, ...]) -> None:
-        name = component.service_account
+    def _create_role(self, name: str, rules: tuple[Rule, ...]) -> None:
         metadata = ObjectMetaArgs(name=name, namespace=self._namespace)
         role = kubernetes.rbac.v1.Role(
             name,
             metadata=metadata,
             rules=[
-                PolicyRuleArgs(api_groups=[rule.group], resources=[*rule.kinds], verbs=[*rule.verbs]) for rule in rules
+                PolicyRuleArgs(
+                    api_groups=[rule.group],
+                    resources=[*rule.kinds],
+                    verbs=[*rule.verbs],
+                    resource_names=[*rule.names] or None,
+                )
+                for rule in rules
             ],
             opts=self._child_opts,
         )

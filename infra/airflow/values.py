@@ -1,5 +1,6 @@
 """The chart's values: those of helm-values/, and the names of the resources that the program creates."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
 from infra.airflow.validation import ValuesError, check
 from infra.airflow_names import DAGS_SECRET, MLFLOW, MLFLOW_PORT
 from infra.airflow_platform import LOGS_PREFIX, Component, DagSource, Platform
+from infra.dag_declarations import account_name, declarations
 from infra.documents import DocumentError
 from infra.settings import TaskSettings
 
@@ -103,8 +105,7 @@ def environment(platform: Platform) -> Values:
         "ARTIFACTS_BUCKET": platform.buckets.artifacts,
         **({"BUCKET_PREFIX": platform.buckets.prefix} if platform.buckets.prefix else {}),
         "MLFLOW_TRACKING_URI": f"http://{MLFLOW}:{MLFLOW_PORT}",
-        "ML_IMAGE": platform.images["ml"],
-        "SERVING_IMAGE": platform.images["serving"],
+        **{image_variable(name): image for name, image in platform.images.items()},
         "SERVING_SERVICE_ACCOUNT": Component.SERVING.service_account,
         "GPU_NODES": str(platform.has_gpus).lower(),
         **computing.VARIABLES,
@@ -117,8 +118,19 @@ def environment(platform: Platform) -> Values:
         "config": {"logging": {"remote_base_log_folder": log_folder}},
         "apiServer": {"env": keys},
         "triggerer": {"env": keys},
+        "scheduler": {"env": [{"name": "DAG_ACCOUNTS", "value": dag_accounts()}]},
         "workers": {"env": [*keys, *login]},
     }
+
+
+def image_variable(name: str) -> str:
+    """Return the variable with the full name of an image, as in dags/ml_common/pods.py."""
+    return f"{name.upper().replace('-', '_')}_IMAGE"
+
+
+def dag_accounts() -> str:
+    """Return the service account of each DAG as JSON, for images/airflow/lib/airflow_local_settings.py."""
+    return json.dumps({dag_id: account_name(dag_id) for dag_id in declarations()})
 
 
 def object_store_keys(secret: pulumi.Output[str] | None) -> list[Values]:

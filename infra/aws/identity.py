@@ -1,6 +1,6 @@
 """The AWS permissions of each kind of pod, granted by EKS Pod Identity."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,6 +12,7 @@ from infra.airflow_platform import LOGS_PREFIX, MLFLOW_PREFIX, Component
 from infra.aws.account import Account
 from infra.aws.names import Limit
 from infra.aws.policies import Statement, document, trust
+from infra.dag_declarations import DagDeclaration, account_name
 
 BucketPurpose = Literal["data", "artifacts", "logs"]
 
@@ -19,6 +20,8 @@ BucketPurpose = Literal["data", "artifacts", "logs"]
 READ = ("s3:GetObject",)
 WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 DELETE = ("s3:DeleteObject",)
+
+BUCKETS_OF_DAGS: tuple[BucketPurpose, ...] = ("data", "artifacts")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,8 @@ class Grant:
 
 _LOGS = Grant("logs", LOGS_PREFIX, READ + WRITE, finds_missing=True)
 
-# The folders are those of the DAGs; `dags/image_classifier` moves unreadable files from `images/` to `quarantine/`.
+_MLFLOW = Grant("artifacts", MLFLOW_PREFIX, READ + WRITE, finds_missing=True)
+
 # Scheduler and dag-processor have roles without permissions: neither uses AWS, and the dag-processor runs the code of
 # everyone who may push a DAG.
 GRANTS: Mapping[Component, tuple[Grant, ...]] = {
@@ -49,18 +53,22 @@ GRANTS: Mapping[Component, tuple[Grant, ...]] = {
     Component.DAG_PROCESSOR: (),
     Component.API_SERVER: (Grant("logs", LOGS_PREFIX, READ),),
     Component.TRIGGERER: (_LOGS,),
-    Component.TASK: (
-        Grant("data", "images/", READ + WRITE + DELETE),
-        Grant("data", "quarantine/", READ + WRITE),
-        Grant("artifacts", "image_classifier/", READ + WRITE, finds_missing=True),
-        Grant("artifacts", MLFLOW_PREFIX, READ + WRITE, finds_missing=True),
-        _LOGS,
-    ),
-    # Rolls out serving in Kubernetes and writes its log.
-    Component.DEPLOY: (_LOGS,),
+    # DAGs that were pushed after the last deployment: the next one creates their own roles.
+    Component.TASK: (_MLFLOW, _LOGS),
     Component.MLFLOW: (Grant("artifacts", MLFLOW_PREFIX, READ + WRITE + DELETE),),
     Component.SERVING: (Grant("artifacts", MLFLOW_PREFIX, READ),),
 }
+
+
+def dag_grants(dag_id: str, declaration: DagDeclaration) -> tuple[Grant, ...]:
+    """Return the grants of a DAG: its own folders, those that it declares, MLflow's artifacts and its logs."""
+    return (
+        *(Grant(bucket, f"{dag_id}/", READ + WRITE + DELETE, finds_missing=True) for bucket in BUCKETS_OF_DAGS),
+        *(Grant(folder.bucket, folder.prefix, READ + WRITE + DELETE) for folder in declaration.writes),
+        *(Grant(folder.bucket, folder.prefix, READ) for folder in declaration.reads),
+        _MLFLOW,
+        _LOGS,
+    )
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,7 @@ class IdentityScope:
         cluster_arn: The ARN of the cluster.
         bucket_arns: The ARNs of the buckets, by purpose.
         key_arn: The ARN of the key that encrypts the buckets.
+        dags: What each DAG needs, by its ID.
         namespace: The namespace of the pods.
         prefix: The prefix of the keys of all their objects.
     """
@@ -80,18 +89,19 @@ class IdentityScope:
     cluster_arn: pulumi.Output[str]
     bucket_arns: Mapping[BucketPurpose, pulumi.Output[str]]
     key_arn: pulumi.Output[str]
+    dags: Mapping[str, DagDeclaration]
     namespace: str = NAMESPACE
     prefix: str = ""
 
 
 class Identities(pulumi.ComponentResource):
-    """The IAM roles of the components.
+    """The IAM roles of the components and of the DAGs.
 
     Attributes:
-        role_arns: The ARN of each component's role.
+        role_arns: The ARN of each role, by service account.
     """
 
-    role_arns: Mapping[Component, pulumi.Output[str]]
+    role_arns: Mapping[str, pulumi.Output[str]]
 
     def __init__(
         self,
@@ -105,47 +115,64 @@ class Identities(pulumi.ComponentResource):
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._account = account
         self._scope = scope
-        self._resources = pulumi.Output.all(
-            data=scope.bucket_arns["data"],
-            artifacts=scope.bucket_arns["artifacts"],
-            logs=scope.bucket_arns["logs"],
-            key=scope.key_arn,
-        )
 
-        self.role_arns = {component: self._create_role(component) for component in Component}
+        self.role_arns = {
+            **{one.service_account: self._create_role(one, one.service_account, GRANTS[one]) for one in Component},
+            **{
+                account_name(dag_id): self._create_dag_role(dag_id, declaration)
+                for dag_id, declaration in scope.dags.items()
+            },
+        }
 
         self.register_outputs({"role_arns": self.role_arns})
 
-    def _create_role(self, component: Component) -> pulumi.Output[str]:
+    def _create_dag_role(self, dag_id: str, declaration: DagDeclaration) -> pulumi.Output[str]:
+        further = [Statement(one.actions, one.resources) for one in declaration.permissions]
+        service_account = account_name(dag_id)
+        return self._create_role(service_account, service_account, dag_grants(dag_id, declaration), further)
+
+    def _create_role(
+        self, purpose: str, service_account: str, grants: Sequence[Grant], further: Sequence[Statement] = ()
+    ) -> pulumi.Output[str]:
         scope = self._scope
         role = aws.iam.Role(
-            f"{component}-role",
-            name=self._account.names.of(component, Limit.ROLE),
-            assume_role_policy=scope.cluster_arn.apply(lambda arn: pod_trust(component, arn, scope.namespace)),
+            f"{purpose}-role",
+            name=self._account.names.of(purpose, Limit.ROLE),
+            assume_role_policy=scope.cluster_arn.apply(lambda arn: pod_trust(service_account, arn, scope.namespace)),
             opts=self._child_opts,
         )
         permissions = []
-        if GRANTS[component]:
-            policy = self._resources.apply(
-                lambda arns: document(*statements(component, arns, arns["key"], self._account.region, scope.prefix))
-            )
+        if grants:
             permissions.append(
                 aws.iam.RolePolicy(
-                    f"{component}-policy", name="buckets", role=role.name, policy=policy, opts=self._child_opts
+                    f"{purpose}-policy",
+                    name="buckets",
+                    role=role.name,
+                    policy=self._policy(grants, further),
+                    opts=self._child_opts,
                 )
             )
         aws.eks.PodIdentityAssociation(
-            f"{component}-identity",
+            f"{purpose}-identity",
             cluster_name=scope.cluster_name,
             namespace=scope.namespace,
-            service_account=component.service_account,
+            service_account=service_account,
             role_arn=role.arn,
             opts=pulumi.ResourceOptions.merge(self._child_opts, pulumi.ResourceOptions(depends_on=permissions)),
         )
         return role.arn
 
+    def _policy(self, grants: Sequence[Grant], further: Sequence[Statement]) -> pulumi.Output[str]:
+        scope, region = self._scope, self._account.region
+        return pulumi.Output.all(**dict(scope.bucket_arns), key=scope.key_arn).apply(
+            lambda arns: document(
+                *statements(grants, arns, arns["key"], region, scope.prefix),
+                *further,
+            )
+        )
 
-def pod_trust(component: Component, cluster_arn: str, namespace: str) -> str:
+
+def pod_trust(service_account: str, cluster_arn: str, namespace: str) -> str:
     """Return the trust policy for one service account of one cluster.
 
     https://docs.aws.amazon.com/eks/latest/userguide/pod-id-abac.html
@@ -158,17 +185,17 @@ def pod_trust(component: Component, cluster_arn: str, namespace: str) -> str:
             "StringEquals": {
                 "aws:RequestTag/eks-cluster-arn": cluster_arn,
                 "aws:RequestTag/kubernetes-namespace": namespace,
-                "aws:RequestTag/kubernetes-service-account": component.service_account,
+                "aws:RequestTag/kubernetes-service-account": service_account,
             }
         },
     )
 
 
 def statements(
-    component: Component, buckets: Mapping[str, str], key_arn: str, region: str, prefix: str = ""
+    grants: Sequence[Grant], buckets: Mapping[str, str], key_arn: str, region: str, prefix: str = ""
 ) -> list[Statement]:
-    """Return the permissions of a component, given the ARNs of the buckets and the prefix of all keys."""
-    grants = [replace(grant, prefix=f"{prefix}{grant.prefix}") for grant in GRANTS[component]]
+    """Return the permissions of a role, given the ARNs of the buckets and the prefix of all keys."""
+    grants = [replace(grant, prefix=f"{prefix}{grant.prefix}") for grant in grants]
     objects = [Statement(grant.actions, (f"{buckets[grant.bucket]}/{grant.prefix}*",)) for grant in grants]
     listings = [
         _listing(buckets[bucket], [grant for grant in grants if grant.bucket == bucket])

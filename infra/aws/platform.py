@@ -19,6 +19,7 @@ from infra.aws.node_pools import NodePools
 from infra.aws.readers import Readers
 from infra.aws.registry import Registry
 from infra.aws.storage import Storage
+from infra.dag_declarations import declarations
 from infra.images import pinned
 from infra.settings import Settings
 from infra.settings.preview_rules import why_no_previews
@@ -64,6 +65,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         cluster_arn=cluster.arn,
         bucket_arns={"data": storage.data.arn, "artifacts": storage.artifacts.arn, "logs": storage.logs.arn},
         key_arn=encryption.data_key_arn,
+        dags=declarations(),
     )
     identities = Identities("identities", account, scope, opts=in_account)
     after_nodes = pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools])
@@ -105,6 +107,6 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         "data_key_arn": encryption.data_key_arn,
         "image_repositories": registry.urls,
         "preview_image_repositories": registry.preview_urls,
-        "role_arns": {component.value: arn for component, arn in identities.role_arns.items()},
+        "role_arns": identities.role_arns,
     }
     return platform, outputs

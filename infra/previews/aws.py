@@ -9,6 +9,7 @@ from infra.airflow_platform import MAINTENANCE_DATABASE, DagSource, DatabaseAcce
 from infra.aws import database, names
 from infra.aws.account import Account
 from infra.aws.identity import Identities, IdentityScope
+from infra.dag_declarations import declarations
 from infra.previews import dags_key, images
 from infra.previews.base_outputs import Outputs, buckets_of
 from infra.previews.databases import Databases
@@ -35,6 +36,7 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
             "logs": _arn(buckets.logs),
         },
         key_arn=outputs("data_key_arn"),
+        dags=declarations(),
         namespace=stack,
         prefix=settings.prefix,
     )

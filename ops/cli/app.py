@@ -19,6 +19,7 @@ from ops import process_environment
 
 THIS_MACHINE = "On this machine, with nothing but Python"
 KUBERNETES = "On Kubernetes: any cluster (STACK=local), or one that Pulumi builds on AWS (STACK=dev)"
+DAGS = "DAGs"
 RELEASES = "Releases, from branch to branch"
 PREVIEWS = "Preview environments of branches"
 AWS = "On AWS only"
@@ -27,6 +28,7 @@ INTERNAL = "For scripts"
 EXAMPLES = {
     "STACK": "dev",
     "NAME": "qa",
+    "DAG": "churn",
     "FROM": "dev",
     "TO": "staging",
     "GATE": "tests",
@@ -65,6 +67,8 @@ COMMANDS = {
     "ui": Entry(KUBERNETES, "stacks", "Port-forward Airflow's and MLflow's UI and print the logins"),
     "destroy": Entry(KUBERNETES, "stacks", "Delete a stack and prove that nothing is left"),
     "sync": Entry(KUBERNETES, "stacks", "Push HEAD to the Git server of a stack on an existing cluster"),
+    "dag": Entry(DAGS, "dags", "Write a new DAG with its steps, its declaration and its test"),
+    "run": Entry(DAGS, "dags", "Run a DAG and follow it"),
     "promote": Entry(RELEASES, "releases", "Promote the release of a stack to the next stack"),
     "rollback": Entry(RELEASES, "releases", "Roll a stack back to an earlier release"),
     "sign": Entry(RELEASES, "images", "Sign the images that `make images` built with BUILT, in a GitHub workflow"),

@@ -20,8 +20,8 @@ from ops.console import echo, new_console
 from ops.laptop import images, laptop, object_store, processes, serving
 from ops.laptop.home import DEFAULT_HOME, Home
 from ops.laptop.laptop import DAG, Laptop
-from ops.laptop.params import parameters
-from ops.laptop.progress import follow
+from ops.laptop.params import image_classifier_schemas, parameters
+from ops.laptop.progress import follow, unpause
 from ops.laptop.report import Stages, failure, show, show_services
 from ops.paths import user_path
 
@@ -50,7 +50,7 @@ def up(
 ) -> None:
     """Start everything, run the DAG and show its results."""
     with opened(home) as here:
-        start(here, images, parameters(params), run=not no_run)
+        start(here, images, parameters(params, image_classifier_schemas()), run=not no_run)
 
 
 def down(home: HomeFolder = DEFAULT_HOME) -> None:
@@ -159,11 +159,11 @@ def start(home: Home, folder: Path | None, chosen: dict[str, Any], *, run: bool)
         machine = Laptop.at(home)
         machine.start(echo, store_images)
         api = machine.api()
-        machine.wait_for_dag(api)
+        machine.wait_for_dag(api, DAG)
     stages.end("services")
     if not run:
         return
-    machine.unpause_dag(api, echo)
+    unpause(api, DAG, echo)
     conf = {"prefix": prefix, **chosen}
     active = api.active_run(DAG)
     if active and active["conf"] == conf:
@@ -172,7 +172,7 @@ def start(home: Home, folder: Path | None, chosen: dict[str, Any], *, run: bool)
     else:
         run_id = api.trigger(DAG, conf)["dag_run_id"]
         echo(f"started the run {run_id}")
-    state, tasks = follow(api, DAG, run_id, console)
+    state, tasks = follow(api, DAG, run_id, console, "make up")
     stages.end("run")
     if state != "success":
         raise failure(api, run_id, tasks, machine)

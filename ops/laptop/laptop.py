@@ -121,27 +121,21 @@ class Laptop:
         except AirflowApiError as error:
             raise OperationError(f"{error}: run `make down`, then `make up`") from error
 
-    def wait_for_dag(self, api: AirflowApi) -> None:
-        """Wait until Airflow lists the DAG.
+    def wait_for_dag(self, api: AirflowApi, dag: str) -> None:
+        """Wait until Airflow lists a DAG.
 
         Raises:
             OperationError: A DAG file cannot be imported, or the DAG was not listed in time.
         """
         deadline = time.monotonic() + START_SECONDS
-        while not api.has_dag(DAG):
+        while not api.has_dag(dag):
             errors = api.import_errors()
             if errors:
                 raise OperationError("a DAG file cannot be imported:\n" + "\n".join(errors))
             if time.monotonic() > deadline:
                 log = processes.log_file(self.home, "dag-processor")
-                raise OperationError(f"Airflow did not list the DAG {DAG} within {START_SECONDS:.0f} s: see {log}")
+                raise OperationError(f"Airflow did not list the DAG {dag} within {START_SECONDS:.0f} s: see {log}")
             time.sleep(0.5)
-
-    def unpause_dag(self, api: AirflowApi, echo: Echo) -> None:
-        """Unpause the DAG if it is paused, so that its runs do not stay queued."""
-        if api.is_paused(DAG):
-            api.unpause(DAG)
-            echo(f"unpaused {DAG}, which was paused")
 
     def status(self) -> list["Status"]:
         """Return the status of every service, including the model server once it was started."""

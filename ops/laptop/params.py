@@ -1,4 +1,4 @@
-"""The Params that `make up` passes to the DAG, validated with the DAG's schemas before anything starts."""
+"""The Params that `make up` and `make run` pass to a DAG, validated with the DAG's schemas."""
 
 import json
 import math
@@ -16,21 +16,32 @@ SCHEMAS = REPOSITORY / "dags" / "image_classifier" / "param_schemas.py"
 EXAMPLE = 'PARAMS="epochs=3 seed=1"'
 SHOWN_CHARACTERS = 60
 
+Schemas = Mapping[str, Mapping[str, Any]]
 
-def parameters(text: str) -> dict[str, Any]:
+
+def image_classifier_schemas() -> Schemas:
+    """Return the schemas of the Params of the DAG that `make up` runs, before Airflow runs."""
+    return dict(runpy.run_path(str(SCHEMAS))["SCHEMAS"])
+
+
+def parameters(text: str, schemas: Schemas) -> dict[str, Any]:
     """Parse `name=value` pairs, which may be quoted. A value that is valid JSON is parsed; any other is text.
+
+    Args:
+        text: The pairs.
+        schemas: The JSON schemas of the DAG's Params, by name.
 
     Raises:
         OperationError: A word is not a pair, a Param is unknown, or its value is invalid.
     """
-    schemas: Mapping[str, Mapping[str, Any]] = runpy.run_path(str(SCHEMAS))["SCHEMAS"]
     found: dict[str, Any] = {}
     for word in _words(text):
         name, equals, value = word.partition("=")
         if not equals:
             raise OperationError(f"PARAMS contains {_shown(word)}: write name=value pairs, such as {EXAMPLE}")
         if name not in schemas:
-            raise OperationError(f"unknown parameter {_shown(name)} in PARAMS: use {', '.join(schemas)}")
+            known = f"use {', '.join(schemas)}" if schemas else "the DAG has none"
+            raise OperationError(f"unknown parameter {_shown(name)} in PARAMS: {known}")
         if name in found:
             raise OperationError(f"PARAMS contains {name} twice: set it once")
         found[name] = _checked(name, _value(value), schemas[name])
@@ -61,20 +72,23 @@ def _checked(name: str, value: Any, schema: Mapping[str, Any]) -> Any:
     error = next(Draft202012Validator(schema).iter_errors(value), None)
     if error:
         reason = f"{_shown(value)} {_requirement(error.validator, error.validator_value)}"
-        raise OperationError(f"invalid value for {name} in PARAMS ({schema['description'].rstrip('.')}): {reason}")
-    return int(value) if schema["type"] == "integer" else value
+        about = f" ({schema['description'].rstrip('.')})" if schema.get("description") else ""
+        raise OperationError(f"invalid value for {name} in PARAMS{about}: {reason}")
+    return int(value) if schema.get("type") == "integer" else value
 
 
 def _requirement(keyword: str, limit: Any) -> str:
     """Describe the schema keyword that a value violates."""
     texts = {
-        "type": f"is not of the type {' or '.join(limit) if isinstance(limit, list) else limit}",
-        "minimum": f"is less than {limit}",
-        "exclusiveMinimum": f"is not more than {limit}",
-        "maximum": f"is more than {limit}",
-        "pattern": f"does not match {limit}",
+        "type": "is not of the type {}",
+        "enum": "is not one of {}",
+        "minimum": "is less than {}",
+        "exclusiveMinimum": "is not more than {}",
+        "maximum": "is more than {}",
+        "pattern": "does not match {}",
     }
-    return texts[keyword]
+    shown = " or ".join(map(str, limit)) if isinstance(limit, list) else limit
+    return texts.get(keyword, f"violates {keyword}: {{}}").format(shown)
 
 
 def _shown(value: Any) -> str:

@@ -11,8 +11,10 @@ from rich.text import Text
 
 from infra.errors import OperationError
 from ops.airflow_api import ACTIVE, AirflowApi, Task
+from ops.console import Echo
 
 POLL_INTERVAL_SECONDS = 1.0
+LOG_LINES = 8  # of each failed task
 TIMEOUT_SECONDS = 120.0  # for an Airflow that does not answer
 ENDED = ("success", "failed", "skipped", "upstream_failed")
 STYLES = {
@@ -24,10 +26,29 @@ STYLES = {
 }
 
 
-def follow(api: AirflowApi, dag: str, run: str, console: Console) -> tuple[str, list[Task]]:
+def unpause(api: AirflowApi, dag: str, echo: Echo) -> None:
+    """Unpause the DAG if it is paused, so that its runs do not stay queued."""
+    if api.is_paused(dag):
+        api.unpause(dag)
+        echo(f"unpaused {dag}, which was paused")
+
+
+def failures(api: AirflowApi, dag: str, run: str, tasks: Iterable[Task]) -> list[str]:
+    """Return which tasks of a run failed, and the ends of their logs."""
+    failed = [task for task in tasks if task.state == "failed"]
+    paragraphs = [
+        f"the run {run} failed in {', '.join(task.name for task in failed)}" if failed else f"the run {run} timed out"
+    ]
+    for task in failed:
+        lines = [line for line in api.log(dag, run, task) if line.startswith("ERROR ") and "task_failed" not in line]
+        paragraphs += [f"  {line}" for line in lines[-LOG_LINES:]]
+    return paragraphs
+
+
+def follow(api: AirflowApi, dag: str, run: str, console: Console, command: str) -> tuple[str, list[Task]]:
     """Show the run's tasks until it has ended; return its state and its tasks.
 
-    Requests are retried while the server does not answer.
+    Requests are retried while the server does not answer. `command` is the command that continues the run.
 
     Raises:
         OperationError: Airflow stopped answering, or the DAG was paused, so the run cannot continue.
@@ -43,7 +64,7 @@ def follow(api: AirflowApi, dag: str, run: str, console: Console) -> tuple[str, 
                 if time.monotonic() - answered > TIMEOUT_SECONDS:
                     raise OperationError(
                         f"Airflow has not answered for {TIMEOUT_SECONDS:.0f} s: check `make status`, then rerun "
-                        "`make up` to continue the run"
+                        f"`{command}` to continue the run"
                     ) from error
                 time.sleep(POLL_INTERVAL_SECONDS)
                 continue
@@ -60,7 +81,7 @@ def follow(api: AirflowApi, dag: str, run: str, console: Console) -> tuple[str, 
                 break
             if paused:
                 raise OperationError(
-                    f"{dag} was paused in Airflow, so its run {run} cannot continue: run `make up` to unpause and "
+                    f"{dag} was paused in Airflow, so its run {run} cannot continue: run `{command}` to unpause and "
                     "continue it"
                 )
             time.sleep(POLL_INTERVAL_SECONDS)

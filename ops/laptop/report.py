@@ -18,10 +18,10 @@ from ops.airflow_api import AirflowApi, Task
 from ops.laptop import airflow, mlflow, object_store, serving
 from ops.laptop.home import DEFAULT_HOME, write_atomically
 from ops.laptop.laptop import DAG, Laptop
+from ops.laptop.progress import failures
 
 PICTURES = {"confusion_matrix": "confusions", "predictions": "predictions"}
 REPORTING_TASK = "smoke_test"
-LOG_LINES = 8
 SUFFIX_CHARACTERS = 16  # of the example's file name, which must not become too long
 
 
@@ -83,15 +83,7 @@ def show_services(console: Console, machine: Laptop, *, passwords: bool) -> None
 
 def failure(api: AirflowApi, run_id: str, tasks: list[Task], machine: Laptop) -> OperationError:
     """Return an error that names the failed tasks and has the ends of their logs."""
-    failed = [task for task in tasks if task.state == "failed"]
-    paragraphs = [
-        f"the run {run_id} failed in {', '.join(task.name for task in failed)}"
-        if failed
-        else f"the run {run_id} timed out"
-    ]
-    for task in failed:
-        lines = [line for line in api.log(DAG, run_id, task) if line.startswith("ERROR ") and "task_failed" not in line]
-        paragraphs += [f"  {line}" for line in lines[-LOG_LINES:]]
+    paragraphs = failures(api, DAG, run_id, tasks)
     served = serving.served_version(machine.ports)
     paragraphs.append(f"all logs of the run: {_run_url(machine, run_id)}")
     if served:

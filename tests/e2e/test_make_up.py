@@ -21,7 +21,6 @@ import pytest
 from PIL import Image, ImageDraw
 
 from infra import mlflow_users
-from ops.airflow_api import ACTIVE
 from ops.laptop import mlflow, object_store, ports, processes, serving
 from ops.laptop.home import Home, write_atomically
 from ops.laptop.images import DIGITS_PREFIX, digits
@@ -170,13 +169,17 @@ def test_every_printed_address_answers(machine: Machine, first: Up) -> None:
 
 
 def test_the_smoke_test_of_clusters_also_passes_here(machine: Machine, first: Up) -> None:
-    api = machine.laptop.api()
-    run = api.trigger("smoke_test", {})["dag_run_id"]
-    deadline = time.monotonic() + 2 * MINUTE
-    while (state := api.run_state("smoke_test", run)) in ACTIVE:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    assert state == "success"
+    ran = machine.run("run", "smoke_test")
+    assert ran.code == 0, ran.error
+    lines = ran.output.splitlines()
+    assert lines[0].startswith("started the run manual__")
+    assert any(line.startswith("reach_services: success after ") for line in lines)
+    assert lines[-1].endswith(" succeeded")
+
+
+def test_params_that_a_dag_does_not_have_are_named(machine: Machine, first: Up) -> None:
+    refused = machine.run("run", "smoke_test", "--params", "x=1")
+    assert (refused.code, refused.error) == (1, 'error: unknown parameter "x" in PARAMS: the DAG has none\n')
 
 
 def test_task_logs_are_in_the_logs_bucket(machine: Machine, first: Up) -> None:

@@ -8,12 +8,13 @@ import pytest
 from infra.airflow_platform import Component
 from infra.aws.account import commit, stack_tags
 from infra.aws.cluster import administrators, kubeconfig
-from infra.aws.identity import GRANTS, pod_trust, statements
+from infra.aws.identity import GRANTS, Grant, dag_grants, pod_trust, statements
 from infra.aws.names import Limit, Names, shortened
 from infra.aws.network import plan_subnets
 from infra.aws.node_pools import node_class_spec, node_pool_spec, volume_tags
 from infra.aws.policies import Statement, document
 from infra.aws.registry import lifecycle
+from infra.dag_declarations import BucketFolder, DagDeclaration, Permission
 from infra.settings import DisruptionBudget, load_aws
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
@@ -76,50 +77,58 @@ def test_a_policy_omits_empty_fields() -> None:
     }
 
 
+DECLARED = DagDeclaration(
+    reads=(BucketFolder(bucket="data", prefix="tables/"),),
+    writes=(BucketFolder(bucket="data", prefix="images/"),),
+    permissions=(Permission(actions=("sqs:SendMessage",), resources=("arn:aws:sqs:us-east-1:123456789012:scores",)),),
+)
+ROLES: dict[str, tuple[Grant, ...]] = {
+    **{str(one): found for one, found in GRANTS.items()},
+    "dag": dag_grants("churn", DECLARED),
+}
 BUCKETS = {name: f"arn:aws:s3:::{name}" for name in ("data", "artifacts", "logs")}
 
 
-@pytest.mark.parametrize("component", [component for component in Component if GRANTS[component]])
-def test_no_component_may_list_another_prefix(component: Component) -> None:
+@pytest.mark.parametrize("role", [role for role in ROLES if ROLES[role]])
+def test_no_component_may_list_another_prefix(role: str) -> None:
     listings = [
         statement
-        for statement in statements(component, BUCKETS, "key", "us-east-1")
+        for statement in statements(ROLES[role], BUCKETS, "key", "us-east-1")
         if statement.actions == ("s3:ListBucket",)
     ]
     for listing in listings:
         bucket = listing.resources[0].rpartition(":")[2]
         [prefixes] = [values["s3:prefix"] for values in listing.conditions.values()]
-        assert prefixes == [f"{grant.prefix}*" for grant in GRANTS[component] if grant.bucket == bucket]
-    assert {listing.resources[0].rpartition(":")[2] for listing in listings} == {
-        grant.bucket for grant in GRANTS[component]
-    }
+        assert prefixes == [f"{grant.prefix}*" for grant in ROLES[role] if grant.bucket == bucket]
+    assert {listing.resources[0].rpartition(":")[2] for listing in listings} == {grant.bucket for grant in ROLES[role]}
 
 
 def test_only_components_that_look_up_missing_objects_may_list_without_a_prefix() -> None:
     lenient = {
-        (component, statement.resources[0].rpartition(":")[2])
-        for component in Component
-        if GRANTS[component]
-        for statement in statements(component, BUCKETS, "key", "us-east-1")
+        (role, statement.resources[0].rpartition(":")[2])
+        for role, grants in ROLES.items()
+        if grants
+        for statement in statements(grants, BUCKETS, "key", "us-east-1")
         if "StringLikeIfExists" in statement.conditions
     }
     assert lenient == {
-        (Component.TASK, "artifacts"),
-        *((component, "logs") for component in (Component.TASK, Component.DEPLOY, Component.TRIGGERER)),
+        ("dag", "data"),
+        *((role, "artifacts") for role in ("task", "dag")),
+        *((role, "logs") for role in ("task", "dag", "triggerer")),
     }
 
 
-@pytest.mark.parametrize("component", [component for component in Component if GRANTS[component]])
-def test_the_key_is_usable_only_through_s3_and_for_writing_only_by_writers(component: Component) -> None:
-    key = statements(component, BUCKETS, "key", "us-east-1")[-1]
-    writes = any("s3:PutObject" in grant.actions for grant in GRANTS[component])
+@pytest.mark.parametrize("role", [role for role in ROLES if ROLES[role]])
+def test_the_key_is_usable_only_through_s3_and_for_writing_only_by_writers(role: str) -> None:
+    key = statements(ROLES[role], BUCKETS, "key", "us-east-1")[-1]
+    writes = any("s3:PutObject" in grant.actions for grant in ROLES[role])
     assert key.resources == ("key",)
     assert key.conditions == {"StringEquals": {"kms:ViaService": "s3.us-east-1.amazonaws.com"}}
     assert ("kms:GenerateDataKey" in key.actions) == writes
 
 
 def test_a_role_trusts_one_service_account_of_one_cluster() -> None:
-    [statement] = json.loads(pod_trust(Component.SERVING, "arn:cluster", "somewhere"))["Statement"]
+    [statement] = json.loads(pod_trust("serving", "arn:cluster", "somewhere"))["Statement"]
     assert statement["Principal"] == {"Service": "pods.eks.amazonaws.com"}
     assert statement["Action"] == ["sts:AssumeRole", "sts:TagSession"]
     assert statement["Condition"] == {

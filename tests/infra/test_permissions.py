@@ -13,7 +13,6 @@ import requests
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
-from infra.airflow_platform import Component
 from ops.plan.resources import Recording
 
 TRUST = json.dumps(
@@ -25,25 +24,37 @@ TRUST = json.dumps(
 READ, WRITE, DELETE = "read", "write", "delete"
 
 # (bucket, prefix): the actions allowed on these objects. All others are denied.
-ALLOWED: dict[Component, dict[tuple[str, str], set[str]]] = {
-    Component.SCHEDULER: {},
-    Component.DAG_PROCESSOR: {},
-    Component.API_SERVER: {("logs", "airflow/"): {READ}},
-    Component.TRIGGERER: {("logs", "airflow/"): {READ, WRITE}},
-    Component.DEPLOY: {("logs", "airflow/"): {READ, WRITE}},
-    Component.TASK: {
+ALLOWED: dict[str, dict[tuple[str, str], set[str]]] = {
+    "airflow-scheduler": {},
+    "airflow-dag-processor": {},
+    "airflow-api-server": {("logs", "airflow/"): {READ}},
+    "airflow-triggerer": {("logs", "airflow/"): {READ, WRITE}},
+    "dag-image-classifier": {
+        ("data", "image_classifier/"): {READ, WRITE, DELETE},
         ("data", "images/"): {READ, WRITE, DELETE},
-        ("data", "quarantine/"): {READ, WRITE},
-        ("artifacts", "image_classifier/"): {READ, WRITE},
+        ("data", "quarantine/"): {READ, WRITE, DELETE},
+        ("artifacts", "image_classifier/"): {READ, WRITE, DELETE},
         ("artifacts", "mlflow/"): {READ, WRITE},
         ("logs", "airflow/"): {READ, WRITE},
     },
-    Component.MLFLOW: {("artifacts", "mlflow/"): {READ, WRITE, DELETE}},
-    Component.SERVING: {("artifacts", "mlflow/"): {READ}},
+    # A DAG without dag.yaml.
+    "dag-smoke-test": {
+        ("data", "smoke_test/"): {READ, WRITE, DELETE},
+        ("artifacts", "smoke_test/"): {READ, WRITE, DELETE},
+        ("artifacts", "mlflow/"): {READ, WRITE},
+        ("logs", "airflow/"): {READ, WRITE},
+    },
+    # A DAG that was pushed after the deployment.
+    "airflow-task": {
+        ("artifacts", "mlflow/"): {READ, WRITE},
+        ("logs", "airflow/"): {READ, WRITE},
+    },
+    "mlflow": {("artifacts", "mlflow/"): {READ, WRITE, DELETE}},
+    "serving": {("artifacts", "mlflow/"): {READ}},
 }
 PREFIXES = {
-    "data": ("images/", "quarantine/", "elsewhere/"),
-    "artifacts": ("image_classifier/", "mlflow/", "elsewhere/"),
+    "data": ("images/", "quarantine/", "image_classifier/", "smoke_test/", "elsewhere/"),
+    "artifacts": ("image_classifier/", "smoke_test/", "mlflow/", "elsewhere/"),
     "logs": ("airflow/", "elsewhere/"),
 }
 PLACES = [(bucket, prefix) for bucket, prefixes in PREFIXES.items() for prefix in prefixes]
@@ -61,13 +72,11 @@ class Cloud:
         for bucket, prefix in PLACES:
             self.client(admin, "s3").put_object(Bucket=self.buckets[bucket], Key=f"{prefix}object", Body=b"x")
         iam, sts = self.client(admin, "iam"), self.client(admin, "sts")
-        self.sessions: dict[Component, boto3.Session] = {}
-        for component in Component:
-            role = self._create_role(iam, recording, component)
+        self.sessions: dict[str, boto3.Session] = {}
+        for account in ALLOWED:
+            role = self._create_role(iam, recording, account)
             known = sts.assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
-            self.sessions[component] = self.session(
-                known["AccessKeyId"], known["SecretAccessKey"], known["SessionToken"]
-            )
+            self.sessions[account] = self.session(known["AccessKeyId"], known["SecretAccessKey"], known["SessionToken"])
 
     @staticmethod
     def session(key: str, secret: str, token: str | None) -> boto3.Session:
@@ -77,8 +86,14 @@ class Cloud:
         return session.client(service, endpoint_url=self.endpoint)
 
     @staticmethod
-    def _create_role(iam: Any, recording: Recording, component: Component) -> str:
-        [role] = [r for r in recording.of_type("aws:iam/role:Role") if r.name == f"{component}-role"]
+    def _create_role(iam: Any, recording: Recording, account: str) -> str:
+        [association] = [
+            one
+            for one in recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
+            if one.inputs["serviceAccount"] == account
+        ]
+        purpose = association.name.removesuffix("-identity")
+        [role] = [one for one in recording.of_type("aws:iam/role:Role") if one.name == f"{purpose}-role"]
         arn = iam.create_role(RoleName=role.inputs["name"], AssumeRolePolicyDocument=TRUST)["Role"]["Arn"]
         for policy in recording.of_type("aws:iam/rolePolicy:RolePolicy"):
             if policy.inputs["role"] == role.inputs["name"]:
@@ -87,8 +102,8 @@ class Cloud:
                 )
         return str(arn)
 
-    def may(self, component: Component, action: str, bucket: str, prefix: str) -> bool:
-        s3 = self.client(self.sessions[component], "s3")
+    def may(self, account: str, action: str, bucket: str, prefix: str) -> bool:
+        s3 = self.client(self.sessions[account], "s3")
         place = {"Bucket": self.buckets[bucket], "Key": f"{prefix}object"}
         match action:
             case "read":
@@ -98,8 +113,8 @@ class Cloud:
             case _:
                 return allowed(lambda: s3.delete_object(**place))
 
-    def may_list(self, component: Component, bucket: str, prefix: str) -> bool:
-        s3 = self.client(self.sessions[component], "s3")
+    def may_list(self, account: str, bucket: str, prefix: str) -> bool:
+        s3 = self.client(self.sessions[account], "s3")
         return allowed(lambda: s3.list_objects_v2(Bucket=self.buckets[bucket], Prefix=prefix))
 
 
@@ -136,31 +151,34 @@ def cloud(prod: Recording) -> Iterator[Cloud]:
 # In this order, so that objects exist before they are read or deleted.
 @pytest.mark.parametrize("action", [READ, DELETE, WRITE])
 @pytest.mark.parametrize(("bucket", "prefix"), PLACES)
-@pytest.mark.parametrize("component", Component)
-def test_a_component_has_exactly_the_permissions_that_it_needs(
-    cloud: Cloud, component: Component, bucket: str, prefix: str, action: str
+@pytest.mark.parametrize("account", ALLOWED)
+def test_an_account_has_exactly_the_permissions_that_it_needs(
+    cloud: Cloud, account: str, bucket: str, prefix: str, action: str
 ) -> None:
-    assert cloud.may(component, action, bucket, prefix) is (action in ALLOWED[component].get((bucket, prefix), set()))
+    assert cloud.may(account, action, bucket, prefix) is (action in ALLOWED[account].get((bucket, prefix), set()))
 
 
 @pytest.mark.parametrize(("bucket", "prefix"), PLACES)
-@pytest.mark.parametrize("component", Component)
-def test_a_component_lists_only_buckets_that_it_works_with(
-    cloud: Cloud, component: Component, bucket: str, prefix: str
-) -> None:
-    works_with = any(place[0] == bucket for place in ALLOWED[component])
-    assert cloud.may_list(component, bucket, prefix) is works_with
+@pytest.mark.parametrize("account", ALLOWED)
+def test_an_account_lists_only_buckets_that_it_works_with(cloud: Cloud, account: str, bucket: str, prefix: str) -> None:
+    works_with = any(place[0] == bucket for place in ALLOWED[account])
+    assert cloud.may_list(account, bucket, prefix) is works_with
 
 
-@pytest.mark.parametrize("component", Component)
-def test_a_component_cannot_extend_its_permissions(cloud: Cloud, component: Component) -> None:
-    iam = cloud.client(cloud.sessions[component], "iam")
+@pytest.mark.parametrize("account", ALLOWED)
+def test_an_account_cannot_extend_its_permissions(cloud: Cloud, account: str) -> None:
+    iam = cloud.client(cloud.sessions[account], "iam")
     with pytest.raises(ClientError, match="AccessDenied"):
         iam.list_roles()
 
 
+def test_every_account_of_the_stack_is_tested(prod: Recording) -> None:
+    associations = prod.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
+    assert {one.inputs["serviceAccount"] for one in associations} == ALLOWED.keys()
+
+
 def test_a_task_moves_an_unreadable_image_to_quarantine(cloud: Cloud) -> None:
-    s3 = cloud.client(cloud.sessions[Component.TASK], "s3")
+    s3 = cloud.client(cloud.sessions["dag-image-classifier"], "s3")
     bucket = cloud.buckets["data"]
     s3.put_object(Bucket=bucket, Key="images/broken.png", Body=b"x")
     s3.copy_object(

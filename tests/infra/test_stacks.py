@@ -454,11 +454,11 @@ def test_every_role_trusts_one_service_on_a_condition_or_is_listed(recording: Re
         assert ("Condition" in statement) == (role.name not in unconditional), role.name
 
 
-def test_every_component_has_an_identity(recording: Recording) -> None:
+def test_every_component_and_every_dag_has_an_identity(recording: Recording) -> None:
     associations = recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
     assert {association.inputs["serviceAccount"] for association in associations} == {
         *("airflow-scheduler", "airflow-api-server", "airflow-triggerer", "airflow-dag-processor", "airflow-task"),
-        *("airflow-deploy", "mlflow", "serving"),
+        *("dag-image-classifier", "dag-smoke-test", "mlflow", "serving"),
     }
     for association in associations:
         role = only(

@@ -1,27 +1,31 @@
+from typing import Any
+
 import pytest
 
 from infra.errors import OperationError
-from ops.laptop.params import parameters
+from ops.laptop.params import image_classifier_schemas, parameters
+
+SCHEMAS = image_classifier_schemas()
 
 
 def test_params_are_parsed_as_json_if_possible_and_otherwise_as_text() -> None:
-    assert parameters("epochs=3 learning_rate=1e-3 prefix=images/x/ base_checkpoint=null") == {
+    assert parameters("epochs=3 learning_rate=1e-3 prefix=images/x/ base_checkpoint=null", SCHEMAS) == {
         "epochs": 3,
         "learning_rate": 0.001,
         "prefix": "images/x/",
         "base_checkpoint": None,
     }
-    assert parameters("") == {}
+    assert parameters("", SCHEMAS) == {}
 
 
 @pytest.mark.parametrize("text", ['prefix="my images/x/"', "prefix='my images/x/'", r"prefix=my\ images/x/"])
 def test_a_value_with_a_space_is_quoted_as_in_a_shell(text: str) -> None:
-    assert parameters(f"{text} seed=1") == {"prefix": "my images/x/", "seed": 1}
+    assert parameters(f"{text} seed=1", SCHEMAS) == {"prefix": "my images/x/", "seed": 1}
 
 
 @pytest.mark.parametrize(("text", "value"), [("epochs=1.0", 1), ("epochs=2e0", 2), ("seed=1e9", 10**9)])
 def test_a_whole_number_is_an_integer_in_any_notation(text: str, value: int) -> None:
-    found = next(iter(parameters(text).values()))
+    found = next(iter(parameters(text, SCHEMAS).values()))
     assert (found, type(found)) == (value, int)
 
 
@@ -56,5 +60,21 @@ def test_a_whole_number_is_an_integer_in_any_notation(text: str, value: int) -> 
 )
 def test_an_invalid_param_is_refused_with_one_sentence(text: str, message: str) -> None:
     with pytest.raises(OperationError, match=message) as refused:
-        parameters(text)
+        parameters(text, SCHEMAS)
     assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_dag_without_params_takes_none() -> None:
+    assert parameters("", {}) == {}
+    with pytest.raises(OperationError, match=r'^unknown parameter "limit" in PARAMS: the DAG has none$'):
+        parameters("limit=3", {})
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [({"enum": [1, 2]}, "3 is not one of 1 or 2"), ({"multipleOf": 2}, "3 violates multipleOf: 2")],
+)
+def test_a_param_without_type_and_description_is_checked_by_its_schema(schema: dict[str, Any], reason: str) -> None:
+    assert parameters("size=2", {"size": schema}) == {"size": 2}
+    with pytest.raises(OperationError, match=rf"^invalid value for size in PARAMS: {reason}$"):
+        parameters("size=3", {"size": schema})

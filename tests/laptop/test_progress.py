@@ -11,7 +11,7 @@ from infra.errors import OperationError
 from ops.airflow_api import AirflowApi, Task
 from ops.console import new_console
 from ops.laptop import progress
-from ops.laptop.laptop import DAG, Laptop
+from ops.laptop.laptop import DAG
 
 RUNNING = Task("train", "running", 1, None)
 
@@ -24,7 +24,7 @@ def follow(*, states: Iterator[str], paused: bool = False) -> tuple[str, list[Ta
         return found
 
     api = SimpleNamespace(run_state=state, tasks=lambda *_: [RUNNING], is_paused=lambda _: paused)
-    return progress.follow(cast(AirflowApi, api), DAG, "run", new_console())
+    return progress.follow(cast(AirflowApi, api), DAG, "run", new_console(), "make up")
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +52,6 @@ def test_a_paused_dag_is_unpaused_with_a_message(paused: bool) -> None:
     lines: list[str] = []
     unpaused: list[str] = []
     api = SimpleNamespace(is_paused=lambda _: paused, unpause=unpaused.append)
-    Laptop.unpause_dag(cast(Laptop, None), cast(AirflowApi, api), lines.append)
+    progress.unpause(cast(AirflowApi, api), DAG, lines.append)
     assert unpaused == ([DAG] if paused else [])
     assert len(lines) == len(unpaused)

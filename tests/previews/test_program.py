@@ -140,7 +140,7 @@ def statements(recording: Recording) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("base", ON_AWS)
 def test_aws_lets_the_environment_at_nothing_but_its_prefix(recorded: Recorded, base: str) -> None:
     settings, recording = settings_of(base), recorded(base)
-    assert len(recording.of_type("aws:iam/rolePolicy:RolePolicy")) == 6
+    assert len(recording.of_type("aws:iam/rolePolicy:RolePolicy")) == 7
     for statement in statements(recording):
         assert statement["Effect"] == "Allow"
         if statement["Action"] == ["s3:ListBucket"]:
@@ -163,7 +163,7 @@ def test_the_environment_has_the_rights_of_its_base_under_another_prefix(recorde
 def test_only_pods_of_the_environments_namespace_take_on_its_roles(recorded: Recorded, base: str) -> None:
     settings, recording = settings_of(base), recorded(base)
     roles = recording.of_type("aws:iam/role:Role")
-    assert len(roles) == 8
+    assert len(roles) == 9
     for role in roles:
         [statement] = json.loads(role.inputs["assumeRolePolicy"])["Statement"]
         tags = statement["Condition"]["StringEquals"]

@@ -1,0 +1,114 @@
+"""What each DAG needs besides its code: `dags/<dag_id>/dag.yaml`."""
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from infra.documents import REPOSITORY, DocumentError, read_yaml
+from infra.errors import OperationError
+
+FILE = "dag.yaml"
+SCHEMA_FILE = Path(__file__).with_name("dag_schema.json")
+
+# The ID of a DAG is the name of its folder, of its Python package, and of its folders in the buckets. With the prefix
+# of its service account it fits into a label: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
+DAG_ID = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+DAG_ID_LENGTH = 55
+
+Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*/$")]
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_action.html
+Action = Annotated[str, Field(pattern=r"^[a-z0-9-]+:[A-Za-z]+$")]
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
+Arn = Annotated[str, Field(pattern=r"^arn:aws:[a-z0-9-]+:[a-z0-9-]*:(\d{12})?:[^*?\s]+$")]
+
+
+class Declaration(BaseModel):
+    """The base class of everything in a declaration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class BucketFolder(Declaration):
+    """A folder in one of the stack's buckets."""
+
+    bucket: Literal["data", "artifacts"]
+    """The purpose of the bucket."""
+    prefix: Prefix
+    """The prefix of the objects' keys, such as images/."""
+
+
+class Permission(Declaration):
+    """AWS actions on resources outside the stack."""
+
+    actions: Annotated[tuple[Action, ...], Field(min_length=1)]
+    """The actions, such as sqs:SendMessage; wildcards are not allowed."""
+    resources: Annotated[tuple[Arn, ...], Field(min_length=1)]
+    """The ARNs of the resources; wildcards are not allowed."""
+
+
+class DagDeclaration(Declaration):
+    """What a DAG needs besides its own folders `<dag_id>/` in the data and artifacts buckets."""
+
+    image: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")] = "ml"
+    """The image of the tasks: the name of a folder in images/."""
+    reads: tuple[BucketFolder, ...] = ()
+    """Folders whose objects the DAG reads."""
+    writes: tuple[BucketFolder, ...] = ()
+    """Folders whose objects the DAG reads, writes and deletes."""
+    serves: Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=50)] | None = None
+    """The name of the Deployment and the Service with which the DAG serves a model."""
+    permissions: tuple[Permission, ...] = ()
+    """Further AWS permissions; they have no effect outside AWS."""
+
+
+def declarations(root: Path = REPOSITORY) -> Mapping[str, DagDeclaration]:
+    """Return the declaration of each DAG by its ID; a DAG without the file needs only its own folders.
+
+    Raises:
+        OperationError: A file is invalid, or names an image that does not exist.
+    """
+    found = sorted(path.parent for path in (root / "dags").glob("*/*_dag.py") if path.stem == f"{path.parent.name}_dag")
+    return {folder.name: _declaration(folder, root) for folder in found}
+
+
+def account_name(dag_id: str) -> str:
+    """Return the name of a DAG's service account."""
+    return f"dag-{dag_id.replace('_', '-')}"
+
+
+def _declaration(folder: Path, root: Path) -> DagDeclaration:
+    if not DAG_ID.fullmatch(folder.name) or len(folder.name) > DAG_ID_LENGTH:
+        raise OperationError(
+            f"dags/{folder.name} is not a valid DAG ID: use at most {DAG_ID_LENGTH} lower-case letters, digits and "
+            "single underscores, starting with a letter"
+        )
+    file = folder / FILE
+    if not file.exists():
+        return DagDeclaration()
+    try:
+        declaration = read_yaml(file, DagDeclaration, empty=DagDeclaration())
+    except DocumentError as error:
+        raise OperationError(str(error)) from None
+    if not (root / "images" / declaration.image / "Dockerfile").exists():
+        raise OperationError(f"{file.relative_to(root)}: image: there is no folder images/{declaration.image}")
+    return declaration
+
+
+@cache
+def schema_text() -> str:
+    """Return the JSON schema of the file, with which editors validate and complete it."""
+    schema: dict[str, Any] = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **DagDeclaration.model_json_schema(),
+        "title": "What a DAG needs besides its code",
+    }
+    return json.dumps(schema, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA_FILE.write_text(schema_text())

@@ -1,0 +1,75 @@
+"""The commands for DAGs."""
+
+from typing import Annotated
+
+import typer
+
+from infra.documents import REPOSITORY
+from infra.errors import OperationError
+from ops.airflow_api import AirflowApi
+from ops.cli.laptop import HomeFolder, opened
+from ops.cli.options import completed_stacks
+from ops.console import echo, new_console
+from ops.dags.scaffold import write_dag
+from ops.laptop.home import DEFAULT_HOME
+from ops.laptop.laptop import Laptop
+from ops.laptop.params import parameters
+from ops.laptop.progress import failures, follow, unpause
+
+console = new_console(soft_wrap=True)
+
+
+def dag(name: Annotated[str, typer.Argument(envvar="NAME", help="The ID of the new DAG, such as churn.")]) -> None:
+    """Write a new DAG."""
+    for file in write_dag(name):
+        echo(f"wrote {file.relative_to(REPOSITORY)}")
+    echo(f"run it with `make run DAG={name}`, and its test with `make test`")
+
+
+def run(
+    dag: Annotated[str, typer.Argument(envvar="DAG", help="The ID of the DAG, such as churn.")],
+    params: Annotated[str, typer.Option(envvar="PARAMS", help='Params of the DAG, such as "limit=10".')] = "",
+    stack: Annotated[
+        str | None,
+        typer.Option(envvar="STACK", autocompletion=completed_stacks, help="The stack; if omitted, this machine."),
+    ] = None,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Run a DAG with Params and follow it until it has ended."""
+    if stack:
+        from ops.airflow.ui import airflow_forwarded, client
+        from ops.stacks.resolve import resolve_running
+
+        with airflow_forwarded(resolve_running(stack, echo)) as login, client(login) as api:
+            if not api.has_dag(dag):
+                raise OperationError(f"{stack} has no DAG {dag}: push dags/{dag} to its branch, see `make status`")
+            run_and_follow(api, dag, params, f"make run DAG={dag} STACK={stack}")
+        return
+    with opened(home) as here:
+        with here.lock():
+            machine = Laptop.at(here)
+            machine.start(echo, lambda: None)
+            api = machine.api()
+            machine.wait_for_dag(api, dag)
+        run_and_follow(api, dag, params, f"make run DAG={dag}")
+
+
+def run_and_follow(api: AirflowApi, dag: str, params: str, command: str) -> None:
+    """Start a run of a DAG, or find the active run with the same Params, and follow it.
+
+    Raises:
+        OperationError: The Params are invalid, or the run failed.
+    """
+    conf = parameters(params, api.params(dag))
+    unpause(api, dag, echo)
+    active = api.active_run(dag)
+    if active and active["conf"] == conf:
+        run_id = active["dag_run_id"]
+        echo(f"following the run {run_id}, which is still active")
+    else:
+        run_id = api.trigger(dag, conf)["dag_run_id"]
+        echo(f"started the run {run_id}")
+    state, tasks = follow(api, dag, run_id, console, command)
+    if state != "success":
+        raise OperationError("\n".join(failures(api, dag, run_id, tasks)))
+    echo(f"the run {run_id} succeeded")

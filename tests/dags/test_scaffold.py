@@ -1,0 +1,64 @@
+"""`make dag`: the new DAG is complete, and its test passes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infra.documents import REPOSITORY
+from infra.errors import OperationError
+from ops.dags.scaffold import write_dag
+
+# Its own tests, and the quick ones for every DAG.
+SELECTED = "test_churn or has or imports_nothing_heavy and churn"
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clone in which files can be added to dags/ and tests/dags/."""
+    copied = ("dags", "tests/dags")
+    for folder in copied:
+        shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in (*REPOSITORY.iterdir(), *(REPOSITORY / "tests").iterdir()):
+        if str(path.relative_to(REPOSITORY)) not in ("tests", ".git", *copied):
+            (tmp_path / path.relative_to(REPOSITORY)).symlink_to(path)
+    return tmp_path
+
+
+def test_a_new_dag_passes_its_own_tests_and_those_of_every_dag(clone: Path) -> None:
+    files = [str(file.relative_to(clone)) for file in write_dag("churn", clone)]
+    assert files == [
+        "dags/churn/__init__.py",
+        "dags/churn/churn_dag.py",
+        "dags/churn/steps.py",
+        "dags/churn/dag.yaml",
+        "tests/dags/test_churn.py",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/dags/test_churn.py", "tests/dags/test_integrity.py", "-k", SELECTED],
+        cwd=clone,
+        env={**os.environ, "PYTHONPATH": f"{clone}:{clone / 'dags'}"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " 10 passed" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["Churn", "1churn", "churn-model", "../churn", "churn__x", "", "c" * 56])
+def test_an_invalid_name_is_one_sentence_and_writes_nothing(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OperationError, match=r"is not a valid DAG ID: use at most 55 lower-case letters, digits"):
+        write_dag(name, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_dag_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "tests" / "dags").mkdir(parents=True)
+    (tmp_path / "tests" / "dags" / "test_churn.py").write_text("mine")
+    with pytest.raises(OperationError, match=r"^tests/dags/test_churn.py already exists: choose another NAME, or edit"):
+        write_dag("churn", tmp_path)
+    assert not (tmp_path / "dags").exists()

@@ -1,0 +1,92 @@
+"""What `dags/<dag_id>/dag.yaml` may declare."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from infra.dag_declarations import (
+    SCHEMA_FILE,
+    BucketFolder,
+    DagDeclaration,
+    account_name,
+    declarations,
+    schema_text,
+)
+from infra.documents import REPOSITORY
+from infra.errors import OperationError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository with the image `ml` and the DAG `churn`."""
+    for file in ("images/ml/Dockerfile", "dags/churn/churn_dag.py", "dags/ml_common/pods.py"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).touch()
+    return tmp_path
+
+
+def declare(root: Path, text: str) -> DagDeclaration:
+    (root / "dags" / "churn" / "dag.yaml").write_text(text)
+    return declarations(root)["churn"]
+
+
+def test_a_dag_without_the_file_needs_only_its_own_folders(root: Path) -> None:
+    assert declarations(root) == {"churn": DagDeclaration()}
+    assert declare(root, "# nothing\n") == DagDeclaration()
+
+
+def test_a_declaration_names_folders_and_further_permissions(root: Path) -> None:
+    found = declare(
+        root,
+        "reads: [{bucket: data, prefix: tables/2026/}]\n"
+        "serves: churn\n"
+        "permissions: [{actions: ['sqs:SendMessage'], resources: ['arn:aws:sqs:us-east-1:123456789012:scores']}]\n",
+    )
+    assert found.reads == (BucketFolder(bucket="data", prefix="tables/2026/"),)
+    assert (found.image, found.serves, found.permissions[0].actions) == ("ml", "churn", ("sqs:SendMessage",))
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("\nread: []\n", r"dag.yaml, line 2: read: Extra inputs are not permitted"),
+        ("reads: [{bucket: logs, prefix: x/}]\n", r"dag.yaml, line 1: reads.0.bucket: Input should be 'data' or 'art"),
+        ("reads: [{bucket: data, prefix: /}]\n", r"dag.yaml, line 1: reads.0.prefix: String should match pattern"),
+        ("reads: [{bucket: data, prefix: ../}]\n", r"reads.0.prefix: String should match pattern"),
+        ("permissions: [{actions: ['s3:*'], resources: ['arn:aws:s3:::x']}]\n", r"permissions.0.actions.0: String sh"),
+        ("permissions: [{actions: ['s3:GetObject'], resources: ['*']}]\n", r"permissions.0.resources.0: String should"),
+        ("image: none\n", r"^dags/churn/dag.yaml: image: there is no folder images/none$"),
+    ],
+)
+def test_a_wrong_declaration_is_one_sentence(root: Path, text: str, sentence: str) -> None:
+    with pytest.raises(OperationError, match=sentence):
+        declare(root, text)
+
+
+@pytest.mark.parametrize("name", ["Churn", "churn__2", "2churn", "c" * 56])
+def test_a_folder_that_cannot_name_a_dag_everywhere_is_refused(root: Path, name: str) -> None:
+    (root / "dags" / name).mkdir()
+    (root / "dags" / name / f"{name}_dag.py").touch()
+    with pytest.raises(OperationError, match=rf"^dags/{name} is not a valid DAG ID: use at most 55 lower-case letters"):
+        declarations(root)
+
+
+def test_no_two_dags_share_an_account() -> None:
+    accounts = [account_name(dag_id) for dag_id in ("churn", "churn_2", "churn2")]
+    assert accounts == ["dag-churn", "dag-churn-2", "dag-churn2"]
+
+
+def test_the_schema_file_is_up_to_date() -> None:
+    assert SCHEMA_FILE.read_text() == schema_text(), "run `python -m infra.dag_declarations`"
+
+
+@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("dags/*/dag.yaml")), ids=lambda path: path.parent.name)
+def test_every_declaration_agrees_with_the_schema_that_it_names(path: Path) -> None:
+    text = path.read_text()
+    first = text.splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+    schema: Any = json.loads((path.parent / first).resolve().read_text())
+    jsonschema.validate(yaml.safe_load(text), schema)
