@@ -11,6 +11,7 @@ from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, ProbeAr
 from infra import mlflow_users, restricted_pods
 from infra.airflow_names import MLFLOW, MLFLOW_ADMIN_SECRET, MLFLOW_LABELS, MLFLOW_PORT
 from infra.airflow_platform import MLFLOW_PREFIX, Component, Platform
+from infra.dag_declarations import declarations
 
 USER_ID = 10001  # the user of images/mlflow
 
@@ -21,8 +22,6 @@ PROGRAM = "/app/mlflow_server.py"
 PASSWORD_LENGTH = 32
 USERS_SECRET = "mlflow-users"  # noqa: S105 - names, here and below
 TASKS_SECRET = "mlflow-tasks"  # noqa: S105
-# The same name as in dags/ml_common/serving_manifests.py.
-SERVING_SECRET = "image-classifier-serving"  # noqa: S105
 
 # `mlflow db upgrade`, which also creates the schema; the server refuses a schema of another version. The address has a
 # password, so it must not be an argument of the process.
@@ -71,12 +70,15 @@ class ModelRegistry(pulumi.ComponentResource):
             TASKS_SECRET, mlflow_users.client_environment(mlflow_users.TASKS, passwords[mlflow_users.TASKS])
         )
         login = mlflow_users.client_environment(mlflow_users.SERVING, passwords[mlflow_users.SERVING])
-        self._create_secret(
-            SERVING_SECRET,
-            pulumi.Output.all(self._platform.object_store_keys, login).apply(lambda parts: {**parts[0], **parts[1]}),
-            # Without a parent, because existing stacks have it under this URN: a new URN would delete the Secret.
-            pulumi.ResourceOptions(provider=self._platform.provider),
-        )
+        for name in sorted(declaration.serves for declaration in declarations().values() if declaration.serves):
+            self._create_secret(
+                serving_secret(name),
+                pulumi.Output.all(self._platform.object_store_keys, login).apply(
+                    lambda parts: {**parts[0], **parts[1]}
+                ),
+                # Without a parent, because existing stacks have it under this URN: a new URN would delete the Secret.
+                pulumi.ResourceOptions(provider=self._platform.provider),
+            )
         return self._create_secret(USERS_SECRET, mlflow_users.server_environment(passwords))
 
     def _create_password(self, user: str) -> pulumi.Output[str]:
@@ -172,6 +174,11 @@ def deployment_spec(
             },
         },
     }
+
+
+def serving_secret(name: str) -> str:
+    """Return the name of the Secret of what a DAG serves, as in dags/ml_common/serving_manifests.py."""
+    return f"{name}-serving"
 
 
 def hosts(namespace: str) -> tuple[str, ...]:

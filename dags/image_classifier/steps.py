@@ -45,6 +45,8 @@ WEIGHTS = registry.WEIGHTS
 CONFUSION_MATRIX = "confusion_matrix.png"
 PREDICTIONS = "predictions.png"
 SMOKE_TEST_IMAGES = 40
+# As in dag.yaml.
+SERVED_AS = "image-classifier"
 
 
 class Dataset(TypedDict):
@@ -343,7 +345,7 @@ def _per_class(bucket: Bucket, trained: Training) -> dict[str, dict[str, float]]
 def deploy() -> Deployment:
     """Serve the current champion."""
     version = _require_champion()
-    return Deployment(version=version, endpoint=deployment.deploy(version))
+    return Deployment(version=version, endpoint=deployment.deploy(SERVED_AS, version))
 
 
 def _require_champion() -> str:

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from ml_common.errors import PermanentError, ServiceUnavailableError
+from ml_common.image_names import full_name
 from ml_common.serving_manifests import ServingSettings
 
 ROLLOUT_COMMAND = "SERVING_ROLLOUT_COMMAND"
@@ -16,8 +17,13 @@ POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespa
 PASSED_ON = ("ARTIFACTS_BUCKET", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION", "MLFLOW_TRACKING_URI")
 
 
-def deploy(version: str) -> str:
-    """Serve `version` of the model; the old version serves until the new one is ready.
+def deploy(name: str, version: str, image: str = "serving") -> str:
+    """Serve `version` of a model; the old version serves until the new one is ready.
+
+    Args:
+        name: The name of the Deployment and the Service: `serves` in the DAG's `dag.yaml`.
+        version: The version of the model, which the server finds in MODEL_VERSION.
+        image: The image of the server: the name of a folder in images/.
 
     SERVING_ROLLOUT_COMMAND, if set, runs with the version as its last argument and prints the URL as its last line.
 
@@ -29,17 +35,15 @@ def deploy(version: str) -> str:
         return _run(shlex.split(command), version)
     from ml_common.kubernetes_rollout import roll_out
 
-    return roll_out(settings(), version)
+    return roll_out(settings(name, image), version)
 
 
-def settings() -> ServingSettings:
-    """Read SERVING_IMAGE, SERVING_NAMESPACE (default: this pod's) and SERVING_SERVICE_ACCOUNT (default: "default")."""
-    image = os.environ.get("SERVING_IMAGE")
-    if not image:
-        raise PermanentError("SERVING_IMAGE is not set: set it to the container image of images/serving.")
+def settings(name: str, image: str) -> ServingSettings:
+    """Read <IMAGE>_IMAGE, SERVING_NAMESPACE (default: this pod's) and SERVING_SERVICE_ACCOUNT (default: "default")."""
     return ServingSettings(
+        name=name,
+        image=full_name(image),
         namespace=os.environ.get("SERVING_NAMESPACE") or _own_namespace(),
-        image=image,
         service_account=os.environ.get("SERVING_SERVICE_ACCOUNT", "default"),
         environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
     )

@@ -10,9 +10,8 @@ from kubernetes.dynamic import DynamicClient
 from urllib3.exceptions import HTTPError
 
 from ml_common.errors import PermanentError, ServiceUnavailableError
-from ml_common.serving_manifests import LABELS, NAME, Manifest, ServingSettings, manifests
+from ml_common.serving_manifests import Manifest, ServingSettings, manifests
 
-FIELD_MANAGER = "image-classifier-dag"
 DEADLINE_SECONDS = 300
 POLL_SECONDS = 2
 # Longer than a pod's grace period: a pod that still exists then is on a node that does not answer.
@@ -42,16 +41,16 @@ def roll_out(settings: ServingSettings, version: str) -> str:
         _load_access()
         with client.ApiClient() as api:
             objects = manifests(settings, version)
-            _apply(DynamicClient(api), objects)
+            _apply(DynamicClient(api), objects, f"{settings.name}-dag")
             apps, core = client.AppsV1Api(api), client.CoreV1Api(api)
-            _wait(apps, core, settings.namespace)
-            _wait_for_old_pods_to_end(apps, core, settings.namespace)
+            _wait(apps, core, settings)
+            _wait_for_old_pods_to_end(apps, core, settings)
     except ApiException as error:
         kind = ServiceUnavailableError if (error.status or 500) >= 500 else PermanentError
         raise kind(f"Kubernetes refused to deploy version {version}: {error.status} {error.reason}.") from error
     except HTTPError as error:
         raise ServiceUnavailableError(f"The Kubernetes API does not answer: {error}.") from error
-    return f"http://{NAME}.{settings.namespace}.svc"
+    return f"http://{settings.name}.{settings.namespace}.svc"
 
 
 def _load_access() -> None:
@@ -67,16 +66,16 @@ def _load_access() -> None:
             ) from error
 
 
-def _apply(dynamic: DynamicClient, objects: Iterable[Manifest]) -> None:
+def _apply(dynamic: DynamicClient, objects: Iterable[Manifest], field_manager: str) -> None:
     for manifest in objects:
         resource = dynamic.resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
-        dynamic.server_side_apply(resource, body=manifest, field_manager=FIELD_MANAGER, force_conflicts=True)
+        dynamic.server_side_apply(resource, body=manifest, field_manager=field_manager, force_conflicts=True)
 
 
-def _wait(apps: client.AppsV1Api, core: client.CoreV1Api, namespace: str) -> None:
+def _wait(apps: client.AppsV1Api, core: client.CoreV1Api, settings: ServingSettings) -> None:
     deadline = time.monotonic() + DEADLINE_SECONDS
     while time.monotonic() < deadline:
-        deployment = apps.read_namespaced_deployment(NAME, namespace)
+        deployment = apps.read_namespaced_deployment(settings.name, settings.namespace)
         if is_rolled_out(deployment):
             return
         newest, _ = _newest_and_old_pods(apps, core, deployment)
@@ -86,14 +85,14 @@ def _wait(apps: client.AppsV1Api, core: client.CoreV1Api, namespace: str) -> Non
         time.sleep(POLL_SECONDS)
     raise ServiceUnavailableError(
         f"The new serving pod was not ready after {DEADLINE_SECONDS} s, so the old version keeps serving: "
-        f"run `kubectl -n {namespace} describe deployment {NAME}` to see why."
+        f"run `kubectl -n {settings.namespace} describe deployment {settings.name}` to see why."
     )
 
 
-def _wait_for_old_pods_to_end(apps: client.AppsV1Api, core: client.CoreV1Api, namespace: str) -> None:
+def _wait_for_old_pods_to_end(apps: client.AppsV1Api, core: client.CoreV1Api, settings: ServingSettings) -> None:
     deadline = time.monotonic() + OLD_PODS_SECONDS
     while time.monotonic() < deadline:
-        _, old = _newest_and_old_pods(apps, core, apps.read_namespaced_deployment(NAME, namespace))
+        _, old = _newest_and_old_pods(apps, core, apps.read_namespaced_deployment(settings.name, settings.namespace))
         if not old:
             return
         time.sleep(POLL_SECONDS)
@@ -106,7 +105,7 @@ def _newest_and_old_pods(
     if deployment.status.observed_generation != deployment.metadata.generation:
         return [], []
     namespace = deployment.metadata.namespace
-    selector = ",".join(f"{name}={value}" for name, value in LABELS.items())
+    selector = ",".join(f"{name}={value}" for name, value in deployment.spec.selector.match_labels.items())
     revision = deployment.metadata.annotations[REVISION]
     replica_sets = apps.list_namespaced_replica_set(namespace, label_selector=selector).items
     latest = {one.metadata.uid for one in replica_sets if one.metadata.annotations[REVISION] == revision}

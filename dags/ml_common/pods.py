@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from ml_common.image_names import full_name
+
 ExecutorConfig = dict[str, Any]
 
 
@@ -81,7 +83,7 @@ def _executor_config(size: Size, image: str, gpus: int, *, token: bool) -> Execu
     gpu_limit = {GPU_RESOURCE: str(gpus)} if gpus else {}
     container = k8s.V1Container(
         name="base",
-        image=_full_name(image),
+        image=full_name(image),
         resources=k8s.V1ResourceRequirements(
             requests={"cpu": f"{round(size.cores * 1000)}m", "memory": memory},
             limits={"memory": memory, **gpu_limit},
@@ -93,10 +95,3 @@ def _executor_config(size: Size, image: str, gpus: int, *, token: bool) -> Execu
         tolerations=[k8s.V1Toleration(key=GPU_RESOURCE, operator="Exists", effect="NoSchedule")] if gpus else None,
     )
     return {"pod_override": k8s.V1Pod(spec=spec)}
-
-
-def _full_name(image: str) -> str:
-    variable = f"{image.upper().replace('-', '_')}_IMAGE"
-    if variable not in os.environ:
-        raise ValueError(f"{variable} is not set: set it to the container image of images/{image} with its tag.")
-    return os.environ[variable]

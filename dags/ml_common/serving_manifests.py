@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-NAME = "image-classifier"
 PORT = 8080
 # A terminating pod keeps answering this long, because nodes route to the new pod a moment after its Service does.
 DRAINING_SECONDS = 5
-LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "serving"}
-CREDENTIALS_SECRET = "image-classifier-serving"  # noqa: S105 - its name
+COMPONENT = {"app.kubernetes.io/component": "serving"}
 
 # The user of images/serving/Dockerfile.
 USER_ID = 10001
@@ -19,12 +17,23 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class ServingSettings:
-    """Namespace, image, service account and environment variables of serving."""
+    """Name, namespace, image, service account and environment variables of a model server."""
 
+    name: str
     namespace: str
     image: str
     service_account: str
     environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels of the Deployment, its pods and its Service."""
+        return {"app.kubernetes.io/name": self.name, **COMPONENT}
+
+    @property
+    def credentials_secret(self) -> str:
+        """The Secret with the login to the model registry, and the object store's keys if pods have no identity."""
+        return f"{self.name}-serving"
 
 
 def manifests(settings: ServingSettings, version: str) -> list[Manifest]:
@@ -33,7 +42,7 @@ def manifests(settings: ServingSettings, version: str) -> list[Manifest]:
 
 
 def _metadata(settings: ServingSettings) -> Manifest:
-    return {"name": NAME, "namespace": settings.namespace, "labels": LABELS}
+    return {"name": settings.name, "namespace": settings.namespace, "labels": settings.labels}
 
 
 def _service(settings: ServingSettings) -> Manifest:
@@ -41,7 +50,10 @@ def _service(settings: ServingSettings) -> Manifest:
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": _metadata(settings),
-        "spec": {"selector": LABELS, "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}]},
+        "spec": {
+            "selector": settings.labels,
+            "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+        },
     }
 
 
@@ -52,10 +64,10 @@ def _deployment(settings: ServingSettings, version: str) -> Manifest:
         "metadata": _metadata(settings),
         "spec": {
             "replicas": 1,
-            "selector": {"matchLabels": LABELS},
+            "selector": {"matchLabels": settings.labels},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": {
-                "metadata": {"labels": LABELS},
+                "metadata": {"labels": settings.labels},
                 "spec": {
                     "serviceAccountName": settings.service_account,
                     "automountServiceAccountToken": False,
@@ -82,9 +94,8 @@ def _container(settings: ServingSettings, version: str) -> Manifest:
         "image": settings.image,
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
-        # The login to the model registry, and the object store's keys where pods have no cloud identity. A stack that
-        # was last deployed when the registry had no logins may not have it.
-        "envFrom": [{"secretRef": {"name": CREDENTIALS_SECRET, "optional": True}}],
+        # A stack that was last deployed when the registry had no logins may not have it.
+        "envFrom": [{"secretRef": {"name": settings.credentials_secret, "optional": True}}],
         # The server, its decoding process and one image of MAX_DECODING_BYTES (docs/serving.md).
         "resources": {"requests": {"cpu": "250m", "memory": "640Mi"}, "limits": {"memory": "1536Mi"}},
         "securityContext": {

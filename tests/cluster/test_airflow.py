@@ -9,7 +9,6 @@ import pytest
 
 from infra.airflow.network_policies import METRICS_PORT
 from infra.airflow_names import MLFLOW, MLFLOW_ADMIN_SECRET
-from ml_common.serving_manifests import NAME as SERVING
 
 from .airflow_client import Airflow, ForwardedPort
 from .stack import NAMESPACE, get, kubectl, push, wait_until
@@ -91,7 +90,7 @@ with ThreadPoolExecutor(8) as pool:
 
 
 def test_the_model_that_was_deployed_answers_over_its_service(airflow: Airflow) -> None:
-    with ForwardedPort(SERVING, 80) as url:
+    with ForwardedPort("image-classifier", 80) as url:
         assert httpx.get(f"{url}/healthz", timeout=30).status_code == 200
 
 
@@ -127,7 +126,7 @@ def test_a_task_sees_nothing_that_is_airflows_own(airflow: Airflow, intruder: st
         assert key not in found["settings"]
 
 
-@pytest.mark.parametrize("account", ["airflow-task", "airflow-deploy", "airflow-scheduler", "airflow-api-server"])
+@pytest.mark.parametrize("account", ["airflow-task", "dag-image-classifier", "airflow-scheduler", "airflow-api-server"])
 def test_no_account_may_read_secrets(airflow: Airflow, account: str) -> None:
     assert not may(account, "list", "secrets")
 
@@ -137,14 +136,29 @@ def test_the_scheduler_may_make_pods_and_a_task_may_not(airflow: Airflow) -> Non
     assert not may("airflow-task", "create", "pods")
 
 
-def may(account: str, verb: str, resource: str) -> bool:
+@pytest.mark.parametrize("verb", ["create", "get", "patch"])
+@pytest.mark.parametrize(("group", "resource"), [("apps", "deployments"), ("", "services")])
+def test_a_dag_may_deploy_only_what_it_serves(airflow: Airflow, group: str, resource: str, verb: str) -> None:
+    assert may("dag-image-classifier", verb, resource, group, "image-classifier")
+    assert not may("dag-image-classifier", verb, resource, group, "mlflow")
+    assert not may("dag-image-classifier", verb, resource, group)
+    assert not may("dag-smoke-test", verb, resource, group, "image-classifier")
+
+
+def may(account: str, verb: str, resource: str, group: str = "", name: str = "") -> bool:
     """Return whether an account has a permission in Airflow's namespace."""
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
         "spec": {
             "user": f"system:serviceaccount:{NAMESPACE}:{account}",
-            "resourceAttributes": {"namespace": NAMESPACE, "verb": verb, "resource": resource},
+            "resourceAttributes": {
+                "namespace": NAMESPACE,
+                "verb": verb,
+                "group": group,
+                "resource": resource,
+                "name": name,
+            },
         },
     }
     answer = json.loads(kubectl("create", "-f", "-", "-o", "json", stdin=json.dumps(review)))

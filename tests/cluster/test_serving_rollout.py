@@ -17,10 +17,11 @@ from kubernetes import client, config
 
 from ml_common import kubernetes_rollout
 from ml_common.errors import PermanentError
-from ml_common.serving_manifests import NAME, ServingSettings
+from ml_common.serving_manifests import ServingSettings
 
 from .stack import load
 
+NAME = "churn"
 NAMESPACE = "serving-rollout-test"
 IMAGE = "example.com/serving-rollout-test:1"
 BASE_IMAGE = os.environ.get("TEST_BASE_IMAGE", "docker.io/library/python:3.12.11-slim-bookworm")
@@ -76,7 +77,7 @@ def namespace(core: client.CoreV1Api) -> Iterator[str]:
 @pytest.fixture
 def served(namespace: str, image: str) -> ServingSettings:
     """Roll out version 1."""
-    settings = ServingSettings(namespace, image, "default")
+    settings = ServingSettings(NAME, namespace, image, "default")
     assert kubernetes_rollout.roll_out(settings, "1") == f"http://{NAME}.{namespace}.svc"
     return settings
 
@@ -132,7 +133,7 @@ def test_a_version_that_cannot_start_is_refused_within_a_minute_and_the_old_one_
 def test_an_image_that_cannot_be_pulled_is_named_within_a_minute_and_the_old_one_keeps_serving(
     served: ServingSettings, core: client.CoreV1Api
 ) -> None:
-    missing = ServingSettings(served.namespace, "example.com/no-such-image:1", "default")
+    missing = ServingSettings(NAME, served.namespace, "example.com/no-such-image:1", "default")
     began = time.monotonic()
     with pytest.raises(PermanentError, match=r"ErrImagePull|ImagePullBackOff") as refused:
         kubernetes_rollout.roll_out(missing, "3")
@@ -143,4 +144,4 @@ def test_an_image_that_cannot_be_pulled_is_named_within_a_minute_and_the_old_one
 
 def test_a_namespace_that_is_not_there_is_named(served: ServingSettings) -> None:
     with pytest.raises(PermanentError, match="404"):
-        kubernetes_rollout.roll_out(ServingSettings("no-such-namespace", served.image, "default"), "1")
+        kubernetes_rollout.roll_out(ServingSettings(NAME, "no-such-namespace", served.image, "default"), "1")

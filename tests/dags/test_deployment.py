@@ -14,7 +14,9 @@ from ml_common import deployment, kubernetes_rollout
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.serving_manifests import ServingSettings, manifests
 
-SETTINGS = ServingSettings("ml", "registry.example/serving:1", "serving", {"MLFLOW_TRACKING_URI": "http://mlflow"})
+SETTINGS = ServingSettings(
+    "image-classifier", "ml", "registry.example/serving:1", "serving", {"MLFLOW_TRACKING_URI": "http://mlflow"}
+)
 
 
 def deployment_of(version: str) -> dict[str, Any]:
@@ -83,14 +85,31 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SERVING_IMAGE", "i:1")
     monkeypatch.setenv("SERVING_NAMESPACE", "ml")
     monkeypatch.setenv("ARTIFACTS_BUCKET", "artifacts")
-    assert deployment.settings() == ServingSettings("ml", "i:1", "default", {"ARTIFACTS_BUCKET": "artifacts"})
+    assert deployment.settings("churn", "serving") == ServingSettings(
+        "churn", "ml", "i:1", "default", {"ARTIFACTS_BUCKET": "artifacts"}
+    )
+
+
+def test_a_dag_may_serve_with_its_own_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHURN_SERVER_IMAGE", "i:2")
+    monkeypatch.setenv("SERVING_NAMESPACE", "ml")
+    assert deployment.settings("churn", "churn-server").image == "i:2"
+
+
+def test_two_models_share_nothing() -> None:
+    churn = ServingSettings("churn", "ml", "i:1", "serving")
+    for one, other in zip(manifests(churn, "1"), manifests(SETTINGS, "1"), strict=True):
+        assert one["metadata"]["name"] == "churn"
+        assert one["metadata"]["labels"] != other["metadata"]["labels"]
+    [secret] = manifests(churn, "1")[1]["spec"]["template"]["spec"]["containers"][0]["envFrom"]
+    assert secret["secretRef"]["name"] == "churn-serving"
 
 
 def test_serving_goes_to_this_pods_namespace_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "namespace").write_text("airflow\n")
     monkeypatch.setenv("SERVING_IMAGE", "i:1")
     monkeypatch.setattr(deployment, "POD_NAMESPACE_FILE", tmp_path / "namespace")
-    assert deployment.settings().namespace == "airflow"
+    assert deployment.settings("churn", "serving").namespace == "airflow"
 
 
 @pytest.mark.parametrize("missing", ["SERVING_IMAGE", "SERVING_NAMESPACE"])
@@ -98,7 +117,7 @@ def test_a_missing_setting_is_named(missing: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SERVING_IMAGE", "i:1")
     monkeypatch.delenv(missing, raising=False)
     with pytest.raises(PermanentError, match=f"{missing} is not set"):
-        deployment.settings()
+        deployment.settings("churn", "serving")
 
 
 def test_the_rollout_command_gets_the_version_and_its_last_line_is_the_endpoint(
@@ -106,7 +125,7 @@ def test_the_rollout_command_gets_the_version_and_its_last_line_is_the_endpoint(
 ) -> None:
     program = 'import sys; print("starting"); print("http://127.0.0.1:1/" + sys.argv[1])'
     monkeypatch.setenv("SERVING_ROLLOUT_COMMAND", command_that(program))
-    assert deployment.deploy("7") == "http://127.0.0.1:1/7"
+    assert deployment.deploy("churn", "7") == "http://127.0.0.1:1/7"
 
 
 @pytest.mark.parametrize(
@@ -123,14 +142,14 @@ def test_a_rollout_command_that_fails_gives_one_sentence(
 ) -> None:
     monkeypatch.setenv("SERVING_ROLLOUT_COMMAND", command)
     with pytest.raises(kind, match=message):
-        deployment.deploy("7")
+        deployment.deploy("churn", "7")
 
 
 def test_a_rollout_command_that_hangs_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deployment, "ROLLOUT_SECONDS", 0.2)
     monkeypatch.setenv("SERVING_ROLLOUT_COMMAND", command_that("import time; time.sleep(30)"))
     with pytest.raises(ServiceUnavailableError, match="not served after"):
-        deployment.deploy("7")
+        deployment.deploy("churn", "7")
 
 
 class Cluster:
@@ -156,7 +175,7 @@ class Cluster:
             "/apis/apps/v1": {"kind": "APIResourceList", "resources": [_resource("deployments", "Deployment")]},
             "/apis/apps/v1/namespaces/ml/deployments/image-classifier": {
                 "metadata": named | revision,
-                "spec": {"replicas": 1, "selector": {}, "template": {}},
+                "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "image-classifier"}}, "template": {}},
                 "status": self.status,
             },
             "/apis/apps/v1/namespaces/ml/replicasets": {

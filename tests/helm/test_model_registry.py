@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from ml_common.serving_manifests import CREDENTIALS_SECRET
 from ops.plan.manifests import Object
 
 from .conftest import all_pods, containers, of_kind
 
 Objects = tuple[Object, ...]
 
-SECRETS = ("mlflow-admin", "mlflow-users", "mlflow-tasks", CREDENTIALS_SECRET)
+SERVING_SECRET = "image-classifier-serving"
+SECRETS = ("mlflow-admin", "mlflow-users", "mlflow-tasks", SERVING_SECRET)
 PASSWORDS = ("MLFLOW_ADMIN_PASSWORD", "MLFLOW_TASKS_PASSWORD", "MLFLOW_SERVING_PASSWORD")
 
 
@@ -32,7 +32,7 @@ def test_administrator_tasks_and_serving_have_separate_logins(contents: dict[str
     admin, tasks, serving = (contents["mlflow-users"][name] for name in PASSWORDS)
     assert contents["mlflow-admin"] == {"username": "admin", "password": admin}
     assert contents["mlflow-tasks"] == {"MLFLOW_TRACKING_USERNAME": "tasks", "MLFLOW_TRACKING_PASSWORD": tasks}
-    assert contents[CREDENTIALS_SECRET].items() >= {
+    assert contents[SERVING_SECRET].items() >= {
         ("MLFLOW_TRACKING_USERNAME", "serving"),
         ("MLFLOW_TRACKING_PASSWORD", serving),
     }
@@ -43,10 +43,10 @@ def test_serving_has_the_object_stores_keys_if_there_are_any(
 ) -> None:
     keys = of_kind(objects, "Secret").get("object-store", {}).get("stringData", {})
     assert bool(keys) == (stack == "local")
-    assert contents[CREDENTIALS_SECRET].keys() == {
+    assert contents[SERVING_SECRET].keys() == {
         *keys, "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
     }  # fmt: skip
-    assert keys.items() <= contents[CREDENTIALS_SECRET].items()
+    assert keys.items() <= contents[SERVING_SECRET].items()
 
 
 def test_only_the_servers_pod_has_more_than_its_own_login(objects: Objects) -> None:

@@ -117,7 +117,7 @@ def test_only_tasks_and_the_model_server_may_call_the_model_registry(objects: Ob
         return any(matches(peer["podSelector"], pod) for peer in peers)
 
     assert admitted(airflow("worker"))
-    assert admitted(dict(serving_manifests.LABELS))
+    assert admitted(dict(serving_manifests.COMPONENT))
     assert not any(admitted(airflow(each)) for each in ("scheduler", "api-server", "dag-processor", "triggerer"))
     assert not admitted({"app": "unknown"})
     assert not admitted({})

@@ -206,7 +206,7 @@ def test_metrics_count_requests_by_path_and_status(http: TestClient) -> None:
 
 
 def test_the_pod_has_memory_for_an_image_and_a_volume_for_the_uploads() -> None:
-    settings = ServingSettings(namespace="x", image="x", service_account="x")
+    settings = ServingSettings(name="x", namespace="x", image="x", service_account="x")
     _service, deployment = manifests(settings, "1")
     pod = deployment["spec"]["template"]["spec"]
     resources = pod["containers"][0]["resources"]

@@ -90,3 +90,8 @@ def test_every_declaration_agrees_with_the_schema_that_it_names(path: Path) -> N
     first = text.splitlines()[0].removeprefix("# yaml-language-server: $schema=")
     schema: Any = json.loads((path.parent / first).resolve().read_text())
     jsonschema.validate(yaml.safe_load(text), schema)
+
+
+def test_image_classifier_serves_what_it_declares() -> None:
+    steps = (REPOSITORY / "dags" / "image_classifier" / "steps.py").read_text()
+    assert f'SERVED_AS = "{declarations()["image_classifier"].serves}"' in steps
