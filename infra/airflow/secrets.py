@@ -16,6 +16,7 @@ from infra.airflow_names import ADMIN_SECRET
 from infra.airflow_platform import DatabaseAccess, Platform
 
 DATABASE_SECRET = "airflow-database"  # noqa: S105 - names, here and below
+ASYNC_CONNECTION = "async-connection"
 FERNET_SECRET = "airflow-fernet"  # noqa: S105
 API_SECRET = "airflow-api"  # noqa: S105
 JWT_SECRET = "airflow-jwt"  # noqa: S105
@@ -51,7 +52,10 @@ class Secrets(pulumi.ComponentResource):
                 database.password,
                 tls=False,
             )
-        self._create_secret(DATABASE_SECRET, {"connection": database.url})
+        self._create_secret(
+            DATABASE_SECRET,
+            {"connection": database.url, ASYNC_CONNECTION: database.url.apply(with_async_driver)},
+        )
 
         self.register_outputs({})
 
@@ -89,6 +93,14 @@ class Secrets(pulumi.ComponentResource):
             string_data={key: pulumi.Output.secret(value) for key, value in content.items()},
             opts=self._child_opts,
         )
+
+
+def with_async_driver(url: str) -> str:
+    """Return a database's connection string for Airflow's asynchronous engine.
+
+    Airflow derives one for asyncpg, which does not accept `sslmode`; psycopg does.
+    """
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 def fernet_key(standard: str) -> str:

@@ -116,7 +116,7 @@ def environment(platform: Platform) -> Values:
     return {
         "env": [{"name": name, "value": value} for name, value in variables.items()],
         "config": {"logging": {"remote_base_log_folder": log_folder}},
-        "apiServer": {"env": keys},
+        "apiServer": {"env": [*keys, async_connection()]},
         "triggerer": {"env": keys},
         "scheduler": {"env": [{"name": "DAG_ACCOUNTS", "value": dag_accounts()}]},
         "workers": {"env": [*keys, *login]},
@@ -131,6 +131,12 @@ def image_variable(name: str) -> str:
 def dag_accounts() -> str:
     """Return the service account of each DAG as JSON, for images/airflow/lib/airflow_local_settings.py."""
     return json.dumps({dag_id: account_name(dag_id) for dag_id in declarations()})
+
+
+def async_connection() -> Values:
+    """Return the variable with the database's address for the API server's asynchronous requests."""
+    source = {"name": secrets.DATABASE_SECRET, "key": secrets.ASYNC_CONNECTION}
+    return {"name": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC", "valueFrom": {"secretKeyRef": source}}
 
 
 def object_store_keys(secret: pulumi.Output[str] | None) -> list[Values]:

@@ -118,6 +118,10 @@ def test_the_log_of_a_task_whose_pod_is_gone_is_shown(airflow: Airflow, intruder
     assert "s3://airflow-logs/airflow/dag_id=intruder/" in airflow.log("intruder", intruder, "look")
 
 
+def test_the_api_waits_for_a_run(airflow: Airflow, intruder: str) -> None:
+    assert airflow.get(f"dags/intruder/dagRuns/{intruder}/wait", interval=1) == {"state": "success"}
+
+
 def test_a_task_sees_nothing_that_is_airflows_own(airflow: Airflow, intruder: str) -> None:
     found = airflow.get(f"dags/intruder/dagRuns/{intruder}/taskInstances/look/xcomEntries/return_value")["value"]
     assert all(NO_DATABASE in address for address in found["secrets"].values()), sorted(found["secrets"])

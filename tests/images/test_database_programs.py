@@ -1,5 +1,6 @@
 """The programs in images/airflow/bin that use the metadata database, with a real one."""
 
+import asyncio
 import importlib.util
 import os
 import socket
@@ -8,10 +9,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import psycopg2
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
 
+from infra.airflow.secrets import with_async_driver
 from infra.documents import REPOSITORY
 from ops.laptop import postgres
 from tests import database_server
@@ -62,6 +67,16 @@ def execute(connection: psycopg2.extensions.connection, *statements: str) -> Non
 def migrate(connection: psycopg2.extensions.connection, revisions: dict[str, str]) -> None:
     for table, revision in revisions.items():
         execute(connection, f"CREATE TABLE {table} (version_num text)", f"INSERT INTO {table} VALUES ('{revision}')")
+
+
+@pytest.mark.parametrize("sslmode", ["disable", "prefer"])
+def test_airflows_asynchronous_engine_accepts_the_address(server: str, sslmode: str) -> None:
+    async def answer() -> Any:
+        engine = create_async_engine(with_async_driver(f"{server}?sslmode={sslmode}"))
+        async with engine.connect() as connection:
+            return await connection.scalar(text("SELECT 1"))
+
+    assert asyncio.run(answer()) == 1
 
 
 def test_an_empty_database_is_not_migrated(database: psycopg2.extensions.connection) -> None:
