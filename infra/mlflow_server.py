@@ -9,7 +9,7 @@ from pulumi_kubernetes.apps.v1 import DeploymentSpecArgsDict
 from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, ProbeArgsDict
 
 from infra import mlflow_users, restricted_pods
-from infra.airflow_names import MLFLOW, MLFLOW_ADMIN_SECRET, MLFLOW_LABELS, MLFLOW_PORT
+from infra.airflow_names import MLFLOW, MLFLOW_ADMIN_SECRET, MLFLOW_LABELS, MLFLOW_PORT, SERVING_SECRET
 from infra.airflow_platform import MLFLOW_PREFIX, Component, Platform
 
 USER_ID = 10001  # the user of images/mlflow
@@ -21,8 +21,6 @@ PROGRAM = "/app/mlflow_server.py"
 PASSWORD_LENGTH = 32
 USERS_SECRET = "mlflow-users"  # noqa: S105 - names, here and below
 TASKS_SECRET = "mlflow-tasks"  # noqa: S105
-# The same name as in dags/ml_common/serving_manifests.py.
-SERVING_SECRET = "image-classifier-serving"  # noqa: S105
 
 # `mlflow db upgrade`, which also creates the schema; the server refuses a schema of another version. The address has a
 # password, so it must not be an argument of the process.
@@ -68,7 +66,9 @@ class ModelRegistry(pulumi.ComponentResource):
             MLFLOW_ADMIN_SECRET, {"username": mlflow_users.ADMIN, "password": passwords[mlflow_users.ADMIN]}
         )
         self._create_secret(
-            TASKS_SECRET, mlflow_users.client_environment(mlflow_users.TASKS, passwords[mlflow_users.TASKS])
+            TASKS_SECRET,
+            mlflow_users.client_environment(mlflow_users.TASKS, passwords[mlflow_users.TASKS]),
+            namespace=self._platform.tasks_namespace,
         )
         login = mlflow_users.client_environment(mlflow_users.SERVING, passwords[mlflow_users.SERVING])
         self._create_secret(
@@ -89,10 +89,12 @@ class ModelRegistry(pulumi.ComponentResource):
         name: str,
         content: pulumi.Input[Mapping[str, pulumi.Input[str]]],
         opts: pulumi.ResourceOptions | None = None,
+        *,
+        namespace: pulumi.Output[str] | None = None,
     ) -> pulumi.Output[str]:
         secret = kubernetes.core.v1.Secret(
             name,
-            metadata={"name": name, "namespace": self._platform.namespace},
+            metadata={"name": name, "namespace": namespace or self._platform.namespace},
             string_data=pulumi.Output.secret(content),
             opts=opts or self._child_opts,
         )

@@ -7,7 +7,7 @@ from typing import Literal
 import pulumi
 import pulumi_aws as aws
 
-from infra.airflow_names import NAMESPACE
+from infra.airflow_names import NAMESPACE, tasks_namespace
 from infra.airflow_platform import LOGS_PREFIX, MLFLOW_PREFIX, Component
 from infra.aws.account import Account
 from infra.aws.names import Limit
@@ -72,7 +72,7 @@ class IdentityScope:
         cluster_arn: The ARN of the cluster.
         bucket_arns: The ARNs of the buckets, by purpose.
         key_arn: The ARN of the key that encrypts the buckets.
-        namespace: The namespace of the pods.
+        namespace: The namespace of Airflow, from which that of its tasks follows.
         prefix: The prefix of the keys of all their objects.
     """
 
@@ -118,10 +118,11 @@ class Identities(pulumi.ComponentResource):
 
     def _create_role(self, component: Component) -> pulumi.Output[str]:
         scope = self._scope
+        namespace = component.namespace(scope.namespace, tasks_namespace(scope.namespace))
         role = aws.iam.Role(
             f"{component}-role",
             name=self._account.names.of(component, Limit.ROLE),
-            assume_role_policy=scope.cluster_arn.apply(lambda arn: pod_trust(component, arn, scope.namespace)),
+            assume_role_policy=scope.cluster_arn.apply(lambda arn: pod_trust(component, arn, namespace)),
             opts=self._child_opts,
         )
         permissions = []
@@ -137,7 +138,7 @@ class Identities(pulumi.ComponentResource):
         aws.eks.PodIdentityAssociation(
             f"{component}-identity",
             cluster_name=scope.cluster_name,
-            namespace=scope.namespace,
+            namespace=namespace,
             service_account=component.service_account,
             role_arn=role.arn,
             opts=pulumi.ResourceOptions.merge(self._child_opts, pulumi.ResourceOptions(depends_on=permissions)),
