@@ -86,17 +86,21 @@ class Policy:
             "operations": list(self.operations),
             "resources": [self.kind],
         }
-        user = f"system:serviceaccount:{self.requests_of}:"
-        of_user = f"request.userInfo.username.startsWith({_literal(user)})"
-        return {
+        spec: ValidatingAdmissionPolicySpecArgsDict = {
             "failure_policy": "Fail",
             "match_constraints": {"resource_rules": [resources]},
-            "match_conditions": [{"name": "of-tasks", "expression": of_user}] if self.requests_of else [],
-            "variables": [{"name": name, "expression": text} for name, text in self.variables.items()],
             "validations": [
                 {"expression": rule.expression, "message": rule.message, "reason": "Forbidden"} for rule in self.rules
             ],
         }
+        if self.variables:
+            spec["variables"] = [{"name": name, "expression": text} for name, text in self.variables.items()]
+        if self.requests_of:
+            user = _literal(f"system:serviceaccount:{self.requests_of}:")
+            spec["match_conditions"] = [
+                {"name": "of-tasks", "expression": f"request.userInfo.username.startsWith({user})"}
+            ]
+        return spec
 
 
 @dataclass(frozen=True)
