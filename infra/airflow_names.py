@@ -6,12 +6,18 @@ Imports nothing, because importing Pulumi's providers takes longer than most com
 # Airflow's namespace, unless a stack's settings name another.
 NAMESPACE = "airflow"
 
-# Secrets in Airflow's namespace: the login of Airflow's administrator, and the key of the DAG repository.
+# The namespace of tasks is Airflow's namespace with this suffix.
+TASKS_SUFFIX = "-tasks"
+# A label of every namespace: https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-metadata-name
+NAMESPACE_LABEL = "kubernetes.io/metadata.name"
+
+# The login of Airflow's administrator, and the key of the DAG repository, which tasks need as well.
 ADMIN_SECRET = "airflow-admin"  # noqa: S105
 DAGS_SECRET = "dags-git"  # noqa: S105
 
-# The label of the chart's pods; task pods have the value `worker`.
+# The label of the chart's pods, and its value for task pods.
 COMPONENT_LABEL = "component"
+WORKER = "worker"
 API_SERVER_PORT = 8080
 USER_ID = 50000  # the user of images/airflow
 
@@ -29,6 +35,11 @@ GPU_RESOURCE = "nvidia.com/gpu"
 
 # Network policies let pods with these labels reach the database server.
 DATABASE_SETUP_LABELS = {"app.kubernetes.io/name": "database-setup"}
+
+
+def tasks_namespace(namespace: str) -> str:
+    """Return the namespace of the tasks of the Airflow in a namespace."""
+    return f"{namespace}{TASKS_SUFFIX}"
 
 
 def database_setup_name(database: str) -> str:

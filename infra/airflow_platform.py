@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pulumi
 import pulumi_kubernetes as kubernetes
@@ -14,6 +14,9 @@ MAINTENANCE_DATABASE = "postgres"
 # Prefixes in the buckets; DAGs have their own folders in `data` and `artifacts`.
 LOGS_PREFIX = "airflow/"
 MLFLOW_PREFIX = "mlflow/"
+
+
+Name = TypeVar("Name")
 
 
 class Component(StrEnum):
@@ -29,8 +32,16 @@ class Component(StrEnum):
 
     @property
     def service_account(self) -> str:
-        """The name of its service account in Airflow's namespace."""
+        """The name of its service account."""
         return self.value if self in (Component.MLFLOW, Component.SERVING) else f"airflow-{self.value}"
+
+    def namespace(self, airflow: Name, tasks: Name) -> Name:
+        """Return the namespace of its pods, given that of Airflow and that of tasks."""
+        return tasks if self in TASK_COMPONENTS else airflow
+
+
+# The components whose pods are those of tasks.
+TASK_COMPONENTS = (Component.TASK,)
 
 
 @dataclass(frozen=True)
@@ -108,13 +119,14 @@ class Platform:
 
     Attributes:
         provider: The provider of the Kubernetes cluster.
-        namespace: The namespace; it depends on nodes, identities and databases, so its users wait for them.
+        namespace: Airflow's namespace; it depends on nodes, identities and databases, so its users wait for them.
+        tasks_namespace: The namespace of task pods.
         airflow_database: Airflow's metadata.
         mlflow_database: MLflow's runs and registry.
         buckets: The object store.
         environment: The variables that point AWS clients in pods to the object store.
-        credentials_secret: The Secret with the object store's keys as variables; None if pods use the identity of
-            their service account.
+        credentials_secret: The Secret with the object store's keys as variables, of this name in both namespaces;
+            None if pods use the identity of their service account.
         object_store_keys: The content of that Secret; empty if there is none.
         images: The full name of each image under `images/`: with its tag, and for a release with its digest.
         storage_class: The storage class of new volumes; None for the cluster's default.
@@ -125,6 +137,7 @@ class Platform:
 
     provider: kubernetes.Provider
     namespace: pulumi.Output[str]
+    tasks_namespace: pulumi.Output[str]
     airflow_database: DatabaseAccess
     mlflow_database: DatabaseAccess
     buckets: Buckets

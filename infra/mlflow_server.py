@@ -67,7 +67,9 @@ class ModelRegistry(pulumi.ComponentResource):
             MLFLOW_ADMIN_SECRET, {"username": mlflow_users.ADMIN, "password": passwords[mlflow_users.ADMIN]}
         )
         self._create_secret(
-            TASKS_SECRET, mlflow_users.client_environment(mlflow_users.TASKS, passwords[mlflow_users.TASKS])
+            TASKS_SECRET,
+            mlflow_users.client_environment(mlflow_users.TASKS, passwords[mlflow_users.TASKS]),
+            namespace=self._platform.tasks_namespace,
         )
         login = mlflow_users.client_environment(mlflow_users.SERVING, passwords[mlflow_users.SERVING])
         for name in sorted(declaration.serves for declaration in declarations().values() if declaration.serves):
@@ -91,10 +93,12 @@ class ModelRegistry(pulumi.ComponentResource):
         name: str,
         content: pulumi.Input[Mapping[str, pulumi.Input[str]]],
         opts: pulumi.ResourceOptions | None = None,
+        *,
+        namespace: pulumi.Output[str] | None = None,
     ) -> pulumi.Output[str]:
         secret = kubernetes.core.v1.Secret(
             name,
-            metadata={"name": name, "namespace": self._platform.namespace},
+            metadata={"name": name, "namespace": namespace or self._platform.namespace},
             string_data=pulumi.Output.secret(content),
             opts=opts or self._child_opts,
         )

@@ -6,6 +6,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from infra.airflow import chart
+from infra.airflow.admission import Admission
 from infra.airflow.network_policies import NetworkPolicies
 from infra.airflow.permissions import Permissions
 from infra.airflow.priorities import Priorities
@@ -16,10 +17,12 @@ from infra.airflow_platform import Platform
 from infra.settings import TaskSettings
 
 RELEASE = "airflow"
+# As in helm-values/pod-template.yaml.
+KNOWN_HOSTS = "dags-known-hosts"
 
 
 class Airflow(pulumi.ComponentResource):
-    """Airflow in its namespace.
+    """Airflow in its namespace, and the namespace of its tasks.
 
     Attributes:
         outputs: The outputs of the stack that describe Airflow.
@@ -47,14 +50,15 @@ class Airflow(pulumi.ComponentResource):
         values = checked_values(*stacks)
         pooled = bool(values.get("pgbouncer", {}).get("enabled"))
 
-        surroundings = [
+        surroundings: list[pulumi.Resource] = [
             Secrets("secrets", platform, pooled=pooled, opts=child_opts),
-            Permissions("permissions", platform.namespace, opts=child_opts),
-            Priorities("priorities", tasks, platform.namespace, guest=platform.guest, opts=child_opts),
-            NetworkPolicies(
-                "network-policies", platform.namespace, platform.dags.repository, pooled=pooled, opts=child_opts
-            ),
+            Permissions("permissions", platform, opts=child_opts),
+            Priorities("priorities", tasks, platform, opts=child_opts),
+            NetworkPolicies("network-policies", platform, pooled=pooled, opts=child_opts),
+            Admission("admission", platform, opts=child_opts),
         ]
+        if platform.dags.known_hosts:
+            surroundings.append(_known_hosts(platform, child_opts))
         kubernetes.helm.v4.Chart(
             RELEASE,
             name=RELEASE,
@@ -66,3 +70,13 @@ class Airflow(pulumi.ComponentResource):
         self.outputs = {"airflow_admin_secret": ADMIN_SECRET, "airflow_service": f"{RELEASE}-api-server"}
 
         self.register_outputs(dict(self.outputs))
+
+
+def _known_hosts(platform: Platform, opts: pulumi.ResourceOptions) -> pulumi.Resource:
+    """Create the ConfigMap with the Git server's host keys for tasks; the control plane has those in the chart's."""
+    return kubernetes.core.v1.ConfigMap(
+        KNOWN_HOSTS,
+        metadata={"name": KNOWN_HOSTS, "namespace": platform.tasks_namespace},
+        data={"known_hosts": platform.dags.known_hosts},
+        opts=opts,
+    )

@@ -1,6 +1,7 @@
-"""The network policies of Airflow's namespace: all traffic is denied unless it is listed here.
+"""The network policies of Airflow's namespace and of the tasks' namespace: all traffic is denied unless it is listed.
 
-Policies are additive: for a DAG that needs more, such as its own database, add a policy for `component: worker`.
+A DAG's author can give its pods any label, so task pods are selected by their namespace. Policies are additive: for a
+DAG that needs more, such as its own database, add a policy to the tasks' namespace.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,9 +20,11 @@ from infra.airflow_names import (
     COMPONENT_LABEL,
     MLFLOW_LABELS,
     MLFLOW_PORT,
+    NAMESPACE_LABEL,
     SERVING_LABELS,
     SERVING_PORT,
 )
+from infra.airflow_platform import Platform
 
 Spec = dict[str, Any]
 
@@ -41,10 +44,9 @@ POD_IDENTITY = "169.254.170.23/32"
 
 # Values of the chart's label `component`; pods outside the chart have the labels that Kubernetes recommends.
 COMPONENTS_WITH_DATABASE = ("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations")
-WITH_OBJECT_STORE = ("api-server", "triggerer", "worker")
+WITH_OBJECT_STORE = ("api-server", "triggerer")
 WITH_KUBERNETES = ("scheduler", "api-server")
 WITH_GIT_SYNC = ("dag-processor", "triggerer")
-WITH_GIT = (*WITH_GIT_SYNC, "worker")
 AIRFLOW: Spec = {"match_labels": {"tier": "airflow"}}
 MLFLOW: Spec = {"match_labels": MLFLOW_LABELS}
 SERVING: Spec = {"match_labels": SERVING_LABELS}
@@ -75,16 +77,22 @@ class Policy:
         return [direction for direction, rules in judged.items() if rules is not None]
 
 
-def egress(*numbers: int, pods: Spec | None = None, protocol: str = "TCP") -> Spec:
-    """Allow connections to ports, of pods in this namespace or, without `pods`, of any destination."""
-    rule: Spec = {"ports": ports(*numbers, protocol=protocol)}
-    return rule | ({"to": [{"pod_selector": pods}]} if pods else {})
+def peer(pods: Spec | None = None, namespace: pulumi.Input[str] | None = None) -> Spec:
+    """Return pods with these labels, of this namespace or of another one; all of its pods without `pods`."""
+    of_namespace = {"namespace_selector": {"match_labels": {NAMESPACE_LABEL: namespace}}} if namespace else {}
+    return of_namespace | ({"pod_selector": pods} if pods else {})
 
 
-def ingress(*numbers: int, pods: Spec | None = None, protocol: str = "TCP") -> Spec:
-    """Allow connections to ports, from pods in this namespace or, without `pods`, from any source."""
+def egress(*numbers: int, to: Spec | None = None, protocol: str = "TCP") -> Spec:
+    """Allow connections to ports, of a peer or, without it, of any destination."""
     rule: Spec = {"ports": ports(*numbers, protocol=protocol)}
-    return rule | ({"from": [{"pod_selector": pods}]} if pods else {})
+    return rule | ({"to": [to]} if to else {})
+
+
+def ingress(*numbers: int, peers: Sequence[Spec] = (), protocol: str = "TCP") -> Spec:
+    """Allow connections to ports, from peers or, without any, from any source."""
+    rule: Spec = {"ports": ports(*numbers, protocol=protocol)}
+    return rule | ({"from": list(peers)} if peers else {})
 
 
 DNS: Spec = {"ports": [*ports(DNS_PORT), *ports(DNS_PORT, protocol="UDP")]}
@@ -97,97 +105,118 @@ def git_ports(repository: str) -> list[int]:
     return [*GIT_PORTS, *([port] if port and port not in GIT_PORTS else [])]
 
 
-def policies(git: pulumi.Input[Sequence[Spec]], *, pooled: bool) -> Mapping[str, Policy]:
-    """Return the policies by name.
+def airflow_policies(
+    git: pulumi.Input[Sequence[Spec]], tasks_namespace: pulumi.Input[str], *, pooled: bool
+) -> Mapping[str, Policy]:
+    """Return the policies of Airflow's namespace by name.
 
     Args:
         git: The ports of the Git server.
+        tasks_namespace: The namespace of task pods.
         pooled: Whether components reach the database only through PgBouncer.
     """
     api_server, triggerer = components("api-server"), components("triggerer")
     statsd, pool = components("statsd"), components("pgbouncer")
     with_database = components(*COMPONENTS_WITH_DATABASE)
-    database_port = pgbouncer.PORT if pooled else POSTGRES_PORT
+    tasks = peer(namespace=tasks_namespace)
+    database = egress(pgbouncer.PORT, to=peer(pool)) if pooled else egress(POSTGRES_PORT)
     result = {
         "default-deny": Policy({}, incoming=[], outgoing=[]),
         "everything-to-dns": Policy({}, outgoing=[DNS]),
-        "airflow-to-metrics": Policy(AIRFLOW, outgoing=[egress(STATSD_PORT, pods=statsd, protocol="UDP")]),
-        "metrics": Policy(statsd, incoming=[ingress(STATSD_PORT, pods=AIRFLOW, protocol="UDP"), ingress(METRICS_PORT)]),
-        "git-sync-metrics": Policy(components(*WITH_GIT_SYNC), incoming=[ingress(GIT_SYNC_METRICS_PORT)]),
-        "components-to-database": Policy(
-            with_database, outgoing=[egress(database_port, pods=pool if pooled else None)]
+        "airflow-to-metrics": Policy(AIRFLOW, outgoing=[egress(STATSD_PORT, to=peer(statsd), protocol="UDP")]),
+        "metrics": Policy(
+            statsd, incoming=[ingress(STATSD_PORT, peers=[peer(AIRFLOW), tasks], protocol="UDP"), ingress(METRICS_PORT)]
         ),
+        "git-sync-metrics": Policy(components(*WITH_GIT_SYNC), incoming=[ingress(GIT_SYNC_METRICS_PORT)]),
+        "components-to-database": Policy(with_database, outgoing=[database]),
         "components-to-kubernetes": Policy(components(*WITH_KUBERNETES), outgoing=[egress(*KUBERNETES_PORTS)]),
-        "components-to-git": Policy(components(*WITH_GIT), outgoing=[{"ports": git}]),
+        "components-to-git": Policy(components(*WITH_GIT_SYNC), outgoing=[{"ports": git}]),
         "components-to-object-store": Policy(
             components(*WITH_OBJECT_STORE), outgoing=[egress(*OBJECT_STORE_PORTS), IDENTITY]
         ),
         # Users connect from outside the namespace, through an ingress or a forwarded port.
         "api-server": Policy(api_server, incoming=[ingress(API_SERVER_PORT)]),
         # The log of a waiting trigger is not in the object store yet.
-        "api-server-to-trigger-logs": Policy(api_server, outgoing=[egress(TRIGGER_LOGS_PORT, pods=triggerer)]),
-        "trigger-logs": Policy(triggerer, incoming=[ingress(TRIGGER_LOGS_PORT, pods=api_server)]),
-        "tasks": Policy(
-            components("worker"),
-            outgoing=[
-                egress(API_SERVER_PORT, pods=api_server),
-                egress(MLFLOW_PORT, pods=MLFLOW),
-                egress(SERVING_PORT, pods=SERVING),
-                egress(*KUBERNETES_PORTS),
-            ],
-        ),
+        "api-server-to-trigger-logs": Policy(api_server, outgoing=[egress(TRIGGER_LOGS_PORT, to=peer(triggerer))]),
+        "trigger-logs": Policy(triggerer, incoming=[ingress(TRIGGER_LOGS_PORT, peers=[peer(api_server)])]),
         # Forwarded ports and the kubelet's probes come from the pod's own node, which no policy can restrict.
-        "mlflow": Policy(
-            MLFLOW,
-            incoming=[
-                ingress(MLFLOW_PORT, pods=components("worker")),
-                ingress(MLFLOW_PORT, pods=SERVING),
-            ],
-        ),
+        "mlflow": Policy(MLFLOW, incoming=[ingress(MLFLOW_PORT, peers=[tasks, peer(SERVING)])]),
         "mlflow-to-database-and-object-store": Policy(
             MLFLOW, outgoing=[egress(POSTGRES_PORT), egress(*OBJECT_STORE_PORTS), IDENTITY]
         ),
         "serving": Policy(SERVING, incoming=[ingress(SERVING_PORT)]),
         "serving-to-models": Policy(
-            SERVING, outgoing=[egress(MLFLOW_PORT, pods=MLFLOW), egress(*OBJECT_STORE_PORTS), IDENTITY]
+            SERVING, outgoing=[egress(MLFLOW_PORT, to=peer(MLFLOW)), egress(*OBJECT_STORE_PORTS), IDENTITY]
         ),
     }
     if pooled:
         result |= {
             "pgbouncer": Policy(
-                pool, incoming=[ingress(pgbouncer.PORT, pods=with_database), ingress(PGBOUNCER_METRICS_PORT)]
+                pool, incoming=[ingress(pgbouncer.PORT, peers=[peer(with_database)]), ingress(PGBOUNCER_METRICS_PORT)]
             ),
             "pgbouncer-to-database": Policy(pool, outgoing=[egress(POSTGRES_PORT)]),
         }
     return result
 
 
+def tasks_policies(git: pulumi.Input[Sequence[Spec]], airflow_namespace: pulumi.Input[str]) -> Mapping[str, Policy]:
+    """Return the policies of the tasks' namespace by name.
+
+    Args:
+        git: The ports of the Git server.
+        airflow_namespace: The namespace of the servers that tasks use.
+    """
+
+    def in_airflow(pods: Spec) -> Spec:
+        return peer(pods, airflow_namespace)
+
+    return {
+        "tasks-default-deny": Policy({}, incoming=[], outgoing=[]),
+        "tasks-to-dns": Policy({}, outgoing=[DNS]),
+        "tasks": Policy(
+            {},
+            outgoing=[
+                egress(STATSD_PORT, to=in_airflow(components("statsd")), protocol="UDP"),
+                egress(API_SERVER_PORT, to=in_airflow(components("api-server"))),
+                egress(MLFLOW_PORT, to=in_airflow(MLFLOW)),
+                egress(SERVING_PORT, to=in_airflow(SERVING)),
+                {"ports": git},
+                egress(*OBJECT_STORE_PORTS),
+                IDENTITY,
+                egress(*KUBERNETES_PORTS),
+            ],
+        ),
+    }
+
+
 class NetworkPolicies(pulumi.ComponentResource):
-    """The policies of Airflow's namespace."""
+    """The policies of both namespaces."""
 
     def __init__(
-        self,
-        name: str,
-        namespace: pulumi.Output[str],
-        repository: pulumi.Input[str],
-        *,
-        pooled: bool,
-        opts: pulumi.ResourceOptions | None = None,
+        self, name: str, platform: Platform, *, pooled: bool, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        """Create one NetworkPolicy for each entry of `policies`, for the DAGs in this Git repository."""
+        """Create one NetworkPolicy for each entry of `airflow_policies` and `tasks_policies`."""
         super().__init__("airflow:airflow:NetworkPolicies", name, opts=opts)
-        child_opts = pulumi.ResourceOptions(parent=self)
-        git = pulumi.Output.from_input(repository).apply(lambda address: ports(*git_ports(address)))
-        for policy_name, policy in policies(git, pooled=pooled).items():
-            kubernetes.networking.v1.NetworkPolicy(
-                policy_name,
-                metadata=ObjectMetaArgs(name=policy_name, namespace=namespace),
-                spec=NetworkPolicySpecArgs(
-                    pod_selector=LabelSelectorArgs(**policy.pods),
-                    policy_types=policy.directions,
-                    ingress=policy.incoming,
-                    egress=policy.outgoing,
-                ),
-                opts=child_opts,
-            )
+        self._child_opts = pulumi.ResourceOptions(parent=self)
+        airflow, tasks = platform.namespace, platform.tasks_namespace
+        git = pulumi.Output.from_input(platform.dags.repository).apply(lambda address: ports(*git_ports(address)))
+        for namespace, policies in (
+            (airflow, airflow_policies(git, tasks, pooled=pooled)),
+            (tasks, tasks_policies(git, airflow)),
+        ):
+            for policy_name, policy in policies.items():
+                self._create(policy_name, policy, namespace)
         self.register_outputs({})
+
+    def _create(self, name: str, policy: Policy, namespace: pulumi.Output[str]) -> None:
+        kubernetes.networking.v1.NetworkPolicy(
+            name,
+            metadata=ObjectMetaArgs(name=name, namespace=namespace),
+            spec=NetworkPolicySpecArgs(
+                pod_selector=LabelSelectorArgs(**policy.pods),
+                policy_types=policy.directions,
+                ingress=policy.incoming,
+                egress=policy.outgoing,
+            ),
+            opts=self._child_opts,
+        )

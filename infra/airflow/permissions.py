@@ -8,16 +8,16 @@ from pulumi_kubernetes.core.v1 import ServiceAccount
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 from pulumi_kubernetes.rbac.v1 import PolicyRuleArgs, RoleRefArgs, SubjectArgs
 
-from infra.airflow_platform import Component
+from infra.airflow_platform import Component, Platform
 from infra.dag_declarations import account_name, declarations
 
-# The chart creates the service accounts of the other components.
+# The chart creates the service accounts of the other components, and infra/mlflow_server.py that of MLflow.
 OWN_ACCOUNTS = (Component.TASK, Component.SERVING)
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The verbs allowed on some resources of the namespace, or only on those with these names."""
+    """The verbs allowed on some resources of a namespace, or only on those with these names."""
 
     group: str
     kinds: tuple[str, ...]
@@ -25,7 +25,10 @@ class Rule:
     names: tuple[str, ...] = ()
 
 
-RULES: dict[Component, tuple[Rule, ...]] = {
+Rules = dict[Component, tuple[Rule, ...]]
+
+# What Airflow may do in the namespace of tasks.
+IN_TASKS_NAMESPACE: Rules = {
     # https://airflow.apache.org/docs/apache-airflow-providers-cncf-kubernetes/stable/kubernetes_executor.html
     Component.SCHEDULER: (
         Rule("", ("pods",), ("create", "get", "list", "watch", "patch", "delete")),
@@ -41,7 +44,7 @@ RULES: dict[Component, tuple[Rule, ...]] = {
 
 
 def rules_for_serving(name: str) -> tuple[Rule, ...]:
-    """Return what dags/ml_common/kubernetes_rollout.py needs to deploy what a DAG serves under this name.
+    """Return what dags/ml_common/kubernetes_rollout.py needs in Airflow's namespace to serve under this name.
 
     Server-side apply creates an object by its name, so creating can be limited to the name, too; listing cannot.
     """
@@ -56,33 +59,44 @@ def rules_for_serving(name: str) -> tuple[Rule, ...]:
 class Permissions(pulumi.ComponentResource):
     """All roles, and the service accounts that the chart does not create."""
 
-    def __init__(self, name: str, namespace: pulumi.Output[str], opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, platform: Platform, opts: pulumi.ResourceOptions | None = None) -> None:
         """Create the service accounts, the roles and their bindings."""
         super().__init__("airflow:airflow:Permissions", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
-        self._namespace = namespace
+        self._platform = platform
 
         for component in OWN_ACCOUNTS:
-            self._create_account(component.service_account)
-        for component, rules in RULES.items():
-            self._create_role(component.service_account, rules)
+            self._create_account(component.service_account, self._namespace_of(component))
+        for component, rules in IN_TASKS_NAMESPACE.items():
+            self._create_role(component.service_account, rules, platform.tasks_namespace, self._namespace_of(component))
         for dag_id, declaration in declarations().items():
-            self._create_account(account_name(dag_id))
+            account = account_name(dag_id)
+            self._create_account(account, platform.tasks_namespace)
             if declaration.serves:
-                self._create_role(account_name(dag_id), rules_for_serving(declaration.serves))
+                rules = rules_for_serving(declaration.serves)
+                self._create_role(account, rules, platform.namespace, platform.tasks_namespace)
 
         self.register_outputs({})
 
-    def _create_account(self, name: str) -> None:
+    def _namespace_of(self, component: Component) -> pulumi.Output[str]:
+        return component.namespace(self._platform.namespace, self._platform.tasks_namespace)
+
+    def _create_account(self, name: str, namespace: pulumi.Output[str]) -> None:
         ServiceAccount(
             name,
-            metadata=ObjectMetaArgs(name=name, namespace=self._namespace),
+            metadata=ObjectMetaArgs(name=name, namespace=namespace),
             automount_service_account_token=False,
             opts=self._child_opts,
         )
 
-    def _create_role(self, name: str, rules: tuple[Rule, ...]) -> None:
-        metadata = ObjectMetaArgs(name=name, namespace=self._namespace)
+    def _create_role(
+        self,
+        name: str,
+        rules: tuple[Rule, ...],
+        namespace: pulumi.Output[str],
+        accounts_namespace: pulumi.Output[str],
+    ) -> None:
+        metadata = ObjectMetaArgs(name=name, namespace=namespace)
         role = kubernetes.rbac.v1.Role(
             name,
             metadata=metadata,
@@ -101,6 +115,6 @@ class Permissions(pulumi.ComponentResource):
             name,
             metadata=metadata,
             role_ref=RoleRefArgs(api_group="rbac.authorization.k8s.io", kind="Role", name=role.metadata.name),
-            subjects=[SubjectArgs(kind="ServiceAccount", name=name, namespace=self._namespace)],
+            subjects=[SubjectArgs(kind="ServiceAccount", name=name, namespace=accounts_namespace)],
             opts=self._child_opts,
         )

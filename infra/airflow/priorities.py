@@ -2,13 +2,10 @@
 
 import pulumi
 import pulumi_kubernetes as kubernetes
-from pulumi_kubernetes.core.v1 import (
-    ResourceQuotaSpecArgs,
-    ScopedResourceSelectorRequirementArgs,
-    ScopeSelectorArgs,
-)
+from pulumi_kubernetes.core.v1 import ResourceQuotaSpecArgs
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
+from infra.airflow_platform import Platform
 from infra.settings import TaskSettings
 
 CONTROL_PLANE = "control-plane"
@@ -35,24 +32,22 @@ class Priorities(pulumi.ComponentResource):
         self,
         name: str,
         settings: TaskSettings,
-        namespace: pulumi.Output[str],
-        *,
-        guest: bool,
+        platform: Platform,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Create them; the quota only counts pods of the task class, so that it never blocks the control plane."""
+        """Create them; the quota is that of the tasks' namespace, so it never blocks the control plane."""
         super().__init__("airflow:airflow:Priorities", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
-        self._namespace = namespace
+        self._namespace = platform.namespace
 
         value, task_value = (
-            (GUEST_CONTROL_PLANE_VALUE, GUEST_TASK_VALUE) if guest else (CONTROL_PLANE_VALUE, TASK_VALUE)
+            (GUEST_CONTROL_PLANE_VALUE, GUEST_TASK_VALUE) if platform.guest else (CONTROL_PLANE_VALUE, TASK_VALUE)
         )
         self._create_class(
             CONTROL_PLANE, value, "PreemptLowerPriority", "Airflow's components: they come before tasks."
         )
         self._create_class(TASK, task_value, "Never", "Airflow's tasks: they wait for room.")
-        self._create_quota(settings)
+        self._create_quota(settings, platform.tasks_namespace)
 
         self.register_outputs({})
 
@@ -66,20 +61,15 @@ class Priorities(pulumi.ComponentResource):
             opts=self._child_opts,
         )
 
-    def _create_quota(self, settings: TaskSettings) -> None:
+    def _create_quota(self, settings: TaskSettings, namespace: pulumi.Output[str]) -> None:
         hard = {
             "pods": str(settings.max_pods),
             "requests.cpu": str(settings.max_cpus),
             "requests.memory": f"{settings.max_memory_gib}Gi",
         }
-        tasks = ScopedResourceSelectorRequirementArgs(
-            scope_name="PriorityClass",
-            operator="In",
-            values=[self._namespace.apply(lambda name: class_name(name, TASK))],
-        )
         kubernetes.core.v1.ResourceQuota(
             "tasks",
-            metadata=ObjectMetaArgs(name="tasks", namespace=self._namespace),
-            spec=ResourceQuotaSpecArgs(hard=hard, scope_selector=ScopeSelectorArgs(match_expressions=[tasks])),
+            metadata=ObjectMetaArgs(name="tasks", namespace=namespace),
+            spec=ResourceQuotaSpecArgs(hard=hard),
             opts=self._child_opts,
         )

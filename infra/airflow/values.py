@@ -11,7 +11,7 @@ from infra.airflow import secrets
 from infra.airflow.chart import schema
 from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
 from infra.airflow.validation import ValuesError, check
-from infra.airflow_names import DAGS_SECRET, MLFLOW, MLFLOW_PORT
+from infra.airflow_names import API_SERVER_PORT, DAGS_SECRET, MLFLOW, MLFLOW_PORT
 from infra.airflow_platform import LOGS_PREFIX, Component, DagSource, Platform
 from infra.dag_declarations import account_name, declarations
 from infra.documents import DocumentError
@@ -47,6 +47,7 @@ def with_platform(values: Values, platform: Platform, tasks: TaskSettings) -> Va
         images(platform.images["airflow"]),
         secret_names(),
         priorities(platform.namespace),
+        addresses(platform),
         environment(platform),
         git_sync(platform.dags),
         waiting(platform.images["airflow"], values),
@@ -97,6 +98,19 @@ def priorities(namespace: pulumi.Output[str]) -> Values:
     return {**dict.fromkeys(CONTROL_PLANE_SECTIONS, control_plane), "workers": task}
 
 
+def addresses(platform: Platform) -> Values:
+    """Set the namespace of tasks, and the addresses by which they find Airflow from there."""
+    airflow = platform.namespace
+    execution_api = pulumi.Output.format("http://airflow-api-server.{0}:{1}/execution/", airflow, API_SERVER_PORT)
+    return {
+        "config": {
+            "core": {"execution_api_server_url": execution_api},
+            "metrics": {"statsd_host": pulumi.Output.format("airflow-statsd.{0}", airflow)},
+            "kubernetes_executor": {"namespace": platform.tasks_namespace},
+        }
+    }
+
+
 def environment(platform: Platform) -> Values:
     """Set the environment variables of components; only those that use the object store or MLflow get its keys."""
     variables: Mapping[str, pulumi.Input[str]] = {
@@ -104,8 +118,9 @@ def environment(platform: Platform) -> Values:
         "DATA_BUCKET": platform.buckets.data,
         "ARTIFACTS_BUCKET": platform.buckets.artifacts,
         **({"BUCKET_PREFIX": platform.buckets.prefix} if platform.buckets.prefix else {}),
-        "MLFLOW_TRACKING_URI": f"http://{MLFLOW}:{MLFLOW_PORT}",
+        "MLFLOW_TRACKING_URI": pulumi.Output.format("http://{0}.{1}:{2}", MLFLOW, platform.namespace, MLFLOW_PORT),
         **{image_variable(name): image for name, image in platform.images.items()},
+        "SERVING_NAMESPACE": platform.namespace,
         "SERVING_SERVICE_ACCOUNT": Component.SERVING.service_account,
         "GPU_NODES": str(platform.has_gpus).lower(),
         **computing.VARIABLES,

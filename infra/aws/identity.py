@@ -7,7 +7,7 @@ from typing import Literal
 import pulumi
 import pulumi_aws as aws
 
-from infra.airflow_names import NAMESPACE
+from infra.airflow_names import NAMESPACE, tasks_namespace
 from infra.airflow_platform import LOGS_PREFIX, MLFLOW_PREFIX, Component
 from infra.aws.account import Account
 from infra.aws.names import Limit
@@ -81,7 +81,7 @@ class IdentityScope:
         bucket_arns: The ARNs of the buckets, by purpose.
         key_arn: The ARN of the key that encrypts the buckets.
         dags: What each DAG needs, by its ID.
-        namespace: The namespace of the pods.
+        namespace: The namespace of Airflow, from which that of its tasks follows.
         prefix: The prefix of the keys of all their objects.
     """
 
@@ -117,7 +117,7 @@ class Identities(pulumi.ComponentResource):
         self._scope = scope
 
         self.role_arns = {
-            **{one.service_account: self._create_role(one, one.service_account, GRANTS[one]) for one in Component},
+            **{one.service_account: self._create_component_role(one) for one in Component},
             **{
                 account_name(dag_id): self._create_dag_role(dag_id, declaration)
                 for dag_id, declaration in scope.dags.items()
@@ -126,19 +126,28 @@ class Identities(pulumi.ComponentResource):
 
         self.register_outputs({"role_arns": self.role_arns})
 
+    def _create_component_role(self, component: Component) -> pulumi.Output[str]:
+        namespace = component.namespace(self._scope.namespace, tasks_namespace(self._scope.namespace))
+        return self._create_role(component, component.service_account, namespace, GRANTS[component])
+
     def _create_dag_role(self, dag_id: str, declaration: DagDeclaration) -> pulumi.Output[str]:
         further = [Statement(one.actions, one.resources) for one in declaration.permissions]
-        service_account = account_name(dag_id)
-        return self._create_role(service_account, service_account, dag_grants(dag_id, declaration), further)
+        account, namespace = account_name(dag_id), tasks_namespace(self._scope.namespace)
+        return self._create_role(account, account, namespace, dag_grants(dag_id, declaration), further)
 
     def _create_role(
-        self, purpose: str, service_account: str, grants: Sequence[Grant], further: Sequence[Statement] = ()
+        self,
+        purpose: str,
+        service_account: str,
+        namespace: str,
+        grants: Sequence[Grant],
+        further: Sequence[Statement] = (),
     ) -> pulumi.Output[str]:
         scope = self._scope
         role = aws.iam.Role(
             f"{purpose}-role",
             name=self._account.names.of(purpose, Limit.ROLE),
-            assume_role_policy=scope.cluster_arn.apply(lambda arn: pod_trust(service_account, arn, scope.namespace)),
+            assume_role_policy=scope.cluster_arn.apply(lambda arn: pod_trust(service_account, arn, namespace)),
             opts=self._child_opts,
         )
         permissions = []
@@ -155,7 +164,7 @@ class Identities(pulumi.ComponentResource):
         aws.eks.PodIdentityAssociation(
             f"{purpose}-identity",
             cluster_name=scope.cluster_name,
-            namespace=scope.namespace,
+            namespace=namespace,
             service_account=service_account,
             role_arn=role.arn,
             opts=pulumi.ResourceOptions.merge(self._child_opts, pulumi.ResourceOptions(depends_on=permissions)),

@@ -70,7 +70,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
     identities = Identities("identities", account, scope, opts=in_account)
     after_nodes = pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools])
     Readers("readers", settings.cluster.reader_arns, cluster.name, after_nodes, opts=in_account)
-    namespace = airflow_namespace.create(
+    namespace, tasks = airflow_namespace.create(
         NAMESPACE,
         pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools, database, identities]),
     )
@@ -78,6 +78,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
     platform = Platform(
         provider=cluster.provider,
         namespace=namespace,
+        tasks_namespace=tasks,
         airflow_database=database.airflow,
         mlflow_database=database.mlflow,
         buckets=Buckets(storage.data.name, storage.artifacts.name, storage.logs.name),

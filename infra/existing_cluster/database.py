@@ -20,7 +20,7 @@ PASSWORD_LENGTH = 32
 # Each of Airflow's components pools up to 15 connections, and each API call of a running task needs one more.
 MAX_CONNECTIONS = 200
 
-# Values of the chart's label `component`; tasks may not connect.
+# Values of the chart's label `component`.
 AIRFLOW_CLIENTS = ("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations", "create-user-job")
 
 

@@ -17,8 +17,8 @@ VOLUME_GIB = 1
 FOLDER = "dags"
 SEED_SCRIPT = Path(__file__).with_name("seed_repository.sh")
 
-# The components with git-sync.
-AIRFLOW_CLIENTS = ("dag-processor", "triggerer", "worker")
+# The components with git-sync, as tasks have.
+AIRFLOW_CLIENTS = ("dag-processor", "triggerer")
 
 
 class GitServer(pulumi.ComponentResource):
@@ -57,8 +57,8 @@ def address(host: pulumi.Input[str]) -> pulumi.Output[str]:
 
 
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
-    """Return the peers in Airflow's namespace that may connect to the server."""
-    return [peers.airflow(namespace, *AIRFLOW_CLIENTS)]
+    """Return the pods of the Airflow in a namespace that may connect to the server."""
+    return [peers.airflow(namespace, *AIRFLOW_CLIENTS), peers.tasks(namespace)]
 
 
 def server_pod(image: str, branch: str) -> ServerPod:

@@ -31,7 +31,7 @@ DATA, ARTIFACTS, LOGS = "airflow-data", "airflow-artifacts", "airflow-logs"
 SETTINGS_FOLDER = "/etc/s3"
 START_SCRIPT = Path(__file__).with_name("create_buckets.sh")
 
-AIRFLOW_CLIENTS = ("api-server", "triggerer", "worker")
+AIRFLOW_CLIENTS = ("api-server", "triggerer")
 
 
 class ObjectStore(pulumi.ComponentResource):
@@ -101,9 +101,10 @@ class ObjectStore(pulumi.ComponentResource):
 
 
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
-    """Return the peers in Airflow's namespace that may connect to the server."""
+    """Return the pods of the Airflow in a namespace that may connect to the server."""
     return [
         peers.airflow(namespace, *AIRFLOW_CLIENTS),
+        peers.tasks(namespace),
         peers.labelled(namespace, MLFLOW_LABELS),
         peers.labelled(namespace, SERVING_LABELS),
     ]

@@ -48,12 +48,13 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
         )
         servers.append(git)
         dags = git.dags
-    airflow = airflow_namespace.create(namespace, pulumi.ResourceOptions(provider=provider, depends_on=servers))
-    credentials = create_credentials(CREDENTIALS_SECRET, airflow, store.credentials, in_cluster)
+    airflow, tasks = airflow_namespace.create(namespace, pulumi.ResourceOptions(provider=provider, depends_on=servers))
+    credentials = create_credentials(airflow, tasks, store.credentials, in_cluster)
 
     platform = Platform(
         provider=provider,
         namespace=airflow,
+        tasks_namespace=tasks,
         airflow_database=database.airflow,
         mlflow_database=database.mlflow,
         buckets=store.buckets,
@@ -81,14 +82,20 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
 
 
 def create_credentials(
-    name: str,
-    namespace: pulumi.Output[str],
+    airflow: pulumi.Output[str],
+    tasks: pulumi.Output[str],
     credentials: pulumi.Input[Mapping[str, pulumi.Input[str]]],
     opts: pulumi.ResourceOptions,
 ) -> pulumi.Output[str]:
-    """Create a Secret with the object store's keys and return its name."""
-    secret = kubernetes.core.v1.Secret(
-        name, metadata={"name": name, "namespace": namespace}, string_data=credentials, opts=opts
+    """Create a Secret with the object store's keys in the namespaces of Airflow and of tasks; return its name."""
+    secret, _ = (
+        kubernetes.core.v1.Secret(
+            resource,
+            metadata={"name": CREDENTIALS_SECRET, "namespace": namespace},
+            string_data=credentials,
+            opts=opts,
+        )
+        for resource, namespace in ((CREDENTIALS_SECRET, airflow), (f"tasks-{CREDENTIALS_SECRET}", tasks))
     )
     return secret.metadata.name.apply(str)
 

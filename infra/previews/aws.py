@@ -46,14 +46,15 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
     admin = DatabaseAccess(outputs("database_host"), port, MAINTENANCE_DATABASE, database.ADMIN, password)
     client = names.POSTGRES_CLIENT_IMAGE, names.POSTGRES_CLIENT_USER_ID
     databases = Databases("databases", stack, admin, names.SETUP_NAMESPACE, client, in_cluster)
-    namespace = airflow_namespace.create(
+    namespace, tasks = airflow_namespace.create(
         stack, pulumi.ResourceOptions(provider=provider, depends_on=[identities, databases])
     )
-    dags_key.copy(base.dags, NAMESPACE, namespace, in_cluster)
+    dags_key.copy(base.dags, NAMESPACE, (namespace, tasks), in_cluster)
 
     return Platform(
         provider=provider,
         namespace=namespace,
+        tasks_namespace=tasks,
         airflow_database=databases.airflow,
         mlflow_database=databases.mlflow,
         buckets=buckets,

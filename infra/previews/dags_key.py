@@ -1,5 +1,7 @@
 """The key of a private repository: the base's own, because environments follow branches of the same repository."""
 
+from collections.abc import Sequence
+
 import pulumi
 import pulumi_kubernetes as kubernetes
 
@@ -7,11 +9,12 @@ from infra.airflow_names import DAGS_SECRET
 from infra.settings import DagSettings
 
 
-def copy(dags: DagSettings, source: str, target: pulumi.Output[str], opts: pulumi.ResourceOptions) -> None:
-    """Copy the key, if there is one, from the base's namespace to the environment's."""
+def copy(dags: DagSettings, source: str, targets: Sequence[pulumi.Output[str]], opts: pulumi.ResourceOptions) -> None:
+    """Copy the key, if there is one, from the base's namespace to those of the environment's Airflow and tasks."""
     if dags.credentials == "none":
         return
     found = kubernetes.core.v1.Secret.get(f"{DAGS_SECRET}-of-base", f"{source}/{DAGS_SECRET}", opts)
-    kubernetes.core.v1.Secret(
-        DAGS_SECRET, metadata={"name": DAGS_SECRET, "namespace": target}, data=found.data, opts=opts
-    )
+    for resource, target in zip((DAGS_SECRET, f"tasks-{DAGS_SECRET}"), targets, strict=True):
+        kubernetes.core.v1.Secret(
+            resource, metadata={"name": DAGS_SECRET, "namespace": target}, data=found.data, opts=opts
+        )

@@ -9,7 +9,7 @@ from infra import airflow_namespace
 from infra.airflow_platform import MAINTENANCE_DATABASE, DagSource, DatabaseAccess, Platform
 from infra.existing_cluster import database, git_server, object_store
 from infra.existing_cluster.context import checked_context
-from infra.existing_cluster.platform import CREDENTIALS_SECRET, create_credentials
+from infra.existing_cluster.platform import create_credentials
 from infra.existing_cluster.server import ingress_policy
 from infra.existing_cluster_names import (
     GIT_SERVER,
@@ -51,18 +51,19 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
     admin = DatabaseAccess(outputs("database_host"), port, MAINTENANCE_DATABASE, database.ADMIN, password, tls=False)
     client = POSTGRES_IMAGE, POSTGRES_USER_ID
     databases = Databases("databases", stack, admin, servers, client, opts)
-    namespace = airflow_namespace.create(
+    namespace, tasks = airflow_namespace.create(
         stack, pulumi.ResourceOptions(provider=provider, depends_on=[admissions, databases])
     )
     keys = outputs("object_store_credentials")
-    credentials = create_credentials(CREDENTIALS_SECRET, namespace, keys, opts)
+    credentials = create_credentials(namespace, tasks, keys, opts)
     if base.dags:
-        dags_key.copy(base.dags, base.namespace, namespace, opts)
+        dags_key.copy(base.dags, base.namespace, (namespace, tasks), opts)
 
     registry = f"{base.registry}/{PREVIEWS}" if base.registry else ON_NODES
     return Platform(
         provider=provider,
         namespace=namespace,
+        tasks_namespace=tasks,
         airflow_database=databases.airflow,
         mlflow_database=databases.mlflow,
         buckets=buckets_of(outputs, settings.prefix),

@@ -33,7 +33,7 @@ Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9
 # The name of a context in a kubeconfig file; `*` is a wildcard.
 ContextPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:/@_*-]+$")]
 
-# A Kubernetes namespace, short enough to append the suffix of the servers' namespace:
+# A Kubernetes namespace, short enough to append the longest suffix, that of the servers' namespace:
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names
 NamespaceName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=63 - len(PLATFORM_SUFFIX))]
 
@@ -265,7 +265,7 @@ class ExistingClusterSettings(Model):
     contexts: Annotated[tuple[ContextPattern, ...], Field(min_length=1)]
     """The contexts of the kubeconfig file that the stack may use; `*` is a wildcard, as in kind-*."""
     namespace: NamespaceName = NAMESPACE
-    """The namespace of Airflow; database, object store and Git server run in `<namespace>-platform`."""
+    """The namespace of Airflow; tasks run in `<namespace>-tasks`, the servers in `<namespace>-platform`."""
     storage_class: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")] | None = None
     """The storage class of the volumes; the cluster's default if unset."""
     dags: DagSettings | None = None

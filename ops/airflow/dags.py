@@ -69,7 +69,7 @@ def _head(stack: Stack) -> str | None:
     if stack.git_server:
         return answer_of(
             stack.cluster,
-            *("--namespace", stack.namespaces[0], "exec", stack.git_server, "--"),
+            *("--namespace", stack.server_namespaces[0], "exec", stack.git_server, "--"),
             *("git", "--git-dir", GIT_REPOSITORY, "rev-parse", branch),
         )
     command = ["git", "ls-remote", stack.diagnosis.repository, branch]
@@ -98,7 +98,7 @@ def push(stack: Stack, echo: Echo, revision: str = "HEAD") -> None:
         echo("uncommitted changes are not included: commit what you want to run")
     branch = f"refs/heads/{stack.diagnosis.branch}"
     with kubectl(stack.cluster) as command:
-        program = [*command, "--namespace", stack.namespaces[0], "exec", "-i", stack.git_server, "--"]
+        program = [*command, "--namespace", stack.server_namespaces[0], "exec", "-i", stack.git_server, "--"]
         remote = remote_helper([*program, "git"])
         _git("-c", "protocol.ext.allow=always", "push", "--quiet", "--force", remote, f"{revision}:{branch}")
     echo(f"{commit}: pushed, runs within seconds")
@@ -119,23 +119,49 @@ def _git(*arguments: str) -> str:
 
 
 def put_key(stack: Stack, settings: DagSettings, key: str, user: str, echo: Echo) -> None:
-    """Store the key of the DAG repository in the cluster.
+    """Store the key of the DAG repository in the cluster, for Airflow and for tasks.
 
     Raises:
-        OperationError: The repository needs no key, the key is invalid, or the namespace does not exist yet.
+        OperationError: The repository needs no key, the key is invalid, or a namespace does not exist yet.
     """
     content = key_secret(settings.credentials, key, user)
-    if stack.namespace not in stack.cluster.namespaces():
-        raise OperationError(
-            f"the cluster has no namespace {stack.namespace} yet: run `make deploy STACK={stack.name}`; "
-            "it will fail because the key is missing; then rerun this command"
-        )
+    present = stack.cluster.namespaces()
+    for namespace in key_namespaces(stack):
+        if namespace not in present:
+            raise OperationError(
+                f"the cluster has no namespace {namespace} yet: run `make deploy STACK={stack.name}`; "
+                "it will fail because the key is missing; then rerun this command"
+            )
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": DAGS_SECRET}, "stringData": dict(content)}
-    try:
-        stack.cluster.create(stack.namespace, secret)
-    except ConflictError:
-        stack.cluster.replace(stack.namespace, secret)
-    echo(f"stored the key of {settings.repository} in the Secret {DAGS_SECRET} of {stack.namespace}: new pods use it")
+    for namespace in key_namespaces(stack):
+        try:
+            stack.cluster.create(namespace, secret)
+        except ConflictError:
+            stack.cluster.replace(namespace, secret)
+    echo(
+        f"stored the key of {settings.repository} in the Secret {DAGS_SECRET} of "
+        f"{' and '.join(key_namespaces(stack))}: new pods use it"
+    )
+
+
+def key_namespaces(stack: Stack) -> tuple[str, str]:
+    """Return the namespaces whose pods read the DAG repository."""
+    return stack.namespace, stack.tasks_namespace
+
+
+def share_key(stack: Stack) -> None:
+    """Copy the key from Airflow's namespace to that of tasks if it is only in the first.
+
+    Tasks of a stack that was deployed when they ran in Airflow's namespace do not have it yet.
+
+    Raises:
+        OperationError: The request to the cluster failed, or the namespace of tasks does not exist yet.
+    """
+    airflow, tasks = key_namespaces(stack)
+    key = stack.cluster.get("Secret", DAGS_SECRET, airflow)
+    if key and stack.cluster.get("Secret", DAGS_SECRET, tasks) is None:
+        copy = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": DAGS_SECRET}, "data": key["data"]}
+        stack.cluster.create(tasks, copy)
 
 
 def key_secret(credentials: str, key: str, user: str = ANY_USER) -> Mapping[str, str]:

@@ -80,6 +80,6 @@ def last_error(api: AirflowApi, run_id: str, seconds: float = LOG_SECONDS) -> st
 
 def _events(stack: Stack) -> Iterator[Object]:
     """Yield the events of the DAG's pods, including deleted ones."""
-    for event in stack.cluster.namespace(stack.namespace).events:
+    for event in stack.cluster.namespace(stack.tasks_namespace).events:
         if str(event.get("involvedObject", {}).get("name")).startswith(PODS):
             yield event

@@ -3,7 +3,7 @@
 import getpass
 import sys
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -205,8 +205,20 @@ def preview_and_deploy(deployment: Deployment, watch: Watcher | None, *, yes: bo
 
 
 def watcher(stack: PlatformStack) -> Watcher | None:
-    """Return a watcher for the stack's pods; None if the stack has no cluster yet."""
-    return Watch(stack.cluster, stack.namespaces, stack.diagnosis) if stack.has_cluster else None
+    """Return a watcher for the stack's pods, which also shares the key of its DAG repository with them.
+
+    It is None if the stack has no cluster yet.
+    """
+    if not stack.has_cluster:
+        return None
+    watch = Watch(stack.cluster, stack.namespaces, stack.diagnosis)
+
+    def look() -> str | None:
+        with suppress(OperationError):  # until the deployment has created the namespace, or the API responds
+            dags.share_key(stack)
+        return watch()
+
+    return look
 
 
 def show_login(name: str, login: Login) -> None:

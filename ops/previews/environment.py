@@ -97,10 +97,10 @@ def _keep_key(base: PlatformStack, record: Record) -> None:
 
 
 def _watcher(preview: PreviewStack) -> Watcher:
-    """Return a watcher for the pods in the environment's namespace and for the Job that creates its databases."""
+    """Return a watcher for the pods in the environment's namespaces and for the Job that creates its databases."""
     cluster, diagnosis = preview.cluster, preview.diagnosis
     watches = (
-        Watch(cluster, (preview.namespace,), diagnosis),
+        Watch(cluster, (preview.namespace, preview.tasks_namespace), diagnosis),
         Watch(cluster, (preview.setup_namespace,), diagnosis, of=preview.name),
     )
     return lambda: next(filter(None, (watch() for watch in watches)), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from infra.airflow_names import tasks_namespace
 from infra.errors import OperationError
 from infra.existing_cluster_names import GIT_REPOSITORY
 from infra.previews.settings import file_of
@@ -28,7 +29,7 @@ def remove(base: PlatformStack, record: Record, echo: Echo) -> None:
     record = records_of(base).begin_removal(record)
     write_file(record)
     deployment = base.preview_deployment(stack)
-    base.delete_resources(deployment, (stack,))
+    base.delete_resources(deployment, (stack, tasks_namespace(stack)))
     drop_databases(base, stack, echo)
     delete_objects(base, stack, echo)
     if base.git_server:
@@ -42,7 +43,7 @@ def remove(base: PlatformStack, record: Record, echo: Echo) -> None:
 def _delete_branch(base: PlatformStack, stack: str) -> None:
     deleted = answer_of(
         base.cluster,
-        *("--namespace", base.namespaces[0], "exec", str(base.git_server), "--"),
+        *("--namespace", base.server_namespaces[0], "exec", str(base.git_server), "--"),
         *("git", "--git-dir", GIT_REPOSITORY, "update-ref", "-d", f"refs/heads/{stack}"),
     )
     if deleted is None:

@@ -34,7 +34,7 @@ class AwsStack(PlatformStack):
     """A stack on AWS."""
 
     namespace = NAMESPACE
-    namespaces = (NAMESPACE,)
+    server_namespaces = ()
     setup_namespace = SETUP_NAMESPACE
     git_server = None
     has_registry = True

@@ -59,9 +59,9 @@ class ExistingClusterStack(PlatformStack):
         return platform_namespace(self.settings.namespace)
 
     @property
-    def namespaces(self) -> Sequence[str]:
-        """The namespaces of the servers and of Airflow."""
-        return self.setup_namespace, self.namespace
+    def server_namespaces(self) -> Sequence[str]:
+        """The namespace of the servers."""
+        return (self.setup_namespace,)
 
     @property
     def git_server(self) -> str | None:

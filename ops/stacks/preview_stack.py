@@ -33,9 +33,9 @@ class PreviewStack(Stack):
         return self.name
 
     @property
-    def namespaces(self) -> Sequence[str]:
-        """The namespace of the base's servers if they run in the cluster, and its own."""
-        return (*self.base.namespaces[:-1], self.name)
+    def server_namespaces(self) -> Sequence[str]:
+        """The namespace of the base's servers if they run in the cluster; else empty."""
+        return self.base.server_namespaces
 
     @property
     def setup_namespace(self) -> str:

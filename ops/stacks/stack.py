@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+from infra.airflow_names import tasks_namespace
 from ops.kubernetes.cluster import Cluster
 from ops.kubernetes.diagnosis import Diagnosis
 from ops.pulumi.deployment import Deployment
@@ -28,9 +29,19 @@ class Stack(ABC):
         """The namespace of Airflow."""
 
     @property
+    def tasks_namespace(self) -> str:
+        """The namespace of task pods."""
+        return tasks_namespace(self.namespace)
+
+    @property
     @abstractmethod
+    def server_namespaces(self) -> Sequence[str]:
+        """The namespace of the servers if they run in the cluster; else empty."""
+
+    @property
     def namespaces(self) -> Sequence[str]:
-        """All namespaces of the stack: that of the servers first if they run in the cluster, Airflow's last."""
+        """All namespaces of the stack: that of the servers if they run in the cluster, Airflow's, that of tasks."""
+        return (*self.server_namespaces, self.namespace, self.tasks_namespace)
 
     @property
     @abstractmethod

@@ -18,7 +18,17 @@ from .stack import NAMESPACE, PLATFORM_NAMESPACE, deploy, get, push, recorded, w
 FOLDER = Path(__file__).parent
 DAGS = FOLDER / "dags"
 # Each relies on the ones before it, and the last but one removes everything.
-ORDER = ("drift", "admission", "serving_rollout", "airflow", "disturbances", "uninstall", "releases", "engine")
+ORDER = (
+    "drift",
+    "admission",
+    "task_admission",
+    "serving_rollout",
+    "airflow",
+    "disturbances",
+    "uninstall",
+    "releases",
+    "engine",
+)
 WITHOUT_CHART = {"test_drift", "test_serving_rollout"}
 
 

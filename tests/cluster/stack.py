@@ -19,7 +19,7 @@ from ops.plan.recording import record
 from ops.plan.resources import Recording
 
 STACK = "local"
-NAMESPACE, PLATFORM_NAMESPACE = "airflow", "airflow-platform"
+NAMESPACE, PLATFORM_NAMESPACE, TASKS_NAMESPACE = "airflow", "airflow-platform", "airflow-tasks"
 BRANCH = "local"
 FIRST = ("Namespace", "PriorityClass")
 PATIENCE_SECONDS = 300

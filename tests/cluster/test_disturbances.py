@@ -9,7 +9,7 @@ from ops.plan.resources import Recording
 
 from .airflow_client import Airflow
 from .conftest import ready
-from .stack import NAMESPACE, PLATFORM_NAMESPACE, deploy, get, kubectl, load, wait_until
+from .stack import NAMESPACE, PLATFORM_NAMESPACE, TASKS_NAMESPACE, deploy, get, kubectl, load, wait_until
 
 RUN_SECONDS = 600
 
@@ -28,8 +28,8 @@ def state(airflow: Airflow, run: str, task_id: str) -> str:
     return str(next(task["state"] for task in airflow.tasks("patient", run) if task["task_id"] == task_id))
 
 
-def pods(component: str) -> list[str]:
-    items = get("pods", "--selector", f"component={component}")["items"]
+def pods(component: str, namespace: str = NAMESPACE) -> list[str]:
+    items = get("pods", "--selector", f"component={component}", namespace=namespace)["items"]
     return [item["metadata"]["name"] for item in items if not item["metadata"].get("deletionTimestamp")]
 
 
@@ -39,7 +39,8 @@ def test_a_run_survives_the_loss_of_the_scheduler(airflow: Airflow, patient: str
 
 def test_a_run_survives_the_loss_of_its_tasks_pod(airflow: Airflow, patient: str) -> None:
     # The pods of the run before may vanish between the list and the deletion.
-    kubectl("delete", "pod", "-n", NAMESPACE, "--ignore-not-found", "--grace-period=0", "--force", *pods("worker"))
+    deletion = ("delete", "pod", "-n", TASKS_NAMESPACE, "--ignore-not-found", "--grace-period=0", "--force")
+    kubectl(*deletion, *pods("worker", TASKS_NAMESPACE))
     wait_until(
         lambda: any(task["try_number"] > 1 for task in airflow.tasks("patient", patient)), "another try", RUN_SECONDS
     )

@@ -65,4 +65,4 @@ def test_destroying_leaves_nothing(engine: Engine) -> None:
     engine.run("destroy", "--yes", "--skip-preview")
     assert [one["urn"] for one in engine.state() if one.get("custom")] == []
     assert f"namespace/{NAMESPACE}" not in kubectl("get", "namespaces", "-o", "name")
-    assert NAMESPACE not in kubectl("get", "priorityclasses", "-o", "name")
+    assert NAMESPACE not in kubectl("get", "priorityclasses,validatingadmissionpolicies", "-o", "name")

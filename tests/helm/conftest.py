@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from infra.airflow_names import tasks_namespace
 from ops.plan.manifests import Object, objects, pods
 from ops.plan.recording import stacks
 from tests.recordings import recorded
@@ -37,6 +38,12 @@ def all_pods(objects: tuple[Object, ...]) -> Iterator[tuple[str, Any]]:
     for item in objects:
         for pod in pods(item):
             yield f"{item['kind']} {item['metadata']['name']}", pod
+
+
+def namespace_of_pods(item: Object) -> str:
+    """Return the namespace of the pods of an object; the pod template of tasks is in a ConfigMap of Airflow's."""
+    namespace = str(item["metadata"]["namespace"])
+    return tasks_namespace(namespace) if item["kind"] == "ConfigMap" else namespace
 
 
 def containers(pod: Any) -> list[Any]:

@@ -13,6 +13,7 @@ from .conftest import of_kind
 Objects = tuple[Object, ...]
 
 POSTGRES, PGBOUNCER = 5432, 6543
+NAME_LABEL = "kubernetes.io/metadata.name"
 
 
 def matches(selector: Any, labels: dict[str, str]) -> bool:
@@ -39,12 +40,22 @@ def judged(objects: Objects, namespace: str, labels: dict[str, str], direction: 
     return [rule for spec in found for rule in spec.get(key) or []]
 
 
+def admitted(rules: list[Any], namespace: str, pod: dict[str, str], origin: str) -> bool:
+    """Return whether rules for incoming traffic of pods in a namespace admit a pod of the namespace `origin`."""
+    return any(
+        matches(peer.get("namespaceSelector", {"matchLabels": {NAME_LABEL: namespace}}), {NAME_LABEL: origin})
+        and matches(peer.get("podSelector", {}), pod)
+        for rule in rules
+        for peer in rule["from"]
+    )
+
+
 def airflow(component: str) -> dict[str, str]:
     return {"tier": "airflow", "component": component, "release": "airflow"}
 
 
-def ports_out(objects: Objects, labels: dict[str, str]) -> set[int]:
-    rules = judged(objects, "airflow", labels, "Egress")
+def ports_out(objects: Objects, labels: dict[str, str], namespace: str = "airflow") -> set[int]:
+    rules = judged(objects, namespace, labels, "Egress")
     return {port["port"] for rule in rules for port in rule["ports"]}
 
 
@@ -67,13 +78,41 @@ def test_git_is_reached_on_the_usual_ports_and_on_the_one_in_its_address(reposit
     assert git_ports(repository) == ports
 
 
-@pytest.mark.parametrize("component", ["dag-processor", "triggerer", "worker"])
+@pytest.mark.parametrize("component", ["dag-processor", "triggerer"])
 def test_pods_that_fetch_dags_reach_git(objects: Objects, component: str) -> None:
     assert set(git_ports("")) <= ports_out(objects, airflow(component))
 
 
-def test_a_task_cannot_reach_the_database(objects: Objects) -> None:
-    assert not ports_out(objects, airflow("worker")) & {POSTGRES, PGBOUNCER}
+# The labels that a DAG's author can give its task: its own, and those of any server.
+WORN = [
+    *map(airflow, ("worker", "scheduler", "api-server", "pgbouncer")),
+    {"app.kubernetes.io/name": "mlflow"},
+    dict(serving_manifests.COMPONENT),
+    {"app.kubernetes.io/name": "database-setup"},
+    {},
+]
+
+
+@pytest.mark.parametrize("labels", WORN)
+def test_a_task_cannot_reach_the_database_whatever_its_labels(objects: Objects, labels: dict[str, str]) -> None:
+    assert not ports_out(objects, labels, "airflow-tasks") & {POSTGRES, PGBOUNCER}
+
+
+@pytest.mark.parametrize("labels", WORN)
+def test_no_database_admits_a_task_whatever_its_labels(objects: Objects, labels: dict[str, str]) -> None:
+    servers = {"airflow": airflow("pgbouncer"), "airflow-platform": {"app.kubernetes.io/name": "postgres"}}
+    for namespace, server in servers.items():
+        there = [item for item in objects if item["kind"] == "NetworkPolicy"
+                 and item["metadata"]["namespace"] == namespace]  # fmt: skip
+        if there:
+            rules = [rule for rule in judged(objects, namespace, server, "Ingress") if rule["ports"][0]["port"] != 9127]
+            assert not admitted(rules, namespace, labels, "airflow-tasks"), namespace
+
+
+@pytest.mark.parametrize("labels", WORN)
+def test_a_task_has_the_same_rights_whatever_its_labels(objects: Objects, labels: dict[str, str]) -> None:
+    assert ports_out(objects, labels, "airflow-tasks") == ports_out(objects, {}, "airflow-tasks")
+    assert judged(objects, "airflow-tasks", labels, "Ingress") == []
 
 
 @pytest.mark.parametrize("component", ["scheduler", "api-server", "dag-processor", "triggerer"])
@@ -87,37 +126,46 @@ def test_only_components_that_need_it_reach_the_local_database(stack: str, objec
         pytest.skip("the database is not in the cluster")
     labels = of_kind(objects, "StatefulSet")["postgres"]["spec"]["template"]["metadata"]["labels"]
     rules = judged(objects, "airflow-platform", labels, "Ingress")
-    peers = [peer for rule in rules for peer in rule["from"]]
-
-    def admitted(pod: dict[str, str]) -> bool:
-        return any(matches(peer.get("podSelector", {}), pod) for peer in peers)
-
-    assert admitted(airflow("scheduler"))
-    assert admitted(airflow("run-airflow-migrations"))
-    assert not admitted(airflow("worker"))
+    assert admitted(rules, "airflow-platform", airflow("scheduler"), "airflow")
+    assert admitted(rules, "airflow-platform", airflow("run-airflow-migrations"), "airflow")
+    assert not admitted(rules, "airflow-platform", airflow("scheduler"), "default")
+    assert not admitted(rules, "airflow-platform", airflow("statsd"), "airflow")
 
 
 def test_a_task_reaches_the_execution_api_the_registry_and_the_model_server(objects: Objects) -> None:
-    assert ports_out(objects, airflow("worker")) >= {8080, 5000, 9125, 443}
+    assert ports_out(objects, airflow("worker"), "airflow-tasks") >= {8080, 5000, 9125, 443, *git_ports("")}
+    reached = {
+        (to["namespaceSelector"]["matchLabels"][NAME_LABEL], port["port"])
+        for rule in judged(objects, "airflow-tasks", {}, "Egress")
+        for to in rule.get("to", [])
+        if "podSelector" in to
+        for port in rule["ports"]
+    }
+    assert reached == {("airflow", port) for port in (8080, 5000, 9125)}
 
 
-@pytest.mark.parametrize("component", ["scheduler", "worker"])
-def test_pods_that_serve_nothing_accept_no_connections(objects: Objects, component: str) -> None:
-    assert judged(objects, "airflow", airflow(component), "Ingress") == []
+def test_the_exporter_takes_the_metrics_of_airflow_and_of_tasks(objects: Objects) -> None:
+    [rule] = [rule for rule in judged(objects, "airflow", airflow("statsd"), "Ingress")
+              if rule["ports"] == [{"port": 9125, "protocol": "UDP"}]]  # fmt: skip
+    assert admitted([rule], "airflow", airflow("scheduler"), "airflow")
+    assert admitted([rule], "airflow", airflow("worker"), "airflow-tasks")
+    assert not admitted([rule], "airflow", airflow("worker"), "default")
+
+
+def test_a_pod_that_serves_nothing_accepts_no_connections(objects: Objects) -> None:
+    assert judged(objects, "airflow", airflow("scheduler"), "Ingress") == []
 
 
 def test_only_tasks_and_the_model_server_may_call_the_model_registry(objects: Objects) -> None:
     labels = of_kind(objects, "Deployment")["mlflow"]["spec"]["template"]["metadata"]["labels"]
     rules = judged(objects, "airflow", labels, "Ingress")
     assert {port["port"] for rule in rules for port in rule["ports"]} == {5000}
-    peers = [peer for rule in rules for peer in rule["from"]]
-    assert not any("namespaceSelector" in peer or "ipBlock" in peer for peer in peers)
 
-    def admitted(pod: dict[str, str]) -> bool:
-        return any(matches(peer["podSelector"], pod) for peer in peers)
-
-    assert admitted(airflow("worker"))
-    assert admitted(dict(serving_manifests.COMPONENT))
-    assert not any(admitted(airflow(each)) for each in ("scheduler", "api-server", "dag-processor", "triggerer"))
-    assert not admitted({"app": "unknown"})
-    assert not admitted({})
+    assert admitted(rules, "airflow", airflow("worker"), "airflow-tasks")
+    assert admitted(rules, "airflow", dict(serving_manifests.COMPONENT), "airflow")
+    for component in ("scheduler", "api-server", "dag-processor", "triggerer"):
+        assert not admitted(rules, "airflow", airflow(component), "airflow")
+    for pod in ({"app": "unknown"}, {}):
+        assert not admitted(rules, "airflow", pod, "airflow")
+    for pod in (dict(serving_manifests.COMPONENT), airflow("worker")):
+        assert not admitted(rules, "airflow", pod, "default")

@@ -19,7 +19,10 @@ from .conftest import STACKS, of_kind, stack_objects
 
 Objects = tuple[Object, ...]
 
-CLUSTER_WIDE = {"Namespace", "PriorityClass", "StorageClass", "NodePool", "NodeClass"}
+CLUSTER_WIDE = {
+    *("Namespace", "PriorityClass", "StorageClass", "NodePool", "NodeClass"),
+    *("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"),
+}
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
@@ -77,12 +80,57 @@ def test_the_service_account_of_tasks_has_no_role(objects: Objects) -> None:
         assert [subject["name"] for subject in binding["subjects"]] != ["airflow-task"]
 
 
-def test_the_quota_only_counts_tasks(objects: Objects) -> None:
+def test_the_quota_counts_every_task_and_nothing_else(objects: Objects) -> None:
     quota = of_kind(objects, "ResourceQuota")["tasks"]
-    assert quota["spec"]["scopeSelector"]["matchExpressions"] == [
-        {"scopeName": "PriorityClass", "operator": "In", "values": ["airflow-task"]}
-    ]
+    assert quota["metadata"]["namespace"] == "airflow-tasks"
+    assert set(quota["spec"]) == {"hard"}
     assert set(quota["spec"]["hard"]) == {"pods", "requests.cpu", "requests.memory"}
+
+
+def in_tasks_namespace(objects: Objects, kind: str) -> set[str]:
+    return {
+        item["metadata"]["name"]
+        for item in objects
+        if item["kind"] == kind and item["metadata"].get("namespace") == "airflow-tasks"
+    }
+
+
+def test_the_namespace_of_tasks_has_no_secret_and_no_account_of_airflow(stack: str, objects: Objects) -> None:
+    keys = {"object-store"} if stack == "local" else set()
+    assert in_tasks_namespace(objects, "Secret") == {"mlflow-tasks", *keys}
+    assert in_tasks_namespace(objects, "ServiceAccount") == {
+        "airflow-task",
+        "dag-image-classifier",
+        "dag-smoke-test",
+    }
+    assert in_tasks_namespace(objects, "Deployment") == set()
+
+
+def test_only_airflow_has_rights_in_the_namespace_of_tasks_and_only_there(objects: Objects) -> None:
+    bindings = of_kind(objects, "RoleBinding")
+    of_airflow = {name: bindings[name] for name in ("airflow-scheduler", "airflow-api-server")}
+    assert in_tasks_namespace(objects, "RoleBinding") == in_tasks_namespace(objects, "Role") == set(of_airflow)
+    for name, binding in of_airflow.items():
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "airflow"}]
+
+
+def test_only_a_dag_that_serves_a_model_has_a_role_in_airflows_namespace(
+    objects: Objects,
+) -> None:
+    name = "dag-image-classifier"
+    bindings = of_kind(objects, "RoleBinding")
+    assert [one for one in bindings if one.startswith("dag-")] == [name]
+    assert bindings[name]["metadata"]["namespace"] == "airflow"
+    assert bindings[name]["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "airflow-tasks"}]
+    for rule in of_kind(objects, "Role")[name]["rules"]:
+        assert rule.get("resourceNames") == (None if rule["verbs"] == ["list"] else ["image-classifier"])
+
+
+def test_the_scheduler_creates_pods_in_the_namespace_of_tasks(objects: Objects) -> None:
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read_string(of_kind(objects, "ConfigMap")["airflow-config"]["data"]["airflow.cfg"])
+    assert settings["kubernetes_executor"]["namespace"] == "airflow-tasks"
+    assert settings.getboolean("kubernetes_executor", "multi_namespace_mode") is False
 
 
 def test_running_tasks_do_not_exceed_the_pod_quota(objects: Objects) -> None:

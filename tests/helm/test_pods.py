@@ -7,7 +7,7 @@ import pytest
 from infra.airflow_platform import Component
 from ops.plan.manifests import Object
 
-from .conftest import all_pods, containers, of_kind
+from .conftest import all_pods, containers, namespace_of_pods, of_kind
 
 Objects = tuple[Object, ...]
 
@@ -75,7 +75,7 @@ def test_every_secret_that_a_pod_uses_exists(objects: Objects) -> None:
     for item in objects:
         for _, pod in all_pods((item,)):
             for secret in named_secrets(pod) - BY_HAND:
-                assert (item["metadata"]["namespace"], secret) in there, item["metadata"]["name"]
+                assert (namespace_of_pods(item), secret) in there, item["metadata"]["name"]
 
 
 def named_secrets(pod: Any) -> set[str]:

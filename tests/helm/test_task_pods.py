@@ -1,5 +1,6 @@
 """The pod template of tasks, without the changes of a DAG."""
 
+import configparser
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from .conftest import containers, of_kind
 
 Objects = tuple[Object, ...]
 
-# Variables with which a DAG's code could read or forge Airflow's own data.
+# Variables with which a DAG's code could read or forge Airflow's own data; options of these names are no secrets.
 FORBIDDEN = ("SQL_ALCHEMY_CONN", "FERNET", "JWT", "AIRFLOW__API__SECRET_KEY", "AIRFLOW_CONN")
 
 
@@ -60,7 +61,38 @@ def test_a_task_has_the_variables_that_keep_its_memory_small(template: Any) -> N
 
 def test_a_task_can_only_write_to_volumes(template: Any) -> None:
     mounts = {mount["mountPath"] for mount in template["spec"]["containers"][0]["volumeMounts"]}
-    assert mounts >= {"/tmp", "/opt/airflow/logs", "/opt/airflow/dags", "/opt/airflow/airflow.cfg"}
+    assert mounts == {"/tmp", "/opt/airflow/logs", "/opt/airflow/dags"}
+
+
+def test_a_task_has_the_options_of_airflow_cfg_as_variables(objects: Objects, template: Any) -> None:
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read_string(of_kind(objects, "ConfigMap")["airflow-config"]["data"]["airflow.cfg"])
+    variables = {variable["name"]: variable.get("value") for variable in template["spec"]["containers"][0]["env"]}
+    assert variables["AIRFLOW_CONFIG"] == "/dev/null"
+    options = {
+        f"AIRFLOW__{section.upper()}__{option.upper()}": value
+        for section in settings.sections()
+        for option, value in settings[section].items()
+    }
+    assert options
+    assert {name: variables[name].strip() for name in options} == options
+
+
+def test_a_task_finds_airflow_from_its_own_namespace(template: Any) -> None:
+    variables = {variable["name"]: variable.get("value") for variable in template["spec"]["containers"][0]["env"]}
+    assert variables["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://airflow-api-server.airflow:8080/execution/"
+    assert variables["AIRFLOW__METRICS__STATSD_HOST"] == "airflow-statsd.airflow"
+    assert variables["MLFLOW_TRACKING_URI"] == "http://mlflow.airflow:5000"
+    assert variables["SERVING_NAMESPACE"] == "airflow"
+
+
+def test_the_objects_that_a_task_mounts_are_in_its_namespace(objects: Objects, template: Any) -> None:
+    there = {
+        item["metadata"]["name"]
+        for item in objects
+        if item["kind"] == "ConfigMap" and item["metadata"]["namespace"] == "airflow-tasks"
+    }
+    assert {volume["configMap"]["name"] for volume in template["spec"]["volumes"] if "configMap" in volume} <= there
 
 
 def test_a_task_logs_in_to_the_model_registry_as_its_user(template: Any) -> None:

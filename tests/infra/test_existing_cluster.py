@@ -45,9 +45,9 @@ def containers(recording: Recording) -> list[tuple[str, dict[str, Any]]]:
     ]
 
 
-def test_both_namespaces_enforce_pod_security_restricted(local: Recording) -> None:
+def test_all_namespaces_enforce_pod_security_restricted(local: Recording) -> None:
     namespaces = {n.inputs["metadata"]["name"]: n for n in local.of_type("kubernetes:core/v1:Namespace")}
-    assert namespaces.keys() == {"airflow", "airflow-platform"}
+    assert namespaces.keys() == {"airflow", "airflow-platform", "airflow-tasks"}
     for namespace in namespaces.values():
         labels = namespace.inputs["metadata"]["labels"]
         assert [labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "warn", "audit")] == [
@@ -116,6 +116,9 @@ def clients(recording: Recording, name: str) -> set[str]:
     [rule] = policy(recording, name)["ingress"]
     found: set[str] = set()
     for peer in rule["from"]:
+        if "podSelector" not in peer:
+            found |= set(peer["namespaceSelector"]["matchLabels"].values())
+            continue
         selector = peer["podSelector"]
         found |= set(selector.get("matchLabels", {}).values())
         for expression in selector.get("matchExpressions", ()):
@@ -135,7 +138,11 @@ def test_all_traffic_is_denied_unless_a_servers_policy_allows_it(local: Recordin
         spec = policy(local, f"{name}-clients")
         labels = named(local, "StatefulSet", name)["spec"]["template"]["metadata"]["labels"]
         assert spec["podSelector"] == {"matchLabels": labels}
-        assert all(peer["podSelector"] for peer in spec["ingress"][0]["from"])
+        for peer in spec["ingress"][0]["from"]:
+            assert peer.get("podSelector") or peer == TASKS, name
+
+
+TASKS = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "airflow-tasks"}}}
 
 
 def test_tasks_reach_the_object_store_and_the_dags_but_never_the_database(local: Recording) -> None:
@@ -143,8 +150,8 @@ def test_tasks_reach_the_object_store_and_the_dags_but_never_the_database(local:
         *("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations", "create-user-job"),
         *("mlflow", "database-setup"),
     }
-    assert clients(local, "s3-clients") == {"api-server", "triggerer", "worker", "mlflow", "serving"}
-    assert clients(local, "git-clients") == {"dag-processor", "triggerer", "worker"}
+    assert clients(local, "s3-clients") == {"api-server", "triggerer", "airflow-tasks", "mlflow", "serving"}
+    assert clients(local, "git-clients") == {"dag-processor", "triggerer", "airflow-tasks"}
 
 
 def test_the_git_server_accepts_no_pushes_from_the_network(local: Recording) -> None:

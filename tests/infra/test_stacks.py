@@ -471,7 +471,9 @@ def test_every_component_and_every_dag_has_an_identity(recording: Recording) -> 
         [statement] = json.loads(role.inputs["assumeRolePolicy"])["Statement"]
         tags = statement["Condition"]["StringEquals"]
         assert tags["aws:RequestTag/kubernetes-service-account"] == association.inputs["serviceAccount"]
-        assert tags["aws:RequestTag/kubernetes-namespace"] == association.inputs["namespace"] == "airflow"
+        assert tags["aws:RequestTag/kubernetes-namespace"] == association.inputs["namespace"]
+        of_tasks = association.inputs["serviceAccount"] in ("airflow-task", "dag-image-classifier", "dag-smoke-test")
+        assert association.inputs["namespace"] == ("airflow-tasks" if of_tasks else "airflow")
 
 
 # Readers

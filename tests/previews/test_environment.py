@@ -75,7 +75,7 @@ class World:
         return FakeDeployment(self, stack)
 
     def delete_resources(self, deployment: FakeDeployment, namespaces: Sequence[str]) -> None:
-        assert namespaces == (deployment.stack,)
+        assert namespaces == (deployment.stack, f"{deployment.stack}-tasks")
         deployment.run("destroy", "--yes")
 
     def do(self, what: str, stack: str) -> None:
@@ -345,7 +345,7 @@ def test_an_empty_list_says_so(world: World) -> None:
 def test_an_environments_airflow_has_its_own_namespace_and_the_bases_servers(world: World) -> None:
     settings = settings_of()
     found = PreviewStack(world.base, settings)
-    assert found.namespaces == ("airflow-platform", settings.stack)
+    assert found.namespaces == ("airflow-platform", settings.stack, f"{settings.stack}-tasks")
     assert (found.namespace, found.name, found.git_server) == (settings.stack, settings.stack, "git-0")
     assert found.diagnosis.branch == settings.stack
     # Missing images are built with a command for the base.
@@ -355,6 +355,7 @@ def test_an_environments_airflow_has_its_own_namespace_and_the_bases_servers(wor
 def test_an_environment_on_aws_follows_its_branch_in_the_bases_repository(world: World) -> None:
     world.stack, world.settings = "dev", load_aws("dev")
     found = PreviewStack(world.base, settings_of("dev"))
-    assert found.namespaces == (settings_of("dev").stack,)
+    stack = settings_of("dev").stack
+    assert found.namespaces == (stack, f"{stack}-tasks")
     assert found.diagnosis.branch == "feature/x"
     assert found.git_server is None

@@ -7,9 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from infra.airflow.chart import cached_archive
 from infra.airflow.values import checked_values
+from infra.airflow_names import tasks_namespace
 from infra.previews.platform import create
 from ops.plan.manifests import CHART_TYPE, own_objects, rendered
 from ops.plan.resources import Recording, Resource
@@ -18,7 +20,8 @@ from .conftest import BASES, settings_of
 
 Recorded = Callable[..., Recording]
 ON_AWS = ("dev", "private-aws")
-CLUSTER_WIDE = {"Namespace", "PriorityClass"}
+POLICIES = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+CLUSTER_WIDE = {"Namespace", "PriorityClass", *POLICIES}
 
 
 @pytest.fixture(params=BASES)
@@ -31,7 +34,12 @@ def named(recording: Recording, type_: str, name: str) -> Resource:
     return found
 
 
-def test_all_objects_are_in_the_environments_namespace_but_those_that_make_databases_and_let_it_in(
+def own_namespaces(base: str) -> set[str]:
+    stack = settings_of(base).stack
+    return {stack, tasks_namespace(stack)}
+
+
+def test_all_objects_are_in_the_environments_namespaces_but_those_that_make_databases_and_let_it_in(
     recorded: Recorded, base: str
 ) -> None:
     stack = settings_of(base).stack
@@ -40,7 +48,11 @@ def test_all_objects_are_in_the_environments_namespace_but_those_that_make_datab
         for item in recorded(base).resources
         if item.type.startswith("kubernetes:") and item.type != CHART_TYPE
     ]
-    elsewhere = [(kind, one) for kind, one in metadata if kind not in CLUSTER_WIDE and one["namespace"] != stack]
+    elsewhere = [
+        (kind, one)
+        for kind, one in metadata
+        if kind not in CLUSTER_WIDE and one["namespace"] not in own_namespaces(base)
+    ]
     assert {one["namespace"] for _, one in elsewhere} == {"database-setup" if base in ON_AWS else "airflow-platform"}
     admissions = {"local": ("git", "postgres", "s3"), "private": ("postgres", "s3")}.get(base, ())
     # Pulumi generates names with a random suffix for the others.
@@ -59,19 +71,28 @@ def test_the_chart_puts_nothing_anywhere_else(recorded: Recorded) -> None:
 def test_cluster_wide_objects_have_the_environments_name(recorded: Recorded, base: str) -> None:
     stack = settings_of(base).stack
     found = [item["metadata"]["name"] for item in own_objects(recorded(base)) if item["kind"] in CLUSTER_WIDE]
-    assert sorted(found) == [stack, f"{stack}-control-plane", f"{stack}-task"]
+    policies = ("model-server", "model-service", "task-pods")
+    assert sorted(found) == sorted(
+        [
+            *(stack, f"{stack}-tasks", f"{stack}-control-plane", f"{stack}-task"),
+            *(f"{stack}-{policy}" for policy in policies for _ in POLICIES),
+        ]
+    )
 
 
-def test_the_namespace_is_under_pod_security_restricted(recorded: Recorded, base: str) -> None:
-    [namespace] = recorded(base).of_type("kubernetes:core/v1:Namespace")
-    assert namespace.inputs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+def test_both_namespaces_are_under_pod_security_restricted(recorded: Recorded, base: str) -> None:
+    namespaces = recorded(base).of_type("kubernetes:core/v1:Namespace")
+    assert {namespace.inputs["metadata"]["name"] for namespace in namespaces} == own_namespaces(base)
+    for namespace in namespaces:
+        assert namespace.inputs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
 def physical_names(recording: Recording) -> Iterator[str]:
-    """Yield the names of objects outside the environment's namespace."""
+    """Yield the names of objects outside the environment's namespaces."""
+    own = (recording.stack, tasks_namespace(recording.stack))
     for item in recording.resources:
         metadata, name = item.inputs.get("metadata"), item.inputs.get("name")
-        if isinstance(metadata, dict) and "name" in metadata and metadata.get("namespace") != recording.stack:
+        if isinstance(metadata, dict) and "name" in metadata and metadata.get("namespace") not in own:
             yield f"{item.type} {metadata.get('namespace')} {metadata['name']}"
         elif item.type == "aws:iam/role:Role":
             yield f"{item.type} {name}"
@@ -160,19 +181,24 @@ def test_the_environment_has_the_rights_of_its_base_under_another_prefix(recorde
 
 
 @pytest.mark.parametrize("base", ON_AWS)
-def test_only_pods_of_the_environments_namespace_take_on_its_roles(recorded: Recorded, base: str) -> None:
-    settings, recording = settings_of(base), recorded(base)
+def test_only_pods_of_the_environments_namespaces_take_on_its_roles(recorded: Recorded, base: str) -> None:
+    stack, recording = settings_of(base).stack, recorded(base)
+    of_account = {
+        one.inputs["serviceAccount"]: one.inputs["namespace"]
+        for one in recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
+        if one.inputs["clusterName"] == recorded(base, None).exports["cluster_name"]
+    }
+    in_tasks = {account for account, namespace in of_account.items() if namespace == tasks_namespace(stack)}
+    assert in_tasks == {"airflow-task", "dag-image-classifier", "dag-smoke-test"}
+    assert {of_account[account] for account in of_account.keys() - in_tasks} == {stack}
     roles = recording.of_type("aws:iam/role:Role")
-    assert len(roles) == 9
+    assert len(roles) == len(of_account) == 9
     for role in roles:
         [statement] = json.loads(role.inputs["assumeRolePolicy"])["Statement"]
         tags = statement["Condition"]["StringEquals"]
-        assert tags["aws:RequestTag/kubernetes-namespace"] == settings.stack
+        account = tags["aws:RequestTag/kubernetes-service-account"]
+        assert tags["aws:RequestTag/kubernetes-namespace"] == of_account[account]
         assert tags["aws:RequestTag/eks-cluster-arn"] == recorded(base, None).exports["cluster_arn"]
-    associations = recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
-    assert {(one.inputs["namespace"], one.inputs["clusterName"]) for one in associations} == {
-        (settings.stack, recorded(base, None).exports["cluster_name"])
-    }
 
 
 @pytest.mark.parametrize("base", ON_AWS)
@@ -193,7 +219,7 @@ def test_the_bases_servers_let_in_the_environments_pods_and_no_others(recorded: 
     ours = [
         item
         for item in recorded(base).of_type("kubernetes:networking.k8s.io/v1:NetworkPolicy")
-        if item.inputs["metadata"]["namespace"] != stack
+        if item.inputs["metadata"]["namespace"] not in own_namespaces(base)
     ]
     theirs = recorded(base, None)
     for policy in ours:
@@ -201,12 +227,10 @@ def test_the_bases_servers_let_in_the_environments_pods_and_no_others(recorded: 
         of_base = named(theirs, "kubernetes:networking.k8s.io/v1:NetworkPolicy", f"{server}-clients").inputs["spec"]
         [rule], [rule_of_base] = policy.inputs["spec"]["ingress"], of_base["ingress"]
         assert rule["ports"] == rule_of_base["ports"]
-        labels = [peer["namespaceSelector"]["matchLabels"] for peer in rule["from"]]
-        assert labels == [{"kubernetes.io/metadata.name": stack}] * len(labels)
         # The same pods as in the base, except for the Jobs that create databases, which belong to the base.
-        assert [peer["podSelector"] for peer in rule["from"]] == [
-            peer["podSelector"] for peer in rule_of_base["from"] if "namespaceSelector" in peer
-        ]
+        assert json.dumps(rule["from"]) == json.dumps(
+            [peer for peer in rule_of_base["from"] if "namespaceSelector" in peer]
+        ).replace('"kubernetes.io/metadata.name": "airflow', f'"kubernetes.io/metadata.name": "{stack}')
 
 
 def test_the_branch_is_followed_where_it_is(recorded: Recorded, base: str) -> None:
@@ -221,10 +245,36 @@ def test_the_branch_is_followed_where_it_is(recorded: Recorded, base: str) -> No
 
 
 def test_the_key_of_a_private_repository_is_the_bases(recorded: Recorded, base: str) -> None:
-    keys = [one for one in recorded(base).of_type("kubernetes:core/v1:Secret") if one.name == "dags-git"]
-    assert [one.inputs["metadata"]["namespace"] for one in keys] == (
-        [settings_of(base).stack] if base.startswith("private") else []
+    metadata = [one.inputs.get("metadata", {}) for one in recorded(base).of_type("kubernetes:core/v1:Secret")]
+    assert {one["namespace"] for one in metadata if one.get("name") == "dags-git"} == (
+        own_namespaces(base) if base.startswith("private") else set()
     )
+
+
+@pytest.mark.skipif(not cached_archive().exists(), reason="the chart is not in the cache")
+@pytest.mark.parametrize("branch", ["feature/x", None])
+@pytest.mark.parametrize("base", ["private", "local"])
+def test_tasks_know_the_server_of_a_repository_that_they_read_with_an_ssh_key(
+    recorded: Recorded, base: str, branch: str | None
+) -> None:
+    recording = recorded(base, branch, reveal=True)
+    [chart] = recording.of_type(CHART_TYPE)
+    settings = named(recording, CHART_TYPE, "airflow").inputs["values"]["dags"]["gitSync"]
+    [template] = [
+        yaml.safe_load(item["data"]["pod_template_file.yaml"])
+        for item in rendered(chart.inputs)
+        if item["metadata"]["name"] == "airflow-config"
+    ]
+    mounted = [each["configMap"]["name"] for each in template["spec"]["volumes"] if "configMap" in each]
+    made = {
+        item["metadata"]["name"]: item
+        for item in own_objects(recording)
+        if item["kind"] == "ConfigMap"
+        and item["metadata"]["namespace"] == tasks_namespace(recording.exports["namespace"])
+    }
+    assert mounted == list(made) == (["dags-known-hosts"] if base == "private" else [])
+    for item in made.values():
+        assert item["data"] == {"known_hosts": settings["knownHosts"]}
 
 
 def test_images_are_those_of_this_clone_apart_from_those_of_the_base(recorded: Recorded, base: str) -> None:
@@ -297,8 +347,8 @@ def test_it_says_what_it_is(recorded: Recorded, base: str) -> None:
     )
 
 
-def test_the_namespace_waits_for_the_databases_and_for_who_may_reach_them(recorded: Recorded, base: str) -> None:
-    [namespace] = recorded(base).of_type("kubernetes:core/v1:Namespace")
+def test_airflows_namespace_waits_for_the_databases_and_for_who_may_reach_them(recorded: Recorded, base: str) -> None:
+    namespace = named(recorded(base), "kubernetes:core/v1:Namespace", "airflow")
     waited = {urn.rpartition("::")[2] for urn in namespace.dependencies}
     stack = settings_of(base).stack
     assert {f"create-{stack}-airflow-database", f"create-{stack}-mlflow-database"} <= waited

