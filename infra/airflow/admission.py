@@ -39,8 +39,8 @@ TOKEN = "serviceAccountToken"  # noqa: S105 - the field
 VOLUME_TYPES = ("configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret")
 SOURCE_TYPES = ("clusterTrustBundle", "configMap", "downwardAPI", "secret")
 
-# The name of what is served, in CEL: the name of the Deployment and of the Service.
-NAME = "object.metadata.name"
+# The name of what is served, in CEL: the name of the Deployment and of the Service. Fields of objects have no type.
+NAME = "string(object.metadata.name)"
 # As in dags/ml_common/serving_manifests.py.
 SERVER_LABELS_OF_NAME = f'{{"app.kubernetes.io/name": {NAME}, {json.dumps(SERVING_LABELS)[1:]}'
 LABEL_WORDS = ", ".join(("app.kubernetes.io/name=<name>", *(f"{key}={value}" for key, value in SERVING_LABELS.items())))

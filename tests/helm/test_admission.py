@@ -98,7 +98,7 @@ def test_the_model_server_is_what_a_task_deploys(objects: Objects, task: Any) ->
     pod = deployment["spec"]["template"]
     assert pod["metadata"]["labels"] == service["spec"]["selector"]
     for key, value in pod["metadata"]["labels"].items():
-        expected = "object.metadata.name" if key == "app.kubernetes.io/name" else f'"{value}"'
+        expected = "string(object.metadata.name)" if key == "app.kubernetes.io/name" else f'"{value}"'
         assert f'"{key}": {expected}' in rule(objects, "airflow-model-server", "the labels")
     policy = "airflow-model-server"
     account_of_dag = "system:serviceaccount:airflow-tasks:dag-image-classifier"
@@ -107,4 +107,4 @@ def test_the_model_server_is_what_a_task_deploys(objects: Objects, task: Any) ->
     assert f'"{image.rpartition(":")[0]}"' in rule(objects, policy, "images")
     [group] = pod["spec"]["containers"][0]["envFrom"]
     assert group["secretRef"]["name"] == "image-classifier-serving"
-    assert "object.metadata.name + '-serving'" in rule(objects, policy, "Secret")
+    assert "string(object.metadata.name) + '-serving'" in rule(objects, policy, "Secret")
