@@ -19,6 +19,8 @@ SCHEMA_FILE = Path(__file__).with_name("dag_schema.json")
 # of its service account it fits into a label: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/
 DAG_ID = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 DAG_ID_LENGTH = 55
+# Its account and its role would have the names of those of the dag-processor.
+RESERVED = ("processor",)
 
 Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*/$")]
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_action.html
@@ -81,12 +83,21 @@ def account_name(dag_id: str) -> str:
     return f"dag-{dag_id.replace('_', '-')}"
 
 
-def _declaration(folder: Path, root: Path) -> DagDeclaration:
-    if not DAG_ID.fullmatch(folder.name) or len(folder.name) > DAG_ID_LENGTH:
+def check_dag_id(dag_id: str) -> None:
+    """Check that an ID can name a DAG's folder, package and service account.
+
+    Raises:
+        OperationError: The ID is invalid.
+    """
+    if not DAG_ID.fullmatch(dag_id) or len(dag_id) > DAG_ID_LENGTH or dag_id in RESERVED:
         raise OperationError(
-            f"dags/{folder.name} is not a valid DAG ID: use at most {DAG_ID_LENGTH} lower-case letters, digits and "
-            "single underscores, starting with a letter"
+            f"{dag_id!r} is not a valid DAG ID: use at most {DAG_ID_LENGTH} lower-case letters, digits and single "
+            f"underscores, starting with a letter, and not {' or '.join(RESERVED)}"
         )
+
+
+def _declaration(folder: Path, root: Path) -> DagDeclaration:
+    check_dag_id(folder.name)
     file = folder / FILE
     if not file.exists():
         return DagDeclaration()

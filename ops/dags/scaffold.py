@@ -3,7 +3,7 @@
 from pathlib import Path
 from string import Template
 
-from infra.dag_declarations import DAG_ID, DAG_ID_LENGTH
+from infra.dag_declarations import check_dag_id
 from infra.documents import REPOSITORY
 from infra.errors import OperationError
 
@@ -24,11 +24,7 @@ def write_dag(dag_id: str, root: Path = REPOSITORY) -> list[Path]:
     Raises:
         OperationError: The ID is invalid, or one of the files exists.
     """
-    if not DAG_ID.fullmatch(dag_id) or len(dag_id) > DAG_ID_LENGTH:
-        raise OperationError(
-            f"{dag_id!r} is not a valid DAG ID: use at most {DAG_ID_LENGTH} lower-case letters, digits and single "
-            "underscores, starting with a letter"
-        )
+    check_dag_id(dag_id)
     files = {root / file.format(dag_id=dag_id): TEMPLATE / template for template, file in FILES.items()}
     if existing := next((file for file in (root / "dags" / dag_id, *files) if file.exists()), None):
         raise OperationError(f"{existing.relative_to(root)} already exists: choose another NAME, or edit it")

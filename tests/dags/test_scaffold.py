@@ -49,7 +49,7 @@ def test_a_new_dag_passes_its_own_tests_and_those_of_every_dag(clone: Path) -> N
     assert " 10 passed" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["Churn", "1churn", "churn-model", "../churn", "churn__x", "", "c" * 56])
+@pytest.mark.parametrize("name", ["Churn", "1churn", "churn-model", "../churn", "churn__x", "", "c" * 56, "processor"])
 def test_an_invalid_name_is_one_sentence_and_writes_nothing(tmp_path: Path, name: str) -> None:
     with pytest.raises(OperationError, match=r"is not a valid DAG ID: use at most 55 lower-case letters, digits"):
         write_dag(name, tmp_path)
