@@ -73,8 +73,8 @@ def picture(count):
     pictures.confusion_picture(names, names[::-1], names)
 
 began = time.monotonic()
-from image_classifier import steps
-step = {"base_checkpoint": base_checkpoint, "validate": steps.validate, "preprocess": steps.preprocess,
+from image_classifier import steps, validation
+step = {"base_checkpoint": base_checkpoint, "validate": validation.validate, "preprocess": steps.preprocess,
         "train": train, "evaluate": measure, "picture": picture}[sys.argv[1]]
 result = step(*json.loads(sys.argv[2]))
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

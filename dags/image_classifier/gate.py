@@ -1,8 +1,13 @@
 """The decision whether a model becomes the champion."""
 
-from dataclasses import dataclass
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from image_classifier.outputs import Evaluation
 from ml_common.errors import PermanentError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,3 +45,12 @@ def judge(accuracy: float, minimum: float, champion_version: str | None, champio
         f"Accuracy {accuracy:.4f} is not below the {champion_accuracy:.4f} of the previous champion, "
         f"version {champion_version}, on the same held-out images.",
     )
+
+
+def decide(evaluated: Evaluation, minimum_accuracy: float) -> dict[str, Any]:
+    """Decide whether the model becomes the champion. Raises PermanentError if it is below the minimum."""
+    verdict = judge(
+        evaluated["accuracy"], minimum_accuracy, evaluated["champion_version"], evaluated["champion_accuracy"]
+    )
+    log.info(verdict.reason)
+    return asdict(verdict)

@@ -69,9 +69,9 @@ def image_classifier() -> None:
 
     @task
     def validate(params: Any = None) -> Any:
-        from image_classifier import parameters, steps
+        from image_classifier import parameters, validation
 
-        return steps.validate(parameters.read(params).prefix)
+        return validation.validate(parameters.read(params).prefix)
 
     @task
     def preprocess(dataset: Any, params: Any = None) -> str:
@@ -99,9 +99,9 @@ def image_classifier() -> None:
 
     @task
     def gate(evaluated: Any, params: Any = None) -> Any:
-        from image_classifier import parameters, steps
+        from image_classifier import gate, parameters
 
-        return steps.judge(evaluated, parameters.read(params).minimum_accuracy)
+        return gate.decide(evaluated, parameters.read(params).minimum_accuracy)
 
     @task
     def register(trained: Any, evaluated: Any, verdict: Any) -> Any:

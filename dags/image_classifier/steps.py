@@ -1,44 +1,34 @@
-"""The steps of the pipeline, one function for each task of the DAG.
+"""The steps that compute with PyTorch or use MLflow, one function for each task of the DAG.
+
+`validation` and `gate` have the steps that need neither, because importing both takes three seconds.
 
 Steps pass each other keys of the artifacts bucket and small dictionaries. A step writes its output under a key derived
 from its inputs, manifest last, and reuses an output whose manifest exists.
 """
 
 import logging
-from collections import Counter
 from dataclasses import asdict
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 
-from image_classifier import gate, keys, registry, shards
-from image_classifier.dataset import (
-    LabelledImage,
-    label_of,
-    manifest_of,
-    require_class_folders,
-    require_enough_images,
-    split,
-)
+from image_classifier import keys, registry, shards
+from image_classifier.dataset import LabelledImage, split
 from image_classifier.endpoint_check import check_endpoint
-from image_classifier.images import MAX_BYTES, TOO_MANY_BYTES, UnreadableImageError, decode
 from image_classifier.metric_names import metric_name
 from image_classifier.model import FIRST_ARCHITECTURE, Classifier
+from image_classifier.outputs import Dataset, Deployment, Evaluation, Registration, Training
 from image_classifier.parameters import NO_WEIGHTS, Parameters
 from ml_common import deployment
 from ml_common.device import best_device
 from ml_common.errors import PermanentError
-from ml_common.object_store import MANIFEST, Bucket, StoredObject, artifacts_bucket, data_bucket
-from ml_common.parallel import parallel_map
+from ml_common.object_store import MANIFEST, Bucket, artifacts_bucket, data_bucket
 
 log = logging.getLogger(__name__)
 
-QUARANTINE = "quarantine/"
-REASON = "reason"
 TRAINING = "train"
 HELD_OUT = "held_out"
 WEIGHTS = registry.WEIGHTS
@@ -47,91 +37,6 @@ PREDICTIONS = "predictions.png"
 SMOKE_TEST_IMAGES = 40
 # As in dag.yaml.
 SERVED_AS = "image-classifier"
-
-
-class Dataset(TypedDict):
-    """Output of `validate`; `quarantined` counts the files in quarantine that have not been replaced, by reason."""
-
-    fingerprint: str
-    quarantined: dict[str, int]
-
-
-class Training(TypedDict):
-    """Output of `train`."""
-
-    training_key: str
-    fingerprint: str
-    image_size: int
-    seconds: float
-    device: str
-    reused: bool
-
-
-class Evaluation(TypedDict):
-    """Output of `evaluate`; the champion's accuracy is on the same held-out images."""
-
-    accuracy: float
-    confusion_matrix: str
-    predictions: str
-    champion_version: str | None
-    champion_accuracy: float | None
-
-
-class Registration(TypedDict):
-    """Output of `register`."""
-
-    version: str
-    promoted: bool
-    reason: str
-
-
-class Deployment(TypedDict):
-    """Output of `deploy`."""
-
-    version: str
-    endpoint: str
-
-
-def validate(prefix: str) -> Dataset:
-    """Find the readable images under `prefix` of the data bucket and move unreadable files to quarantine.
-
-    Raises:
-        PermanentError: The remaining images are not a dataset.
-    """
-    bucket = data_bucket()
-    objects = [found for found in bucket.list(prefix) if not found.key.endswith("/")]
-    require_class_folders((found.key for found in objects), prefix, bucket.uri(prefix))
-    checked = parallel_map(partial(_check, bucket, prefix), objects)
-    images = [image for image in checked if image is not None]
-    quarantined = _quarantined(bucket, prefix, {image.key for image in images})
-    for reason, count in quarantined.items():
-        log.warning("%d files are in quarantine under %s: %s.", count, bucket.uri(QUARANTINE + prefix), reason)
-    require_enough_images(images, {str(label_of(found.key, prefix)) for found in objects})
-    manifest = manifest_of(images)
-    fingerprint = str(manifest["fingerprint"])
-    artifacts_bucket().put_json(keys.dataset_folder(fingerprint) + MANIFEST, manifest)
-    return Dataset(fingerprint=fingerprint, quarantined=quarantined)
-
-
-def _check(bucket: Bucket, prefix: str, found: StoredObject) -> LabelledImage | None:
-    try:
-        if found.size > MAX_BYTES:
-            raise UnreadableImageError(TOO_MANY_BYTES)
-        data = bucket.get(found.key)
-        decode(data)
-    except UnreadableImageError as error:
-        bucket.move(found.key, QUARANTINE + found.key, {REASON: str(error)})
-        log.warning("Moved %s to quarantine: %s.", found.key, error)
-        return None
-    return LabelledImage(found.key, sha256(data).hexdigest(), str(label_of(found.key, prefix)))
-
-
-def _quarantined(bucket: Bucket, prefix: str, readable: set[str]) -> dict[str, int]:
-    """Count the files in quarantine by reason, except those whose original key has a readable image again."""
-    stored = [found.key for found in bucket.list(QUARANTINE + prefix)]
-    waiting = [key for key in stored if key.removeprefix(QUARANTINE) not in readable]
-    reasons = parallel_map(lambda key: bucket.metadata(key).get(REASON, "unknown"), waiting)
-    return dict(sorted(Counter(reasons).items()))
 
 
 def preprocess(fingerprint: str, image_size: int) -> str:
@@ -295,15 +200,6 @@ def _classifier(bucket: Bucket, training_key: str) -> Classifier:
 
 def _evaluation_folder(training_key: str) -> str:
     return f"{keys.model_folder(training_key)}evaluation/"
-
-
-def judge(evaluated: Evaluation, minimum_accuracy: float) -> dict[str, Any]:
-    """Decide whether the model becomes the champion. Raises PermanentError if it is below the minimum."""
-    verdict = gate.judge(
-        evaluated["accuracy"], minimum_accuracy, evaluated["champion_version"], evaluated["champion_accuracy"]
-    )
-    log.info(verdict.reason)
-    return asdict(verdict)
 
 
 def register(trained: Training, evaluated: Evaluation, verdict: dict[str, Any]) -> Registration:

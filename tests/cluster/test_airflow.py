@@ -1,6 +1,8 @@
 """Airflow on the cluster, used like by a user."""
 
 import json
+import subprocess
+import sys
 from base64 import b64decode
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from infra.airflow.network_policies import METRICS_PORT
 from infra.airflow_names import MLFLOW, MLFLOW_ADMIN_SECRET
 
 from .airflow_client import Airflow, ForwardedPort
-from .stack import NAMESPACE, TASKS_NAMESPACE, get, kubectl, push, wait_until
+from .stack import NAMESPACE, STACK, TASKS_NAMESPACE, get, kubectl, push, wait_until
 
 BROKEN = "from airflow.sdk import dag\nimport nothing_of_this_name\n"
 NEW_DAG = """
@@ -189,6 +191,21 @@ def test_a_pushed_dag_is_listed_and_runs(airflow: Airflow, clone: Path) -> None:
     push(clone, {"brand_new/brand_new_dag.py": NEW_DAG})
     wait_until(lambda: "brand_new" in airflow.dags(), "the new DAG", seconds=60)
     assert airflow.finish("brand_new", airflow.trigger("brand_new"), seconds=180) == "success"
+
+
+def test_a_dag_is_run_and_followed_from_the_command_line(airflow: Airflow) -> None:
+    lines = ops("run", "quick", "--stack", STACK).stdout.splitlines()
+    assert lines[0].startswith("started the run manual__")
+    assert lines[-1].endswith(" succeeded")
+    unknown = ops("run", "nothing", "--stack", STACK)
+    assert (unknown.returncode, unknown.stderr) == (
+        1,
+        "error: local has no DAG nothing: push dags/nothing to its branch, see `make status`\n",
+    )
+
+
+def ops(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "ops", *arguments], check=False, capture_output=True, text=True)
 
 
 def test_a_broken_file_is_reported_and_leaves_the_other_dags_running(airflow: Airflow, clone: Path) -> None:

@@ -271,3 +271,9 @@ def test_a_valid_param_is_accepted(name: str, value: object) -> None:
     from image_classifier.image_classifier_dag import PARAMS
 
     assert PARAMS[name].resolve(value) == value
+
+
+@pytest.mark.parametrize("module", ["image_classifier.validation", "image_classifier.gate"])
+def test_steps_that_need_neither_torch_nor_mlflow_do_not_import_them(module: str, tmp_path: Path) -> None:
+    program = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
+    assert {"torch", "mlflow"}.isdisjoint(run(program, DAGS, tmp_path))

@@ -1,9 +1,10 @@
 import math
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from image_classifier import parameters, steps
+from image_classifier import parameters, steps, validation
 from image_classifier.image_classifier_dag import PARAMS, image_classifier
 from ml_common.errors import PermanentError
 
@@ -49,11 +50,11 @@ def test_a_fraction_is_not_an_integer(name: str) -> None:
         parameters.read({**DEFAULTS, name: 1.5})
 
 
-@pytest.mark.parametrize("task", ["validate", "base_checkpoint"])
+@pytest.mark.parametrize(("module", "task"), [(validation, "validate"), (steps, "base_checkpoint")])
 def test_the_first_tasks_refuse_a_wrong_number_before_they_do_anything(
-    task: str, monkeypatch: pytest.MonkeyPatch
+    module: ModuleType, task: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steps, task, lambda *_: pytest.fail("the step was run"))
+    monkeypatch.setattr(module, task, lambda *_: pytest.fail("the step was run"))
     function: Any = image_classifier().get_task(task)
     with pytest.raises(PermanentError, match="minimum_accuracy"):
         function.python_callable(params={**DEFAULTS, "minimum_accuracy": math.nan})

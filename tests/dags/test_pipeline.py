@@ -13,7 +13,7 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 
-from image_classifier import registry, steps
+from image_classifier import gate, registry, steps, validation
 from image_classifier.endpoint_check import check_endpoint
 from image_classifier.model import Classifier
 from image_classifier.parameters import Parameters
@@ -69,7 +69,7 @@ class ServingProcesses:
 @pytest.fixture
 def serving_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServingProcesses]:
     processes = ServingProcesses()
-    monkeypatch.setattr(deployment, "deploy", processes.roll_out)
+    monkeypatch.setattr(deployment, "deploy", lambda _name, version: processes.roll_out(version))
     yield processes
     for process in processes.running:
         process.kill()
@@ -77,7 +77,7 @@ def serving_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServingProces
 
 
 def run(run_id: str, *, seed: int = 0, minimum_accuracy: float = 0.5) -> str:
-    dataset = steps.validate(PREFIX)
+    dataset = validation.validate(PREFIX)
     tensors = steps.preprocess(dataset["fingerprint"], 32)
     chosen = Parameters(
         prefix=PREFIX,
@@ -93,7 +93,7 @@ def run(run_id: str, *, seed: int = 0, minimum_accuracy: float = 0.5) -> str:
     )
     trained = steps.train(dataset["fingerprint"], tensors, steps.base_checkpoint(chosen), chosen)
     evaluated = steps.evaluate(trained)
-    registered = steps.register(trained, evaluated, steps.judge(evaluated, minimum_accuracy))
+    registered = steps.register(trained, evaluated, gate.decide(evaluated, minimum_accuracy))
     deployed = steps.deploy()
     return steps.smoke_test(run_id, PREFIX, dataset, tensors, trained, evaluated, registered, deployed)
 

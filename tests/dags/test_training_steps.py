@@ -9,7 +9,18 @@ import torch
 from moto.server import ThreadedMotoServer
 from safetensors.torch import load
 
-from image_classifier import checkpoints, evaluation, keys, networks, registry, shards, steps, training
+from image_classifier import (
+    checkpoints,
+    evaluation,
+    keys,
+    networks,
+    outputs,
+    registry,
+    shards,
+    steps,
+    training,
+    validation,
+)
 from image_classifier.dataset import LabelledImage
 from image_classifier.model import Classifier
 from image_classifier.parameters import Parameters
@@ -42,11 +53,11 @@ def prepared(upload_images: Callable[..., None], artifacts: Bucket) -> None:
 
 
 def prepare() -> tuple[str, str]:
-    fingerprint = steps.validate(PREFIX)["fingerprint"]
+    fingerprint = validation.validate(PREFIX)["fingerprint"]
     return fingerprint, steps.preprocess(fingerprint, 32)
 
 
-def train(**changes: Any) -> steps.Training:
+def train(**changes: Any) -> outputs.Training:
     fingerprint, tensors = prepare()
     return steps.train(fingerprint, tensors, steps.base_checkpoint(CHOSEN), replace(CHOSEN, **changes))
 
@@ -84,7 +95,7 @@ def test_another_image_size_makes_other_tensors() -> None:
 def test_incomplete_tensors_are_made_again(
     artifacts: Bucket, s3: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fingerprint = steps.validate(PREFIX)["fingerprint"]
+    fingerprint = validation.validate(PREFIX)["fingerprint"]
     upload = Bucket.upload
 
     def upload_once(self: Bucket, path: Path, key: str) -> None:
