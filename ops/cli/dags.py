@@ -50,7 +50,9 @@ def run(
             machine = Laptop.at(here)
             machine.start(echo, lambda: None)
             api = machine.api()
-            machine.wait_for_dag(api, dag)
+            if not api.has_dag(dag) and not (REPOSITORY / "dags" / dag).is_dir():
+                raise OperationError(f"there is no folder dags/{dag}: correct DAG, or run `make dag NAME={dag}`")
+            machine.wait_for_dag(api, dag)  # for a new folder
         run_and_follow(api, dag, params, f"make run DAG={dag}")
 
 

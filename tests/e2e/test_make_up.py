@@ -177,6 +177,12 @@ def test_the_smoke_test_of_clusters_also_passes_here(machine: Machine, first: Up
     assert lines[-1].endswith(" succeeded")
 
 
+def test_a_dag_that_does_not_exist_is_named_at_once(machine: Machine, first: Up) -> None:
+    refused = machine.run("run", "nothing", minutes=0.5)
+    sentence = "error: there is no folder dags/nothing: correct DAG, or run `make dag NAME=nothing`\n"
+    assert (refused.code, refused.error) == (1, sentence)
+
+
 def test_params_that_a_dag_does_not_have_are_named(machine: Machine, first: Up) -> None:
     refused = machine.run("run", "smoke_test", "--params", "x=1")
     assert (refused.code, refused.error) == (1, 'error: unknown parameter "x" in PARAMS: the DAG has none\n')
