@@ -57,7 +57,7 @@ PARAMETERS = (
 # Variables of shell completion: https://typer.tiangolo.com/tutorial/options-autocompletion/
 COMPLETION = ("_OPS_COMPLETE", "_TYPER_COMPLETE_*", "COMP_*")
 COMMANDS = {
-    **dict.fromkeys(("up", "down", "clean", "login", "logs", "roll-out", "run"), LAPTOP),
+    **dict.fromkeys(("up", "down", "clean", "login", "logs", "roll-out"), LAPTOP),
     **dict.fromkeys(("plan", "plan-comment"), PLAN),
     "gate": TESTS,  # `make gate GATE=tests` runs them
 }
@@ -95,7 +95,8 @@ def enter_command(arguments: Sequence[str]) -> None:
     """Enter the environment of a command, given the arguments of `ops`."""
     command, *others = [each for each in arguments if not each.startswith("-")] or [""]
     names = COMMANDS.get(command, OPERATIONS)
-    if command == "status" and not others and not os.environ.get("STACK"):
+    with_stack = {"status": bool(others), "run": any(each.split("=")[0] == "--stack" for each in arguments)}
+    if command in with_stack and not with_stack[command] and not os.environ.get("STACK"):
         names = LAPTOP
     enter((*names, *PARAMETERS, *COMPLETION))
 
