@@ -179,6 +179,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("FAKE_TOOLS", str(folder))
     monkeypatch.setenv("FAKE_DIGEST", DIGEST)
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=100 * 2**30))
     for name in ("BUILDER", "IMAGE_LOAD", "IMAGE_BUILD_ARGS"):
         monkeypatch.delenv(name, raising=False)
     return folder

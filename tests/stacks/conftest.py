@@ -1,4 +1,5 @@
 import logging
+import os
 from collections.abc import Iterator
 
 import boto3
@@ -24,13 +25,13 @@ def server() -> Iterator[str]:
 def aws(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty mock of AWS for all clients, isolated from the machine's settings."""
     httpx.post(f"{server}/moto-api/reset", trust_env=False)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:  # of the user, or of another test's session
+        monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_ENDPOINT_URL", server)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_DEFAULT_REGION"):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     boto3.DEFAULT_SESSION = None
