@@ -11,10 +11,10 @@ from ops.cli.laptop import HomeFolder, opened
 from ops.cli.options import completed_stacks
 from ops.console import echo, new_console
 from ops.dags.scaffold import write_dag
+from ops.laptop import progress
 from ops.laptop.home import DEFAULT_HOME
 from ops.laptop.laptop import Laptop
 from ops.laptop.params import parameters
-from ops.laptop.progress import failures, follow, unpause
 
 console = new_console(soft_wrap=True)
 
@@ -62,16 +62,8 @@ def run_and_follow(api: AirflowApi, dag: str, params: str, command: str) -> None
     Raises:
         OperationError: The Params are invalid, or the run failed.
     """
-    conf = parameters(params, api.params(dag))
-    unpause(api, dag, echo)
-    active = api.active_run(dag)
-    if active and active["conf"] == conf:
-        run_id = active["dag_run_id"]
-        echo(f"following the run {run_id}, which is still active")
-    else:
-        run_id = api.trigger(dag, conf)["dag_run_id"]
-        echo(f"started the run {run_id}")
-    state, tasks = follow(api, dag, run_id, console, command)
+    run_id = progress.start(api, dag, parameters(params, api.params(dag)), echo)
+    state, tasks = progress.follow(api, dag, run_id, console, command)
     if state != "success":
-        raise OperationError("\n".join(failures(api, dag, run_id, tasks)))
+        raise OperationError("\n".join(progress.failures(api, dag, run_id, tasks)))
     echo(f"the run {run_id} succeeded")

@@ -17,11 +17,10 @@ from infra.errors import OperationError
 from ops.airflow_api import AirflowApiError
 from ops.cli.options import completed_stacks
 from ops.console import echo, new_console
-from ops.laptop import images, laptop, object_store, processes, serving
+from ops.laptop import images, laptop, object_store, processes, progress, serving
 from ops.laptop.home import DEFAULT_HOME, Home
 from ops.laptop.laptop import DAG, Laptop
 from ops.laptop.params import image_classifier_schemas, parameters
-from ops.laptop.progress import follow, unpause
 from ops.laptop.report import Stages, failure, show, show_services
 from ops.paths import user_path
 
@@ -163,16 +162,8 @@ def start(home: Home, folder: Path | None, chosen: dict[str, Any], *, run: bool)
     stages.end("services")
     if not run:
         return
-    unpause(api, DAG, echo)
-    conf = {"prefix": prefix, **chosen}
-    active = api.active_run(DAG)
-    if active and active["conf"] == conf:
-        run_id = active["dag_run_id"]
-        echo(f"following the run {run_id}, which is still active")
-    else:
-        run_id = api.trigger(DAG, conf)["dag_run_id"]
-        echo(f"started the run {run_id}")
-    state, tasks = follow(api, DAG, run_id, console, "make up")
+    run_id = progress.start(api, DAG, {"prefix": prefix, **chosen}, echo)
+    state, tasks = progress.follow(api, DAG, run_id, console, "make up")
     stages.end("run")
     if state != "success":
         raise failure(api, run_id, tasks, machine)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import httpx
 from rich.console import Console
@@ -31,6 +32,19 @@ def unpause(api: AirflowApi, dag: str, echo: Echo) -> None:
     if api.is_paused(dag):
         api.unpause(dag)
         echo(f"unpaused {dag}, which was paused")
+
+
+def start(api: AirflowApi, dag: str, conf: dict[str, Any], echo: Echo) -> str:
+    """Start a run with these Params, or find the active run with the same Params; return its ID."""
+    unpause(api, dag, echo)
+    active = api.active_run(dag)
+    if active and active["conf"] == conf:
+        run = str(active["dag_run_id"])
+        echo(f"following the run {run}, which is still active")
+    else:
+        run = str(api.trigger(dag, conf)["dag_run_id"])
+        echo(f"started the run {run}")
+    return run
 
 
 def failures(api: AirflowApi, dag: str, run: str, tasks: Iterable[Task]) -> list[str]:
