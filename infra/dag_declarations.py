@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -110,7 +109,6 @@ def _declaration(folder: Path, root: Path) -> DagDeclaration:
     return declaration
 
 
-@cache
 def schema_text() -> str:
     """Return the JSON schema of the file, with which editors validate and complete it."""
     schema: dict[str, Any] = {

@@ -212,6 +212,9 @@ def watcher(stack: PlatformStack) -> Watcher | None:
     if not stack.has_cluster:
         return None
     watch = Watch(stack.cluster, stack.namespaces, stack.diagnosis)
+    source = stack.settings.dags
+    if source is None or source.credentials == "none":
+        return watch
 
     def look() -> str | None:
         with suppress(OperationError):  # until the deployment has created the namespace, or the API responds

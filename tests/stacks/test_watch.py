@@ -87,9 +87,30 @@ def test_a_deployment_shares_the_key_of_the_dags_as_soon_as_tasks_have_a_namespa
     monkeypatch.setattr(dags, "share_key", share_key)
     cluster = Story(*[()] * 4)
     stack = SimpleNamespace(
-        has_cluster=True, cluster=cluster, namespaces=("airflow", "airflow-tasks"), diagnosis=Diagnosis("local", "", "")
+        has_cluster=True,
+        cluster=cluster,
+        namespaces=("airflow", "airflow-tasks"),
+        diagnosis=Diagnosis("local", "", ""),
+        settings=SimpleNamespace(dags=SimpleNamespace(credentials="ssh")),
     )
     watch = stacks.watcher(cast(PlatformStack, stack))
     assert watch is not None
     assert (watch(), watch()) == (None, None)
     assert asked == [stack, stack]
+
+
+@pytest.mark.parametrize("source", [None, SimpleNamespace(credentials="none")])
+def test_a_deployment_looks_for_no_key_if_the_repository_needs_none(
+    monkeypatch: pytest.MonkeyPatch, source: object
+) -> None:
+    monkeypatch.setattr(dags, "share_key", pytest.fail)
+    stack = SimpleNamespace(
+        has_cluster=True,
+        cluster=Story(()),
+        namespaces=("airflow",),
+        diagnosis=Diagnosis("local", "", ""),
+        settings=SimpleNamespace(dags=source),
+    )
+    watch = stacks.watcher(cast(PlatformStack, stack))
+    assert watch is not None
+    assert watch() is None
