@@ -144,7 +144,7 @@ def image_variable(name: str) -> str:
 
 
 def dag_accounts() -> str:
-    """Return the service account of each DAG as JSON, for images/airflow/lib/airflow_local_settings.py."""
+    """Return the service account of each DAG as JSON, for images/airflow/lib/task_pods.py."""
     return json.dumps({dag_id: account_name(dag_id) for dag_id in declarations()})
 
 

@@ -24,6 +24,7 @@ ORDER = (
     "task_admission",
     "serving_rollout",
     "airflow",
+    "hostile_dag",
     "disturbances",
     "uninstall",
     "releases",

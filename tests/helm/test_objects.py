@@ -166,7 +166,7 @@ def test_there_is_no_values_file_of_an_unknown_stack(path: object) -> None:
 
 
 def test_every_stack_has_valid_values(stack: str, objects: Objects) -> None:
-    assert checked_values(stack)["executor"] == "KubernetesExecutor"
+    assert checked_values(stack)["executor"] == "task_pods.DagKubernetesExecutor"
 
 
 def test_airflows_version_is_that_of_its_image(objects: Objects) -> None:

@@ -1,35 +1,31 @@
-"""Airflow's local settings: each task's pod runs with the service account of its DAG.
+"""Airflow's local settings: a task whose pod was refused fails at once, with the reason in its log.
 
-https://airflow.apache.org/docs/apache-airflow/stable/howto/set-config.html#configuring-local-settings
+https://airflow.apache.org/docs/apache-airflow/stable/administration-and-deployment/cluster-policies.html
 """
 
-import json
 import os
 from typing import Any
 
 # Airflow copies everything else into its own settings.
-__all__ = ["pod_mutation_hook"]
+__all__ = ["task_policy"]
 
-# The service account of each DAG of the deployed commit. The Pulumi program sets it in the scheduler, which creates the
-# pods of tasks; operators that create pods of their own run without it.
-ACCOUNTS = json.loads(os.environ.get("DAG_ACCOUNTS", "null"))
-# The pod template's account, for DAGs that were pushed after the last deployment.
-DEFAULT = "airflow-task"
+# The variable with which images/airflow/lib/task_pods.py says why it started another pod than the task asked for.
+REFUSED = "TASK_POD_REFUSED"
 
 
-def pod_mutation_hook(pod: Any) -> None:
-    """Set the service account; the scheduler calls this function before it creates a task's pod.
-
-    Raises:
-        ValueError: The task asks for another account.
-    """
-    if ACCOUNTS is None:
+def task_policy(task: Any) -> None:
+    """Make a task fail if its pod was refused; Airflow calls this function for each task when it reads a DAG file."""
+    if REFUSED not in os.environ:
         return
-    dag_id = pod.metadata.annotations["dag_id"]
-    account = ACCOUNTS.get(dag_id, DEFAULT)
-    if pod.spec.service_account_name not in (None, DEFAULT, account):
-        raise ValueError(
-            f"the task asks for the service account {pod.spec.service_account_name}, but {dag_id} has the account "
-            f"{account}: remove service_account_name from the task's executor_config"
-        )
-    pod.spec.service_account_name = account
+    if hasattr(task, "partial_kwargs"):  # a mapped task, whose operator is made when it runs
+        task.partial_kwargs["pre_execute"] = _fail
+    else:
+        task._pre_execute_hook = _fail
+
+
+def _fail(_context: Any) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    raise AirflowFailException(
+        f"The pod of this task was refused: {os.environ[REFUSED]}. Change the task's executor_config."
+    )
