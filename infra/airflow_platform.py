@@ -132,6 +132,7 @@ class Platform:
         storage_class: The storage class of new volumes; None for the cluster's default.
         dags: The source of the DAGs.
         has_gpus: Whether the cluster has nodes for pods that request a GPU.
+        names_in_policies: Whether the cluster has ApplicationNetworkPolicies, which can name servers.
         guest: Whether another Airflow owns the cluster; pods here never preempt its pods.
     """
 
@@ -148,4 +149,5 @@ class Platform:
     storage_class: pulumi.Output[str] | None
     dags: DagSource
     has_gpus: bool
+    names_in_policies: bool
     guest: bool = False

@@ -3,10 +3,11 @@
 import json
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from infra.documents import REPOSITORY, DocumentError, read_yaml
 from infra.errors import OperationError
@@ -26,6 +27,8 @@ Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9]
 Action = Annotated[str, Field(pattern=r"^[a-z0-9-]+:[A-Za-z]+$")]
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html
 Arn = Annotated[str, Field(pattern=r"^arn:aws:[a-z0-9-]+:[a-z0-9-]*:(\d{12})?:[^*?\s]+$")]
+# Names as in https://datatracker.ietf.org/doc/html/rfc1123#section-2, or CIDR notation.
+HOST = r"^((\*\.)?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+|[0-9a-f.:]+/[0-9]+)$"
 
 
 class Declaration(BaseModel):
@@ -52,6 +55,28 @@ class Permission(Declaration):
     """The ARNs of the resources; wildcards are not allowed."""
 
 
+class Destination(Declaration):
+    """A server outside the stack."""
+
+    host: Annotated[str, Field(pattern=HOST, max_length=253)]
+    """A DNS name such as warehouse.example.com, *.example.com for all names below it, or a range of addresses such as
+    198.51.100.0/24."""
+    ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=1)]
+    """TCP ports."""
+
+    @property
+    def is_range(self) -> bool:
+        """Whether `host` is a range of addresses."""
+        return "/" in self.host
+
+    @field_validator("host")
+    @classmethod
+    def _is_valid(cls, host: str) -> str:
+        if "/" in host:
+            ip_network(host)
+        return host
+
+
 class DagDeclaration(Declaration):
     """What a DAG needs besides its own folders `<dag_id>/` in the data and artifacts buckets."""
 
@@ -63,6 +88,10 @@ class DagDeclaration(Declaration):
     """Folders whose objects the DAG reads, writes and deletes."""
     serves: Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=50)] | None = None
     """The name of the Deployment and the Service with which the DAG serves a model."""
+    gpus: Annotated[int, Field(ge=0, le=16)] = 0
+    """The number of GPUs that one task may use."""
+    egress: tuple[Destination, ...] = ()
+    """Servers that tasks connect to, besides those of the stack and HTTPS, SSH and Git anywhere."""
     permissions: tuple[Permission, ...] = ()
     """Further AWS permissions; they have no effect outside AWS."""
 

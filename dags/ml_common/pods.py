@@ -1,9 +1,9 @@
 """The pods of a DAG's tasks on Kubernetes: image, CPU, memory and GPUs.
 
-`PODS = pods.of(__file__)` in a DAG file reads the image from the `dag.yaml` next to it. The methods return a task's
-`executor_config`, which Airflow merges into the cluster's pod template. It is empty where tasks do not run in pods, and
-inside a task's pod: importing the Kubernetes client takes longer than the rest of a DAG file. The scheduler adds the
-service account of the DAG.
+`PODS = pods.of(__file__)` in a DAG file reads the image and the GPUs from the `dag.yaml` next to it. The methods return
+a task's `executor_config`, which Airflow merges into the cluster's pod template. It is empty where tasks do not run in
+pods, and inside a task's pod: importing the Kubernetes client takes longer than the rest of a DAG file. The scheduler
+adds the service account of the DAG.
 """
 
 import os
@@ -46,9 +46,11 @@ class Pods:
 
     Attributes:
         image: The name of a folder in images/.
+        gpus: The number of GPUs that a task may use.
     """
 
     image: str
+    gpus: int = 0
 
     def on_cpu(self, size: Size = CPU, image: str | None = None, *, deploys: bool = False) -> ExecutorConfig:
         """Run the task in a pod on a CPU node.
@@ -60,18 +62,24 @@ class Pods:
         """
         return _executor_config(size, image or self.image, gpus=0, token=deploys)
 
-    def on_gpu(self, gpus: int = 1, size: Size = GPU, image: str | None = None, instead: Size = CPU) -> ExecutorConfig:
-        """Run the task in a pod on a GPU node or, in a cluster without GPUs, on a CPU node with the size `instead`."""
+    def on_gpu(self, size: Size = GPU, image: str | None = None, instead: Size = CPU) -> ExecutorConfig:
+        """Run the task in a pod with the DAG's GPUs or, in a cluster without GPUs, in a CPU pod of the size `instead`.
+
+        Raises:
+            ValueError: The DAG declares no GPUs.
+        """
+        if not self.gpus:
+            raise ValueError("on_gpu() needs GPUs: set `gpus: 1` in the dag.yaml of this DAG")
         if os.environ.get("GPU_NODES") == "true":
-            return _executor_config(size, image or self.image, gpus, token=False)
+            return _executor_config(size, image or self.image, self.gpus, token=False)
         return self.on_cpu(instead, image)
 
 
 def of(dag_file: str) -> Pods:
-    """Return the pods of the DAG in a file, with the image that the `dag.yaml` next to it names."""
+    """Return the pods of the DAG in a file, as the `dag.yaml` next to it declares them."""
     declaration = Path(dag_file).with_name("dag.yaml")
-    content = yaml.safe_load(declaration.read_text()) if declaration.exists() else None
-    return Pods((content or {}).get("image", DEFAULT_IMAGE))
+    content = (yaml.safe_load(declaration.read_text()) if declaration.exists() else None) or {}
+    return Pods(content.get("image", DEFAULT_IMAGE), content.get("gpus", 0))
 
 
 def _executor_config(size: Size, image: str, gpus: int, *, token: bool) -> ExecutorConfig:

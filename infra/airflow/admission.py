@@ -23,6 +23,7 @@ from infra.airflow.priorities import TASK, class_name
 from infra.airflow_names import (
     COMPONENT_LABEL,
     DAGS_SECRET,
+    GPU_RESOURCE,
     NAMESPACE_LABEL,
     SERVING_LABELS,
     WORKER,
@@ -129,6 +130,11 @@ class Limits:
         return {account_name(dag_id): dag.serves for dag_id, dag in self.dags.items() if dag.serves}
 
     @property
+    def gpus(self) -> dict[str, int]:
+        """The number of GPUs of a task, by the account of its DAG."""
+        return {account_name(dag_id): dag.gpus for dag_id, dag in self.dags.items()}
+
+    @property
     def task_secrets(self) -> list[str]:
         """The Secrets that tasks may use."""
         store = [self.object_store_secret] if self.object_store_secret else []
@@ -196,6 +202,9 @@ def task_rules(limits: Limits, priority: str) -> tuple[Rule, ...]:
         Rule(
             f"{account} in {_literal(list(limits.served))} || ({_no_token()})",
             "only a task of a DAG that declares `serves` in dag.yaml may have a Kubernetes token",
+        ),
+        Rule(
+            _at_most_gpus(account, limits), "a task may only use as many GPUs as its DAG declares as `gpus` in dag.yaml"
         ),
         Rule(_only_secrets(_literal(["", *secrets])), f"a task may only use the Secrets {_words(secrets)}"),
         Rule(_only_volume_types(), f"a task may only mount volumes of the types {_words(VOLUME_TYPES)}"),
@@ -284,6 +293,13 @@ def _only_secrets(allowed: str) -> str:
         f" && variables.volumes.all(one, {of_volume} && {of_sources})"
         f" && {to_pull}"
     )
+
+
+def _at_most_gpus(account: str, limits: Limits) -> str:
+    """Return the expression that no container has more GPUs than the DAG declares."""
+    allowed = f"{_literal(limits.gpus)}[?{account}].orValue(0)"
+    asked = f"one.?resources.?limits[?{_literal(GPU_RESOURCE)}].orValue('0')"
+    return f"variables.containers.all(one, quantity(string({asked})).asInteger() <= {allowed})"
 
 
 def _only_volume_types() -> str:

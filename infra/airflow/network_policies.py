@@ -1,7 +1,7 @@
 """The network policies of Airflow's namespace and of the tasks' namespace: all traffic is denied unless it is listed.
 
-A DAG's author can give its pods any label, so task pods are selected by their namespace. Policies are additive: for a
-DAG that needs more, such as its own database, add a policy to the tasks' namespace.
+A DAG's author can give its pods any label but those of Airflow, so task pods are selected by their namespace, and those
+of one DAG by the label `dag_id`. Policies are additive.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 from pulumi_kubernetes.networking.v1 import NetworkPolicySpecArgs
 
 from infra.airflow import pgbouncer
+from infra.airflow.egress import create_egress_policy
 from infra.airflow_names import (
     API_SERVER_PORT,
     COMPONENT_LABEL,
@@ -25,6 +26,7 @@ from infra.airflow_names import (
     SERVING_PORT,
 )
 from infra.airflow_platform import Platform
+from infra.dag_declarations import declarations
 
 Spec = dict[str, Any]
 
@@ -206,6 +208,9 @@ class NetworkPolicies(pulumi.ComponentResource):
         ):
             for policy_name, policy in policies.items():
                 self._create(policy_name, policy, namespace)
+        for dag_id, dag in declarations().items():
+            if dag.egress:
+                create_egress_policy(dag_id, dag.egress, platform, self._child_opts)
         self.register_outputs({})
 
     def _create(self, name: str, policy: Policy, namespace: pulumi.Output[str]) -> None:

@@ -77,6 +77,7 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
         storage_class=None,
         dags=_dags(settings, base, servers),
         has_gpus=False,
+        names_in_policies=False,
         guest=True,
     )
 

@@ -1,13 +1,12 @@
-"""Permissions: every statement of every IAM policy in a recording, as one table."""
+"""Permissions on AWS: every statement of every IAM policy in a recording."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ops.plan.grants import Grant
 from ops.plan.resources import Recording, Resource
 
 # By resource type: the input that names what the policy is attached to.
@@ -22,27 +21,6 @@ RESOURCE_POLICIES = {
 }
 
 
-@dataclass(frozen=True)
-class Grant:
-    """One statement.
-
-    Attributes:
-        who: The component or role with the permission, or the principal of a resource-based policy.
-        effect: Allow or Deny.
-        actions: The actions; an AWS managed policy is one entry.
-        resources: The ARNs.
-        conditions: The conditions as texts.
-        source: The logical name of the resource that contains the statement.
-    """
-
-    who: str
-    effect: str
-    actions: tuple[str, ...]
-    resources: tuple[str, ...]
-    conditions: tuple[str, ...]
-    source: str
-
-
 def grants(recording: Recording) -> list[Grant]:
     """Return the statements of identity policies, trust policies and resource-based policies."""
     return [*_of_roles(recording), *_trusts(recording), *_of_resources(recording)]
@@ -55,27 +33,6 @@ def components(recording: Recording) -> dict[str, str]:
         role = link.inputs["roleArn"].rsplit("/", 1)[-1]
         names[role] = link.inputs["serviceAccount"]
     return names
-
-
-def matrix(recording: Recording) -> tuple[list[str], dict[str, dict[str, list[str]]]]:
-    """Return the resources that components may use, and for each component its allowed actions by resource.
-
-    A component without permissions has an empty row. Resource names are shortened.
-    """
-    links = recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
-    rows: dict[str, dict[str, list[str]]] = {link.inputs["serviceAccount"]: {} for link in links}
-    for grant in _of_roles(recording):
-        if grant.who in rows and grant.effect == "Allow":
-            for resource in grant.resources:
-                cell = rows[grant.who].setdefault(_short(resource, recording), [])
-                cell += [action.split(":")[-1] for action in grant.actions]
-    return sorted({column for row in rows.values() for column in row}), dict(sorted(rows.items()))
-
-
-def _short(arn: str, recording: Recording) -> str:
-    """Shorten an ARN: `arn:aws:s3:::airflow-dev-data-123456789012/images/*` is `data/images/*`."""
-    name = arn.rsplit(":", maxsplit=1)[-1].removeprefix(f"{recording.project}-{recording.stack}-")
-    return re.sub(r"-\d{12}(?=/|$)", "", name)
 
 
 def _of_roles(recording: Recording) -> Iterator[Grant]:

@@ -8,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ops.plan.diagram import diagram
 from ops.plan.difference import opened
-from ops.plan.iam import matrix
+from ops.plan.permissions import matrix
 from ops.plan.plan import Comparison, Plan
 from ops.plan.resources import Resource
 

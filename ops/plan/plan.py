@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from ops.plan.architecture import Architecture, architecture
 from ops.plan.cost import Charge, charges, total
 from ops.plan.difference import Difference, difference
-from ops.plan.iam import Grant, grants
+from ops.plan.grants import Grant
+from ops.plan.permissions import grants
 from ops.plan.prices import priced_regions, prices_of
 from ops.plan.resources import Recording, Resource
 from ops.plan.usage import Amount, Usage, stated_usage

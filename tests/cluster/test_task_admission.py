@@ -135,9 +135,22 @@ def with_label(name: str, value: str) -> Change:
     return lambda pod: pod["metadata"]["labels"].update({name: value})
 
 
+def with_gpus(number: int) -> Change:
+    return lambda pod: pod["spec"]["containers"][0]["resources"]["limits"].update({"nvidia.com/gpu": number})
+
+
+def of_classifier(change: Change) -> Change:
+    def both(pod: Any) -> None:
+        pod["spec"]["serviceAccountName"] = "dag-image-classifier"
+        change(pod)
+
+    return both
+
+
 SECRETS = "a task may only use the Secrets mlflow-tasks, dags-git, object-store"
 ACCOUNTS = "a task may only use the service account of its DAG, or airflow-task"
 TOKENS = "only a task of a DAG that declares `serves` in dag.yaml may have a Kubernetes token"
+GPUS = "a task may only use as many GPUs as its DAG declares as `gpus` in dag.yaml"
 LABELS = "a task must have the label component=worker"
 POD_SECURITY = "violates PodSecurity"
 
@@ -181,6 +194,9 @@ POD_SECURITY = "violates PodSecurity"
             f"a task must have the PriorityClass {NAMESPACE}-task",
             id="the priority of the control plane",
         ),
+        pytest.param(with_gpus(1), GPUS, id="a GPU, for a DAG that is not deployed"),
+        pytest.param(of_classifier(with_gpus(2)), GPUS, id="more GPUs than its DAG declares"),
+        pytest.param(of_classifier(with_gpus(1)), None, id="the GPU that its DAG declares"),
         pytest.param(with_label("component", "scheduler"), LABELS, id="the label of the scheduler"),
         pytest.param(with_label("team", "vision"), None, id="another label"),
         pytest.param(with_label("app.kubernetes.io/name", "mlflow"), LABELS, id="the label of MLflow"),

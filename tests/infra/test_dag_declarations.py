@@ -44,9 +44,16 @@ def test_a_declaration_names_folders_and_further_permissions(root: Path) -> None
         root,
         "reads: [{bucket: data, prefix: tables/2026/}]\n"
         "serves: churn\n"
+        "gpus: 2\n"
+        "egress: [{host: '*.example.com', ports: [5432]}, {host: 2001:db8::/32, ports: [22]}]\n"
         "permissions: [{actions: ['sqs:SendMessage'], resources: ['arn:aws:sqs:us-east-1:123456789012:scores']}]\n",
     )
     assert found.reads == (BucketFolder(bucket="data", prefix="tables/2026/"),)
+    assert [(server.host, server.ports) for server in found.egress] == [
+        ("*.example.com", (5432,)),
+        ("2001:db8::/32", (22,)),
+    ]
+    assert found.gpus == 2
     assert (found.image, found.serves, found.permissions[0].actions) == ("ml", "churn", ("sqs:SendMessage",))
 
 
@@ -59,6 +66,14 @@ def test_a_declaration_names_folders_and_further_permissions(root: Path) -> None
         ("reads: [{bucket: data, prefix: ../}]\n", r"reads.0.prefix: String should match pattern"),
         ("permissions: [{actions: ['s3:*'], resources: ['arn:aws:s3:::x']}]\n", r"permissions.0.actions.0: String sh"),
         ("permissions: [{actions: ['s3:GetObject'], resources: ['*']}]\n", r"permissions.0.resources.0: String should"),
+        ("egress: [{host: warehouse, ports: [1]}]\n", r"egress.0.host: String should match pattern"),
+        (
+            "egress: [{host: 10.0.0.0/33, ports: [1]}]\n",
+            r"egress.0.host: Value error, '10.0.0.0/33' does not appear to be",
+        ),
+        ("egress: [{host: 10.0.0.1/8, ports: [1]}]\n", r"egress.0.host: Value error, 10.0.0.1/8 has host bits set"),
+        ("egress: [{host: x.example.com, ports: []}]\n", r"egress.0.ports: Tuple should have at least 1 item"),
+        ("gpus: -1\n", r"gpus: Input should be greater than or equal to 0"),
         ("image: none\n", r"^dags/churn/dag.yaml: image: there is no folder images/none$"),
     ],
 )

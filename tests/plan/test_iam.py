@@ -1,6 +1,7 @@
 import json
 
-from ops.plan.iam import components, grants, matrix
+from ops.plan.iam import components, grants
+from ops.plan.permissions import matrix
 from ops.plan.resources import Recording, Resource
 
 TRUST = {
@@ -98,6 +99,6 @@ def test_the_matrix_has_a_row_for_each_component_and_a_column_for_each_resource(
 
 def test_a_component_without_permissions_has_an_empty_row(recordings: dict[str, Recording]) -> None:
     columns, rows = matrix(recordings["prod"])
-    assert rows["airflow-scheduler"] == {}
+    assert rows["airflow-dag-processor"] == {}
     assert "data/images/*" in columns
     assert not [column for column in columns if "123456789012" in column]

@@ -1,0 +1,47 @@
+"""Permissions in the cluster: what service accounts may do through the Kubernetes API, and where DAGs connect to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from infra.airflow.egress import APPLICATION_NETWORK_POLICY, NETWORK_POLICY
+from infra.dag_declarations import account_name
+from ops.plan.grants import Grant
+from ops.plan.resources import Recording
+
+RBAC = "kubernetes:rbac.authorization.k8s.io/v1"
+EGRESS = tuple(f"kubernetes:{version}:{kind}" for version, kind in (NETWORK_POLICY, APPLICATION_NETWORK_POLICY))
+
+
+def grants(recording: Recording) -> Iterator[Grant]:
+    """Yield what the roles and the egress policies of service accounts allow."""
+    yield from _of_roles(recording)
+    yield from _of_egress(recording)
+
+
+def _of_roles(recording: Recording) -> Iterator[Grant]:
+    roles = {role.inputs["metadata"]["name"]: role for role in recording.of_type(f"{RBAC}:Role")}
+    for binding in recording.of_type(f"{RBAC}:RoleBinding"):
+        role = roles[binding.inputs["roleRef"]["name"]]
+        namespace = role.inputs["metadata"]["namespace"]
+        for rule in role.inputs["rules"]:
+            names = [f"/{name}" for name in rule.get("resourceNames") or ()] or [""]
+            resources = tuple(f"{kind}{name} in {namespace}" for kind in rule["resources"] for name in names)
+            for account in binding.inputs["subjects"]:
+                yield Grant(account["name"], "Allow", tuple(rule["verbs"]), resources, (), role.name)
+
+
+def _of_egress(recording: Recording) -> Iterator[Grant]:
+    for policy in recording.of_type(*EGRESS):
+        dag_id = policy.inputs["spec"]["podSelector"].get("matchLabels", {}).get("dag_id")
+        for rule in policy.inputs["spec"].get("egress") or () if dag_id else ():
+            ports = [port["port"] for port in rule["ports"]]
+            servers = [server for peer in rule.get("to", [{}]) for server in _servers(peer)]
+            resources = tuple(f"{server}:{port}" for server in servers for port in ports)
+            yield Grant(account_name(dag_id), "Allow", ("connect",), resources, (), policy.name)
+
+
+def _servers(peer: dict[str, dict[str, str]]) -> list[str]:
+    if "ipBlock" in peer:
+        return [peer["ipBlock"]["cidr"]]
+    return [*peer.get("domainNames", ["any address"])]

@@ -1,0 +1,52 @@
+"""Permissions in the cluster, as `make plan` shows them."""
+
+import pytest
+
+from infra.airflow import network_policies
+from infra.dag_declarations import DagDeclaration, Destination
+from ops.plan.kubernetes_permissions import grants
+from ops.plan.permissions import matrix
+from ops.plan.recording import record
+from ops.plan.resources import Recording
+
+WAREHOUSE = Destination(host="warehouse.example.com", ports=(5432, 5433))
+OFFICE = Destination(host="198.51.100.0/24", ports=(22,))
+
+
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the DAG `churn` connect to servers outside the stack."""
+    dags = {"churn": DagDeclaration(egress=(WAREHOUSE, OFFICE)), "quiet": DagDeclaration()}
+    monkeypatch.setattr(network_policies, "declarations", lambda: dags)
+
+
+def test_the_rights_of_a_dag_that_serves_are_in_the_matrix_of_every_platform(recording: Recording) -> None:
+    _, rows = matrix(recording)
+    assert rows["dag-image-classifier"]["deployments/image-classifier in airflow"] == ["create", "get", "patch"]
+    assert "pods in airflow-tasks" not in rows["dag-image-classifier"]
+    assert "create" in rows["airflow-scheduler"]["pods in airflow-tasks"]
+
+
+@pytest.mark.parametrize(
+    ("stack", "policy", "servers"),
+    [
+        (
+            "dev",
+            "kubernetes:networking.k8s.aws/v1alpha1:ApplicationNetworkPolicy",
+            ("warehouse.example.com:5432", "warehouse.example.com:5433"),
+        ),
+        ("local", "kubernetes:networking.k8s.io/v1:NetworkPolicy", ("any address:5432", "any address:5433")),
+    ],
+)
+def test_a_dag_may_connect_to_the_servers_that_it_declares(
+    declared: None, stack: str, policy: str, servers: tuple[str, ...]
+) -> None:
+    recording = record(stack)
+    [created] = [item for item in recording.of_type(policy) if item.name.startswith("dag-")]
+    assert created.inputs["metadata"] == {"name": "dag-churn-egress", "namespace": "airflow-tasks"}
+    assert created.inputs["spec"]["podSelector"] == {"matchLabels": {"dag_id": "churn"}}
+    found = [grant for grant in grants(recording) if grant.source == "dag-churn-egress"]
+    assert [(grant.who, grant.actions, grant.resources) for grant in found] == [
+        ("dag-churn", ("connect",), servers),
+        ("dag-churn", ("connect",), ("198.51.100.0/24:22",)),
+    ]
