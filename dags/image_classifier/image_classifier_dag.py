@@ -15,7 +15,7 @@ RGB.
 | validate | finds images, moves unreadable files to `quarantine/` | fix the folders as the log says |
 | preprocess | decodes and resizes; holds out 20 % by content hash | see Retries |
 | base_checkpoint | trains a base checkpoint once, downloads pretrained weights once, or takes your own | see Weights |
-| train | fine-tunes a ResNet, on a GPU if the cluster has one | out of memory: lower `batch_size` |
+| train | fine-tunes a ResNet, on a GPU if the cluster has one | out of memory: lower `image_size` or `batch_size` |
 | evaluate | measures the model and the champion on the same held-out images | see Retries |
 | gate | fails below `minimum_accuracy`; promotes a model not worse than the champion | add images or epochs |
 | register | stores a version in MLflow and moves `champion` if the gate promoted it | see Retries |

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -13,6 +14,7 @@ from image_classifier.augmentation import Geometry
 from image_classifier.model import normalise
 from image_classifier.shards import Shards, Tensors
 from ml_common.device import Device
+from ml_common.errors import PermanentError
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,9 @@ def fit(
 
     Returns:
         The result of each epoch.
+
+    Raises:
+        PermanentError: The GPU has too little memory.
     """
     network.to(device.torch_device, memory_format=device.memory_format)  # type: ignore[call-overload]
     network.train()
@@ -82,20 +87,21 @@ def fit(
     for number in range(1, epochs + 1):
         started = time.perf_counter()
         loss_sum, correct, count = 0.0, 0, 0
-        for images, labels in batches():
-            optimiser.zero_grad(set_to_none=True)
-            passes = device.passes(images, bytes_per_pixel)
-            for part, truth in zip(images.tensor_split(passes), labels.tensor_split(passes), strict=True):
-                pixels = normalise(prepare(part)).contiguous(memory_format=device.memory_format)
-                with device.autocast():
-                    logits = network(pixels)
-                    loss = functional.cross_entropy(logits, truth, label_smoothing=LABEL_SMOOTHING)
-                (loss * (len(truth) / len(labels))).backward()  # type: ignore[no-untyped-call]
-                loss_sum += loss.item() * len(truth)
-                correct += int((logits.argmax(1) == truth).sum())
-            optimiser.step()
-            schedule.step()
-            count += len(labels)
+        with _memory_errors_explained():
+            for images, labels in batches():
+                optimiser.zero_grad(set_to_none=True)
+                passes = device.passes(images, bytes_per_pixel)
+                for part, truth in zip(images.tensor_split(passes), labels.tensor_split(passes), strict=True):
+                    pixels = normalise(prepare(part)).contiguous(memory_format=device.memory_format)
+                    with device.autocast():
+                        logits = network(pixels)
+                        loss = functional.cross_entropy(logits, truth, label_smoothing=LABEL_SMOOTHING)
+                    (loss * (len(truth) / len(labels))).backward()  # type: ignore[no-untyped-call]
+                    loss_sum += loss.item() * len(truth)
+                    correct += int((logits.argmax(1) == truth).sum())
+                optimiser.step()
+                schedule.step()
+                count += len(labels)
         epoch = Epoch(number, loss_sum / count, correct / count, time.perf_counter() - started, int(time.time() * 1000))
         log.info(
             "epoch %d/%d: loss %.4f, training accuracy %.4f, %.1f s",
@@ -104,6 +110,18 @@ def fit(
         history.append(epoch)
     network.eval()
     return history
+
+
+@contextmanager
+def _memory_errors_explained() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).partition(". ")[0]
+        raise PermanentError(
+            f"The GPU has too little memory ({reason}): set the Param `image_size` or `batch_size` to a smaller value, "
+            "or `architecture` to a smaller network."
+        ) from error
 
 
 def fine_tune(

@@ -313,6 +313,21 @@ def test_a_batch_in_several_passes_has_the_gradients_that_it_has_in_one() -> Non
     assert torch.allclose(whole, parts, atol=1e-5)
 
 
+def test_a_gpu_with_too_little_memory_is_an_error_that_no_retry_fixes() -> None:
+    """As PyTorch raises it; `make gpu-proof` does it on a GPU."""
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.00 GiB.")
+
+    network = networks.create("resnet18", 2)
+    network.register_forward_pre_hook(full)
+    shard = Shards([8], lambda _: (torch.zeros((8, 3, 32, 32), dtype=torch.uint8), torch.arange(8) % 2))
+    with pytest.raises(PermanentError, match=r"^The GPU has too little memory \(CUDA out of memory\): set the Param "):
+        training.fine_tune(
+            network, shard, epochs=1, learning_rate=0.001, batch_size=8, bytes_per_pixel=640, device=cpu(threads=1)
+        )
+
+
 def test_few_images_come_in_smaller_batches_and_many_in_full_ones() -> None:
     assert training._batch_sizes(63, 64) == [8] * 7 + [7]
     assert training._batch_sizes(1427, 64) == [64] * 22 + [19]
