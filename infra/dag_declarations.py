@@ -59,15 +59,10 @@ class Destination(Declaration):
     """A server outside the stack."""
 
     host: Annotated[str, Field(pattern=HOST, max_length=253)]
-    """A DNS name such as warehouse.example.com, *.example.com for all names below it, or a range of addresses such as
-    198.51.100.0/24."""
+    """A DNS name such as warehouse.example.com, *.example.com for all names below it, <service>.<namespace>.svc for the
+    pods of a namespace, or a range of addresses such as 198.51.100.0/24."""
     ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=1)]
     """TCP ports."""
-
-    @property
-    def is_range(self) -> bool:
-        """Whether `host` is a range of addresses."""
-        return "/" in self.host
 
     @field_validator("host")
     @classmethod

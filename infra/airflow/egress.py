@@ -1,14 +1,15 @@
-"""The network policy for the servers that a DAG declares as `egress` in dag.yaml."""
+"""Network policies for connections to servers that are named: what DAGs declare as `egress`, and the Git server."""
 
 from collections.abc import Sequence
+from ipaddress import ip_network
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
+from infra.airflow_names import NAMESPACE_LABEL
 from infra.airflow_platform import Platform
-from infra.dag_declarations import Destination, account_name
 
 NETWORK_POLICY = ("networking.k8s.io/v1", "NetworkPolicy")
 # https://docs.aws.amazon.com/eks/latest/userguide/auto-net-pol.html
@@ -16,39 +17,52 @@ APPLICATION_NETWORK_POLICY = ("networking.k8s.aws/v1alpha1", "ApplicationNetwork
 
 
 def create_egress_policy(
-    dag_id: str, servers: Sequence[Destination], platform: Platform, opts: pulumi.ResourceOptions
+    name: str,
+    pods: dict[str, Any],
+    rules: pulumi.Input[Sequence[Any]],
+    namespace: pulumi.Output[str],
+    platform: Platform,
+    opts: pulumi.ResourceOptions,
 ) -> None:
-    """Create a policy of the kind that the platform has for the tasks of a DAG."""
-    names = platform.names_in_policies
-    api_version, kind = APPLICATION_NETWORK_POLICY if names else NETWORK_POLICY
-    name = f"{account_name(dag_id)}-egress"
+    """Create a policy of the kind that the platform has.
+
+    Args:
+        name: Its name.
+        pods: The selector of the pods.
+        rules: What they may connect to, from `egress_rule`.
+        namespace: The namespace of the pods.
+        platform: The platform.
+        opts: The options of the resource.
+    """
+    api_version, kind = APPLICATION_NETWORK_POLICY if platform.names_in_policies else NETWORK_POLICY
     kubernetes.apiextensions.CustomResource(
         name,
         api_version=api_version,
         kind=kind,
-        metadata=ObjectMetaArgs(name=name, namespace=platform.tasks_namespace),
-        spec=egress_policy(dag_id, servers, names=names),
+        metadata=ObjectMetaArgs(name=name, namespace=namespace),
+        spec={"podSelector": pods, "policyTypes": ["Egress"], "egress": rules},
         opts=opts,
     )
 
 
-def egress_policy(dag_id: str, servers: Sequence[Destination], *, names: bool) -> dict[str, Any]:
-    """Return the spec of the policy.
+def egress_rule(host: str, ports: Sequence[int], *, names: bool) -> dict[str, Any]:
+    """Return the rule that allows connections to a server.
 
     Args:
-        dag_id: The DAG.
-        servers: What it declares.
-        names: Whether the policy can name servers; otherwise the ports of a named server are open to all addresses.
+        host: A DNS name, an address or a range of addresses; `<service>.<namespace>.svc` is any pod of the namespace.
+        ports: TCP ports.
+        names: Whether policies can name servers; otherwise the ports of a named server are open to all addresses.
     """
-    return {
-        "podSelector": {"matchLabels": {"dag_id": dag_id}},
-        "policyTypes": ["Egress"],
-        "egress": [_rule(server, names=names) for server in servers],
-    }
+    rule: dict[str, Any] = {"ports": [{"port": port, "protocol": "TCP"} for port in ports]}
+    if addresses := _addresses(host):
+        return rule | {"to": [{"ipBlock": {"cidr": addresses}}]}
+    if host.endswith(".svc"):
+        return rule | {"to": [{"namespaceSelector": {"matchLabels": {NAMESPACE_LABEL: host.split(".")[-2]}}}]}
+    return rule | ({"to": [{"domainNames": [host]}]} if names else {})
 
 
-def _rule(server: Destination, *, names: bool) -> dict[str, Any]:
-    rule: dict[str, Any] = {"ports": [{"port": port, "protocol": "TCP"} for port in server.ports]}
-    if server.is_range:
-        return rule | {"to": [{"ipBlock": {"cidr": server.host}}]}
-    return rule | ({"to": [{"domainNames": [server.host]}]} if names else {})
+def _addresses(host: str) -> str | None:
+    try:
+        return str(ip_network(host))
+    except ValueError:
+        return None

@@ -15,7 +15,7 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 from pulumi_kubernetes.networking.v1 import NetworkPolicySpecArgs
 
 from infra.airflow import pgbouncer
-from infra.airflow.egress import create_egress_policy
+from infra.airflow.egress import create_egress_policy, egress_rule
 from infra.airflow_names import (
     API_SERVER_PORT,
     COMPONENT_LABEL,
@@ -26,7 +26,7 @@ from infra.airflow_names import (
     SERVING_PORT,
 )
 from infra.airflow_platform import Platform
-from infra.dag_declarations import declarations
+from infra.dag_declarations import account_name, declarations
 
 Spec = dict[str, Any]
 
@@ -101,19 +101,21 @@ DNS: Spec = {"ports": [*ports(DNS_PORT), *ports(DNS_PORT, protocol="UDP")]}
 IDENTITY: Spec = {"ports": ports(80), "to": [{"ip_block": {"cidr": POD_IDENTITY}}]}
 
 
+def git_host(repository: str) -> str:
+    """Return the host in the address of a repository: a URL, or `user@host:path`."""
+    return urlsplit(repository).hostname or repository.partition(":")[0].rpartition("@")[2]
+
+
 def git_ports(repository: str) -> list[int]:
     """Return the ports of Git servers, and the port in the address of the repository if it has one."""
     port = urlsplit(repository).port
     return [*GIT_PORTS, *([port] if port and port not in GIT_PORTS else [])]
 
 
-def airflow_policies(
-    git: pulumi.Input[Sequence[Spec]], tasks_namespace: pulumi.Input[str], *, pooled: bool
-) -> Mapping[str, Policy]:
+def airflow_policies(tasks_namespace: pulumi.Input[str], *, pooled: bool) -> Mapping[str, Policy]:
     """Return the policies of Airflow's namespace by name.
 
     Args:
-        git: The ports of the Git server.
         tasks_namespace: The namespace of task pods.
         pooled: Whether components reach the database only through PgBouncer.
     """
@@ -132,7 +134,6 @@ def airflow_policies(
         "git-sync-metrics": Policy(components(*WITH_GIT_SYNC), incoming=[ingress(GIT_SYNC_METRICS_PORT)]),
         "components-to-database": Policy(with_database, outgoing=[database]),
         "components-to-kubernetes": Policy(components(*WITH_KUBERNETES), outgoing=[egress(*KUBERNETES_PORTS)]),
-        "components-to-git": Policy(components(*WITH_GIT_SYNC), outgoing=[{"ports": git}]),
         "components-to-object-store": Policy(
             components(*WITH_OBJECT_STORE), outgoing=[egress(*OBJECT_STORE_PORTS), IDENTITY]
         ),
@@ -203,15 +204,28 @@ class NetworkPolicies(pulumi.ComponentResource):
         airflow, tasks = platform.namespace, platform.tasks_namespace
         git = pulumi.Output.from_input(platform.dags.repository).apply(lambda address: ports(*git_ports(address)))
         for namespace, policies in (
-            (airflow, airflow_policies(git, tasks, pooled=pooled)),
+            (airflow, airflow_policies(tasks, pooled=pooled)),
             (tasks, tasks_policies(git, airflow)),
         ):
             for policy_name, policy in policies.items():
                 self._create(policy_name, policy, namespace)
-        for dag_id, dag in declarations().items():
-            if dag.egress:
-                create_egress_policy(dag_id, dag.egress, platform, self._child_opts)
+        self._create_egress_policies(platform)
         self.register_outputs({})
+
+    def _create_egress_policies(self, platform: Platform) -> None:
+        """Create the policies for the Git server, and for what DAGs declare."""
+        names = platform.names_in_policies
+        git = pulumi.Output.from_input(platform.dags.repository).apply(
+            lambda address: [egress_rule(git_host(address), git_ports(address), names=names)]
+        )
+        with_git_sync = {"matchExpressions": components(*WITH_GIT_SYNC)["match_expressions"]}
+        create_egress_policy("components-to-git", with_git_sync, git, platform.namespace, platform, self._child_opts)
+        for dag_id, dag in declarations().items():
+            rules = [egress_rule(server.host, server.ports, names=names) for server in dag.egress]
+            if rules:
+                of_dag = {"matchLabels": {"dag_id": dag_id}}
+                name = f"{account_name(dag_id)}-egress"
+                create_egress_policy(name, of_dag, rules, platform.tasks_namespace, platform, self._child_opts)
 
     def _create(self, name: str, policy: Policy, namespace: pulumi.Output[str]) -> None:
         kubernetes.networking.v1.NetworkPolicy(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from infra.airflow.egress import APPLICATION_NETWORK_POLICY, NETWORK_POLICY
 from infra.dag_declarations import account_name
@@ -41,7 +42,9 @@ def _of_egress(recording: Recording) -> Iterator[Grant]:
             yield Grant(account_name(dag_id), "Allow", ("connect",), resources, (), policy.name)
 
 
-def _servers(peer: dict[str, dict[str, str]]) -> list[str]:
+def _servers(peer: Mapping[str, Any]) -> list[str]:
     if "ipBlock" in peer:
         return [peer["ipBlock"]["cidr"]]
+    if "namespaceSelector" in peer:
+        return [f"pods in {namespace}" for namespace in peer["namespaceSelector"]["matchLabels"].values()]
     return [*peer.get("domainNames", ["any address"])]

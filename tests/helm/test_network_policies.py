@@ -1,10 +1,12 @@
 """The network policies, evaluated as a cluster enforces them."""
 
+import json
 from typing import Any
 
 import pytest
 
-from infra.airflow.network_policies import git_ports
+from infra.airflow.egress import egress_rule
+from infra.airflow.network_policies import git_host, git_ports
 from ml_common import serving_manifests
 from ops.plan.manifests import Object
 
@@ -30,7 +32,7 @@ def judged(objects: Objects, namespace: str, labels: dict[str, str], direction: 
     found = [
         policy["spec"]
         for policy in objects
-        if policy["kind"] == "NetworkPolicy"
+        if policy["kind"] in ("NetworkPolicy", "ApplicationNetworkPolicy")
         and policy["metadata"]["namespace"] == namespace
         and matches(policy["spec"]["podSelector"], labels)
         and direction in policy["spec"]["policyTypes"]
@@ -78,9 +80,50 @@ def test_git_is_reached_on_the_usual_ports_and_on_the_one_in_its_address(reposit
     assert git_ports(repository) == ports
 
 
+@pytest.mark.parametrize(
+    ("repository", "host"),
+    [
+        ("https://user@github.com/a/b", "github.com"),
+        ("git@github.com:a/b.git", "github.com"),
+        ("ssh://git@git.example:2222/a/b", "git.example"),
+        ("git://git.airflow-platform.svc/dags.git", "git.airflow-platform.svc"),
+    ],
+)
+def test_the_host_of_a_repository_is_in_its_address(repository: str, host: str) -> None:
+    assert git_host(repository) == host
+
+
+@pytest.mark.parametrize(
+    ("host", "names", "to"),
+    [
+        ("github.com", True, {"domainNames": ["github.com"]}),
+        ("github.com", False, None),
+        ("198.51.100.0/24", True, {"ipBlock": {"cidr": "198.51.100.0/24"}}),
+        ("198.51.100.7", False, {"ipBlock": {"cidr": "198.51.100.7/32"}}),
+        ("db.analytics.svc", True, {"namespaceSelector": {"matchLabels": {NAME_LABEL: "analytics"}}}),
+    ],
+)
+def test_a_rule_is_as_narrow_as_the_kind_of_policy_allows(host: str, names: bool, to: object) -> None:
+    rule = egress_rule(host, [443], names=names)
+    assert rule["ports"] == [{"port": 443, "protocol": "TCP"}]
+    assert rule.get("to") == ([to] if to else None)
+
+
 @pytest.mark.parametrize("component", ["dag-processor", "triggerer"])
 def test_pods_that_fetch_dags_reach_git(objects: Objects, component: str) -> None:
     assert set(git_ports("")) <= ports_out(objects, airflow(component))
+
+
+def test_the_code_that_the_dag_processor_parses_reaches_only_the_database_metrics_and_the_git_server(
+    stack: str, objects: Objects
+) -> None:
+    rules = judged(objects, "airflow", airflow("dag-processor"), "Egress")
+    reached = {(json.dumps(rule.get("to")), port["port"]) for rule in rules for port in rule["ports"]}
+    git: Any = [{"namespaceSelector": {"matchLabels": {NAME_LABEL: "airflow-platform"}}}]
+    if stack != "local":
+        git = [{"domainNames": ["github.com"]}]
+    assert {port for to, port in reached if to == json.dumps(git)} >= set(git_ports(""))
+    assert {port for to, port in reached if to != json.dumps(git)} <= {53, 9125, POSTGRES, PGBOUNCER}
 
 
 # The labels that a DAG's author can give its task: its own, and those of any server.
