@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from string import Template
+from tempfile import TemporaryDirectory
 
 from infra.dag_declarations import check_dag_id
 from infra.documents import REPOSITORY
@@ -22,13 +23,22 @@ def write_dag(dag_id: str, root: Path = REPOSITORY) -> list[Path]:
     """Write the files of a new DAG, and return them.
 
     Raises:
-        OperationError: The ID is invalid, or one of the files exists.
+        OperationError: The ID is invalid, one of the files exists, or they cannot be written.
     """
     check_dag_id(dag_id)
-    files = {root / file.format(dag_id=dag_id): TEMPLATE / template for template, file in FILES.items()}
-    if existing := next((file for file in (root / "dags" / dag_id, *files) if file.exists()), None):
-        raise OperationError(f"{existing.relative_to(root)} already exists: choose another NAME, or edit it")
-    for file, template in files.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(Template(template.read_text()).substitute(dag_id=dag_id))
-    return list(files)
+    files = {file.format(dag_id=dag_id): TEMPLATE / template for template, file in FILES.items()}
+    folder, test = f"dags/{dag_id}", f"tests/dags/test_{dag_id}.py"
+    if existing := next((path for path in (folder, test) if (root / path).exists()), None):
+        raise OperationError(f"{existing} already exists: choose another NAME, or edit it")
+    try:
+        # Nothing is in its place before all of it is written.
+        with TemporaryDirectory(dir=root, prefix=".new-dag-") as staging:
+            for file, template in files.items():
+                path = Path(staging, file)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(Template(template.read_text()).substitute(dag_id=dag_id))
+            Path(staging, test).replace(root / test)
+            Path(staging, folder).replace(root / folder)
+    except OSError as error:
+        raise OperationError(f"{folder} cannot be written ({error.strerror}): check the disk and the folder") from error
+    return [root / file for file in files]

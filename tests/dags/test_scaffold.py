@@ -1,5 +1,6 @@
 """`make dag`: the new DAG is complete, and its test passes."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -62,3 +63,25 @@ def test_an_existing_dag_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(OperationError, match=r"^tests/dags/test_churn.py already exists: choose another NAME, or edit"):
         write_dag("churn", tmp_path)
     assert not (tmp_path / "dags").exists()
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("dags", "tests/dags"):
+        (tmp_path / folder).mkdir(parents=True)
+    before = sorted(tmp_path.rglob("*"))
+    written: list[Path] = []
+
+    def write(path: Path, text: str) -> int:
+        if len(written) == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written.append(path)
+        return path.write_bytes(text.encode())
+
+    monkeypatch.setattr(Path, "write_text", write)
+    with pytest.raises(
+        OperationError, match=r"^dags/churn cannot be written \(No space left on device\): check the disk"
+    ):
+        write_dag("churn", tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+    monkeypatch.undo()
+    assert len(write_dag("churn", tmp_path)) == 5
