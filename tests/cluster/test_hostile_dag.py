@@ -3,11 +3,13 @@
 import pytest
 
 from .airflow_client import Airflow
+from .stack import wait_until
 
 
 @pytest.fixture(scope="module")
 def hostile(airflow: Airflow) -> str:
     """Return a run of the DAG of that name, which has ended."""
+    wait_until(lambda: airflow.dags() >= {"hostile", "honest"}, "the DAGs")
     run = airflow.trigger("hostile")
     assert airflow.finish("hostile", run, seconds=300) == "failed"
     return run
@@ -60,7 +62,7 @@ def test_what_a_task_may_not_reach_does_not_answer_it(
     assert found[: len(answer)] == answer if answer else found == answer
 
 
-def test_a_task_that_asks_for_what_is_its_own_gets_it(airflow: Airflow) -> None:
+def test_a_task_that_asks_for_what_is_its_own_gets_it(airflow: Airflow, hostile: str) -> None:
     run = airflow.trigger("honest")
     assert airflow.finish("honest", run, seconds=180) == "success"
     found = airflow.get(f"dags/honest/dagRuns/{run}/taskInstances/work/xcomEntries/return_value")["value"]
