@@ -1,7 +1,7 @@
 """The interface between Airflow and the platform that it runs on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, TypeVar
 
@@ -46,7 +46,11 @@ TASK_COMPONENTS = (Component.TASK,)
 
 @dataclass(frozen=True)
 class DatabaseAccess:
-    """A PostgreSQL database and the user who owns it; `url` and `password` are secrets."""
+    """A PostgreSQL database and the user who owns it; `url` and all passwords are secrets.
+
+    Attributes:
+        component_passwords: The passwords of components that have their own user, as in `DATABASE_USERS`.
+    """
 
     host: pulumi.Output[str]
     port: pulumi.Output[int]
@@ -54,6 +58,18 @@ class DatabaseAccess:
     user: str
     password: pulumi.Output[str]
     tls: bool = True
+    component_passwords: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
+
+    def of(self, component: str) -> "DatabaseAccess":
+        """Return the access of a component: with its own user, or as the owner if it has none."""
+        if component not in self.component_passwords:
+            return self
+        return replace(self, user=f"{self.user}-{component}", password=self.component_passwords[component])
+
+    @property
+    def users(self) -> Mapping[str, pulumi.Output[str]]:
+        """The passwords of the components' users by name."""
+        return {access.user: access.password for access in map(self.of, self.component_passwords)}
 
     @property
     def sslmode(self) -> str:

@@ -1,5 +1,6 @@
 """Create databases on a PostgreSQL server from pods: the machine that runs Pulumi need not reach the server."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pulumi
@@ -11,10 +12,12 @@ from infra.airflow_names import DATABASE_SETUP_LABELS, database_setup_name
 from infra.airflow_platform import DatabaseAccess
 
 SCRIPT = Path(__file__).with_name("create_database.sql")
+# The connection limit of each component's user: authors' code cannot use up all connections of the server.
+USER_CONNECTIONS = 10
 
 
 class DatabaseSetup:
-    """Creates databases and their owners, in a namespace that keeps the administrator's password from other users."""
+    """Creates databases and their users, in a namespace that keeps the administrator's password from other users."""
 
     def __init__(
         self,
@@ -49,7 +52,7 @@ class DatabaseSetup:
         self._script = script.metadata.name.apply(str)
 
     def create(self, database: DatabaseAccess) -> DatabaseAccess:
-        """Create a database and its owner; the returned access resolves once both exist."""
+        """Create a database, its owner and the components' users; the returned access resolves once all exist."""
         secret = kubernetes.core.v1.Secret(
             database_setup_name(database.name),
             metadata={"namespace": self._namespace},
@@ -62,6 +65,8 @@ class DatabaseSetup:
                 "PGSSLMODE": database.sslmode,
                 "DATABASE_NAME": database.name,
                 "DATABASE_PASSWORD": database.password,
+                "DATABASE_USERS": pulumi.Output.json_dumps(database.users),
+                "USER_CONNECTIONS": str(USER_CONNECTIONS),
                 **self._limits,
             },
             opts=self._opts,
@@ -74,7 +79,7 @@ class DatabaseSetup:
             opts=self._opts,
         )
         host = pulumi.Output.all(database.host, job.metadata.name).apply(lambda known: str(known[0]))
-        return DatabaseAccess(host, database.port, database.name, database.user, database.password, tls=database.tls)
+        return replace(database, host=host)
 
 
 def job_spec(secret: pulumi.Input[str], script: pulumi.Input[str], image: str, user_id: int) -> JobSpecArgsDict:
