@@ -24,6 +24,7 @@ ORDER = (
     "task_admission",
     "serving_rollout",
     "airflow",
+    "component_secrets",
     "disturbances",
     "uninstall",
     "releases",
