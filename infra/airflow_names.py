@@ -25,6 +25,11 @@ USER_ID = 50000  # the user of images/airflow
 # owner and the component's, and whose rights images/airflow/bin/database_users.py lists.
 DATABASE_USERS = ("dag-processor", "triggerer")
 
+# Where pods find the certificate authorities of the database server, and the ConfigMap that holds them.
+DATABASE_CA = "database-ca"
+DATABASE_CA_FOLDER = "/etc/database-ca"
+DATABASE_CA_FILE = "ca.pem"
+
 MLFLOW = "mlflow"
 MLFLOW_PORT = 5000
 MLFLOW_LABELS = {"app.kubernetes.io/name": MLFLOW}

@@ -8,8 +8,13 @@ from typing import Literal, TypeVar
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from infra.airflow_names import DATABASE_CA_FILE, DATABASE_CA_FOLDER
+
 # The database that exists on every PostgreSQL server, for connections that create others.
 MAINTENANCE_DATABASE = "postgres"
+
+# The file of the database's certificate authorities in pods.
+AUTHORITIES = f"{DATABASE_CA_FOLDER}/{DATABASE_CA_FILE}"
 
 # Prefixes in the buckets; DAGs have their own folders in `data` and `artifacts`.
 LOGS_PREFIX = "airflow/"
@@ -49,6 +54,7 @@ class DatabaseAccess:
     """A PostgreSQL database and the user who owns it; `url` and all passwords are secrets.
 
     Attributes:
+        authorities: The authorities of the server's certificate as PEM; empty if connections are not encrypted.
         component_passwords: The passwords of components that have their own user, as in `DATABASE_USERS`.
     """
 
@@ -57,7 +63,7 @@ class DatabaseAccess:
     name: str
     user: str
     password: pulumi.Output[str]
-    tls: bool = True
+    authorities: str = ""
     component_passwords: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
 
     def of(self, component: str) -> "DatabaseAccess":
@@ -74,20 +80,21 @@ class DatabaseAccess:
     @property
     def sslmode(self) -> str:
         """The `sslmode` of PostgreSQL clients."""
-        return "require" if self.tls else "disable"
+        return "verify-full" if self.authorities else "disable"
 
     @property
     def url(self) -> pulumi.Output[str]:
-        """The connection string with the password; the connection is encrypted if the server supports it (`tls`)."""
+        """The connection string with the password; clients verify the server if its authorities are known."""
         return pulumi.Output.secret(
             pulumi.Output.format(
-                "postgresql://{0}:{1}@{2}:{3}/{4}?sslmode={5}",
+                "postgresql://{0}:{1}@{2}:{3}/{4}?sslmode={5}{6}",
                 self.user,
                 self.password,
                 self.host,
                 self.port,
                 self.name,
                 self.sslmode,
+                f"&sslrootcert={AUTHORITIES}" if self.authorities else "",
             )
         )
 

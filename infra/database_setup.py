@@ -8,8 +8,14 @@ import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.batch.v1 import JobSpecArgsDict
 
 from infra import restricted_pods
-from infra.airflow_names import DATABASE_SETUP_LABELS, database_setup_name
-from infra.airflow_platform import DatabaseAccess
+from infra.airflow_names import (
+    DATABASE_CA,
+    DATABASE_CA_FILE,
+    DATABASE_CA_FOLDER,
+    DATABASE_SETUP_LABELS,
+    database_setup_name,
+)
+from infra.airflow_platform import AUTHORITIES, DatabaseAccess
 
 SCRIPT = Path(__file__).with_name("create_database.sql")
 # The connection limit of each component's user: authors' code cannot use up all connections of the server.
@@ -63,6 +69,8 @@ class DatabaseSetup:
                 "PGPASSWORD": self._admin.password,
                 "PGDATABASE": self._admin.name,
                 "PGSSLMODE": database.sslmode,
+                "PGSSLROOTCERT": AUTHORITIES,
+                DATABASE_CA_FILE: database.authorities,
                 "DATABASE_NAME": database.name,
                 "DATABASE_PASSWORD": database.password,
                 "DATABASE_USERS": pulumi.Output.json_dumps(database.users),
@@ -98,12 +106,24 @@ def job_spec(secret: pulumi.Input[str], script: pulumi.Input[str], image: str, u
                         "image": image,
                         "command": ["psql", "--no-psqlrc", "--quiet", f"--file=/scripts/{SCRIPT.name}"],
                         "env_from": [{"secret_ref": {"name": secret}}],
-                        "volume_mounts": [{"name": "scripts", "mount_path": "/scripts", "read_only": True}],
+                        "volume_mounts": [
+                            {"name": "scripts", "mount_path": "/scripts", "read_only": True},
+                            {"name": DATABASE_CA, "mount_path": DATABASE_CA_FOLDER, "read_only": True},
+                        ],
                         "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
                         "security_context": restricted_pods.CONTAINER,
                     }
                 ],
-                "volumes": [{"name": "scripts", "config_map": {"name": script}}],
+                "volumes": [
+                    {"name": "scripts", "config_map": {"name": script}},
+                    {
+                        "name": DATABASE_CA,
+                        "secret": {
+                            "secret_name": secret,
+                            "items": [{"key": DATABASE_CA_FILE, "path": DATABASE_CA_FILE}],
+                        },
+                    },
+                ],
             },
         },
     }

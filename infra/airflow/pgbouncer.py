@@ -5,6 +5,8 @@ The chart can write them as well, but only with the password in its values.
 
 from collections.abc import Collection, Mapping
 
+from infra.airflow_platform import AUTHORITIES
+
 SERVICE = "airflow-pgbouncer"
 PORT = 6543
 DATABASE = "airflow"
@@ -16,7 +18,7 @@ USER_CONNECTIONS = 3
 CLIENT_CONNECTIONS = 400
 
 
-def configuration(host: str, port: int, database: str, owner: str, users: Collection[str]) -> str:
+def configuration(host: str, port: int, database: str, owner: str, users: Collection[str], sslmode: str) -> str:
     """Return pgbouncer.ini for Airflow's database."""
     limits = "\n".join(f"{user} = max_user_connections={USER_CONNECTIONS}" for user in users)
     return f"""[databases]
@@ -31,7 +33,8 @@ auth_file = /etc/pgbouncer/users.txt
 stats_users = {owner}
 ignore_startup_parameters = extra_float_digits
 max_client_conn = {CLIENT_CONNECTIONS}
-server_tls_sslmode = require
+server_tls_sslmode = {sslmode}
+server_tls_ca_file = {AUTHORITIES}
 
 [users]
 {limits}

@@ -48,7 +48,7 @@ class Secrets(pulumi.ComponentResource):
         if pooled:
             self._create_pool(database)
             host, port = pulumi.Output.from_input(SERVICE), pulumi.Output.from_input(PORT)
-            database = replace(database, host=host, port=port, name=DATABASE, tls=False)
+            database = replace(database, host=host, port=port, name=DATABASE, authorities="")
         self._create_secret(
             DATABASE_SECRET, {CONNECTION: database.url, ASYNC_CONNECTION: database.url.apply(with_async_driver)}
         )
@@ -79,7 +79,7 @@ class Secrets(pulumi.ComponentResource):
     def _create_pool(self, database: DatabaseAccess) -> None:
         files = {
             "pgbouncer.ini": pulumi.Output.all(database.host, database.port).apply(
-                lambda at: configuration(at[0], at[1], database.name, database.user, database.users)
+                lambda at: configuration(at[0], at[1], database.name, database.user, database.users, database.sslmode)
             ),
             "users.txt": pulumi.Output.all(**{database.user: database.password, **database.users}).apply(users_file),
         }

@@ -11,7 +11,15 @@ from infra.airflow import secrets
 from infra.airflow.chart import schema
 from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
 from infra.airflow.validation import ValuesError, check
-from infra.airflow_names import ADMIN_SECRET, API_SERVER_PORT, DAGS_SECRET, MLFLOW, MLFLOW_PORT
+from infra.airflow_names import (
+    ADMIN_SECRET,
+    API_SERVER_PORT,
+    DAGS_SECRET,
+    DATABASE_CA,
+    DATABASE_CA_FOLDER,
+    MLFLOW,
+    MLFLOW_PORT,
+)
 from infra.airflow_platform import LOGS_PREFIX, Component, DagSource, Platform
 from infra.dag_declarations import account_name, declarations
 from infra.documents import DocumentError
@@ -73,7 +81,8 @@ def with_platform(values: Values, platform: Platform, tasks: TaskSettings) -> Va
         files_of_components(platform),
         migration(platform),
         git_sync(platform.dags),
-        waiting(platform.images["airflow"], values),
+        certificates(platform, values),
+        waiting(platform.images["airflow"], values, certificate_mounts(platform)),
         parallelism(tasks, values),
         {"podTemplate": helm_values.pod_template()},
     ):
@@ -257,13 +266,27 @@ def parallelism(tasks: TaskSettings, values: Values) -> Values:
     return {"config": {"core": {"parallelism": max(1, tasks.max_pods // schedulers)}}}
 
 
-def waiting(image: pulumi.Output[str], values: Values) -> Values:
+def certificates(platform: Platform, values: Values) -> Values:
+    """Mount the certificate authorities of the database server into all pods of the control plane."""
+    mounts = certificate_mounts(platform)
+    volumes = [{"name": mount["name"], "configMap": {"name": DATABASE_CA}} for mount in mounts]
+    return {"volumes": [*values["volumes"], *volumes], "volumeMounts": [*values["volumeMounts"], *mounts]}
+
+
+def certificate_mounts(platform: Platform) -> list[Values]:
+    """Return the mount of the certificate authorities; none if connections to the database are not encrypted."""
+    mount = {"name": DATABASE_CA, "mountPath": DATABASE_CA_FOLDER, "readOnly": True}
+    return [mount] if platform.airflow_database.authorities else []
+
+
+def waiting(image: pulumi.Output[str], values: Values, mounts: list[Values]) -> Values:
     """Make each component wait for the database migration; see images/airflow/bin/wait_for_database.py."""
     container: Values = {
         "name": "wait-for-database",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "/opt/airflow/bin/wait_for_database.py"],
+        "volumeMounts": mounts,
         "securityContext": values["securityContexts"]["containers"],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
     }

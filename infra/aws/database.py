@@ -10,6 +10,7 @@ import pulumi_random as random
 
 from infra.airflow_names import DATABASE_USERS
 from infra.airflow_platform import MAINTENANCE_DATABASE, DatabaseAccess
+from infra.aws import certificates
 from infra.aws.account import Account
 from infra.aws.cluster import Cluster
 from infra.aws.names import POSTGRES_CLIENT_IMAGE, POSTGRES_CLIENT_USER_ID, SETUP_NAMESPACE, Limit
@@ -175,7 +176,8 @@ class Database(pulumi.ComponentResource):
         return self._setup.create(replace(access, component_passwords=passwords))
 
     def _access(self, user: str, database: str, password: pulumi.Output[str]) -> DatabaseAccess:
-        return DatabaseAccess(self._instance.address, self._instance.port, database, user, password)
+        authorities = certificates.of_region(self._account.region)
+        return DatabaseAccess(self._instance.address, self._instance.port, database, user, password, authorities)
 
     def _keep(self, purpose: str, access: DatabaseAccess) -> DatabaseAccess:
         """Store the access in Secrets Manager."""

@@ -57,7 +57,7 @@ class Database(pulumi.ComponentResource):
         server = self._create_server(password, airflow_namespace, storage_class)
         self._create_setup_policy()
         port = pulumi.Output.from_input(PORT)
-        self.admin = DatabaseAccess(server.host, port, MAINTENANCE_DATABASE, ADMIN, password, tls=False)
+        self.admin = DatabaseAccess(server.host, port, MAINTENANCE_DATABASE, ADMIN, password)
         self._setup = DatabaseSetup(self.admin, namespace, POSTGRES_IMAGE, POSTGRES_USER_ID, self._child_opts)
         self.airflow = self._create_database("airflow", DATABASE_USERS)
         self.mlflow = self._create_database("mlflow")
@@ -99,7 +99,7 @@ class Database(pulumi.ComponentResource):
 
     def _create_database(self, name: str, components: Sequence[str] = ()) -> DatabaseAccess:
         password = self._create_password(name)
-        access = DatabaseAccess(self.admin.host, self.admin.port, name, name, password, tls=False)
+        access = DatabaseAccess(self.admin.host, self.admin.port, name, name, password)
         passwords = {component: self._create_password(f"{name}-{component}") for component in components}
         return self._setup.create(replace(access, component_passwords=passwords))
 

@@ -57,5 +57,5 @@ class Databases(pulumi.ComponentResource):
         admin, password = self._admin, self._create_password(purpose)
         passwords = {component: self._create_password(f"{purpose}-{component}") for component in components}
         return self._setup.create(
-            DatabaseAccess(admin.host, admin.port, name, name, password, admin.tls, component_passwords=passwords)
+            DatabaseAccess(admin.host, admin.port, name, name, password, admin.authorities, passwords)
         )

@@ -126,7 +126,7 @@ def test_databases_and_users_are_the_environments_own(recorded: Recorded, base: 
     [airflow] = [item for item in recording.resources if item.name == "airflow-database" and item.custom]
     connection = airflow.inputs["stringData"]["connection"]
     assert connection.startswith(f"postgresql://{stack}-airflow:")
-    assert f"/{stack}-airflow?sslmode={'require' if base in ON_AWS else 'disable'}" in connection
+    assert f"/{stack}-airflow?sslmode={'verify-full' if base in ON_AWS else 'disable'}" in connection
 
 
 def values_of(recording: Recording) -> dict[str, Any]:
