@@ -21,6 +21,15 @@ WORKER = "worker"
 API_SERVER_PORT = 8080
 USER_ID = 50000  # the user of images/airflow
 
+# The components that run authors' code: each logs in to the database as a user of its own, whose name is that of the
+# owner and the component's, and whose rights images/airflow/bin/database_users.py lists.
+DATABASE_USERS = ("dag-processor", "triggerer")
+
+# Where pods find the certificate authorities of the database server, and the ConfigMap that holds them.
+DATABASE_CA = "database-ca"
+DATABASE_CA_FOLDER = "/etc/database-ca"
+DATABASE_CA_FILE = "ca.pem"
+
 MLFLOW = "mlflow"
 MLFLOW_PORT = 5000
 MLFLOW_LABELS = {"app.kubernetes.io/name": MLFLOW}

@@ -1,15 +1,20 @@
 """The interface between Airflow and the platform that it runs on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, TypeVar
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
+from infra.airflow_names import DATABASE_CA_FILE, DATABASE_CA_FOLDER
+
 # The database that exists on every PostgreSQL server, for connections that create others.
 MAINTENANCE_DATABASE = "postgres"
+
+# The file of the database's certificate authorities in pods.
+AUTHORITIES = f"{DATABASE_CA_FOLDER}/{DATABASE_CA_FILE}"
 
 # Prefixes in the buckets; DAGs have their own folders in `data` and `artifacts`.
 LOGS_PREFIX = "airflow/"
@@ -46,32 +51,50 @@ TASK_COMPONENTS = (Component.TASK,)
 
 @dataclass(frozen=True)
 class DatabaseAccess:
-    """A PostgreSQL database and the user who owns it; `url` and `password` are secrets."""
+    """A PostgreSQL database and the user who owns it; `url` and all passwords are secrets.
+
+    Attributes:
+        authorities: The authorities of the server's certificate as PEM; empty if connections are not encrypted.
+        component_passwords: The passwords of components that have their own user, as in `DATABASE_USERS`.
+    """
 
     host: pulumi.Output[str]
     port: pulumi.Output[int]
     name: str
     user: str
     password: pulumi.Output[str]
-    tls: bool = True
+    authorities: str = ""
+    component_passwords: Mapping[str, pulumi.Output[str]] = field(default_factory=dict)
+
+    def of(self, component: str) -> "DatabaseAccess":
+        """Return the access of a component: with its own user, or as the owner if it has none."""
+        if component not in self.component_passwords:
+            return self
+        return replace(self, user=f"{self.user}-{component}", password=self.component_passwords[component])
+
+    @property
+    def users(self) -> Mapping[str, pulumi.Output[str]]:
+        """The passwords of the components' users by name."""
+        return {access.user: access.password for access in map(self.of, self.component_passwords)}
 
     @property
     def sslmode(self) -> str:
         """The `sslmode` of PostgreSQL clients."""
-        return "require" if self.tls else "disable"
+        return "verify-full" if self.authorities else "disable"
 
     @property
     def url(self) -> pulumi.Output[str]:
-        """The connection string with the password; the connection is encrypted if the server supports it (`tls`)."""
+        """The connection string with the password; clients verify the server if its authorities are known."""
         return pulumi.Output.secret(
             pulumi.Output.format(
-                "postgresql://{0}:{1}@{2}:{3}/{4}?sslmode={5}",
+                "postgresql://{0}:{1}@{2}:{3}/{4}?sslmode={5}{6}",
                 self.user,
                 self.password,
                 self.host,
                 self.port,
                 self.name,
                 self.sslmode,
+                f"&sslrootcert={AUTHORITIES}" if self.authorities else "",
             )
         )
 

@@ -1,8 +1,11 @@
--- Create a database and its owner, or change the owner's password. The values come from environment variables.
+-- Create a database, its owner and its other users, or change their passwords. The values come from environment
+-- variables; DATABASE_USERS is a JSON object of passwords by name.
 \set ON_ERROR_STOP on
 \getenv name DATABASE_NAME
 \getenv password DATABASE_PASSWORD
 \getenv connections DATABASE_CONNECTIONS
+\getenv users DATABASE_USERS
+\getenv user_connections USER_CONNECTIONS
 
 SELECT format('CREATE ROLE %I', :'name') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'name') \gexec
 ALTER ROLE :"name" LOGIN PASSWORD :'password';
@@ -18,3 +21,10 @@ WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'name') \gexec
 
 -- By default every user may connect to every database.
 REVOKE ALL ON DATABASE :"name" FROM PUBLIC;
+
+-- The owner of the tables gives them rights: images/airflow/bin/database_users.py.
+SELECT format('CREATE ROLE %I', key) FROM json_each_text(:'users')
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = key) \gexec
+SELECT format('ALTER ROLE %I LOGIN PASSWORD %L CONNECTION LIMIT %s', key, value, :'user_connections')
+FROM json_each_text(:'users') \gexec
+SELECT format('GRANT CONNECT ON DATABASE %I TO %I', :'name', key) FROM json_each_text(:'users') \gexec

@@ -1,5 +1,6 @@
 """Create databases on a PostgreSQL server from pods: the machine that runs Pulumi need not reach the server."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pulumi
@@ -7,14 +8,22 @@ import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.batch.v1 import JobSpecArgsDict
 
 from infra import restricted_pods
-from infra.airflow_names import DATABASE_SETUP_LABELS, database_setup_name
-from infra.airflow_platform import DatabaseAccess
+from infra.airflow_names import (
+    DATABASE_CA,
+    DATABASE_CA_FILE,
+    DATABASE_CA_FOLDER,
+    DATABASE_SETUP_LABELS,
+    database_setup_name,
+)
+from infra.airflow_platform import AUTHORITIES, DatabaseAccess
 
 SCRIPT = Path(__file__).with_name("create_database.sql")
+# The connection limit of each component's user: authors' code cannot use up all connections of the server.
+USER_CONNECTIONS = 10
 
 
 class DatabaseSetup:
-    """Creates databases and their owners, in a namespace that keeps the administrator's password from other users."""
+    """Creates databases and their users, in a namespace that keeps the administrator's password from other users."""
 
     def __init__(
         self,
@@ -49,7 +58,7 @@ class DatabaseSetup:
         self._script = script.metadata.name.apply(str)
 
     def create(self, database: DatabaseAccess) -> DatabaseAccess:
-        """Create a database and its owner; the returned access resolves once both exist."""
+        """Create a database, its owner and the components' users; the returned access resolves once all exist."""
         secret = kubernetes.core.v1.Secret(
             database_setup_name(database.name),
             metadata={"namespace": self._namespace},
@@ -60,8 +69,12 @@ class DatabaseSetup:
                 "PGPASSWORD": self._admin.password,
                 "PGDATABASE": self._admin.name,
                 "PGSSLMODE": database.sslmode,
+                "PGSSLROOTCERT": AUTHORITIES,
+                DATABASE_CA_FILE: database.authorities,
                 "DATABASE_NAME": database.name,
                 "DATABASE_PASSWORD": database.password,
+                "DATABASE_USERS": pulumi.Output.json_dumps(database.users),
+                "USER_CONNECTIONS": str(USER_CONNECTIONS),
                 **self._limits,
             },
             opts=self._opts,
@@ -74,7 +87,7 @@ class DatabaseSetup:
             opts=self._opts,
         )
         host = pulumi.Output.all(database.host, job.metadata.name).apply(lambda known: str(known[0]))
-        return DatabaseAccess(host, database.port, database.name, database.user, database.password, tls=database.tls)
+        return replace(database, host=host)
 
 
 def job_spec(secret: pulumi.Input[str], script: pulumi.Input[str], image: str, user_id: int) -> JobSpecArgsDict:
@@ -93,12 +106,24 @@ def job_spec(secret: pulumi.Input[str], script: pulumi.Input[str], image: str, u
                         "image": image,
                         "command": ["psql", "--no-psqlrc", "--quiet", f"--file=/scripts/{SCRIPT.name}"],
                         "env_from": [{"secret_ref": {"name": secret}}],
-                        "volume_mounts": [{"name": "scripts", "mount_path": "/scripts", "read_only": True}],
+                        "volume_mounts": [
+                            {"name": "scripts", "mount_path": "/scripts", "read_only": True},
+                            {"name": DATABASE_CA, "mount_path": DATABASE_CA_FOLDER, "read_only": True},
+                        ],
                         "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
                         "security_context": restricted_pods.CONTAINER,
                     }
                 ],
-                "volumes": [{"name": "scripts", "config_map": {"name": script}}],
+                "volumes": [
+                    {"name": "scripts", "config_map": {"name": script}},
+                    {
+                        "name": DATABASE_CA,
+                        "secret": {
+                            "secret_name": secret,
+                            "items": [{"key": DATABASE_CA_FILE, "path": DATABASE_CA_FILE}],
+                        },
+                    },
+                ],
             },
         },
     }

@@ -6,10 +6,16 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 from pulumi_kubernetes.apps.v1 import DeploymentSpecArgsDict
-from pulumi_kubernetes.core.v1 import ContainerArgsDict, EnvVarArgsDict, ProbeArgsDict
+from pulumi_kubernetes.core.v1 import (
+    ContainerArgsDict,
+    EnvVarArgsDict,
+    ProbeArgsDict,
+    VolumeArgsDict,
+    VolumeMountArgsDict,
+)
 
 from infra import mlflow_users, restricted_pods
-from infra.airflow_names import MLFLOW, MLFLOW_ADMIN_SECRET, MLFLOW_LABELS, MLFLOW_PORT
+from infra.airflow_names import DATABASE_CA, DATABASE_CA_FOLDER, MLFLOW, MLFLOW_ADMIN_SECRET, MLFLOW_LABELS, MLFLOW_PORT
 from infra.airflow_platform import MLFLOW_PREFIX, Component, Platform
 from infra.dag_declarations import declarations
 
@@ -135,6 +141,11 @@ def deployment_spec(
     platform: Platform, secrets: Sequence[pulumi.Input[str]], service_account: pulumi.Input[str]
 ) -> DeploymentSpecArgsDict:
     """Return the Deployment's spec; clients read and write artifacts directly in the object store."""
+    mounts: list[VolumeMountArgsDict] = [{"name": "tmp", "mount_path": "/tmp"}]  # noqa: S108
+    volumes: list[VolumeArgsDict] = [{"name": "tmp", "empty_dir": {"size_limit": "1Gi"}}]
+    if platform.mlflow_database.authorities:
+        mounts.append({"name": DATABASE_CA, "mount_path": DATABASE_CA_FOLDER, "read_only": True})
+        volumes.append({"name": DATABASE_CA, "config_map": {"name": DATABASE_CA}})
     common: ContainerArgsDict = {
         "name": MLFLOW,
         "image": platform.images[MLFLOW],
@@ -142,7 +153,7 @@ def deployment_spec(
         "env_from": [
             {"secret_ref": {"name": name}} for name in (*secrets, platform.credentials_secret) if name is not None
         ],
-        "volume_mounts": [{"name": "tmp", "mount_path": "/tmp"}],  # noqa: S108
+        "volume_mounts": mounts,
         "security_context": restricted_pods.CONTAINER,
     }
     return {
@@ -174,7 +185,7 @@ def deployment_spec(
                         "resources": {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}},
                     }
                 ],
-                "volumes": [{"name": "tmp", "empty_dir": {"size_limit": "1Gi"}}],
+                "volumes": volumes,
             },
         },
     }

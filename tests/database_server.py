@@ -1,5 +1,6 @@
 """A PostgreSQL server as RDS has it: the administrator is no superuser."""
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,7 @@ class Server:
             host=LOOPBACK, port=self.port, user=user, password=password, dbname=database, autocommit=True
         )
 
-    def environment(self, name: str, password: str) -> Mapping[str, str]:
+    def environment(self, name: str, password: str, users: Mapping[str, str] | None = None) -> Mapping[str, str]:
         """What the Secret of a setup Job holds, and where its programs are."""
         return {
             "PATH": f"{postgres.PROGRAMS}{os.pathsep}{os.environ['PATH']}",
@@ -42,12 +43,14 @@ class Server:
             "PGPASSWORD": "admin",
             "DATABASE_NAME": name,
             "DATABASE_PASSWORD": password,
+            "DATABASE_USERS": json.dumps(users or {}),
+            "USER_CONNECTIONS": "10",
         }
 
-    def run_script(self, name: str, password: str) -> None:
-        """Make a database and its owner."""
+    def run_script(self, name: str, password: str, users: Mapping[str, str] | None = None) -> None:
+        """Make a database, its owner, and further users with these passwords."""
         command = ["psql", "--no-psqlrc", "--quiet", f"--file={SCRIPT}"]
-        environment = self.environment(name, password)
+        environment = self.environment(name, password, users)
         done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 

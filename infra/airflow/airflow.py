@@ -12,7 +12,7 @@ from infra.airflow.permissions import Permissions
 from infra.airflow.priorities import Priorities
 from infra.airflow.secrets import Secrets
 from infra.airflow.values import checked_values, with_platform
-from infra.airflow_names import ADMIN_SECRET
+from infra.airflow_names import ADMIN_SECRET, DATABASE_CA, DATABASE_CA_FILE
 from infra.airflow_platform import Platform
 from infra.settings import TaskSettings
 
@@ -57,6 +57,8 @@ class Airflow(pulumi.ComponentResource):
             NetworkPolicies("network-policies", platform, pooled=pooled, opts=child_opts),
             Admission("admission", platform, opts=child_opts),
         ]
+        if platform.airflow_database.authorities:
+            surroundings.append(_database_authorities(platform, child_opts))
         if platform.dags.known_hosts:
             surroundings.append(_known_hosts(platform, child_opts))
         kubernetes.helm.v4.Chart(
@@ -70,6 +72,16 @@ class Airflow(pulumi.ComponentResource):
         self.outputs = {"airflow_admin_secret": ADMIN_SECRET, "airflow_service": f"{RELEASE}-api-server"}
 
         self.register_outputs(dict(self.outputs))
+
+
+def _database_authorities(platform: Platform, opts: pulumi.ResourceOptions) -> pulumi.Resource:
+    """Create the ConfigMap with the certificate authorities of the database server, also for MLflow."""
+    return kubernetes.core.v1.ConfigMap(
+        DATABASE_CA,
+        metadata={"name": DATABASE_CA, "namespace": platform.namespace},
+        data={DATABASE_CA_FILE: platform.airflow_database.authorities},
+        opts=opts,
+    )
 
 
 def _known_hosts(platform: Platform, opts: pulumi.ResourceOptions) -> pulumi.Resource:

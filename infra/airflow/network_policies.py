@@ -34,7 +34,6 @@ STATSD_PORT, METRICS_PORT = 9125, 9102
 PGBOUNCER_METRICS_PORT = 9127
 GIT_SYNC_METRICS_PORT = 1234
 POSTGRES_PORT = 5432
-TRIGGER_LOGS_PORT = 8794
 DNS_PORT = 53
 # Ports of the Kubernetes API: on EKS and most other clusters, and on clusters made by kubeadm or k3s.
 KUBERNETES_PORTS = (443, 6443)
@@ -119,8 +118,7 @@ def airflow_policies(tasks_namespace: pulumi.Input[str], *, pooled: bool) -> Map
         tasks_namespace: The namespace of task pods.
         pooled: Whether components reach the database only through PgBouncer.
     """
-    api_server, triggerer = components("api-server"), components("triggerer")
-    statsd, pool = components("statsd"), components("pgbouncer")
+    api_server, statsd, pool = components("api-server"), components("statsd"), components("pgbouncer")
     with_database = components(*COMPONENTS_WITH_DATABASE)
     tasks = peer(namespace=tasks_namespace)
     database = egress(pgbouncer.PORT, to=peer(pool)) if pooled else egress(POSTGRES_PORT)
@@ -139,9 +137,6 @@ def airflow_policies(tasks_namespace: pulumi.Input[str], *, pooled: bool) -> Map
         ),
         # Users connect from outside the namespace, through an ingress or a forwarded port.
         "api-server": Policy(api_server, incoming=[ingress(API_SERVER_PORT)]),
-        # The log of a waiting trigger is not in the object store yet.
-        "api-server-to-trigger-logs": Policy(api_server, outgoing=[egress(TRIGGER_LOGS_PORT, to=peer(triggerer))]),
-        "trigger-logs": Policy(triggerer, incoming=[ingress(TRIGGER_LOGS_PORT, peers=[peer(api_server)])]),
         # Forwarded ports and the kubelet's probes come from the pod's own node, which no policy can restrict.
         "mlflow": Policy(MLFLOW, incoming=[ingress(MLFLOW_PORT, peers=[tasks, peer(SERVING)])]),
         "mlflow-to-database-and-object-store": Policy(

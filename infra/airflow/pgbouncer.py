@@ -3,19 +3,26 @@
 The chart can write them as well, but only with the password in its values.
 """
 
+from collections.abc import Collection, Mapping
+
+from infra.airflow_platform import AUTHORITIES
+
 SERVICE = "airflow-pgbouncer"
 PORT = 6543
 DATABASE = "airflow"
 
-# Connections from PgBouncer to the database, and from components to PgBouncer.
-SERVER_CONNECTIONS = 20
+# Connections from PgBouncer to the database: of the owner, and of each component that has its own user. And those from
+# components to PgBouncer.
+OWNER_CONNECTIONS = 14
+USER_CONNECTIONS = 3
 CLIENT_CONNECTIONS = 400
 
 
-def configuration(host: str, port: int, database: str, user: str) -> str:
+def configuration(host: str, port: int, database: str, owner: str, users: Collection[str], sslmode: str) -> str:
     """Return pgbouncer.ini for Airflow's database."""
+    limits = "\n".join(f"{user} = max_user_connections={USER_CONNECTIONS}" for user in users)
     return f"""[databases]
-{DATABASE} = host={host} port={port} dbname={database} pool_size={SERVER_CONNECTIONS}
+{DATABASE} = host={host} port={port} dbname={database} pool_size={OWNER_CONNECTIONS}
 
 [pgbouncer]
 pool_mode = transaction
@@ -23,13 +30,17 @@ listen_addr = *
 listen_port = {PORT}
 auth_type = scram-sha-256
 auth_file = /etc/pgbouncer/users.txt
-stats_users = {user}
+stats_users = {owner}
 ignore_startup_parameters = extra_float_digits
 max_client_conn = {CLIENT_CONNECTIONS}
-server_tls_sslmode = require
+server_tls_sslmode = {sslmode}
+server_tls_ca_file = {AUTHORITIES}
+
+[users]
+{limits}
 """
 
 
-def users(user: str, password: str) -> str:
-    """Return users.txt."""
-    return f'"{user}" "{password}"\n'
+def users_file(passwords: Mapping[str, str]) -> str:
+    """Return users.txt for the passwords of users by name."""
+    return "".join(f'"{user}" "{password}"\n' for user, password in passwords.items())

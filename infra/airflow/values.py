@@ -11,7 +11,15 @@ from infra.airflow import secrets
 from infra.airflow.chart import schema
 from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
 from infra.airflow.validation import ValuesError, check
-from infra.airflow_names import API_SERVER_PORT, DAGS_SECRET, MLFLOW, MLFLOW_PORT
+from infra.airflow_names import (
+    ADMIN_SECRET,
+    API_SERVER_PORT,
+    DAGS_SECRET,
+    DATABASE_CA,
+    DATABASE_CA_FOLDER,
+    MLFLOW,
+    MLFLOW_PORT,
+)
 from infra.airflow_platform import LOGS_PREFIX, Component, DagSource, Platform
 from infra.dag_declarations import account_name, declarations
 from infra.documents import DocumentError
@@ -21,6 +29,27 @@ from infra.settings import TaskSettings
 OBJECT_STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 # Each component waits for the database itself, so that they can start in any order.
 WAITING = ("scheduler", "apiServer", "dagProcessor", "triggerer")
+# The components that run authors' code, which have a Secret of their own: as in infra/airflow_names.py.
+USERS_BY_SECTION = {"dagProcessor": Component.DAG_PROCESSOR, "triggerer": Component.TRIGGERER}
+# As in images/airflow/bin/heartbeat.py.
+SECRETS_FOLDER = "/opt/airflow/secrets"
+
+# Airflow's options with secrets, and where their values are. Each component has only those that it uses: the api-server
+# signs sessions and checks the tokens of tasks, which the scheduler signs; both encrypt and decrypt.
+DATABASE_OPTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+ASYNC_DATABASE_OPTION = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"
+FERNET_OPTION = "AIRFLOW__CORE__FERNET_KEY"
+JWT_OPTION = "AIRFLOW__API_AUTH__JWT_SECRET"
+API_OPTION = "AIRFLOW__API__SECRET_KEY"
+AIRFLOW_KEYS = {
+    DATABASE_OPTION: {"name": secrets.DATABASE_SECRET, "key": secrets.CONNECTION},
+    ASYNC_DATABASE_OPTION: {"name": secrets.DATABASE_SECRET, "key": secrets.ASYNC_CONNECTION},
+    FERNET_OPTION: {"name": secrets.FERNET_SECRET, "key": secrets.FERNET_KEY},
+    JWT_OPTION: {"name": secrets.JWT_SECRET, "key": "jwt-secret"},
+    API_OPTION: {"name": secrets.API_SECRET, "key": "api-secret-key"},
+}
+SCHEDULER_KEYS = (DATABASE_OPTION, FERNET_OPTION, JWT_OPTION)
+API_SERVER_KEYS = (*SCHEDULER_KEYS, ASYNC_DATABASE_OPTION, API_OPTION)
 CONTROL_PLANE_SECTIONS = (*WAITING, "statsd", "pgbouncer", "migrateDatabaseJob")
 
 Values = dict[str, Any]
@@ -49,8 +78,11 @@ def with_platform(values: Values, platform: Platform, tasks: TaskSettings) -> Va
         priorities(platform.namespace),
         addresses(platform),
         environment(platform),
+        files_of_components(platform),
+        migration(platform),
         git_sync(platform.dags),
-        waiting(platform.images["airflow"], values),
+        certificates(platform, values),
+        waiting(platform.images["airflow"], values, certificate_mounts(platform)),
         parallelism(tasks, values),
         {"podTemplate": helm_values.pod_template()},
     ):
@@ -131,9 +163,8 @@ def environment(platform: Platform) -> Values:
     return {
         "env": [{"name": name, "value": value} for name, value in variables.items()],
         "config": {"logging": {"remote_base_log_folder": log_folder}},
-        "apiServer": {"env": [*keys, async_connection()]},
-        "triggerer": {"env": keys},
-        "scheduler": {"env": [{"name": "DAG_ACCOUNTS", "value": dag_accounts()}]},
+        "apiServer": {"env": [*keys, *airflow_keys(*API_SERVER_KEYS)]},
+        "scheduler": {"env": [*airflow_keys(*SCHEDULER_KEYS), {"name": "DAG_ACCOUNTS", "value": dag_accounts()}]},
         "workers": {"env": [*keys, *login]},
     }
 
@@ -148,10 +179,52 @@ def dag_accounts() -> str:
     return json.dumps({dag_id: account_name(dag_id) for dag_id in declarations()})
 
 
-def async_connection() -> Values:
-    """Return the variable with the database's address for the API server's asynchronous requests."""
-    source = {"name": secrets.DATABASE_SECRET, "key": secrets.ASYNC_CONNECTION}
-    return {"name": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC", "valueFrom": {"secretKeyRef": source}}
+def airflow_keys(*options: str) -> list[Values]:
+    """Return variables with Airflow's own keys and the owner's login to the database."""
+    return [{"name": option, "valueFrom": {"secretKeyRef": AIRFLOW_KEYS[option]}} for option in options]
+
+
+def files_of_components(platform: Platform) -> Values:
+    """Mount what the components that run authors' code need as files, not as variables.
+
+    Airflow reads the files at its start. The environment of its processes, which authors' code inherits, has no secret.
+    """
+    read = f"cat {SECRETS_FOLDER}"
+    connection = {"name": f"{DATABASE_OPTION}_CMD", "value": f"{read}/{secrets.CONNECTION}"}
+    fernet = {"name": f"{FERNET_OPTION}_CMD", "value": f"{read}/{secrets.FERNET_KEY}"}
+    credentials = {"name": "AWS_SHARED_CREDENTIALS_FILE", "value": f"{SECRETS_FOLDER}/{secrets.AWS_CREDENTIALS}"}
+    object_store = [] if platform.credentials_secret is None else [credentials]
+    variables = {"dagProcessor": [], "triggerer": [fernet, *object_store]}
+    return {
+        section: {
+            # These components call Airflow's API in their own process: a request that fails once fails again.
+            "env": [connection, *variables[section], {"name": "AIRFLOW__WORKERS__EXECUTION_API_RETRIES", "value": "1"}],
+            "extraVolumes": [{"name": "secrets", "secret": {"secretName": secrets.component_secret(component)}}],
+            "extraVolumeMounts": [{"name": "secrets", "mountPath": SECRETS_FOLDER, "readOnly": True}],
+        }
+        for section, component in USERS_BY_SECTION.items()
+    }
+
+
+def migration(platform: Platform) -> Values:
+    """Set the variables of the Job that prepares the database: images/airflow/bin/prepare_database.py."""
+    administrator = {"AIRFLOW_ADMIN_USERNAME": "username", "AIRFLOW_ADMIN_PASSWORD": "password"}
+    return {
+        "migrateDatabaseJob": {
+            "env": [
+                *airflow_keys(DATABASE_OPTION, FERNET_OPTION),
+                *(
+                    {"name": name, "valueFrom": {"secretKeyRef": {"name": ADMIN_SECRET, "key": key}}}
+                    for name, key in administrator.items()
+                ),
+                # In addition to airflow.cfg, so that a changed repository runs the Job again.
+                {
+                    "name": "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST",
+                    "value": pulumi.Output.json_dumps([bundle(platform.dags)]),
+                },
+            ]
+        }
+    }
 
 
 def object_store_keys(secret: pulumi.Output[str] | None) -> list[Values]:
@@ -172,15 +245,18 @@ def git_sync(dags: DagSource) -> Values:
         "token": {"credentialsSecret": DAGS_SECRET},
     }
     source = {"repo": dags.repository, "branch": dags.branch, "ref": dags.branch, "subPath": dags.folder}
-    # images/airflow/lib/git_sync_bundle.py shows the commit in the user interface.
-    bundle = {
+    return {
+        "dags": {"gitSync": source | access[dags.credentials]},
+        "dagProcessor": {"dagBundleConfigList": [bundle(dags)]},
+    }
+
+
+def bundle(dags: DagSource) -> Values:
+    """Return the bundle of the DAGs; images/airflow/lib/git_sync_bundle.py shows the commit in the user interface."""
+    return {
         "name": "dags-folder",
         "classpath": "git_sync_bundle.GitSyncBundle",
         "kwargs": {"repository": dags.repository},
-    }
-    return {
-        "dags": {"gitSync": source | access[dags.credentials]},
-        "dagProcessor": {"dagBundleConfigList": [bundle]},
     }
 
 
@@ -190,20 +266,35 @@ def parallelism(tasks: TaskSettings, values: Values) -> Values:
     return {"config": {"core": {"parallelism": max(1, tasks.max_pods // schedulers)}}}
 
 
-def waiting(image: pulumi.Output[str], values: Values) -> Values:
+def certificates(platform: Platform, values: Values) -> Values:
+    """Mount the certificate authorities of the database server into all pods of the control plane."""
+    mounts = certificate_mounts(platform)
+    volumes = [{"name": mount["name"], "configMap": {"name": DATABASE_CA}} for mount in mounts]
+    return {"volumes": [*values["volumes"], *volumes], "volumeMounts": [*values["volumeMounts"], *mounts]}
+
+
+def certificate_mounts(platform: Platform) -> list[Values]:
+    """Return the mount of the certificate authorities; none if connections to the database are not encrypted."""
+    mount = {"name": DATABASE_CA, "mountPath": DATABASE_CA_FOLDER, "readOnly": True}
+    return [mount] if platform.airflow_database.authorities else []
+
+
+def waiting(image: pulumi.Output[str], values: Values, mounts: list[Values]) -> Values:
     """Make each component wait for the database migration; see images/airflow/bin/wait_for_database.py."""
-    container = {
+    container: Values = {
         "name": "wait-for-database",
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "/opt/airflow/bin/wait_for_database.py"],
-        "env": [
-            {
-                "name": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
-                "valueFrom": {"secretKeyRef": {"name": secrets.DATABASE_SECRET, "key": "connection"}},
-            }
-        ],
+        "volumeMounts": mounts,
         "securityContext": values["securityContexts"]["containers"],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
     }
-    return {section: {"extraInitContainers": [container]} for section in WAITING}
+
+    def variable(section: str) -> Values:
+        component = USERS_BY_SECTION.get(section)
+        secret = secrets.component_secret(component) if component else secrets.DATABASE_SECRET
+        source = {"name": secret, "key": secrets.CONNECTION}
+        return {"name": DATABASE_OPTION, "valueFrom": {"secretKeyRef": source}}
+
+    return {section: {"extraInitContainers": [container | {"env": [variable(section)]}]} for section in WAITING}

@@ -1,11 +1,16 @@
 """PostgreSQL on RDS, with separate databases and owners for Airflow and MLflow."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pulumi
 import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 
+from infra.airflow_names import DATABASE_USERS
 from infra.airflow_platform import MAINTENANCE_DATABASE, DatabaseAccess
+from infra.aws import certificates
 from infra.aws.account import Account
 from infra.aws.cluster import Cluster
 from infra.aws.names import POSTGRES_CLIENT_IMAGE, POSTGRES_CLIENT_USER_ID, SETUP_NAMESPACE, Limit
@@ -67,7 +72,7 @@ class Database(pulumi.ComponentResource):
         self._instance = self._create_instance(network, group_id, admin_password)
         self.admin = self._keep("admin", self._access(ADMIN, MAINTENANCE_DATABASE, admin_password))
         self._setup = self._create_setup(cluster, node_pools)
-        self.airflow = self._create_database("airflow")
+        self.airflow = self._create_database("airflow", DATABASE_USERS)
         self.mlflow = self._create_database("mlflow")
 
         self.register_outputs({"host": self.airflow.host, "secret_arns": self.secret_arns})
@@ -165,11 +170,14 @@ class Database(pulumi.ComponentResource):
             self.admin, namespace.metadata.name.apply(str), POSTGRES_CLIENT_IMAGE, POSTGRES_CLIENT_USER_ID, opts
         )
 
-    def _create_database(self, name: str) -> DatabaseAccess:
-        return self._setup.create(self._keep(name, self._access(name, name, self._create_password(name))))
+    def _create_database(self, name: str, components: Sequence[str] = ()) -> DatabaseAccess:
+        access = self._keep(name, self._access(name, name, self._create_password(name)))
+        passwords = {component: self._create_password(f"{name}-{component}") for component in components}
+        return self._setup.create(replace(access, component_passwords=passwords))
 
     def _access(self, user: str, database: str, password: pulumi.Output[str]) -> DatabaseAccess:
-        return DatabaseAccess(self._instance.address, self._instance.port, database, user, password)
+        authorities = certificates.of_region(self._account.region)
+        return DatabaseAccess(self._instance.address, self._instance.port, database, user, password, authorities)
 
     def _keep(self, purpose: str, access: DatabaseAccess) -> DatabaseAccess:
         """Store the access in Secrets Manager."""

@@ -1,12 +1,15 @@
 """PostgreSQL in the cluster, with separate databases and owners for Airflow and MLflow."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pulumi
 import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 from pulumi_kubernetes.core.v1 import ExecActionArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
-from infra.airflow_names import DATABASE_SETUP_LABELS, MLFLOW_LABELS
+from infra.airflow_names import DATABASE_SETUP_LABELS, DATABASE_USERS, MLFLOW_LABELS
 from infra.airflow_platform import MAINTENANCE_DATABASE, DatabaseAccess
 from infra.database_setup import DatabaseSetup
 from infra.existing_cluster import peers
@@ -54,9 +57,9 @@ class Database(pulumi.ComponentResource):
         server = self._create_server(password, airflow_namespace, storage_class)
         self._create_setup_policy()
         port = pulumi.Output.from_input(PORT)
-        self.admin = DatabaseAccess(server.host, port, MAINTENANCE_DATABASE, ADMIN, password, tls=False)
+        self.admin = DatabaseAccess(server.host, port, MAINTENANCE_DATABASE, ADMIN, password)
         self._setup = DatabaseSetup(self.admin, namespace, POSTGRES_IMAGE, POSTGRES_USER_ID, self._child_opts)
-        self.airflow = self._create_database("airflow")
+        self.airflow = self._create_database("airflow", DATABASE_USERS)
         self.mlflow = self._create_database("mlflow")
 
         self.register_outputs({"host": self.airflow.host})
@@ -94,9 +97,11 @@ class Database(pulumi.ComponentResource):
             opts=self._child_opts,
         )
 
-    def _create_database(self, name: str) -> DatabaseAccess:
+    def _create_database(self, name: str, components: Sequence[str] = ()) -> DatabaseAccess:
         password = self._create_password(name)
-        return self._setup.create(DatabaseAccess(self.admin.host, self.admin.port, name, name, password, tls=False))
+        access = DatabaseAccess(self.admin.host, self.admin.port, name, name, password)
+        passwords = {component: self._create_password(f"{name}-{component}") for component in components}
+        return self._setup.create(replace(access, component_passwords=passwords))
 
 
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:

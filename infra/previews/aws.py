@@ -6,7 +6,7 @@ import pulumi_kubernetes as kubernetes
 from infra import airflow_namespace
 from infra.airflow_names import NAMESPACE
 from infra.airflow_platform import MAINTENANCE_DATABASE, DagSource, DatabaseAccess, Platform
-from infra.aws import database, names
+from infra.aws import certificates, database, names
 from infra.aws.account import Account
 from infra.aws.identity import Identities, IdentityScope
 from infra.dag_declarations import declarations
@@ -43,7 +43,8 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
     identities = Identities("identities", account, scope, pulumi.ResourceOptions(provider=account.provider))
     port = pulumi.Output.from_input(database.PORT)
     password = outputs("database_admin_password")
-    admin = DatabaseAccess(outputs("database_host"), port, MAINTENANCE_DATABASE, database.ADMIN, password)
+    authorities = certificates.of_region(base.region)
+    admin = DatabaseAccess(outputs("database_host"), port, MAINTENANCE_DATABASE, database.ADMIN, password, authorities)
     client = names.POSTGRES_CLIENT_IMAGE, names.POSTGRES_CLIENT_USER_ID
     databases = Databases("databases", stack, admin, names.SETUP_NAMESPACE, client, in_cluster)
     namespace, tasks = airflow_namespace.create(

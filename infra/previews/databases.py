@@ -1,8 +1,11 @@
 """An environment's databases on the server of its base, with separate owners."""
 
+from collections.abc import Sequence
+
 import pulumi
 import pulumi_random as random
 
+from infra.airflow_names import DATABASE_USERS
 from infra.airflow_platform import DatabaseAccess
 from infra.database_setup import DatabaseSetup
 from infra.preview_names import AIRFLOW, MLFLOW, database_names
@@ -39,15 +42,20 @@ class Databases(pulumi.ComponentResource):
         self._setup = DatabaseSetup(admin, pulumi.Output.from_input(namespace), *client, self._child_opts, CONNECTIONS)
 
         names = database_names(stack)
-        self.airflow = self._create(AIRFLOW, names[AIRFLOW])
+        self.airflow = self._create(AIRFLOW, names[AIRFLOW], DATABASE_USERS)
         self.mlflow = self._create(MLFLOW, names[MLFLOW])
 
         self.register_outputs({"host": self.airflow.host})
 
-    def _create(self, purpose: str, name: str) -> DatabaseAccess:
+    def _create_password(self, purpose: str) -> pulumi.Output[str]:
         # Without special characters, because the password becomes part of a connection string.
-        password = random.RandomPassword(
+        return random.RandomPassword(
             f"{purpose}-password", length=PASSWORD_LENGTH, special=False, opts=self._child_opts
         ).result
-        admin = self._admin
-        return self._setup.create(DatabaseAccess(admin.host, admin.port, name, name, password, tls=admin.tls))
+
+    def _create(self, purpose: str, name: str, components: Sequence[str] = ()) -> DatabaseAccess:
+        admin, password = self._admin, self._create_password(purpose)
+        passwords = {component: self._create_password(f"{purpose}-{component}") for component in components}
+        return self._setup.create(
+            DatabaseAccess(admin.host, admin.port, name, name, password, admin.authorities, passwords)
+        )

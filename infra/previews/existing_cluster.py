@@ -48,7 +48,7 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
     admissions = Admissions("admissions", stack, servers, used, opts)
     port = pulumi.Output.from_input(database.PORT)
     password = outputs("database_admin_password")
-    admin = DatabaseAccess(outputs("database_host"), port, MAINTENANCE_DATABASE, database.ADMIN, password, tls=False)
+    admin = DatabaseAccess(outputs("database_host"), port, MAINTENANCE_DATABASE, database.ADMIN, password)
     client = POSTGRES_IMAGE, POSTGRES_USER_ID
     databases = Databases("databases", stack, admin, servers, client, opts)
     namespace, tasks = airflow_namespace.create(

@@ -1,10 +1,11 @@
-"""Drop an environment's databases and their owners, from a pod in the cluster of the server."""
+"""Drop an environment's databases and their users, from a pod in the cluster of the server."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from infra.airflow_names import DATABASE_USERS
 from infra.errors import OperationError
 from infra.preview_names import database_names
 from ops.console import Echo
@@ -43,7 +44,10 @@ def manifest_of(server: DatabaseServer, stack: str) -> dict[str, Any]:
         "drop",
         server.image,
         ["sh", "-c", SCRIPT.read_text()],
-        [{"name": "DATABASES", "value": " ".join(database_names(stack).values())}],
+        [
+            {"name": "DATABASES", "value": " ".join(database_names(stack).values())},
+            {"name": "COMPONENTS", "value": " ".join(DATABASE_USERS)},
+        ],
         {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": "64Mi"}},
     )
     return job_manifest(

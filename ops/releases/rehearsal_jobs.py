@@ -12,7 +12,7 @@ from typing import Any
 from kubernetes.client import V1PodSecurityContext, V1SecurityContext
 
 from infra import helm_values, restricted_pods
-from infra.airflow_names import DATABASE_SETUP_LABELS, USER_ID
+from infra.airflow_names import DATABASE_CA, DATABASE_CA_FILE, DATABASE_CA_FOLDER, DATABASE_SETUP_LABELS, USER_ID
 from ops.stacks.platform_stack import DatabaseServer
 
 Manifest = dict[str, Any]
@@ -27,7 +27,10 @@ TIMEOUT_SECONDS = 3600
 # How long the Job of an interrupted rehearsal is kept.
 KEEP_SECONDS = 3600
 
-CONNECTION = "postgresql://$(DATABASE_NAME):$(DATABASE_PASSWORD)@$(PGHOST):$(PGPORT)/{copy}?sslmode=$(PGSSLMODE)"
+CONNECTION = (
+    "postgresql://$(DATABASE_NAME):$(DATABASE_PASSWORD)@$(PGHOST):$(PGPORT)/{copy}"
+    f"?sslmode=$(PGSSLMODE)&sslrootcert={DATABASE_CA_FOLDER}/{DATABASE_CA_FILE}"
+)
 OWNER = ("DATABASE_NAME", "DATABASE_PASSWORD", "PGHOST", "PGPORT", "PGSSLMODE")
 
 
@@ -70,7 +73,18 @@ def job_manifest(server: DatabaseServer, name: str, first: list[Manifest], last:
                     "securityContext": V1PodSecurityContext(**restricted_pods.pod(server.user_id)),
                     "initContainers": first,
                     "containers": [last],
-                    "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}],
+                    "volumes": [
+                        {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+                        {
+                            "name": DATABASE_CA,
+                            "secret": {
+                                "secretName": server.secret,
+                                "items": [{"key": DATABASE_CA_FILE, "path": DATABASE_CA_FILE}],
+                                # A stack that was deployed by an earlier release does not verify the server.
+                                "optional": True,
+                            },
+                        },
+                    ],
                 },
             },
         },
@@ -126,7 +140,10 @@ def container(
         "env": environment,
         "resources": resources,
         "securityContext": V1SecurityContext(**restricted_pods.CONTAINER, **user),
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+        "volumeMounts": [
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            {"name": DATABASE_CA, "mountPath": DATABASE_CA_FOLDER, "readOnly": True},
+        ],
     }
 
 

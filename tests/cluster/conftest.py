@@ -25,6 +25,7 @@ ORDER = (
     "serving_rollout",
     "airflow",
     "hostile_dag",
+    "component_secrets",
     "disturbances",
     "uninstall",
     "releases",

@@ -56,6 +56,8 @@ def recorded() -> Recording:
 def deploy(recording: Recording, changes: tuple[str, ...] = ()) -> None:
     """Deploy the program's resources; `changes` are further values in the format of Helm's --set."""
     objects = own_objects(recording)
+    # A Job is immutable: Pulumi replaces it, but kubectl and Helm would fail.
+    kubectl("delete", "job", "--all", "-n", PLATFORM_NAMESPACE)
     apply(item for item in objects if item["kind"] in FIRST)
     apply(item for item in objects if item["kind"] not in FIRST)
     for chart in recording.of_type(CHART_TYPE):
@@ -63,7 +65,6 @@ def deploy(recording: Recording, changes: tuple[str, ...] = ()) -> None:
 
 
 def install(chart: Any, changes: tuple[str, ...]) -> None:
-    # A Job is immutable: Pulumi replaces it, but Helm would fail.
     kubectl("delete", "job", "--selector", "heritage=Helm", "-n", chart["namespace"], "--ignore-not-found")
     command = ["helm", "upgrade", "--install", chart["name"], chart["chart"], "--namespace", chart["namespace"]]
     settings = [argument for change in changes for argument in ("--set", change)]

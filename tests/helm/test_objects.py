@@ -157,7 +157,7 @@ def test_with_pgbouncer_components_reach_the_database_only_through_it(objects: O
     assert "@airflow-pgbouncer:6543/airflow" in connection
     files = of_kind(stack_objects("prod"), "Secret")["airflow-connection-pool"]["stringData"]
     assert "rds.amazonaws.com port=5432 dbname=airflow" in files["pgbouncer.ini"]
-    assert "server_tls_sslmode = require" in files["pgbouncer.ini"]
+    assert "server_tls_sslmode = verify-full\nserver_tls_ca_file = /etc/database-ca/ca.pem" in files["pgbouncer.ini"]
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("airflow-*.yaml")), ids=lambda path: path.stem)

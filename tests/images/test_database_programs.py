@@ -95,6 +95,14 @@ def test_a_database_with_every_revision_is_ready(database: psycopg2.extensions.c
     assert program("wait_for_database").missing(REVISIONS) is None
 
 
+def test_a_database_that_gives_its_user_no_rights_yet_is_not_ready(
+    database: psycopg2.extensions.connection, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate(database, REVISIONS)
+    execute(database, "REVOKE ALL ON alembic_version FROM airflow")
+    assert program("wait_for_database").missing(REVISIONS) == "this user of the metadata database has no rights yet"
+
+
 def test_waiting_ends_with_an_error_message(no_database: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     module = program("wait_for_database")
     revisions = tmp_path / "revisions.txt"
@@ -113,33 +121,35 @@ def heartbeat(database: psycopg2.extensions.connection, seconds_ago: int, host: 
     )
 
 
-def probe(monkeypatch: pytest.MonkeyPatch) -> None:
+def probe(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     module = program("heartbeat")
+    (folder / "connection").write_text(os.environ[VARIABLE])
+    monkeypatch.setattr(module, "CONNECTION", folder / "connection")
     monkeypatch.setattr("sys.argv", ["heartbeat.py", "TriggererJob"])
     module.main()
 
 
 def test_a_component_with_a_fresh_heartbeat_is_alive(
-    database: psycopg2.extensions.connection, monkeypatch: pytest.MonkeyPatch
+    database: psycopg2.extensions.connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     heartbeat(database, seconds_ago=500)
     heartbeat(database, seconds_ago=5)
-    probe(monkeypatch)
+    probe(monkeypatch, tmp_path)
 
 
 def test_a_component_that_stopped_its_heartbeat_fails_the_probe(
-    database: psycopg2.extensions.connection, monkeypatch: pytest.MonkeyPatch
+    database: psycopg2.extensions.connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     heartbeat(database, seconds_ago=90)
     heartbeat(database, seconds_ago=5, host="another-pod")
     with pytest.raises(SystemExit, match=r"TriggererJob of .* has had no heartbeat for 60 s"):
-        probe(monkeypatch)
+        probe(monkeypatch, tmp_path)
 
 
 def test_a_database_that_does_not_answer_does_not_restart_a_component(
-    no_database: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    no_database: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    probe(monkeypatch)
+    probe(monkeypatch, tmp_path)
     assert "does not answer" in capsys.readouterr().out
 
 

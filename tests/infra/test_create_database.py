@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from infra.database_setup import SCRIPT
@@ -46,6 +47,27 @@ def test_an_owner_has_no_connection_limit_unless_one_is_set(server: Server) -> N
         environment = {**server.environment("airflow", "one"), "DATABASE_CONNECTIONS": "7"}
         subprocess.run(["psql", "--no-psqlrc", "--quiet", f"--file={SCRIPT}"], env=environment, check=True)
         assert connection.execute(query).fetchone() == (7,)
+
+
+def test_a_further_user_connects_to_this_database_only_and_may_do_nothing_in_it(server: Server) -> None:
+    server.run_script("airflow", "one", {"airflow-triggerer": "its own's"})
+    with server.connect("airflow", "one", "airflow") as connection:
+        connection.execute("CREATE TABLE secret (number int)")
+    assert not server.may_connect("airflow-triggerer", "its own's", "mlflow")
+    with server.connect("airflow-triggerer", "its own's", "airflow") as connection:
+        for statement in ("SELECT FROM secret", "CREATE TABLE it (number int)", "CREATE TEMP TABLE it (number int)"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+                connection.execute(statement.encode())
+
+
+def test_further_users_get_new_passwords_and_few_connections(server: Server) -> None:
+    for password in ("first", "second"):
+        server.run_script("airflow", "one", {"airflow-triggerer": password, "airflow-dag-processor": "x"})
+    assert not server.may_connect("airflow-triggerer", "first", "airflow")
+    assert server.may_connect("airflow-triggerer", "second", "airflow")
+    with server.connect("airflow", "one", "airflow") as connection:
+        limits = connection.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname LIKE 'airflow-%'").fetchall()
+    assert limits == [(10,), (10,)]
 
 
 def test_a_failure_is_reported_so_that_the_job_is_retried(server: Server, tmp_path: Path) -> None:

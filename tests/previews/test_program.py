@@ -121,10 +121,12 @@ def test_databases_and_users_are_the_environments_own(recorded: Recorded, base: 
     assert {secret["DATABASE_CONNECTIONS"] for secret in made} == {"25"}
     assert {secret["PGUSER"] for secret in made} == {"dbadmin" if base in ON_AWS else "postgres"}
     assert {secret["PGDATABASE"] for secret in made} == {"postgres"}
+    users = {name for secret in made for name in json.loads(secret["DATABASE_USERS"])}
+    assert users == {f"{stack}-airflow-dag-processor", f"{stack}-airflow-triggerer"}
     [airflow] = [item for item in recording.resources if item.name == "airflow-database" and item.custom]
     connection = airflow.inputs["stringData"]["connection"]
     assert connection.startswith(f"postgresql://{stack}-airflow:")
-    assert f"/{stack}-airflow?sslmode={'require' if base in ON_AWS else 'disable'}" in connection
+    assert f"/{stack}-airflow?sslmode={'verify-full' if base in ON_AWS else 'disable'}" in connection
 
 
 def values_of(recording: Recording) -> dict[str, Any]:

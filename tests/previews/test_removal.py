@@ -11,6 +11,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
+from infra.airflow_names import DATABASE_USERS
 from infra.errors import OperationError
 from infra.preview_names import database_names, stack_name
 from ops.previews.database_drop import SCRIPT, manifest_of
@@ -20,6 +21,11 @@ from tests.database_server import Server, running
 
 STACK = stack_name("local", "feature/x")
 OTHER = stack_name("local", "feature/y")
+COMPONENTS = {
+    database_names(stack)[purpose]: components
+    for stack in (STACK, OTHER)
+    for purpose, components in (("airflow", DATABASE_USERS), ("mlflow", ()))
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +33,14 @@ def server() -> Iterator[Server]:
     with running() as server:
         for stack in (STACK, OTHER):
             for name in database_names(stack).values():
-                server.run_script(name, "secret")
+                server.run_script(name, "secret", {f"{name}-{component}": "x" for component in COMPONENTS[name]})
         yield server
 
 
 def drop(server: Server, *names: str) -> subprocess.CompletedProcess[str]:
     # The Secret of the base's database.
-    environment = {**server.environment("airflow", "one"), "DATABASES": " ".join(names)}
+    names_to_drop = {"DATABASES": " ".join(names), "COMPONENTS": " ".join(DATABASE_USERS)}
+    environment = {**server.environment("airflow", "one"), **names_to_drop}
     return subprocess.run(["sh", str(SCRIPT)], env=environment, check=False, capture_output=True, text=True)
 
 
@@ -44,17 +51,19 @@ def existing(server: Server) -> tuple[set[str], set[str]]:
     return databases, roles
 
 
-def test_databases_and_owners_are_dropped_despite_connections_and_all_others_stay(server: Server) -> None:
+def test_databases_and_users_are_dropped_despite_connections_and_all_others_stay(server: Server) -> None:
     names = database_names(STACK)
     before, roles_before = existing(server)
     with server.connect(names["airflow"], "secret", names["airflow"]) as connection:
         connection.execute("CREATE TABLE kept (number int)")
+        connection.execute(f'GRANT SELECT ON kept TO "{names["airflow"]}-triggerer"'.encode())
         dropped = drop(server, *names.values())
         assert dropped.returncode == 0, dropped.stderr
         connection.close()
     databases, roles = existing(server)
     assert before - databases == set(names.values())
-    assert roles_before - roles == set(names.values())
+    users = {f"{names['airflow']}-{component}" for component in DATABASE_USERS}
+    assert roles_before - roles == {*names.values(), *users}
     assert databases >= {"airflow", "mlflow", *database_names(OTHER).values()}
 
 
@@ -82,7 +91,10 @@ def test_the_job_names_the_environments_databases_and_holds_no_password() -> Non
     manifest = manifest_of(server, STACK)
     assert manifest["metadata"]["name"] == f"drop-{STACK}"
     [container] = manifest["spec"]["template"]["spec"]["containers"]
-    assert container["env"] == [{"name": "DATABASES", "value": f"{STACK}-airflow {STACK}-mlflow"}]
+    assert container["env"] == [
+        {"name": "DATABASES", "value": f"{STACK}-airflow {STACK}-mlflow"},
+        {"name": "COMPONENTS", "value": "dag-processor triggerer"},
+    ]
     assert container["envFrom"] == [{"secretRef": {"name": "create-airflow-database-1"}}]
     with pytest.raises(ValueError, match=r"^dev is not the name of a preview environment$"):
         manifest_of(server, "dev")

@@ -55,7 +55,19 @@ def test_the_pods_obey_pod_security_restricted_and_write_nowhere_but_to_tmp(job:
         assert context["readOnlyRootFilesystem"] is True
         assert context["capabilities"] == {"drop": ["ALL"]}
         assert context.get("runAsUser") != 0
-        assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
+        writable = [mount["mountPath"] for mount in container["volumeMounts"] if not mount.get("readOnly")]
+        assert writable == ["/tmp"]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job["metadata"]["name"])
+def test_the_pods_verify_the_server_if_the_stack_does(job: dict[str, Any]) -> None:
+    volumes = job["spec"]["template"]["spec"]["volumes"]
+    [authorities] = [volume["secret"] for volume in volumes if "secret" in volume]
+    # Not the rest of the Secret, which has the administrator's password.
+    assert authorities["items"] == [{"key": "ca.pem", "path": "ca.pem"}]
+    assert authorities["optional"] is True
+    for container in containers(job):
+        assert {"/etc/database-ca"} <= {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
 @pytest.mark.parametrize("job", JOBS, ids=lambda job: job["metadata"]["name"])
@@ -98,6 +110,7 @@ def test_the_release_works_on_the_copy_and_not_on_the_database() -> None:
     variables = {one["name"]: one.get("value") for one in migration()["env"]}
     assert variables["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] == (
         "postgresql://$(DATABASE_NAME):$(DATABASE_PASSWORD)@$(PGHOST):$(PGPORT)/rehearsal_01?sslmode=$(PGSSLMODE)"
+        "&sslrootcert=/etc/database-ca/ca.pem"
     )
     # Kubernetes expands only variables that are defined earlier.
     names = [one["name"] for one in migration()["env"]]

@@ -3,15 +3,18 @@
 `airflow jobs check` does the same, but takes 3 CPU-seconds. A database that does not answer is not a reason to restart.
 """
 
-import os
 import socket
 import sys
+from pathlib import Path
 
 import psycopg2
 
 # Twice [triggerer] triggerer_health_check_threshold and [dag_processor] health_check_threshold: a component that the
 # user interface shows as unhealthy may just be slow, and recover.
 MAX_AGE_SECONDS = 60
+
+# As in infra/airflow/values.py.
+CONNECTION = Path("/opt/airflow/secrets/connection")
 
 LATEST = """
 SELECT extract(epoch FROM now() - max(latest_heartbeat))
@@ -22,7 +25,7 @@ FROM job WHERE job_type = %s AND hostname = %s
 def main() -> None:
     """Check the job type that the first argument names, such as TriggererJob."""
     try:
-        connection = psycopg2.connect(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], connect_timeout=5)
+        connection = psycopg2.connect(CONNECTION.read_text(), connect_timeout=5)
     except psycopg2.OperationalError as error:
         print(f"the metadata database does not answer: {error}")  # noqa: T201
         return

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import psycopg2
+import psycopg2.errors
 
 # Written by revisions.py when the image is built.
 REVISIONS = Path(__file__).with_name("revisions.txt")
@@ -36,6 +37,8 @@ def missing(wanted: dict[str, str]) -> str | None:
         return f"the metadata database does not answer ({reason})"
     try:
         found = {table: revision(connection, table) for table in wanted}
+    except psycopg2.errors.InsufficientPrivilege:
+        return "this user of the metadata database has no rights yet"
     finally:
         connection.close()
     behind = [f"{table} is {found[table]}, not {wanted[table]}" for table in wanted if found[table] != wanted[table]]

@@ -1,16 +1,27 @@
-"""Airflow's DAG processor, extended to parse every file of a new commit: `python -m dag_processor`.
+"""Airflow's DAG processor, extended to parse every file of a new commit, and to run with few rights.
 
 Airflow parses a file again if it changed after its last parsing ended. But git-sync checks out a commit up to
 `refresh_interval` seconds before Airflow notices it, and a file that Airflow parses in between, still for the previous
 commit, would hide the change until `min_file_process_interval` is over.
+
+This process imports authors' code, so it has no fernet key and no access to the tables of users. Airflow needs the key
+for the links of DAG bundles, which images/airflow/bin/prepare_database.py stores instead, and for the arguments of
+asset watchers' triggers. Those are in the DAG's file anyway, and Airflow reads them unencrypted as well. Permissions of
+single DAGs (`access_control`) are left to `airflow sync-perm --include-dags`.
 """
 
+import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 from airflow.cli.commands import dag_processor_command
+from airflow.dag_processing import collection
 from airflow.dag_processing.manager import DagFileInfo, DagFileProcessorManager
+from airflow.models.trigger import Trigger
+from airflow.sdk.serde import serialize
+from airflow.serialization.enums import stringify_encoding_keys
 
 
 @attrs.define(kw_only=True)
@@ -18,6 +29,9 @@ class DagProcessor(DagFileProcessorManager):
     """A manager of parsing processes that parses all files of a bundle again when its commit changes."""
 
     _outdated: set[DagFileInfo] = attrs.field(factory=set, init=False)
+
+    def sync_bundles(self) -> None:
+        """Leave the bundles in the database as they are."""
 
     def _refresh_dag_bundles(self, known_files: dict[str, set[DagFileInfo]]) -> None:
         before = dict(self._bundle_versions)
@@ -41,9 +55,27 @@ class DagProcessor(DagFileProcessorManager):
             self._file_stats.pop(file, None)
 
 
+def unencrypted(kwargs: dict[str, Any]) -> str:
+    """Return a trigger's arguments as Airflow stores them, but not encrypted."""
+    return json.dumps(serialize(stringify_encoding_keys(kwargs)))
+
+
+def readable(stored: str, decrypt: Callable[[str], dict[str, Any]] = Trigger._decrypt_kwargs) -> dict[str, Any]:
+    """Return a trigger's arguments; none if they are encrypted, so that a readable trigger replaces this one."""
+    return decrypt(stored) if stored.startswith("{") else {}
+
+
+def need_few_rights() -> None:
+    """Change Airflow in this process so that it needs neither the fernet key nor the tables of users."""
+    Trigger.encrypt_kwargs = staticmethod(unencrypted)  # type: ignore[method-assign]
+    Trigger._decrypt_kwargs = staticmethod(readable)  # type: ignore[assignment, method-assign]
+    collection._sync_dag_perms = lambda *_, **__: None
+
+
 if __name__ == "__main__":
     from airflow.__main__ import main
 
+    need_few_rights()
     dag_processor_command.DagFileProcessorManager = DagProcessor  # type: ignore[attr-defined]
     sys.argv = ["airflow", "dag-processor"]
     main()  # type: ignore[no-untyped-call]
