@@ -78,7 +78,7 @@ def test_the_champion_is_looked_up_with_the_login_of_serving(home: Home, registr
 def test_a_registry_without_the_model_has_no_champion(
     home: Home, registry: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "MODEL", "another")
+    monkeypatch.setattr(serving, "DEMO", serving.Served("another", "serving"))
     assert serving.champion(home, registry) is None
 
 
