@@ -26,6 +26,7 @@ ORDER = (
     "airflow",
     "hostile_dag",
     "disturbances",
+    "own_dag",
     "uninstall",
     "releases",
     "engine",
