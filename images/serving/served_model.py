@@ -121,8 +121,10 @@ class ServedModel:
         for number, request in enumerate(requests):
             try:
                 inputs = self._inputs(request)
-            except Exception:  # noqa: BLE001 - on malformed documents the parsers raise nearly anything
-                answers[number] = HTTPException(422, self.usage)
+            except HTTPException as error:
+                answers[number] = error
+            except Exception as error:  # noqa: BLE001 - on values of the wrong type the parsers raise nearly anything
+                answers[number] = HTTPException(422, _one_line(error))
             else:
                 groups.setdefault(inputs.kind, {})[number] = inputs
         for group in groups.values():
@@ -132,9 +134,20 @@ class ServedModel:
     def _inputs(self, request: Upload | Rows) -> Inputs:
         if isinstance(request, Upload):
             return Inputs([request.file.read()])
+        document = self._decoded(request.document)
         metadata = self._model.metadata
-        parsed = scoring_server._parse_json_data(request.document, metadata, metadata.get_input_schema())
+        parsed = scoring_server._parse_json_data(document, metadata, metadata.get_input_schema())
         return Inputs(parsed.data, parsed.params)
+
+    def _decoded(self, document: bytes) -> dict[str, Any]:
+        try:
+            decoded: dict[str, Any] = json.loads(document)
+            formats = scoring_server.SUPPORTED_FORMATS & decoded.keys()
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise HTTPException(422, self.usage) from error
+        if len(formats) != 1:
+            raise HTTPException(422, self.usage)
+        return decoded
 
     def _predict_together(self, group: list[Inputs]) -> list[list[Any] | HTTPException]:
         """Predict in one call or, if that fails or does not give one prediction per input, one after the other."""

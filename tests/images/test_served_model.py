@@ -106,7 +106,9 @@ def test_rows_that_do_not_match_the_signature_are_answered_with_422_and_the_reas
     assert "missing inputs ['b']" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("body", [b"", b"[1]", b"{", b"\xff", b'{"rows": [1]}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"[1]", b"{", b"\xff", b'{"rows": [1]}', b'{"inputs": 1, "instances": 2}', b"[" * 99_999]
+)
 def test_the_answer_to_a_document_of_another_form_says_what_to_send(body: bytes, rows: TestClient) -> None:
     answer = rows.post("/predict", content=body, headers={"Content-Type": "application/json; charset=utf-8"})
     assert answer.status_code == 422
@@ -151,6 +153,7 @@ def test_a_request_that_the_model_refuses_does_not_fail_the_others_of_its_batch(
     assert isinstance(second, HTTPException)
     assert isinstance(third, HTTPException)
     assert (second.status_code, third.status_code, third.detail) == (422, 422, SEND_ROWS)
+    assert "could not convert string to float: 'x'" in second.detail
     assert last == pytest.approx([4])
 
 
