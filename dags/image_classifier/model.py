@@ -81,7 +81,7 @@ class Classifier:
 
     def classify_pixels(self, pixels: np.ndarray) -> list[dict[str, float]]:
         """Return the probability of each class for each image, uint8 [N, image_size, image_size, 3]."""
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
         return [dict(zip(self.classes, row, strict=True)) for row in self.probabilities(images).tolist()]
 
     def to_bytes(self) -> bytes:
