@@ -144,10 +144,11 @@ def torch_in_find_links() -> bool:
 
 def pin(*, upgrade: bool) -> None:
     """Compile requirements/*.in to *.txt; all except the MLflow server's use the versions in dev.txt."""
+    names = sorted((file.stem for file in REQUIREMENTS.glob("*.in")), key=lambda name: (name != "dev", name))
     uv = str(REPOSITORY / ".venv" / "bin" / "uv")
     if not runs(Path(uv)):
         fail("uv is not installed: run `make setup` first")
-    for name in ("dev", "mlflow", "airflow", "ml", "serving", "infra", "torch", "uv"):
+    for name in names:
         source, target = REQUIREMENTS / f"{name}.in", REQUIREMENTS / f"{name}.txt"
         command = [uv, "pip", "compile", "--quiet", "--universal", "--python-version", version(SUPPORTED[0])]
         command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate", str(source)]

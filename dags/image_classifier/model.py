@@ -76,12 +76,13 @@ class Classifier:
 
     def classify(self, file: bytes) -> dict[str, float]:
         """Return the probability of each class for an image file. Raises UnreadableImageError."""
-        return self.classify_pixels(to_array(file, self.image_size))
+        [probabilities] = self.classify_pixels(to_array(file, self.image_size)[None])
+        return probabilities
 
-    def classify_pixels(self, pixels: np.ndarray) -> dict[str, float]:
-        """Return the probability of each class for what `to_array` returned, uint8 [image_size, image_size, 3]."""
-        image = torch.from_numpy(pixels).permute(2, 0, 1)
-        return dict(zip(self.classes, self.probabilities(image[None])[0].tolist(), strict=True))
+    def classify_pixels(self, pixels: np.ndarray) -> list[dict[str, float]]:
+        """Return the probability of each class for each image, uint8 [N, image_size, image_size, 3]."""
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+        return [dict(zip(self.classes, row, strict=True)) for row in self.probabilities(images).tolist()]
 
     def to_bytes(self) -> bytes:
         """Return a safetensors file, with architecture, classes and image size in its header."""

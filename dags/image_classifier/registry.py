@@ -3,13 +3,12 @@
 The server's address comes from MLFLOW_TRACKING_URI; model files are written to the object store directly.
 """
 
-import json
+import importlib.metadata
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,25 @@ from typing import Any
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 
 import mlflow
-import yaml
+import mlflow.pyfunc
 from botocore.exceptions import BotoCoreError, ClientError
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model
 
 from image_classifier.model import Classifier
 from ml_common.errors import PermanentError, ServiceUnavailableError
+from ml_common.serving import UPLOAD_FIELD, code_paths
 
 MODEL_NAME = "image_classifier"
 CHAMPION = "champion"
 TRAINING_KEY = "training_key"
 WEIGHTS = "model.safetensors"
+SERVING_CODE = Path(__file__).with_name("serve.py")
+# What the model server must have; a version brings only the code of this repository.
+REQUIREMENTS = ("mlflow-skinny", "numpy", "pillow", "safetensors", "torch", "torchvision")
 # MLflow takes at most 1,000 metrics and 1 MB in one request: https://mlflow.org/docs/latest/api_reference/rest-api.html
 METRICS_PER_REQUEST = 400
 
@@ -59,9 +63,9 @@ def champion_version() -> str | None:
 def load(version: str) -> Classifier:
     """Load the classifier of a version. Raises PermanentError if it cannot be loaded."""
     with _clear_errors(f"load version {version}"), tempfile.TemporaryDirectory() as folder:
-        path = mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{version}/{WEIGHTS}", dst_path=folder)
+        path = mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{version}", dst_path=folder)
         try:
-            return Classifier.from_file(Path(path))
+            return Classifier.from_file(_weights(Path(path)))
         except PermanentError as error:
             raise PermanentError(
                 f"Version {version} cannot be loaded: {error} If it is the champion, set the alias `champion` in "
@@ -89,6 +93,19 @@ def promote(version: str) -> None:
         MlflowClient().set_registered_model_alias(MODEL_NAME, CHAMPION, version)
 
 
+def add_serving_code(version: str) -> None:
+    """Add the code that serves it to a version that was registered when versions carried only weights."""
+    with _clear_errors(f"add serving code to version {version}"), tempfile.TemporaryDirectory() as temporary:
+        before = Model.load(f"models:/{MODEL_NAME}/{version}")
+        if mlflow.pyfunc.FLAVOR_NAME in before.flavors:
+            return
+        old, new = Path(temporary, "old"), Path(temporary, "new")
+        mlflow.artifacts.download_artifacts(f"models:/{MODEL_NAME}/{version}", dst_path=str(old))
+        entry = Model(MODEL_NAME, before.run_id, model_id=before.model_id)
+        write_model_files(new, _weights(old).read_bytes(), before.metadata, entry)
+        MlflowClient().log_model_artifacts(before.model_id, str(new))
+
+
 def _create_version(client: MlflowClient, model: TrainedModel) -> str:
     experiment_id = _experiment_id(client)
     run_id = _run_id(client, experiment_id, model.training_key)
@@ -98,7 +115,8 @@ def _create_version(client: MlflowClient, model: TrainedModel) -> str:
     try:
         _log_run(client, run_id, model)
         with tempfile.TemporaryDirectory() as folder:
-            _write_model_files(Path(folder), model, run_id, logged_model.model_id)
+            entry = Model(MODEL_NAME, run_id, model_id=logged_model.model_id)
+            write_model_files(Path(folder), model.weights, _metadata(model), entry)
             client.log_model_artifacts(logged_model.model_id, folder)
     except BaseException:
         client.set_terminated(run_id, "FAILED")
@@ -114,6 +132,15 @@ def _create_version(client: MlflowClient, model: TrainedModel) -> str:
         tags={TRAINING_KEY: model.training_key},
     )
     return str(version.version)
+
+
+def _metadata(model: TrainedModel) -> dict[str, Any]:
+    return {
+        "architecture": model.architecture,
+        "classes": list(model.classes),
+        "image_size": model.image_size,
+        "training_key": model.training_key,
+    }
 
 
 def _log_run(client: MlflowClient, run_id: str, model: TrainedModel) -> None:
@@ -133,30 +160,37 @@ def _log_run(client: MlflowClient, run_id: str, model: TrainedModel) -> None:
         client.log_artifacts(run_id, folder)
 
 
-def _write_model_files(folder: Path, model: TrainedModel, run_id: str, model_id: str) -> None:
-    (folder / WEIGHTS).write_bytes(model.weights)
-    # mlflow.pyfunc.log_model needs pandas and stores code. Format: https://mlflow.org/docs/latest/ml/model/
-    (folder / "MLmodel").write_text(yaml.safe_dump(_description(model, run_id, model_id), sort_keys=False))
+def write_model_files(folder: Path, weights: bytes, metadata: Mapping[str, Any], entry: Model | None = None) -> None:
+    """Write the files of a version: the weights, and the code that serves them.
+
+    Args:
+        folder: An empty folder.
+        weights: What `Classifier.to_bytes` returned.
+        metadata: What MLflow shows about the version.
+        entry: The model in MLflow that the files belong to.
+    """
+    with tempfile.TemporaryDirectory() as temporary:
+        file = Path(temporary, WEIGHTS)
+        file.write_bytes(weights)
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(SERVING_CODE),
+            artifacts={"weights": str(file)},
+            code_paths=code_paths(__file__),
+            mlflow_model=entry,
+            pip_requirements=[f"{name}=={_installed(name)}" for name in REQUIREMENTS],
+            metadata={UPLOAD_FIELD: "image", **metadata},
+        )
 
 
-def _description(model: TrainedModel, run_id: str, model_id: str) -> dict[str, Any]:
-    images = _tensor("images", "uint8", [-1, 3, model.image_size, model.image_size])
-    probabilities = _tensor("probabilities", "float32", [-1, len(model.classes)])
-    return {
-        "artifact_path": MODEL_NAME,
-        "flavors": {"safetensors": {"data": WEIGHTS, "architecture": model.architecture}},
-        "metadata": {"classes": list(model.classes), "training_key": model.training_key},
-        "mlflow_version": mlflow.__version__,
-        "model_id": model_id,
-        "model_size_bytes": len(model.weights),
-        "run_id": run_id,
-        "signature": {"inputs": json.dumps([images]), "outputs": json.dumps([probabilities]), "params": None},
-        "utc_time_created": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"),
-    }
+def _installed(package: str) -> str:
+    """Return a version without the suffix of its build, such as +cpu."""
+    return importlib.metadata.version(package).partition("+")[0]
 
 
-def _tensor(name: str, dtype: str, shape: list[int]) -> dict[str, Any]:
-    return {"name": name, "type": "tensor", "tensor-spec": {"dtype": dtype, "shape": shape}}
+def _weights(folder: Path) -> Path:
+    """Return the file of the weights of a version, which was once in the folder itself."""
+    return next(folder.rglob(WEIGHTS))
 
 
 def _experiment_id(client: MlflowClient) -> str:

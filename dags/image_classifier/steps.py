@@ -241,7 +241,9 @@ def _per_class(bucket: Bucket, trained: Training) -> dict[str, dict[str, float]]
 def deploy() -> Deployment:
     """Serve the current champion."""
     version = _require_champion()
-    return Deployment(version=version, endpoint=deployment.deploy(SERVED_AS, version))
+    registry.add_serving_code(version)
+    endpoint = deployment.deploy(SERVED_AS, version, registry.MODEL_NAME)
+    return Deployment(version=version, endpoint=endpoint)
 
 
 def _require_champion() -> str:

@@ -17,35 +17,38 @@ POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespa
 PASSED_ON = ("ARTIFACTS_BUCKET", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION", "MLFLOW_TRACKING_URI")
 
 
-def deploy(name: str, version: str, image: str = "serving") -> str:
-    """Serve `version` of a model; the old version serves until the new one is ready.
+def deploy(name: str, version: str, model: str | None = None, image: str = "serving") -> str:
+    """Serve `version` of a registered model; the old version serves until the new one is ready.
 
     Args:
         name: The name of the Deployment and the Service: `serves` in the DAG's `dag.yaml`.
         version: The version of the model, which the server finds in MODEL_VERSION.
+        model: The name of the registered model, which the server finds in MODEL_NAME; `name` by default.
         image: The image of the server: the name of a folder in images/.
 
-    SERVING_ROLLOUT_COMMAND, if set, runs with the version as its last argument and prints the URL as its last line.
+    SERVING_ROLLOUT_COMMAND, if set, runs with `name`, `model` and `version` as arguments and prints the URL as its last
+    line.
 
     Returns:
         The endpoint's URL.
     """
     command = os.environ.get(ROLLOUT_COMMAND)
+    model = model or name
     if command:
-        return _run(shlex.split(command), version)
+        return _run([*shlex.split(command), name, model, version])
     from ml_common.kubernetes_rollout import roll_out
 
-    return roll_out(settings(name, image), version)
+    return roll_out(settings(name, model, image), version)
 
 
-def settings(name: str, image: str) -> ServingSettings:
+def settings(name: str, model: str, image: str) -> ServingSettings:
     """Read <IMAGE>_IMAGE, SERVING_NAMESPACE (default: this pod's) and SERVING_SERVICE_ACCOUNT (default: "default")."""
     return ServingSettings(
         name=name,
         image=full_name(image),
         namespace=os.environ.get("SERVING_NAMESPACE") or _own_namespace(),
         service_account=os.environ.get("SERVING_SERVICE_ACCOUNT", "default"),
-        environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        environment={"MODEL_NAME": model, **{name: os.environ[name] for name in PASSED_ON if name in os.environ}},
     )
 
 
@@ -55,16 +58,19 @@ def _own_namespace() -> str:
     return POD_NAMESPACE_FILE.read_text().strip()
 
 
-def _run(command: list[str], version: str) -> str:
+def _run(command: list[str]) -> str:
+    *_, model, version = command
     try:
-        done = subprocess.run([*command, version], capture_output=True, text=True, timeout=ROLLOUT_SECONDS, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ROLLOUT_SECONDS, check=False)
     except OSError as error:
         raise PermanentError(f"The command in {ROLLOUT_COMMAND} cannot be started: {error}.") from error
     except subprocess.TimeoutExpired as error:
-        raise ServiceUnavailableError(f"Version {version} was not served after {ROLLOUT_SECONDS} s.") from error
+        raise ServiceUnavailableError(
+            f"Version {version} of {model} was not served after {ROLLOUT_SECONDS} s."
+        ) from error
     if done.returncode != 0:
         reason = done.stderr.strip() or f"exit status {done.returncode}"
-        raise ServiceUnavailableError(f"Version {version} could not be rolled out: {reason}")
+        raise ServiceUnavailableError(f"Version {version} of {model} could not be rolled out: {reason}")
     lines = done.stdout.split()
     if not lines:
         raise PermanentError(f"The command in {ROLLOUT_COMMAND} printed no endpoint URL.")

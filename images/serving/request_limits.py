@@ -1,19 +1,21 @@
 """Limits for the time and number of clients' requests. uvicorn itself does not limit slow requests."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from http import HTTPStatus
 
-import anyio
 import h11
 from fastapi import HTTPException
 from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from image_classifier.images import MAX_BYTES, TOO_MANY_BYTES
+JSON = "application/json"
 
+# Of a file, which is on disk until the model gets it.
+MAX_BYTES = 20 * 1024 * 1024
+# Of a JSON document, which is in memory.
+MAX_JSON_BYTES = 4 * 1024 * 1024
 MULTIPART_OVERHEAD_BYTES = 4096
 
 # From the start of a connection, or the last answer on it, to the end of a request's headers.
@@ -22,46 +24,24 @@ HEADER_SECONDS = 10
 # From the end of the headers to the end of the body.
 BODY_SECONDS = 30
 
-# From the end of the headers to the end of the answer: more than the body, the wait for the decoder and decoding take.
+# From the end of the headers to the end of the answer: more than the body, the wait for the model and its batch take.
 REQUEST_SECONDS = 90
-
-# Images are decoded and classified one at a time, because the pod has memory for one. An image waits at most this long.
-TURN_SECONDS = 10
 
 # Below the 1,024 files that a process may open on many machines.
 MAX_CONNECTIONS = 256
 
-# Uploads in progress or waiting for the decoder: each takes 1 MiB of memory and up to MAX_BYTES of the volume /tmp.
+# Uploads in progress or waiting for the model: each takes 1 MiB of memory and up to MAX_BYTES of the volume /tmp.
 MAX_UPLOADS = 16
 
-BUSY = "The server is busy with other images; send this one again in a second."
+BUSY = "The server is busy with other requests; send this one again in a second."
 RETRY = {"Retry-After": "1"}
+TOO_LARGE = "The request is larger than {megabytes} MB; send a smaller one."
 TOO_SLOW = "The request did not arrive in time; send it again over a faster connection."
 INVALID = "This is not a valid HTTP/1.1 request, or its headers are larger than 16 kB."
 
 
-class Turns:
-    """Lets one request through at a time; a request that waits too long gets 503."""
-
-    def __init__(self) -> None:
-        self._free = anyio.Semaphore(1)
-
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for this request's turn."""
-        try:
-            with anyio.fail_after(TURN_SECONDS):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise HTTPException(503, BUSY, RETRY) from error
-        try:
-            yield
-        finally:
-            self._free.release()
-
-
 class UploadLimits:
-    """Answers 503 to too many uploads, 413 to a body that is larger than an image may be, and 408 to a slow one."""
+    """Answers 503 to too many uploads, 413 to a body that is too large, and 408 to a slow one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -76,12 +56,21 @@ class UploadLimits:
         else:
             self.uploads += 1
             try:
-                await self.app(scope, _limited(receive), send)
+                await self.app(scope, _limited(receive, _largest(scope)), send)
             finally:
                 self.uploads -= 1
 
 
-def _limited(receive: Receive) -> Receive:
+def is_json(headers: Headers) -> bool:
+    """Return whether the body of a request is a JSON document."""
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower() == JSON
+
+
+def _largest(scope: Scope) -> int:
+    return MAX_JSON_BYTES if is_json(Headers(scope=scope)) else MAX_BYTES
+
+
+def _limited(receive: Receive, largest: int) -> Receive:
     deadline: float | None = asyncio.get_running_loop().time() + BODY_SECONDS
     received = 0
 
@@ -93,8 +82,8 @@ def _limited(receive: Receive) -> Receive:
         except TimeoutError as error:
             raise HTTPException(408, TOO_SLOW) from error
         received += len(message.get("body", b""))
-        if received > MAX_BYTES + MULTIPART_OVERHEAD_BYTES:
-            raise HTTPException(413, sentence(TOO_MANY_BYTES))
+        if received > largest + MULTIPART_OVERHEAD_BYTES:
+            raise HTTPException(413, TOO_LARGE.format(megabytes=largest // 1024**2))
         if not message.get("more_body"):
             deadline = None  # next comes the end of the connection
         return message
@@ -171,8 +160,3 @@ class TimedConnection(H11Protocol):
         for event in (response, h11.Data(data=bytes(body)), h11.EndOfMessage()):
             self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
-
-
-def sentence(reason: str) -> str:
-    """Return the error message for a client's file."""
-    return f"{reason[0].upper()}{reason[1:]}; send a smaller or another image file."

@@ -88,7 +88,7 @@ COMMANDS = {
     "kubeconfig": Entry(AWS, "stacks", "Add the cluster to the kubeconfig file"),
     "sweep": Entry(INTERNAL, "stacks", "List what is left of a stack in the account or the cluster"),
     "image-names": Entry(INTERNAL, "images", "Print the full name of each image of a stack"),
-    "roll-out": Entry(INTERNAL, "laptop", "Serve a version of the model on this machine; the DAG's task runs it"),
+    "roll-out": Entry(INTERNAL, "laptop", "Serve a version of a model on this machine; a DAG's task runs it"),
 }
 
 

@@ -17,7 +17,7 @@ from infra.errors import OperationError
 from ops.airflow_api import AirflowApiError
 from ops.cli.options import completed_stacks
 from ops.console import echo, new_console
-from ops.laptop import images, laptop, object_store, processes, progress, serving
+from ops.laptop import images, laptop, object_store, ports, processes, progress, serving
 from ops.laptop.home import DEFAULT_HOME, Home
 from ops.laptop.laptop import DAG, Laptop
 from ops.laptop.params import image_classifier_schemas, parameters
@@ -109,13 +109,17 @@ def logs(
 
 
 def roll_out(
-    version: Annotated[str, typer.Argument(help="The version of the model.")], home: HomeFolder = DEFAULT_HOME
+    name: Annotated[str, typer.Argument(help="The name under which the DAG serves the model.")],
+    model: Annotated[str, typer.Argument(help="The registered model.")],
+    version: Annotated[str, typer.Argument(help="The version of the model.")],
+    home: HomeFolder = DEFAULT_HOME,
 ) -> None:
-    """Serve a version of the model and print the address."""
+    """Serve a version of a model and print the address."""
     with opened(home) as here:
-        machine = Laptop.known(here)
-        serving.roll_out(here, machine.ports, version)
-        echo(serving.url(machine.ports))
+        served = serving.Served.named(name, model)
+        chosen = ports.add(here, served.process)
+        serving.roll_out(here, chosen, version, served)
+        echo(serving.url(chosen, served))
 
 
 @contextmanager

@@ -16,12 +16,12 @@ from ops.laptop import airflow, mlflow, object_migration, object_store, ports, p
 from ops.laptop.home import Home
 from ops.laptop.processes import Service
 
-DAG = serving.MODEL
+DAG = serving.DEMO.model
 START_SECONDS = 120.0
 FREE_GIBIBYTES = 2
 # Groups of services in the order in which they stop: clients before the services that store their data.
 STOP_ORDER = (
-    ("serving", serving.NEXT, "triggerer", "dag-processor", "scheduler", "api-server", "mlflow"),
+    ("triggerer", "dag-processor", "scheduler", "api-server", "mlflow"),
     ("s3",),
     ("s3-volume", "s3-master"),
     ("postgres",),
@@ -138,11 +138,9 @@ class Laptop:
             time.sleep(0.5)
 
     def status(self) -> list["Status"]:
-        """Return the status of every service, including the model server once it was started."""
+        """Return the status of every service, including the model servers that were started."""
         known = {service.name: service for service in self.services}
-        served = serving.served_version(self.ports)
-        if served or serving.NEXT in processes.records(self.home) or "serving" in processes.records(self.home):
-            known["serving"] = serving.service(self.home, self.ports, served or "none")
+        known |= {service.name: service for service in serving.known(self.home, self.ports)}
         return [Status.of(self.home, service) for service in known.values()]
 
     def _ensure_running(self, service: Service, echo: Echo) -> None:
@@ -206,7 +204,7 @@ class Status:
 def stop(home: Home) -> list[str]:
     """Stop all services of this home; return the names of those that were running."""
     stopped: list[str] = []
-    for names in STOP_ORDER:
+    for names in (serving.names(home), *STOP_ORDER):
         with ThreadPoolExecutor() as pool:
             found = pool.map(lambda name: processes.stop(home, name), names)
             stopped += [name for name, running in zip(names, found, strict=True) if running]

@@ -28,6 +28,8 @@ PREFERRED = {
     "scheduler": 8974,
     "serving": 8000,
 }
+# What DAGs serve, other than `make up`'s.
+SERVED = 8001
 
 # The offset of a second port that a server opens on its own.
 TWINS = {"s3.filer": 10000}
@@ -38,7 +40,7 @@ def choose(home: Home) -> dict[str, int]:
     before = _read(home) if _path(home).exists() else {}
     running = {name for name, record in processes.records(home).items() if record.leader() is not None}
     chosen: dict[str, int] = {}
-    for name, preferred in PREFERRED.items():
+    for name, preferred in {**PREFERRED, **_served(before)}.items():
         port = before.get(name, preferred)
         if name.partition(".")[0] not in running or name not in before:
             taken = set(chosen.values()) | set(before.values()) - {before.get(name, 0)}
@@ -47,6 +49,19 @@ def choose(home: Home) -> dict[str, int]:
     if chosen != before:
         write_atomically(_path(home), json.dumps(chosen, indent=2))
     return chosen
+
+
+def add(home: Home, name: str) -> dict[str, int]:
+    """Return the saved ports with one for what a DAG serves, which is chosen if it has none.
+
+    Raises:
+        OperationError: No ports were saved, or some are missing.
+    """
+    found = load(home)
+    if name not in found:
+        found[name] = processes.free_port(SERVED, set(found.values()))
+        write_atomically(_path(home), json.dumps(found, indent=2))
+    return found
 
 
 def load(home: Home) -> dict[str, int]:
@@ -61,6 +76,10 @@ def load(home: Home) -> dict[str, int]:
     if missing := PREFERRED.keys() - found.keys():
         raise OperationError(f"{_path(home)} has no port for {', '.join(sorted(missing))}: run `make up`")
     return found
+
+
+def _served(ports: dict[str, int]) -> dict[str, int]:
+    return {name: SERVED for name in ports if name.startswith("serving-")}
 
 
 def _read(home: Home) -> dict[str, int]:

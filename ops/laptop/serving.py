@@ -1,7 +1,8 @@
-"""The model server as a process, replaced without downtime when another model is rolled out."""
+"""Model servers as processes, replaced without downtime when another version is rolled out."""
 
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import httpx
 
@@ -14,24 +15,50 @@ from ops.laptop.object_store import BUCKETS, client_environment
 from ops.laptop.processes import Service
 from ops.loopback import LOOPBACK
 
-MODEL = "image_classifier"
+NEXT = "next-"
 PROGRAM = REPOSITORY / "images" / "serving" / "serving.py"
-NEXT = "serving-next"
 START_SECONDS = 90.0
 # MLflow's status codes for an unknown model and an unknown alias.
 NO_CHAMPION = (404, 400)
 
 
-def url(ports: dict[str, int]) -> str:
+@dataclass(frozen=True)
+class Served:
+    """What a DAG serves.
+
+    Attributes:
+        model: The name of the registered model.
+        process: The name of the process, of its log and of its port.
+    """
+
+    model: str
+    process: str
+
+    @classmethod
+    def named(cls, name: str, model: str) -> "Served":
+        """Return what a DAG serves under a name, `serves` in its `dag.yaml`."""
+        return DEMO if model == DEMO.model else cls(model, f"{DEMO.process}-{name}")
+
+    @property
+    def successor(self) -> str:
+        """The name of the process of another version until it takes over."""
+        return f"{NEXT}{self.process}"
+
+
+# What `make up` trains and serves.
+DEMO = Served("image_classifier", "serving")
+
+
+def url(ports: dict[str, int], served: Served = DEMO) -> str:
     """Return the address of the endpoint."""
-    return f"http://{LOOPBACK}:{ports['serving']}"
+    return f"http://{LOOPBACK}:{ports[served.process]}"
 
 
-def service(home: Home, ports: dict[str, int], version: str) -> Service:
-    """Return the server of one version of the model."""
-    port = ports["serving"]
+def service(home: Home, ports: dict[str, int], version: str, served: Served = DEMO) -> Service:
+    """Return the server of one version of a model."""
+    port = ports[served.process]
     return Service(
-        name="serving",
+        name=served.process,
         command=(sys.executable, str(PROGRAM)),
         environment={
             **client_environment(home, ports["s3"]),
@@ -39,33 +66,33 @@ def service(home: Home, ports: dict[str, int], version: str) -> Service:
             "MLFLOW_TRACKING_URI": mlflow.url(ports),
             **mlflow.login(home, mlflow_users.SERVING),
             "ARTIFACTS_BUCKET": BUCKETS["artifacts"],
+            "MODEL_NAME": served.model,
             "MODEL_VERSION": version,
-            "PYTHONPATH": str(REPOSITORY / "dags"),
             "SERVING_HOST": LOOPBACK,
             "SERVING_PORT": str(port),
         },
         port=port,
-        healthy=lambda: served_version(ports) == version,
+        healthy=lambda: served_version(ports, served) == version,
     )
 
 
-def roll_out(home: Home, ports: dict[str, int], version: str) -> None:
-    """Serve `version`: the new process shares the port and answers before the old one is stopped.
+def roll_out(home: Home, ports: dict[str, int], version: str, served: Served = DEMO) -> None:
+    """Serve a version of a model: the new process shares the port and answers before the old one is stopped.
 
     Raises:
         OperationError: The new process did not answer; the old one continues to serve.
     """
-    wanted, port = service(home, ports, version), ports["serving"]
-    processes.stop(home, NEXT)
+    wanted, port = service(home, ports, version, served), ports[served.process]
+    processes.stop(home, served.successor)
     if processes.is_running(home, wanted):
         return
-    successor = processes.spawn(home, wanted, record_as=NEXT)
+    successor = processes.spawn(home, wanted, record_as=served.successor)
     try:
         # The old process answers on the same port and may serve the same version.
         answering = replace(wanted, healthy=lambda: successor.listens_on(port) and wanted.healthy())
         processes.wait_for(home, answering, successor, START_SECONDS)
     except BaseException:
-        processes.stop(home, NEXT)
+        processes.stop(home, served.successor)
         raise
     predecessor = processes.records(home).get(wanted.name)
     processes.rename(home, successor, wanted.name)
@@ -73,15 +100,29 @@ def roll_out(home: Home, ports: dict[str, int], version: str) -> None:
         processes.end(predecessor)
 
 
+def names(home: Home) -> list[str]:
+    """Return the names of the model servers that were started and not stopped, successors last."""
+    found = [name for name in processes.records(home) if name.removeprefix(NEXT).startswith(DEMO.process)]
+    return sorted(found, key=lambda name: name.startswith(NEXT))
+
+
+def known(home: Home, ports: dict[str, int]) -> list[Service]:
+    """Return the model servers that were started and not stopped, for their status."""
+    found = [Served("", name) for name in names(home) if name in ports]
+    return [
+        Service(served.process, (), {}, ports[served.process], partial(_answers, ports, served)) for served in found
+    ]
+
+
 def champion(home: Home, ports: dict[str, int]) -> str | None:
-    """Return the version with the alias `champion` in the model registry, or None if there is none.
+    """Return the version of the demo's model with the alias `champion`, or None if there is none.
 
     Raises:
         OperationError: The registry returned an error.
     """
     answer = httpx.get(
         f"{mlflow.url(ports)}/api/2.0/mlflow/registered-models/alias",
-        params={"name": MODEL, "alias": "champion"},
+        params={"name": DEMO.model, "alias": "champion"},
         auth=(mlflow_users.SERVING, home.secrets.mlflow_serving),
         timeout=10,
         trust_env=False,
@@ -93,11 +134,14 @@ def champion(home: Home, ports: dict[str, int]) -> str | None:
     return str(answer.json()["model_version"]["version"])
 
 
-def served_version(ports: dict[str, int]) -> str | None:
+def served_version(ports: dict[str, int], served: Served = DEMO) -> str | None:
     """Return the version that the endpoint serves, or None if it does not answer."""
     try:
-        return str(
-            httpx.get(f"{url(ports)}/healthz", timeout=processes.ANSWER_SECONDS, trust_env=False).json()["version"]
-        )
+        answer = httpx.get(f"{url(ports, served)}/healthz", timeout=processes.ANSWER_SECONDS, trust_env=False)
+        return str(answer.json()["version"])
     except (httpx.TransportError, ValueError, KeyError):
         return None
+
+
+def _answers(ports: dict[str, int], served: Served) -> bool:
+    return served_version(ports, served) is not None

@@ -7,18 +7,18 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from infra.airflow.values import image_variable
 from infra.errors import OperationError
+from infra.images import content
 from ops.releases.clone import Clone
 
 TIMEOUT_SECONDS = 600
 
-# The environment of pods in a cluster. Without it DAGs use no separate pods, as on a laptop.
-POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "ML_IMAGE": "image:tag", "SERVING_IMAGE": "image:tag"}
 # Parsing DAGs must not need the network.
 CLOSED = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
 
@@ -109,7 +109,7 @@ def dags_of(clone: Clone, commit: str, folder: str, tree: Path) -> Dags:
     if not (tree / folder).is_dir():
         return Dags()
     entries = clone.entries(commit, folder)
-    answer = _read(tree / folder)
+    answer = _read(tree / folder, content.names(tree))
     homes = {dag_id: Path(found["file"]).parts[0] for dag_id, found in answer["dags"].items()}
     return Dags(
         dags={dag_id: Dag(found["schedule"], entries[homes[dag_id]]) for dag_id, found in answer["dags"].items()},
@@ -136,7 +136,7 @@ def dag_difference(before: Dags, after: Dags) -> DagDifference:
     )
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read(folder: Path, images: Iterable[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as home:
         environment = {
             "PATH": os.environ["PATH"],
@@ -147,7 +147,9 @@ def _read(folder: Path) -> dict[str, Any]:
             "PYTHONPATH": str(folder),
             "PYTHONDONTWRITEBYTECODE": "1",
             **CLOSED,
-            **POD,
+            # As in the pods of a cluster. Without it DAGs use no separate pods, as on a laptop.
+            "KUBERNETES_SERVICE_HOST": "10.96.0.1",
+            **{image_variable(image): "image:tag" for image in images},
         }
         try:
             done = subprocess.run(

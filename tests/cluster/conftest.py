@@ -27,6 +27,7 @@ ORDER = (
     "hostile_dag",
     "component_secrets",
     "disturbances",
+    "own_dag",
     "uninstall",
     "releases",
     "engine",

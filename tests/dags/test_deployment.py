@@ -85,15 +85,15 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SERVING_IMAGE", "i:1")
     monkeypatch.setenv("SERVING_NAMESPACE", "ml")
     monkeypatch.setenv("ARTIFACTS_BUCKET", "artifacts")
-    assert deployment.settings("churn", "serving") == ServingSettings(
-        "churn", "ml", "i:1", "default", {"ARTIFACTS_BUCKET": "artifacts"}
+    assert deployment.settings("churn", "churn_model", "serving") == ServingSettings(
+        "churn", "ml", "i:1", "default", {"ARTIFACTS_BUCKET": "artifacts", "MODEL_NAME": "churn_model"}
     )
 
 
 def test_a_dag_may_serve_with_its_own_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHURN_SERVER_IMAGE", "i:2")
     monkeypatch.setenv("SERVING_NAMESPACE", "ml")
-    assert deployment.settings("churn", "churn-server").image == "i:2"
+    assert deployment.settings("churn", "churn_model", "churn-server").image == "i:2"
 
 
 def test_two_models_share_nothing() -> None:
@@ -109,7 +109,7 @@ def test_serving_goes_to_this_pods_namespace_by_default(monkeypatch: pytest.Monk
     (tmp_path / "namespace").write_text("airflow\n")
     monkeypatch.setenv("SERVING_IMAGE", "i:1")
     monkeypatch.setattr(deployment, "POD_NAMESPACE_FILE", tmp_path / "namespace")
-    assert deployment.settings("churn", "serving").namespace == "airflow"
+    assert deployment.settings("churn", "churn_model", "serving").namespace == "airflow"
 
 
 @pytest.mark.parametrize("missing", ["SERVING_IMAGE", "SERVING_NAMESPACE"])
@@ -117,15 +117,16 @@ def test_a_missing_setting_is_named(missing: str, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("SERVING_IMAGE", "i:1")
     monkeypatch.delenv(missing, raising=False)
     with pytest.raises(PermanentError, match=f"{missing} is not set"):
-        deployment.settings("churn", "serving")
+        deployment.settings("churn", "churn_model", "serving")
 
 
-def test_the_rollout_command_gets_the_version_and_its_last_line_is_the_endpoint(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("model", "served"), [("churn_model", "churn_model"), (None, "churn")])
+def test_the_rollout_command_gets_name_model_and_version_and_its_last_line_is_the_endpoint(
+    model: str | None, served: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    program = 'import sys; print("starting"); print("http://127.0.0.1:1/" + sys.argv[1])'
+    program = 'import sys; print("starting"); print("http://127.0.0.1:1/" + "/".join(sys.argv[1:]))'
     monkeypatch.setenv("SERVING_ROLLOUT_COMMAND", command_that(program))
-    assert deployment.deploy("churn", "7") == "http://127.0.0.1:1/7"
+    assert deployment.deploy("churn", "7", model) == f"http://127.0.0.1:1/churn/{served}/7"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -11,6 +12,10 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+
+from infra.airflow.values import image_variable
+from infra.dag_declarations import declarations
+from infra.images import content
 
 DAGS = Path(__file__).parents[2] / "dags"
 DAG_FILES = sorted(DAGS.rglob("*_dag.py"))
@@ -82,7 +87,8 @@ bag = DagBag(sys.argv[1])
 print(json.dumps([task.executor_config for dag in bag.dags.values() for task in dag.tasks]))
 """
 
-POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "ML_IMAGE": "registry.example/ml:1", "GPU_NODES": "false"}
+IMAGES = {image_variable(name): f"registry.example/{name}:1" for name in content.names()}
+POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "GPU_NODES": "false", **IMAGES}
 
 PARSE = """
 import json, sys, time
@@ -174,11 +180,12 @@ def pods(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_every_task_asks_for_an_image_cpu_and_memory_and_keeps_the_rest_of_the_pod_template(pods: Any) -> None:
-    for dag in pods.values():
+    for dag_id, dag in pods.items():
+        image = f"registry.example/{declarations()[dag_id].image}:1"
         for task_id, pod in dag.items():
             [container] = pod["containers"]
             assert container["name"] == "base", task_id
-            assert container["image"] == "registry.example/ml:1", task_id
+            assert container["image"] == image, task_id
             assert set(container["resources"]["requests"]) == {"cpu", "memory"}, task_id
             assert set(container["resources"]["limits"]) == {"memory"}, task_id
             assert container["securityContext"] == {"readOnlyRootFilesystem": True}, task_id
@@ -213,11 +220,11 @@ def test_no_task_configures_a_pod_where_it_gets_none(variables: Mapping[str, str
 
 
 def test_an_unset_image_variable_is_an_error_that_names_it(tmp_path: Path) -> None:
-    variables = {name: value for name, value in POD.items() if name != "ML_IMAGE"}
+    variables = {name: value for name, value in POD.items() if name not in IMAGES}
     errors = run(INSPECT, DAGS, tmp_path, variables)["errors"]
     assert len(errors) == len(DAG_FILES)
     for error in errors.values():
-        assert "ML_IMAGE is not set: set it to the container image of images/ml with its tag." in error
+        assert re.search(r"([A-Z]+)_IMAGE is not set: set it to the container image of images/[a-z]+ with its", error)
 
 
 @pytest.mark.parametrize("path", DAG_FILES, ids=lambda path: path.stem)

@@ -24,13 +24,11 @@ from ml_common.object_store import Bucket
 PREFIX = "images/"
 REPOSITORY = Path(__file__).parents[2]
 
-# The serving program for the narrow network and the registered model of the test.
+# The serving program for the narrow network.
 START_SERVING = """
-import sys
-from image_classifier import networks, registry
+from image_classifier import networks
 from tests.dags import narrow_network
 networks.create = narrow_network.create
-registry.MODEL_NAME = sys.argv.pop(1)
 import serving
 serving.main()
 """
@@ -46,7 +44,7 @@ class ServingProcesses:
         self.running: list[subprocess.Popen[str]] = []
 
     def start(self, version: str) -> str:
-        command = [sys.executable, "-c", START_SERVING, registry.MODEL_NAME]
+        command = [sys.executable, "-c", START_SERVING, "--model", registry.MODEL_NAME]
         command += ["--port", str(self.port), "--version", version]
         path = os.pathsep.join(str(REPOSITORY / folder) for folder in ("", "dags", "images/serving"))
         process = subprocess.Popen(
@@ -69,7 +67,7 @@ class ServingProcesses:
 @pytest.fixture
 def serving_processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServingProcesses]:
     processes = ServingProcesses()
-    monkeypatch.setattr(deployment, "deploy", lambda _name, version: processes.roll_out(version))
+    monkeypatch.setattr(deployment, "deploy", lambda _name, version, _model: processes.roll_out(version))
     yield processes
     for process in processes.running:
         process.kill()

@@ -1,8 +1,10 @@
-import json
 import os
 import subprocess
+import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import boto3
 import mlflow
@@ -10,12 +12,26 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
+from mlflow.models import Model
 from moto.server import ThreadedMotoServer
 
+import served_model
 from image_classifier import networks, registry
 from image_classifier.metric_names import metric_name
 from image_classifier.model import Classifier
+from infra.documents import REPOSITORY
 from ml_common.errors import PermanentError, ServiceUnavailableError
+
+FULL_NETWORK = networks.create
+
+# Serves a version as the pod does, and prints where its code is.
+WHERE_FROM = """
+import sys
+from pathlib import Path
+import served_model
+served_model.load(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+print(sys.modules["image_classifier.images"].__file__)
+"""
 
 pytestmark = pytest.mark.usefixtures("small_network", "mlflow_registry")
 
@@ -82,16 +98,50 @@ def test_a_model_of_a_thousand_classes_of_any_name_is_registered(model: registry
     assert yaml.safe_load(Path(path).read_bytes())["metadata"]["classes"] == classes
 
 
-def test_mlflow_itself_reads_the_signature(model: registry.TrainedModel, mlflow_server: str) -> None:
-    version = registry.register(model)
-    python = Path(os.environ.get("MLFLOW_VENV", Path(__file__).parents[2] / ".venv-mlflow"), "bin", "python")
-    program = (
-        "import json, mlflow; from mlflow.models import Model; "
-        f"signature = Model.load('models:/{registry.MODEL_NAME}/{version}').signature; "
-        "print(json.dumps([[list(i.shape), str(i.type)] for i in [*signature.inputs, *signature.outputs]]))"
-    )
-    printed = subprocess.run([python, "-c", program], capture_output=True, text=True, check=True).stdout
-    assert json.loads(printed.splitlines()[-1]) == [[[-1, 3, 32, 32], "uint8"], [[-1, 2], "float32"]]
+def test_a_registered_version_is_served_without_the_code_of_a_checkout(
+    model: registry.TrainedModel, tmp_path: Path
+) -> None:
+    weights = Classifier(FULL_NETWORK("resnet18", 2).eval(), "resnet18", ("a", "b"), 32).to_bytes()
+    version = registry.register(replace(model, weights=weights))
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "images" / "serving")}
+    command = [sys.executable, "-c", WHERE_FROM, registry.MODEL_NAME, version, str(tmp_path)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert Path(done.stdout.splitlines()[-1]) == tmp_path / "code" / "image_classifier" / "images.py"
+
+
+def test_a_version_from_before_versions_carried_code_is_served_after_it_was_added(
+    model: registry.TrainedModel, tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "write_model_files", write_weights_alone)
+        version = registry.register(model)
+    expected = rf"^Version {version} of {registry.MODEL_NAME} carries no code to serve it: run the task that deploys it"
+    with pytest.raises(served_model.StartError, match=expected):
+        served_model.load(registry.MODEL_NAME, version, tmp_path / "before")
+    for _ in range(2):
+        registry.add_serving_code(version)
+    assert served_model.load(registry.MODEL_NAME, version, tmp_path / "after").upload_field == "image"
+    assert registry.load(version).to_bytes() == model.weights
+
+
+def write_weights_alone(folder: Path, weights: bytes, metadata: Mapping[str, Any], entry: Model) -> None:
+    """Write the files of a version as releases did whose serving image had the code."""
+    (folder / registry.WEIGHTS).write_bytes(weights)
+    description = {
+        "artifact_path": registry.MODEL_NAME,
+        "flavors": {"safetensors": {"data": registry.WEIGHTS, "architecture": "resnet18"}},
+        "metadata": {"classes": metadata["classes"], "training_key": metadata["training_key"]},
+        "model_id": entry.model_id,
+        "run_id": entry.run_id,
+        "utc_time_created": "2026-01-01 00:00:00.000000",
+    }
+    (folder / "MLmodel").write_text(yaml.safe_dump(description))
+
+
+def test_a_model_without_a_champion_is_not_served(tmp_path: Path) -> None:
+    with pytest.raises(served_model.StartError, match=r"has no champion to serve yet: run the DAG that registers it"):
+        served_model.load(registry.MODEL_NAME, "champion", tmp_path)
 
 
 def test_the_same_training_key_is_registered_once(model: registry.TrainedModel) -> None:

@@ -12,6 +12,7 @@ import pytest
 from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from ops.dags.scaffold import write_dag
+from tests import contributing
 
 # Its own tests, and the quick ones for every DAG.
 SELECTED = "test_churn or has or imports_nothing_heavy and churn"
@@ -48,6 +49,22 @@ def test_a_new_dag_passes_its_own_tests_and_those_of_every_dag(clone: Path) -> N
     )
     assert done.returncode == 0, done.stdout[-4000:]
     assert " 10 passed" in done.stdout
+
+
+def test_the_example_in_contributing_passes_the_tests_of_every_dag_and_image(tmp_path: Path) -> None:
+    contributing.copy(tmp_path)
+    contributing.follow(tmp_path)
+    files = ["tests/dags/test_integrity.py", "tests/images/test_dockerfiles.py", "tests/infra/test_images.py"]
+    chosen = "every or unset_image or heavy and churn or last_user or base_is or pinned or image_is_built or example"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *files, "tests/dags/test_churn.py", "-k", chosen],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{tmp_path / 'dags'}"},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
 
 
 @pytest.mark.parametrize("name", ["Churn", "1churn", "churn-model", "../churn", "churn__x", "", "c" * 56, "processor"])

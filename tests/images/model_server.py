@@ -1,26 +1,37 @@
-"""The model server with an untrained model for images of 224 pixels. For tests and benchmarks without MLflow.
+"""The model server with an untrained image classifier. For tests and benchmarks without MLflow's server.
 
 Usage: `python model_server.py PORT`.
 """
 
 import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import mlflow.pyfunc
 import torch
 
 import serving
-from image_classifier import networks
+from image_classifier import networks, registry
 from image_classifier.model import Classifier
-from ml_common.device import cpu
+from served_model import ServedModel
+
+VERSION = "3"
 
 
-def untrained(version: str) -> tuple[Classifier, str]:
-    """Stand in for `serving.load`, without a registry."""
+def write_untrained(folder: Path, classes: tuple[str, ...], image_size: int) -> Classifier:
+    """Write the files of a version with random weights to an empty folder."""
     torch.manual_seed(0)
-    model = Classifier(networks.create("resnet18", 10), "resnet18", tuple("abcdefghij"), 224)
-    return model.to(cpu(serving.TORCH_THREADS)), version
+    model = Classifier(networks.create("resnet18", len(classes)).eval(), "resnet18", classes, image_size)
+    registry.write_model_files(folder, model.to_bytes(), {})
+    return model
+
+
+def served(folder: Path) -> ServedModel:
+    """Load the files of a version as the model server does."""
+    return ServedModel(registry.MODEL_NAME, VERSION, mlflow.pyfunc.load_model(str(folder)))
 
 
 if __name__ == "__main__":
-    serving.load = untrained
-    sys.argv = [sys.argv[0], "--port", sys.argv[1], "--version", "1"]
-    serving.main()
+    with TemporaryDirectory() as name:
+        write_untrained(Path(name), tuple("abcdefghij"), 224)
+        serving.server(serving.create_app(served(Path(name)))).run([serving.listen("127.0.0.1", int(sys.argv[1]))])

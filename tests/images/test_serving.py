@@ -11,31 +11,43 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
-import image_decoder
 import request_limits
-from image_classifier import networks
+from image_classifier import image_decoder
 from image_classifier.images import MAX_BYTES, MAX_DECODING_BYTES
 from image_classifier.model import Classifier
-from ml_common.errors import PermanentError
 from ml_common.serving_manifests import ServingSettings, manifests
+from served_model import ServedModel, StartError
 from serving import create_app, listen
+from tests.images.model_server import served, write_untrained
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def classifier() -> Classifier:
-    torch.manual_seed(0)
-    return Classifier(networks.create("resnet18", 3).eval(), "resnet18", ("one", "two", "drei ä"), 32)
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Classifier]:
+    """The files of a version, and the classifier that is in them."""
+    folder = tmp_path_factory.mktemp("version")
+    return folder, write_untrained(folder, ("one", "two", "drei ä"), 32)
 
 
 @pytest.fixture
-def http(classifier: Classifier) -> Iterator[TestClient]:
-    with TestClient(create_app(classifier, "3")) as client:
+def classifier(saved: tuple[Path, Classifier]) -> Classifier:
+    return saved[1]
+
+
+@pytest.fixture
+def model(saved: tuple[Path, Classifier]) -> Iterator[ServedModel]:
+    before = sys.path.copy()
+    yield served(saved[0])
+    sys.path[:] = before
+
+
+@pytest.fixture
+def http(model: ServedModel) -> Iterator[TestClient]:
+    with TestClient(create_app(model)) as client:
         yield client
 
 
@@ -102,9 +114,8 @@ def test_an_image_that_takes_too_long_is_stopped_and_the_next_one_is_answered(
     assert http.post("/predict", files={"image": ("x.png", picture())}).status_code == 200
 
 
-def test_a_decoding_process_that_is_killed_is_started_again(http: TestClient) -> None:
-    children = psutil.Process().children()  # servers of other tests, too
-    (decoder,) = [child for child in children if "anyio.to_process" in child.cmdline()]
+def test_a_decoding_process_that_is_killed_is_started_again(http: TestClient, model: ServedModel) -> None:
+    decoder = psutil.Process(model._model.unwrap_python_model().decoder._process.pid)
     decoder.suspend()
     killer = threading.Timer(1, decoder.kill)
     killer.start()
@@ -118,10 +129,11 @@ def test_a_decoding_process_that_is_killed_is_started_again(http: TestClient) ->
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel of Linux alone counts memory in this way")
 def test_the_decoding_process_gets_no_more_memory_than_an_image_within_the_limits_needs() -> None:
     program = (
-        "import sys, image_decoder; assert 'torch' not in sys.modules; image_decoder._prepare(); "
+        "import sys; from image_classifier import image_decoder; assert 'torch' not in sys.modules; "
+        "image_decoder._limit(); "
         "bytearray(image_decoder.MAX_DECODING_BYTES); bytearray(2 * image_decoder.MAX_DECODING_BYTES)"
     )
-    environment = os.environ | {"PYTHONPATH": f"{REPOSITORY / 'dags'}:{REPOSITORY / 'images' / 'serving'}"}
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "dags")}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1] == "MemoryError"
 
@@ -159,14 +171,14 @@ def test_the_answer_to_another_path_or_method_lists_the_endpoints(
 ) -> None:
     answer = http.request(method, path)
     assert answer.status_code == status
-    assert answer.json()["detail"] == "Send an image to /predict by POST, or read /healthz or /metrics by GET."
+    assert answer.json()["detail"] == "Send inputs to /predict by POST, or read /healthz or /metrics by GET."
 
 
 def test_a_failure_of_the_server_is_answered_with_one_sentence(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+    model: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_decoder, "decode", lambda *_: 1 / 0)
-    client = TestClient(create_app(classifier, "3"), raise_server_exceptions=False)
+    monkeypatch.setattr(image_decoder.ImageDecoder, "decode", lambda *_: 1 / 0)
+    client = TestClient(create_app(model), raise_server_exceptions=False)
     answer = client.post("/predict", files={"image": ("x.png", picture())})
     assert answer.status_code == 500
     assert answer.json() == {"detail": "The server failed; see its log."}
@@ -232,7 +244,7 @@ def test_a_port_that_another_program_uses_is_named() -> None:
         stranger.bind(("127.0.0.1", 0))
         stranger.listen()
         port = stranger.getsockname()[1]
-        with pytest.raises(PermanentError, match=f"Cannot listen on 127.0.0.1:{port}"):
+        with pytest.raises(StartError, match=f"Cannot listen on 127.0.0.1:{port}"):
             listen("127.0.0.1", port)
 
 
@@ -245,8 +257,8 @@ def test_a_port_that_another_program_uses_is_named() -> None:
 )
 def test_a_process_that_cannot_load_its_model_ends_with_one_sentence(address: str, sentence: str) -> None:
     environment = os.environ | {
-        "PYTHONPATH": str(REPOSITORY / "dags"),
         "MLFLOW_TRACKING_URI": address,
+        "MODEL_NAME": "churn",
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "NO_PROXY": "127.0.0.1",
     }

@@ -13,22 +13,21 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
-import anyio
 import httpx
 import numpy as np
 import psutil
 import pytest
 from PIL import Image
 
-import image_decoder
+import batching
 import request_limits
-from image_classifier import networks
+from image_classifier.image_decoder import ImageDecoder
 from image_classifier.images import MAX_BYTES, MAX_DECODING_BYTES
-from image_classifier.model import Classifier
 from ops.loopback import LOOPBACK
+from served_model import ServedModel
 from serving import create_app, listen, server
+from tests.images.model_server import served, write_untrained
 from tests.servers import free_port, wait_for
 
 REPOSITORY = Path(__file__).parents[2]
@@ -47,17 +46,25 @@ def photograph(width: int, height: int) -> bytes:
 def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_limits, "HEADER_SECONDS", 0.5)
     monkeypatch.setattr(request_limits, "BODY_SECONDS", 1)
-    monkeypatch.setattr(request_limits, "TURN_SECONDS", 0.3)
+    monkeypatch.setattr(batching, "WAIT_SECONDS", 0.3)
     monkeypatch.setattr(request_limits, "REQUEST_SECONDS", 20)
     monkeypatch.setattr(request_limits, "MAX_CONNECTIONS", 10)
     monkeypatch.setattr(request_limits, "MAX_UPLOADS", 3)
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedModel]:
+    folder = tmp_path_factory.mktemp("version")
+    write_untrained(folder, ("one", "two"), 32)
+    before = sys.path.copy()
+    yield served(folder)
+    sys.path[:] = before
+
+
 @pytest.fixture
-def port() -> Iterator[int]:
-    classifier = Classifier(networks.create("resnet18", 2).eval(), "resnet18", ("one", "two"), 32)
+def port(model: ServedModel) -> Iterator[int]:
     listener = listen(LOOPBACK, 0)
-    running = server(create_app(classifier, "3"))
+    running = server(create_app(model))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
     thread.start()
     number = int(listener.getsockname()[1])
@@ -215,11 +222,11 @@ def test_slow_uploads_are_limited_and_do_not_block_probes(port: int, monkeypatch
 
 
 def test_images_wait_for_a_limited_time_and_probes_do_not_wait(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def decode(_file: BinaryIO, image_size: int) -> np.ndarray:
-        await anyio.sleep(2)
+    def decode(_decoder: ImageDecoder, _file: bytes, image_size: int) -> np.ndarray:
+        time.sleep(2)
         return np.zeros((image_size, image_size, 3), dtype=np.uint8)
 
-    monkeypatch.setattr(image_decoder, "decode", decode)
+    monkeypatch.setattr(ImageDecoder, "decode", decode)
     with ThreadPoolExecutor(3) as pool:
         answers = [pool.submit(predict, port, photograph(20, 20)) for _ in range(3)]
         started = time.monotonic()
@@ -248,7 +255,7 @@ def test_a_body_without_a_length_is_read_up_to_the_limit(port: int) -> None:
 # Starts the program in its arguments. What is proven is how much memory decoding takes, not how long on a busy machine.
 PATIENT = """
 import runpy, sys
-import image_decoder
+from image_classifier import image_decoder
 image_decoder.DECODING_SECONDS = 60
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")

@@ -237,7 +237,7 @@ def test_without_a_working_build_program_nothing_is_built(programs: Path) -> Non
 def test_every_image_is_built_after_its_base_and_delivered(programs: Path) -> None:
     destination = FakeDestination()
     build(destination, Nodes(), silent)
-    assert destination.delivered == ["airflow", "ml", "mlflow", "serving"]
+    assert destination.delivered == content.names()
     built = calls(programs, "build")
     airflow = f"registry.example/airflow:{content.tag('airflow')}"
     assert f"--build-arg AIRFLOW_IMAGE={airflow} " in built[1]
@@ -247,15 +247,15 @@ def test_every_image_is_built_after_its_base_and_delivered(programs: Path) -> No
 
 
 def test_existing_images_are_neither_built_nor_delivered_again(programs: Path) -> None:
-    destination = FakeDestination("airflow", "mlflow", "serving", "ml")
+    destination = FakeDestination(*content.names())
     lines: list[str] = []
     build(destination, Nodes(), lines.append)
-    assert (destination.delivered, lines) == ([], ["all 4 images are up to date"])
+    assert (destination.delivered, lines) == ([], [f"all {len(content.names())} images are up to date"])
     assert (programs / "calls").read_text() == ""
 
 
 def test_a_base_that_is_only_at_its_destination_is_built_locally_and_not_delivered(programs: Path) -> None:
-    destination = FakeDestination("airflow", "mlflow", "serving")
+    destination = FakeDestination(*(name for name in content.names() if name != "ml"))
     build(destination, Nodes(), silent)
     assert destination.delivered == ["ml"]
     assert [line.split()[3].rpartition(":")[0] for line in calls(programs, "build")] == [
@@ -270,7 +270,7 @@ def test_an_image_that_is_already_built_is_only_delivered(programs: Path) -> Non
     (programs / "calls").write_text("")
     destination = FakeDestination()
     build(destination, Nodes(), silent)
-    assert len(destination.delivered) == 4
+    assert destination.delivered == content.names()
     assert calls(programs, "build") == []
 
 
@@ -367,11 +367,11 @@ def test_only_a_registry_on_this_machine_may_use_http(programs: Path, tool: str,
 
 def test_pushed_images_are_recorded_with_the_digest_from_the_tool(programs: Path, tmp_path: Path) -> None:
     built = tmp_path / "built.json"
-    build(FakeDestination("airflow", "mlflow", "ml"), Nodes(), silent, built)
+    build(FakeDestination(*(name for name in content.names() if name != "serving")), Nodes(), silent, built)
     tag = content.tag("serving")
     image = ReleasedImage(repository="registry.example/serving", tag=tag, digest=DIGEST)
     assert read_built(built) == {"serving": image}
-    build(FakeDestination("airflow", "mlflow", "ml", "serving"), Nodes(), silent, built)
+    build(FakeDestination(*content.names()), Nodes(), silent, built)
     assert read_built(built) == {}
 
 

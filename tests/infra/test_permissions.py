@@ -4,7 +4,9 @@ The conditions (listing by prefix, using the key only through S3) are tested in 
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,6 +16,7 @@ from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
 
 from ops.plan.resources import Recording
+from tests import contributing
 
 TRUST = json.dumps(
     {
@@ -63,7 +66,7 @@ PLACES = [(bucket, prefix) for bucket, prefixes in PREFIXES.items() for prefix i
 class Cloud:
     """A moto server with the buckets and roles of a stack, which checks every request."""
 
-    def __init__(self, recording: Recording, endpoint: str) -> None:
+    def __init__(self, recording: Recording, endpoint: str, accounts: Iterable[str]) -> None:
         self.endpoint = endpoint
         self.buckets = {b.name: b.inputs["bucket"] for b in recording.of_type("aws:s3/bucket:Bucket")}
         admin = self.session("admin", "admin", None)
@@ -73,7 +76,7 @@ class Cloud:
             self.client(admin, "s3").put_object(Bucket=self.buckets[bucket], Key=f"{prefix}object", Body=b"x")
         iam, sts = self.client(admin, "iam"), self.client(admin, "sts")
         self.sessions: dict[str, boto3.Session] = {}
-        for account in ALLOWED:
+        for account in accounts:
             role = self._create_role(iam, recording, account)
             known = sts.assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
             self.sessions[account] = self.session(known["AccessKeyId"], known["SecretAccessKey"], known["SessionToken"])
@@ -129,8 +132,9 @@ def allowed(request: Callable[[], Any]) -> bool:
     return True
 
 
-@pytest.fixture(scope="module")
-def cloud(prod: Recording) -> Iterator[Cloud]:
+@contextmanager
+def cloud_of(recording: Recording, accounts: Iterable[str]) -> Iterator[Cloud]:
+    """Start a moto server with what a stack creates in AWS."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
             patch.delenv(name, raising=False)
@@ -140,12 +144,18 @@ def cloud(prod: Recording) -> Iterator[Cloud]:
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
         try:
-            made = Cloud(prod, endpoint)
+            made = Cloud(recording, endpoint, accounts)
             requests.post(f"{endpoint}/moto-api/reset-auth", data="0", timeout=10).raise_for_status()
             yield made
         finally:
             requests.post(f"{endpoint}/moto-api/reset-auth", data="inf", timeout=10)
             server.stop()
+
+
+@pytest.fixture(scope="module")
+def cloud(prod: Recording) -> Iterator[Cloud]:
+    with cloud_of(prod, ALLOWED) as made:
+        yield made
 
 
 # In this order, so that objects exist before they are read or deleted.
@@ -190,3 +200,16 @@ def test_a_task_moves_an_unreadable_image_to_quarantine(cloud: Cloud) -> None:
     )
     s3.delete_object(Bucket=bucket, Key="images/broken.png")
     assert s3.head_object(Bucket=bucket, Key="quarantine/images/broken.png")["Metadata"] == {"reason": "no image"}
+
+
+def test_the_example_for_authors_may_use_what_it_declares_and_nothing_else(tmp_path: Path) -> None:
+    contributing.copy(tmp_path)
+    contributing.follow(tmp_path)
+    with cloud_of(contributing.recorded(tmp_path, "prod"), ["dag-churn"]) as cloud:
+        bucket = cloud.buckets["data"]
+        s3 = cloud.client(cloud.sessions["dag-churn"], "s3")
+        for key in ("churn/tables/a.csv", "scores/churn.txt"):
+            s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+        assert not cloud.may("dag-churn", WRITE, "data", "images/")
+        assert not cloud.may("dag-churn", WRITE, "artifacts", "image_classifier/")
+        assert cloud.may("dag-churn", WRITE, "artifacts", "mlflow/")

@@ -78,7 +78,7 @@ def test_the_champion_is_looked_up_with_the_login_of_serving(home: Home, registr
 def test_a_registry_without_the_model_has_no_champion(
     home: Home, registry: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "MODEL", "another")
+    monkeypatch.setattr(serving, "DEMO", serving.Served("another", "serving"))
     assert serving.champion(home, registry) is None
 
 
@@ -88,3 +88,22 @@ def test_a_rejected_login_is_an_error_and_not_an_empty_registry(
     another = Home(tmp_path_factory.mktemp("another"))
     with pytest.raises(OperationError, match=r"^MLflow answered 401 to the request for the champion: log in$"):
         serving.champion(another, registry)
+
+
+def test_what_another_dag_serves_gets_its_own_process_and_port(home: Home) -> None:
+    chosen = ports.choose(home)
+    churn = serving.Served.named("churn", "churn_model")
+    added = ports.add(home, churn.process)
+    assert serving.url(added, churn) != serving.url(added)
+    service = serving.service(home, added, "2", churn)
+    assert (service.name, service.environment["MODEL_NAME"]) == ("serving-churn", "churn_model")
+    assert service.port not in chosen.values()
+    assert ports.add(home, churn.process) == ports.choose(home) == {**chosen, "serving-churn": service.port}
+
+
+def test_the_model_of_make_up_keeps_its_port_whatever_its_name(home: Home) -> None:
+    assert serving.Served.named("image-classifier", "image_classifier") == serving.DEMO
+
+
+def test_a_model_server_finds_only_the_code_of_its_version(home: Home) -> None:
+    assert "PYTHONPATH" not in serving.service(home, ports.choose(home), "1").environment
