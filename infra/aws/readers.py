@@ -18,6 +18,7 @@ KINDS = (
     ("admissionregistration.k8s.io", ("validatingadmissionpolicies", "validatingadmissionpolicybindings")),
     ("eks.amazonaws.com", ("nodeclasses",)),
     ("karpenter.sh", ("nodepools",)),
+    ("networking.k8s.aws", ("applicationnetworkpolicies",)),
     ("networking.k8s.io", ("networkpolicies",)),
     ("policy", ("poddisruptionbudgets",)),
     (RBAC, ("clusterroles", "clusterrolebindings", "roles", "rolebindings")),
