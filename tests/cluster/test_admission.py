@@ -14,10 +14,13 @@ from .stack import apply, kubectl
 STACKS = stacks()
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
-# EKS Auto Mode provides these resources for a stack's node pools; here their schema accepts anything.
+# EKS Auto Mode provides these kinds; here their schema accepts anything.
 CUSTOM_KINDS = {
-    "nodepools.karpenter.sh": ("karpenter.sh", "v1", "NodePool"),
-    "nodeclasses.eks.amazonaws.com": ("eks.amazonaws.com", "v1", "NodeClass"),
+    "nodepools.karpenter.sh": ("karpenter.sh", "v1", "NodePool", "Cluster"),
+    "nodeclasses.eks.amazonaws.com": ("eks.amazonaws.com", "v1", "NodeClass", "Cluster"),
+    "applicationnetworkpolicies.networking.k8s.aws": (
+        *("networking.k8s.aws", "v1alpha1", "ApplicationNetworkPolicy", "Namespaced"),
+    ),
 }
 
 
@@ -25,7 +28,7 @@ def namespace(name: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
 
 
-def custom_resource_definition(name: str, group: str, version: str, kind: str) -> Object:
+def custom_resource_definition(name: str, group: str, version: str, kind: str, scope: str) -> Object:
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     names = {"kind": kind, "plural": name.partition(".")[0], "singular": kind.lower(), "listKind": f"{kind}List"}
     versions = [{"name": version, "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}]
@@ -33,7 +36,7 @@ def custom_resource_definition(name: str, group: str, version: str, kind: str) -
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {"name": name},
-        "spec": {"group": group, "scope": "Cluster", "names": names, "versions": versions},
+        "spec": {"group": group, "scope": scope, "names": names, "versions": versions},
     }
 
 
