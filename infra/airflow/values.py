@@ -29,7 +29,7 @@ from infra.settings import TaskSettings
 OBJECT_STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 # Each component waits for the database itself, so that they can start in any order.
 WAITING = ("scheduler", "apiServer", "dagProcessor", "triggerer")
-# The components that run authors' code, which have a Secret of their own: as in infra/airflow_names.py.
+# The components that run authors' code, which have their own Secrets: as in infra/airflow_names.py.
 USERS_BY_SECTION = {"dagProcessor": Component.DAG_PROCESSOR, "triggerer": Component.TRIGGERER}
 # As in images/airflow/bin/heartbeat.py.
 SECRETS_FOLDER = "/opt/airflow/secrets"

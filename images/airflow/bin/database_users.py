@@ -118,7 +118,7 @@ TRIGGERER = Rights(
 # By component: the end of a user's name, which starts with that of the owner.
 RIGHTS = {"dag-processor": DAG_PROCESSOR, "triggerer": TRIGGERER}
 
-# A try that has ended is copied together with its `executor_config`: always the task's own, whoever copies it.
+# A try that has ended is copied together with its `executor_config`: always the task's own, whichever user copies it.
 KEEP_EXECUTOR_CONFIG = """
 CREATE OR REPLACE FUNCTION public.keep_executor_config() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
