@@ -27,7 +27,7 @@ def write_dag(dag_id: str, root: Path = REPOSITORY) -> list[Path]:
     """
     check_dag_id(dag_id)
     files = {file.format(dag_id=dag_id): TEMPLATE / template for template, file in FILES.items()}
-    folder, test = f"dags/{dag_id}", f"tests/dags/test_{dag_id}.py"
+    folder, test = f"dags/{dag_id}", FILES["test.txt"].format(dag_id=dag_id)
     if existing := next((path for path in (folder, test) if (root / path).exists()), None):
         raise OperationError(f"{existing} already exists: choose another NAME, or edit it")
     try:

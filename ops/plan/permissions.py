@@ -19,11 +19,11 @@ def matrix(recording: Recording) -> tuple[list[str], dict[str, dict[str, list[st
 
     A component without permissions has an empty row. Resource names are shortened.
     """
+    in_cluster = list(kubernetes_permissions.grants(recording))
     links = recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
-    accounts = {link.inputs["serviceAccount"] for link in links}
-    accounts |= {grant.who for grant in kubernetes_permissions.grants(recording)}
+    accounts = {link.inputs["serviceAccount"] for link in links} | {grant.who for grant in in_cluster}
     rows: dict[str, dict[str, list[str]]] = {account: {} for account in sorted(accounts)}
-    for grant in grants(recording):
+    for grant in (*iam.grants(recording), *in_cluster):
         if grant.who in rows and grant.effect == "Allow":
             for resource in grant.resources:
                 cell = rows[grant.who].setdefault(_short(resource, recording), [])

@@ -65,5 +65,5 @@ def test_what_a_task_may_not_reach_does_not_answer_it(
 def test_a_task_that_asks_for_what_is_its_own_gets_it(airflow: Airflow, hostile: str) -> None:
     run = airflow.trigger("honest")
     assert airflow.finish("honest", run, seconds=180) == "success"
-    found = airflow.get(f"dags/honest/dagRuns/{run}/taskInstances/work/xcomEntries/return_value")["value"]
+    found = airflow.get(f"dags/honest/dagRuns/{run}/taskInstances/ask/xcomEntries/return_value")["value"]
     assert found == {"variable": True, "mlflow": 200}

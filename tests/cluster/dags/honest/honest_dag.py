@@ -27,7 +27,7 @@ def honest() -> None:
     )
 
     @task(executor_config={"pod_override": pod})
-    def work() -> dict[str, object]:
+    def ask() -> dict[str, object]:
         import boto3
         import httpx
 
@@ -36,7 +36,7 @@ def honest() -> None:
         address = f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search?max_results=1"
         return {"variable": bool(os.environ["OWN"]), "mlflow": httpx.get(address, auth=login, timeout=30).status_code}
 
-    work()
+    ask()
 
 
 honest()
