@@ -69,6 +69,7 @@ def environment(home: Home, ports: dict[str, int]) -> dict[str, str]:
     """Return the environment of every Airflow process and every task."""
     changes = overrides(home, ports)
     settings = airflow_settings()
+    features = f"features:{home.secrets.features_database}@{LOOPBACK}:{ports['postgres']}/features"
     variables = {
         f"AIRFLOW__{section.upper()}__{option.upper()}": value
         for section in settings.keys() | changes.keys()
@@ -79,6 +80,7 @@ def environment(home: Home, ports: dict[str, int]) -> dict[str, str]:
         **client_environment(home, ports["s3"]),
         "AIRFLOW_HOME": str(home.airflow),
         **computing.VARIABLES,
+        "AIRFLOW_CONN_FEATURES": f"postgresql://{features}?connect_timeout=5",
         "DATA_BUCKET": BUCKETS["data"],
         "ARTIFACTS_BUCKET": BUCKETS["artifacts"],
         "MLFLOW_TRACKING_URI": mlflow.url(ports),

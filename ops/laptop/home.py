@@ -188,6 +188,7 @@ class Secrets:
     postgres: str
     airflow_database: str
     mlflow_database: str
+    features_database: str
     mlflow_admin: str
     mlflow_tasks: str
     mlflow_serving: str
@@ -205,6 +206,7 @@ class Secrets:
             postgres=secrets.token_urlsafe(24),
             airflow_database=secrets.token_urlsafe(24),
             mlflow_database=secrets.token_urlsafe(24),
+            features_database=secrets.token_urlsafe(24),
             mlflow_admin=secrets.token_urlsafe(12),
             mlflow_tasks=secrets.token_urlsafe(24),
             mlflow_serving=secrets.token_urlsafe(24),

@@ -93,8 +93,12 @@ def prepare(home: Home) -> None:
 
 
 def create_databases(home: Home, port: int) -> None:
-    """Create the databases `airflow` and `mlflow`, each with its own owner, if they are missing."""
-    passwords = {"airflow": home.secrets.airflow_database, "mlflow": home.secrets.mlflow_database}
+    """Create the databases `airflow`, `mlflow` and `features`, each with its own owner, if they are missing."""
+    passwords = {
+        "airflow": home.secrets.airflow_database,
+        "mlflow": home.secrets.mlflow_database,
+        "features": home.secrets.features_database,
+    }
     with _connect(home, port) as connection:
         for name, password in passwords.items():
             if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():

@@ -32,6 +32,7 @@ def test_airflow_listens_on_and_calls_only_the_loopback_address(home: Home) -> N
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
         "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_HOST",
+        "AIRFLOW_CONN_FEATURES",
         "AWS_ENDPOINT_URL",
         "MLFLOW_TRACKING_URI",
     ):
