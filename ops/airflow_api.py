@@ -19,16 +19,23 @@ class Task:
     """A task instance of a run.
 
     Attributes:
-        name: The task id.
+        name: The task id, followed by a label in brackets if the task is mapped.
         state: Its state, or `waiting`.
         tries: The try number.
         seconds: Its duration, or None until it has ended.
+        map_index: The number of the instance of a mapped task, or -1.
     """
 
     name: str
     state: str
     tries: int
     seconds: float | None
+    map_index: int = -1
+
+    @property
+    def task_id(self) -> str:
+        """The task id, which has no brackets."""
+        return self.name.partition("[")[0]
 
 
 class AirflowApi:
@@ -107,13 +114,14 @@ class AirflowApi:
         """Return the run's tasks."""
         found = self._get(f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances", limit=100)["task_instances"]
         return [
-            Task(task["task_id"], task["state"] or "waiting", task["try_number"], task["duration"]) for task in found
+            Task(_name(task), task["state"] or "waiting", task["try_number"], task["duration"], task["map_index"])
+            for task in found
         ]
 
     def log(self, dag: str, run: str, task: Task) -> list[str]:
         """Return the log lines of a task's last try."""
-        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task.name}/logs/{task.tries}"
-        content = self._get(path, full_content=True)["content"]
+        path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task.task_id}/logs/{task.tries}"
+        content = self._get(path, full_content=True, map_index=task.map_index)["content"]
         return [entry if isinstance(entry, str) else _log_line(entry) for entry in content]
 
     def result(self, dag: str, run: str, task: str) -> Any:
@@ -125,6 +133,11 @@ class AirflowApi:
         answer = self._client.get(path, params=parameters)
         answer.raise_for_status()
         return answer.json()
+
+
+def _name(task: dict[str, Any]) -> str:
+    label = task["rendered_map_index"] or task["map_index"]
+    return f"{task['task_id']}[{label}]" if task["map_index"] >= 0 else str(task["task_id"])
 
 
 def _log_line(entry: dict[str, Any]) -> str:

@@ -28,7 +28,18 @@ WELL: dict[str, Any] = {
     "/api/v2/importErrors": {"import_errors": []},
     "/api/v2/dags/smoke_test": {"is_paused": False},
     f"{RUNS}/run-1": {"state": "success"},
-    TASKS: {"task_instances": [{"task_id": "reach_services", "state": "failed", "try_number": 2, "duration": 1.0}]},
+    TASKS: {
+        "task_instances": [
+            {
+                "task_id": "reach_services",
+                "state": "failed",
+                "try_number": 2,
+                "duration": 1.0,
+                "map_index": -1,
+                "rendered_map_index": None,
+            }
+        ]
+    },
     f"{TASKS}/reach_services/logs/2": {"content": []},
 }
 
