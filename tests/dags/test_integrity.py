@@ -27,6 +27,8 @@ HEAVY = {
     "numpy",
     "pandas",
     "PIL",
+    "psycopg",
+    "pyarrow",
     "safetensors",
     "sklearn",
     "torch",
@@ -171,6 +173,14 @@ def test_the_tasks_of_image_classifier_follow_each_other(bag: Any) -> None:
     for before, after in pairwise(order):
         assert after in tasks[before]["downstream"]
     assert tasks["base_checkpoint"]["downstream"] == ["train"]
+
+
+def test_the_tasks_of_flight_features_follow_each_other_between_setup_and_teardown(bag: Any) -> None:
+    tasks = bag["dags"]["flight_features"]["tasks"]
+    order = ["tables.land", "tables.stage", "check_raw", "build", "check_features", "publish", "drop_staging"]
+    for before, after in pairwise(order):
+        assert after in tasks[before]["downstream"]
+    assert set(tasks["create_staging"]["downstream"]) == set(order)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Turn a year of flights into features, day by day."""
