@@ -62,6 +62,10 @@ bench-serving: .venv/ready ## Measure the model server's memory and latency for 
 bench-memory: .venv/ready ## Measure the memory of each task with 50,000 images, 48 MP photos and 1,000 classes
 	@$(run) tests.bench_memory
 
+.PHONY: bench-features
+bench-features: .venv/ready ## Measure the features of a year of flights, and of one day
+	@$(run) tests.bench_features
+
 .PHONY: gpu-proof
 gpu-proof: .venv/ready ## Prove training on this machine's GPU: accuracy, memory and speed
 	@$(run) tests.gpu_proof
