@@ -25,7 +25,7 @@ under `s3://$DATA_BUCKET/flight_features/partitions/`, the page of all partition
 triggered by hand processes all days from `first` to `last` at once; its event has no partition key, so it starts no
 daily runs of other DAGs. The data ends with 2013, and the schedule with it.
 
-**Corrections.** If one day halts, nothing is published: the old partitions stay, and the page shows the reason. Correct
+**Corrections.** If a day halts, nothing is published: the old partitions stay, and the page shows the reason. Correct
 the raw file of the day, or delete it to copy it again, and run the day again. The shares of late flights read the seven
 days before, so also run the seven days after a corrected day again.
 

@@ -169,8 +169,8 @@ def _judge(found: Sequence[checks.Finding]) -> None:
         write_page()
     checks.halt(
         found,
-        f"correct their files in {data_bucket().uri(raw_files.FOLDER)} and run these days again, "
-        "whose published partitions are unchanged",
+        f"the published partitions are unchanged: correct or add the files of these days in "
+        f"{data_bucket().uri(raw_files.FOLDER)} and run the days again",
     )
 
 

@@ -197,8 +197,9 @@ def test_an_unknown_origin_halts_and_keeps_the_old_partition(
     with pytest.raises(PermanentError) as halted:
         run(DAY)
     assert str(halted.value) == (
-        "Nothing was published: 2013-01-10 has 3 flights of an unknown origin <b>; correct their files in "
-        f"s3://{data.name}/flight_features/raw/ and run these days again, whose published partitions are unchanged."
+        "Nothing was published: 2013-01-10 has 3 flights of an unknown origin <b>; the published partitions are "
+        "unchanged: correct or add the files of these days in "
+        f"s3://{data.name}/flight_features/raw/ and run the days again."
     )
     assert (rows(features, DAY), parquet_files(data)) == before[:2]
     assert record(features, DAY) == {**before[2], "halted": "has 3 flights of an unknown origin <b>"}
@@ -215,7 +216,9 @@ def test_a_day_that_halts_keeps_a_run_of_several_days_from_publishing_any(
     features: psycopg.Connection, data: Bucket
 ) -> None:
     data.put(raw_files.key("flights", DAY), ",".join(raw_files.COLUMNS["flights"]).encode() + b"\n")
-    with pytest.raises(PermanentError, match=r"^Nothing was published: 2013-01-10 has no flights; correct"):
+    with pytest.raises(
+        PermanentError, match=r"^Nothing was published: 2013-01-10 has no flights; the published partitions are"
+    ):
         run(DAY - timedelta(days=1), DAY)
     assert features.execute("SELECT count(*) FROM flight_features").fetchone() == (0,)
     assert parquet_files(data) == {}

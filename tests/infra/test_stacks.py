@@ -458,7 +458,7 @@ def test_every_component_and_every_dag_has_an_identity(recording: Recording) -> 
     associations = recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
     assert {association.inputs["serviceAccount"] for association in associations} == {
         *("airflow-scheduler", "airflow-api-server", "airflow-triggerer", "airflow-dag-processor", "airflow-task"),
-        *("dag-image-classifier", "dag-smoke-test", "mlflow", "serving"),
+        *("dag-flight-features", "dag-image-classifier", "dag-smoke-test", "mlflow", "serving"),
     }
     for association in associations:
         role = only(
@@ -472,7 +472,7 @@ def test_every_component_and_every_dag_has_an_identity(recording: Recording) -> 
         tags = statement["Condition"]["StringEquals"]
         assert tags["aws:RequestTag/kubernetes-service-account"] == association.inputs["serviceAccount"]
         assert tags["aws:RequestTag/kubernetes-namespace"] == association.inputs["namespace"]
-        of_tasks = association.inputs["serviceAccount"] in ("airflow-task", "dag-image-classifier", "dag-smoke-test")
+        of_tasks = association.inputs["serviceAccount"].startswith(("airflow-task", "dag-"))
         assert association.inputs["namespace"] == ("airflow-tasks" if of_tasks else "airflow")
 
 

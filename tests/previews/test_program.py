@@ -191,10 +191,10 @@ def test_only_pods_of_the_environments_namespaces_take_on_its_roles(recorded: Re
         if one.inputs["clusterName"] == recorded(base, None).exports["cluster_name"]
     }
     in_tasks = {account for account, namespace in of_account.items() if namespace == tasks_namespace(stack)}
-    assert in_tasks == {"airflow-task", "dag-image-classifier", "dag-smoke-test"}
+    assert in_tasks == {"airflow-task", "dag-flight-features", "dag-image-classifier", "dag-smoke-test"}
     assert {of_account[account] for account in of_account.keys() - in_tasks} == {stack}
     roles = recording.of_type("aws:iam/role:Role")
-    assert len(roles) == len(of_account) == 9
+    assert len(roles) == len(of_account) == 10
     for role in roles:
         [statement] = json.loads(role.inputs["assumeRolePolicy"])["Statement"]
         tags = statement["Condition"]["StringEquals"]
