@@ -231,7 +231,7 @@ def write_page() -> None:
     with feature_store.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute("LOCK TABLE flight_features_partitions IN SHARE ROW EXCLUSIVE MODE")
         partitions = cursor.execute("SELECT * FROM flight_features_partitions ORDER BY day").fetchall()
-        artifacts_bucket().put(PAGE, page.render(partitions).encode())
+        artifacts_bucket().put(PAGE, page.render(partitions).encode(), "text/html; charset=utf-8")
 
 
 def _raw_counts(connection: psycopg.Connection[Any], staging: str, days: Sequence[date]) -> dict[date, dict[str, Any]]:

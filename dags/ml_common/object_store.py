@@ -100,10 +100,10 @@ class Bucket:
         """Return the value that `put_json` wrote."""
         return json.loads(self.get(key))
 
-    def put(self, key: str, data: bytes) -> None:
+    def put(self, key: str, data: bytes, content_type: str = "application/octet-stream") -> None:
         """Write or overwrite an object atomically."""
         with self._clear_errors(f"write {self.uri(key)}"):
-            self._client.put_object(Bucket=self.name, Key=self.prefix + key, Body=data)
+            self._client.put_object(Bucket=self.name, Key=self.prefix + key, Body=data, ContentType=content_type)
 
     def upload(self, path: Path, key: str) -> None:
         """Write or overwrite an object atomically, without reading the file into memory."""
