@@ -4,7 +4,9 @@ The steps run one after the other in this process, as one run of the DAG calls t
 object store in a temporary home. Airflow's own time for each task is not included.
 """
 
+import logging
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +22,7 @@ from ops.process_environment import SYSTEM, enter
 from tests.laptop import s3_server
 from tests.servers import free_port
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 FIRST, LAST = date(2013, 1, 1), date(2013, 12, 31)
 ONE_DAY = date(2013, 6, 15)
 
@@ -27,7 +30,6 @@ ONE_DAY = date(2013, 6, 15)
 def main() -> None:
     """Print the seconds of a run of the whole year, and of a run of one day."""
     enter(SYSTEM)
-    # Not in the user's temporary folder: PostgreSQL may run as another user.
     with tempfile.TemporaryDirectory(prefix="bench-features-") as folder:
         home = Home(Path(folder, "home"))
         home.create()
@@ -55,6 +57,8 @@ def main() -> None:
 
 def measure() -> None:
     """Run the steps twice for the year and twice for a day, and print their seconds."""
+    sys.path.insert(0, str(REPOSITORY / "dags"))
+    logging.disable(logging.WARNING)
     from flight_features import raw_files, steps
     from ml_common import partitions
 
