@@ -163,7 +163,7 @@ def statements(recording: Recording) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("base", ON_AWS)
 def test_aws_lets_the_environment_at_nothing_but_its_prefix(recorded: Recorded, base: str) -> None:
     settings, recording = settings_of(base), recorded(base)
-    assert len(recording.of_type("aws:iam/rolePolicy:RolePolicy")) == 7
+    assert len(recording.of_type("aws:iam/rolePolicy:RolePolicy")) == 8
     for statement in statements(recording):
         assert statement["Effect"] == "Allow"
         if statement["Action"] == ["s3:ListBucket"]:
