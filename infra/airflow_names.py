@@ -53,4 +53,4 @@ def tasks_namespace(namespace: str) -> str:
 
 def database_setup_name(database: str) -> str:
     """Return the name prefix of the Job and the Secret that create a database."""
-    return f"create-{database}-database"
+    return f"create-{database}"

@@ -19,8 +19,12 @@ GRANT :"name" TO CURRENT_USER;
 SELECT format('CREATE DATABASE %I OWNER %I ENCODING ''UTF8'' TEMPLATE template0', :'name', :'name')
 WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'name') \gexec
 
--- By default every user may connect to every database.
+-- By default every user may connect to every database, also to those that a new server has.
 REVOKE ALL ON DATABASE :"name" FROM PUBLIC;
+-- This script runs for several databases at once, but only one session at a time can change the rights on a database.
+SELECT pg_advisory_lock(1) \g /dev/null
+SELECT format('REVOKE ALL ON DATABASE %I FROM PUBLIC', datname) FROM pg_database
+WHERE datname IN ('postgres', 'template1') AND pg_has_role(datdba, 'USAGE') \gexec
 
 -- The owner of the tables gives them rights: images/airflow/bin/database_users.py.
 SELECT format('CREATE ROLE %I', key) FROM json_each_text(:'users')

@@ -32,7 +32,6 @@ class DatabaseSetup:
         client_image: str,
         client_user_id: int,
         opts: pulumi.ResourceOptions,
-        connections: int | None = None,
     ) -> None:
         """Create the ConfigMap with the script.
 
@@ -42,13 +41,11 @@ class DatabaseSetup:
             client_image: An image with psql.
             client_user_id: The user of that image.
             opts: The options of all resources.
-            connections: The connection limit of each owner; no limit but the server's own if None.
         """
         self._admin = admin
         self._namespace = namespace
         self._client = client_image, client_user_id
         self._opts = opts
-        self._limits = {} if connections is None else {"DATABASE_CONNECTIONS": str(connections)}
         script = kubernetes.core.v1.ConfigMap(
             "create-database-script",
             metadata={"namespace": namespace},
@@ -57,8 +54,14 @@ class DatabaseSetup:
         )
         self._script = script.metadata.name.apply(str)
 
-    def create(self, database: DatabaseAccess) -> DatabaseAccess:
-        """Create a database, its owner and the components' users; the returned access resolves once all exist."""
+    def create(self, database: DatabaseAccess, connections: int | None = None) -> DatabaseAccess:
+        """Create a database, its owner and the components' users; the returned access resolves once all exist.
+
+        Args:
+            database: The access to the database.
+            connections: The connection limit of its owner; no limit but the server's own if None.
+        """
+        limit = {} if connections is None else {"DATABASE_CONNECTIONS": str(connections)}
         secret = kubernetes.core.v1.Secret(
             database_setup_name(database.name),
             metadata={"namespace": self._namespace},
@@ -75,7 +78,7 @@ class DatabaseSetup:
                 "DATABASE_PASSWORD": database.password,
                 "DATABASE_USERS": pulumi.Output.json_dumps(database.users),
                 "USER_CONNECTIONS": str(USER_CONNECTIONS),
-                **self._limits,
+                **limit,
             },
             opts=self._opts,
         )

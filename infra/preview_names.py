@@ -11,7 +11,7 @@ HASH_LENGTH = 6
 STACK = re.compile(rf"{PREFIX}[a-z0-9]+(-[a-z0-9]+)*-[0-9a-f]{{{HASH_LENGTH}}}")
 
 # The purposes of an environment's databases.
-AIRFLOW, MLFLOW = "airflow", "mlflow"
+AIRFLOW, MLFLOW, FEATURES = "airflow", "mlflow", "features"
 
 
 def is_preview(stack: str) -> bool:
@@ -35,7 +35,7 @@ def database_names(stack: str) -> dict[str, str]:
     Raises:
         ValueError: The stack is not a preview environment, so its databases must not be dropped.
     """
-    return {purpose: f"{_checked(stack)}-{purpose}" for purpose in (AIRFLOW, MLFLOW)}
+    return {purpose: f"{_checked(stack)}-{purpose}" for purpose in (AIRFLOW, MLFLOW, FEATURES)}
 
 
 def bucket_prefix(stack: str) -> str:

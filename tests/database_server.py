@@ -26,6 +26,8 @@ class Server:
         self.port = port
         with self.connect(postgres.SUPERUSER, home.secrets.postgres, "postgres") as connection:
             connection.execute(f"CREATE ROLE {ADMIN} LOGIN CREATEROLE CREATEDB PASSWORD 'admin'")
+            for database in ("postgres", "template1"):
+                connection.execute(f"ALTER DATABASE {database} OWNER TO {ADMIN}".encode())
 
     def connect(self, user: str, password: str, database: str) -> psycopg.Connection:
         return psycopg.connect(
@@ -81,9 +83,10 @@ def started() -> Iterator[tuple[Home, int]]:
 
 @contextmanager
 def running() -> Iterator[Server]:
-    """Start a server with the databases of Airflow, password `one`, and of MLflow, password `two`."""
+    """Start a server with the databases of Airflow, MLflow and features; passwords `one`, `two` and `three`."""
     with started() as (home, port):
         server = Server(home, port)
         server.run_script("airflow", "one")
         server.run_script("mlflow", "two")
+        server.run_script("features", "three")
         yield server

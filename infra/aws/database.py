@@ -1,4 +1,4 @@
-"""PostgreSQL on RDS, with separate databases and owners for Airflow and MLflow."""
+"""PostgreSQL on RDS, with separate databases and owners for Airflow, MLflow and the feature store."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,6 +8,7 @@ import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 
+from infra import feature_store
 from infra.airflow_names import DATABASE_USERS
 from infra.airflow_platform import MAINTENANCE_DATABASE, DatabaseAccess
 from infra.aws import certificates
@@ -40,12 +41,14 @@ class Database(pulumi.ComponentResource):
         admin: The administrator's access to the server.
         airflow: The database of Airflow's metadata.
         mlflow: The database of MLflow's runs and registry.
+        features: The database of the feature store.
         secret_arns: The Secrets Manager secrets of the administrator and of each database's owner.
     """
 
     admin: DatabaseAccess
     airflow: DatabaseAccess
     mlflow: DatabaseAccess
+    features: DatabaseAccess
     secret_arns: dict[str, pulumi.Output[str]]
 
     def __init__(
@@ -74,6 +77,7 @@ class Database(pulumi.ComponentResource):
         self._setup = self._create_setup(cluster, node_pools)
         self.airflow = self._create_database("airflow", DATABASE_USERS)
         self.mlflow = self._create_database("mlflow")
+        self.features = self._create_database(feature_store.DATABASE, connections=feature_store.CONNECTIONS)
 
         self.register_outputs({"host": self.airflow.host, "secret_arns": self.secret_arns})
 
@@ -170,10 +174,12 @@ class Database(pulumi.ComponentResource):
             self.admin, namespace.metadata.name.apply(str), POSTGRES_CLIENT_IMAGE, POSTGRES_CLIENT_USER_ID, opts
         )
 
-    def _create_database(self, name: str, components: Sequence[str] = ()) -> DatabaseAccess:
+    def _create_database(
+        self, name: str, components: Sequence[str] = (), connections: int | None = None
+    ) -> DatabaseAccess:
         access = self._keep(name, self._access(name, name, self._create_password(name)))
         passwords = {component: self._create_password(f"{name}-{component}") for component in components}
-        return self._setup.create(replace(access, component_passwords=passwords))
+        return self._setup.create(replace(access, component_passwords=passwords), connections)
 
     def _access(self, user: str, database: str, password: pulumi.Output[str]) -> DatabaseAccess:
         authorities = certificates.of_region(self._account.region)

@@ -1,4 +1,4 @@
-"""PostgreSQL in the cluster, with separate databases and owners for Airflow and MLflow."""
+"""PostgreSQL in the cluster, with separate databases and owners for Airflow, MLflow and the feature store."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,6 +9,7 @@ import pulumi_random as random
 from pulumi_kubernetes.core.v1 import ExecActionArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
+from infra import feature_store
 from infra.airflow_names import DATABASE_SETUP_LABELS, DATABASE_USERS, MLFLOW_LABELS
 from infra.airflow_platform import MAINTENANCE_DATABASE, DatabaseAccess
 from infra.database_setup import DatabaseSetup
@@ -34,11 +35,13 @@ class Database(pulumi.ComponentResource):
         admin: The administrator's access to the server.
         airflow: The database of Airflow's metadata.
         mlflow: The database of MLflow's runs and registry.
+        features: The database of the feature store.
     """
 
     admin: DatabaseAccess
     airflow: DatabaseAccess
     mlflow: DatabaseAccess
+    features: DatabaseAccess
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class Database(pulumi.ComponentResource):
         self._setup = DatabaseSetup(self.admin, namespace, POSTGRES_IMAGE, POSTGRES_USER_ID, self._child_opts)
         self.airflow = self._create_database("airflow", DATABASE_USERS)
         self.mlflow = self._create_database("mlflow")
+        self.features = self._create_database(feature_store.DATABASE, connections=feature_store.CONNECTIONS)
 
         self.register_outputs({"host": self.airflow.host})
 
@@ -97,11 +101,13 @@ class Database(pulumi.ComponentResource):
             opts=self._child_opts,
         )
 
-    def _create_database(self, name: str, components: Sequence[str] = ()) -> DatabaseAccess:
+    def _create_database(
+        self, name: str, components: Sequence[str] = (), connections: int | None = None
+    ) -> DatabaseAccess:
         password = self._create_password(name)
         access = DatabaseAccess(self.admin.host, self.admin.port, name, name, password)
         passwords = {component: self._create_password(f"{name}-{component}") for component in components}
-        return self._setup.create(replace(access, component_passwords=passwords))
+        return self._setup.create(replace(access, component_passwords=passwords), connections)
 
 
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import pulumi
 import pulumi_random as random
 
+from infra import feature_store
 from infra.airflow_names import DATABASE_USERS
 from infra.airflow_platform import DatabaseAccess
 from infra.database_setup import DatabaseSetup
-from infra.preview_names import AIRFLOW, MLFLOW, database_names
+from infra.preview_names import AIRFLOW, FEATURES, MLFLOW, database_names
 
 PASSWORD_LENGTH = 32
-# The limit of each owner: a small server has about a hundred connections, and the base takes precedence.
+# The limit of the other owners: a small server has about a hundred connections, and the base takes precedence.
 CONNECTIONS = 25
 
 
@@ -21,10 +22,12 @@ class Databases(pulumi.ComponentResource):
     Attributes:
         airflow: The database of Airflow's metadata.
         mlflow: The database of MLflow's runs and registry.
+        features: The database of the feature store.
     """
 
     airflow: DatabaseAccess
     mlflow: DatabaseAccess
+    features: DatabaseAccess
 
     def __init__(
         self,
@@ -39,11 +42,12 @@ class Databases(pulumi.ComponentResource):
         super().__init__("airflow:preview:Databases", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._admin = admin
-        self._setup = DatabaseSetup(admin, pulumi.Output.from_input(namespace), *client, self._child_opts, CONNECTIONS)
+        self._setup = DatabaseSetup(admin, pulumi.Output.from_input(namespace), *client, self._child_opts)
 
         names = database_names(stack)
         self.airflow = self._create(AIRFLOW, names[AIRFLOW], DATABASE_USERS)
         self.mlflow = self._create(MLFLOW, names[MLFLOW])
+        self.features = self._create(FEATURES, names[FEATURES], connections=feature_store.CONNECTIONS)
 
         self.register_outputs({"host": self.airflow.host})
 
@@ -53,9 +57,11 @@ class Databases(pulumi.ComponentResource):
             f"{purpose}-password", length=PASSWORD_LENGTH, special=False, opts=self._child_opts
         ).result
 
-    def _create(self, purpose: str, name: str, components: Sequence[str] = ()) -> DatabaseAccess:
+    def _create(
+        self, purpose: str, name: str, components: Sequence[str] = (), connections: int = CONNECTIONS
+    ) -> DatabaseAccess:
         admin, password = self._admin, self._create_password(purpose)
         passwords = {component: self._create_password(f"{purpose}-{component}") for component in components}
         return self._setup.create(
-            DatabaseAccess(admin.host, admin.port, name, name, password, admin.authorities, passwords)
+            DatabaseAccess(admin.host, admin.port, name, name, password, admin.authorities, passwords), connections
         )

@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import httpx
 
-from infra import computing, mlflow_users
+from infra import computing, feature_store, mlflow_users
 from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from infra.helm_values import airflow_settings
@@ -80,7 +80,7 @@ def environment(home: Home, ports: dict[str, int]) -> dict[str, str]:
         **client_environment(home, ports["s3"]),
         "AIRFLOW_HOME": str(home.airflow),
         **computing.VARIABLES,
-        "AIRFLOW_CONN_FEATURES": f"postgresql://{features}?connect_timeout=5",
+        feature_store.VARIABLE: feature_store.connection(f"postgresql://{features}"),
         "DATA_BUCKET": BUCKETS["data"],
         "ARTIFACTS_BUCKET": BUCKETS["artifacts"],
         "MLFLOW_TRACKING_URI": mlflow.url(ports),

@@ -40,7 +40,7 @@ def test_every_pod_that_connects_has_the_certificate_authorities(stack: str) -> 
     assert config["metadata"]["namespace"] == "airflow"
     assert config["data"] == {"ca.pem": of_region("us-east-1")}
     names = [name for name, pod in all_pods(objects) if connects(pod)]
-    assert len(names) >= 7
+    assert len(names) >= 9
     for name, pod in all_pods(objects):
         if name in names:
             assert any(volume["name"] == "database-ca" for volume in pod["volumes"]), name
@@ -53,7 +53,7 @@ def test_every_pod_that_connects_has_the_certificate_authorities(stack: str) -> 
 def connects(pod: Any) -> bool:
     """Return whether a pod has an address or a login of the database."""
     sources = [str(container.get("env", [])) + str(container.get("envFrom", [])) for container in containers(pod)]
-    wanted = ("airflow-database", "mlflow-database", "-database", "SQL_ALCHEMY_CONN_CMD")
+    wanted = ("-database", "create-", "SQL_ALCHEMY_CONN_CMD")
     pool = any(container["name"] == "pgbouncer" for container in containers(pod))
     return pool or any(word in source for source in sources for word in wanted)
 

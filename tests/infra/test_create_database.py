@@ -31,6 +31,21 @@ def test_an_owner_cannot_connect_to_another_owners_database(server: Server) -> N
     assert not server.may_connect("airflow", "one", "mlflow")
 
 
+def test_the_owner_of_features_connects_to_features_and_to_no_other_database(server: Server) -> None:
+    with server.connect("dbadmin", "admin", "postgres") as connection:
+        databases = {str(name) for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall()}
+    assert databases >= {"airflow", "mlflow", "features", "postgres", "template0", "template1"}
+    assert {name for name in databases if server.may_connect("features", "three", name)} == {"features"}
+
+
+def test_the_script_runs_for_several_databases_at_once(server: Server) -> None:
+    command = ["psql", "--no-psqlrc", "--quiet", f"--file={SCRIPT}"]
+    names = [f"at-once-{number}" for number in range(8)]
+    running = [subprocess.Popen(command, env=server.environment(name, "x")) for name in names]
+    assert [process.wait() for process in running] == [0] * 8
+    assert all(server.may_connect(name, "x", name) for name in names)
+
+
 def test_running_the_script_again_keeps_the_data_and_sets_the_new_password(server: Server) -> None:
     with server.connect("mlflow", "two", "mlflow") as connection:
         connection.execute("CREATE TABLE kept (number int)")

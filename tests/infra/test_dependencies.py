@@ -68,7 +68,7 @@ def urns_of_flow_log(recording: Recording) -> set[str]:
 
 def test_databases_depend_on_server_secret_and_nodes(recording: Recording) -> None:
     jobs = recording.of_type("kubernetes:batch/v1:Job")
-    assert {job.name for job in jobs} == {"create-airflow-database", "create-mlflow-database"}
+    assert {job.name for job in jobs} == {"create-airflow", "create-mlflow", "create-features"}
     for job in jobs:
         needed = urns(recording, "aws:rds/instance:Instance", NODE_POOL)
         given = recording.of_type("kubernetes:core/v1:Secret", "kubernetes:core/v1:ConfigMap")

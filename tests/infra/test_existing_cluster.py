@@ -61,8 +61,9 @@ def test_every_pod_meets_pod_security_restricted_and_has_no_token_and_no_writabl
         "s3",
         "git",
         "mlflow",
-        "create-airflow-database",
-        "create-mlflow-database",
+        "create-airflow",
+        "create-mlflow",
+        "create-features",
     }
     for name, pod in pods(local).items():
         assert pod["securityContext"]["runAsNonRoot"] is True, name
@@ -213,7 +214,7 @@ def test_airflow_depends_on_databases_object_store_and_git_server(local: Recordi
     before = {(by_urn[urn].type.split(":")[-1], by_urn[urn].name) for urn in prerequisites(by_urn, airflow)}
     assert before >= {
         *(("StatefulSet", name) for name in ("postgres", "s3", "git")),
-        *(("Job", f"create-{name}-database") for name in ("airflow", "mlflow")),
+        *(("Job", f"create-{name}") for name in ("airflow", "mlflow", "features")),
     }
 
 

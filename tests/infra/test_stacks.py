@@ -522,6 +522,18 @@ def test_preview_images_have_separate_repositories_if_previews_are_allowed(dev: 
     assert prod.exports["preview_image_repositories"] == {}
 
 
+# Databases
+
+
+def test_every_database_has_an_owner_whose_access_is_in_secrets_manager(dev: Recording) -> None:
+    stored = {one.inputs["name"]: one.inputs for one in dev.of_type("aws:secretsmanager/secret:Secret")}
+    assert stored.keys() == {f"airflow-dev/database/{name}" for name in ("admin", "airflow", "mlflow", "features")}
+    description = stored["airflow-dev/database/features"]["description"]
+    assert description == "Access of the user features to the database features"
+    passwords = {one.name for one in dev.of_type("random:index/randomPassword:RandomPassword")}
+    assert passwords >= {"admin-password", "airflow-password", "mlflow-password", "features-password"}
+
+
 # Outputs
 
 

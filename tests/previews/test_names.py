@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from infra.airflow_names import database_setup_name
 from infra.preview_names import STACK, bucket_prefix, database_names, is_preview, stack_name
 from infra.settings.loading import STACK_NAME
 
@@ -30,7 +31,7 @@ def test_a_name_is_one_of_a_stack_and_short_enough_for_every_job(branch: str) ->
     assert STACK.fullmatch(name)
     assert is_preview(name)
     # Pulumi appends a hyphen and eight characters.
-    assert all(len(f"create-{database}-database-12345678") <= 63 for database in database_names(name).values())
+    assert all(len(f"{database_setup_name(database)}-12345678") <= 63 for database in database_names(name).values())
     assert len(f"drop-{name}") <= 63
 
 
@@ -40,7 +41,7 @@ def test_a_name_stays_what_it_is_and_tells_the_branch() -> None:
 
 def test_what_belongs_to_an_environment_begins_with_its_name() -> None:
     stack = stack_name("dev", "feature/x")
-    assert database_names(stack) == {"airflow": f"{stack}-airflow", "mlflow": f"{stack}-mlflow"}
+    assert database_names(stack) == {purpose: f"{stack}-{purpose}" for purpose in ("airflow", "mlflow", "features")}
     assert bucket_prefix(stack) == f"previews/{stack}/"
 
 

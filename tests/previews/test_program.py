@@ -117,8 +117,8 @@ def test_databases_and_users_are_the_environments_own(recorded: Recorded, base: 
         for secret in recording.of_type("kubernetes:core/v1:Secret")
         if "DATABASE_NAME" in secret.inputs.get("stringData", {})
     ]
-    assert {secret["DATABASE_NAME"] for secret in made} == {f"{stack}-airflow", f"{stack}-mlflow"}
-    assert {secret["DATABASE_CONNECTIONS"] for secret in made} == {"25"}
+    limits = {secret["DATABASE_NAME"]: secret["DATABASE_CONNECTIONS"] for secret in made}
+    assert limits == {f"{stack}-airflow": "25", f"{stack}-mlflow": "25", f"{stack}-features": "20"}
     assert {secret["PGUSER"] for secret in made} == {"dbadmin" if base in ON_AWS else "postgres"}
     assert {secret["PGDATABASE"] for secret in made} == {"postgres"}
     users = {name for secret in made for name in json.loads(secret["DATABASE_USERS"])}
@@ -353,5 +353,5 @@ def test_airflows_namespace_waits_for_the_databases_and_for_who_may_reach_them(r
     namespace = named(recorded(base), "kubernetes:core/v1:Namespace", "airflow")
     waited = {urn.rpartition("::")[2] for urn in namespace.dependencies}
     stack = settings_of(base).stack
-    assert {f"create-{stack}-airflow-database", f"create-{stack}-mlflow-database"} <= waited
+    assert {f"create-{stack}-{purpose}" for purpose in ("airflow", "mlflow", "features")} <= waited
     assert ("task-identity" if base in ON_AWS else f"{stack}-to-postgres") in waited

@@ -24,7 +24,7 @@ OTHER = stack_name("local", "feature/y")
 COMPONENTS = {
     database_names(stack)[purpose]: components
     for stack in (STACK, OTHER)
-    for purpose, components in (("airflow", DATABASE_USERS), ("mlflow", ()))
+    for purpose, components in (("airflow", DATABASE_USERS), ("mlflow", ()), ("features", ()))
 }
 
 
@@ -64,7 +64,7 @@ def test_databases_and_users_are_dropped_despite_connections_and_all_others_stay
     assert before - databases == set(names.values())
     users = {f"{names['airflow']}-{component}" for component in DATABASE_USERS}
     assert roles_before - roles == {*names.values(), *users}
-    assert databases >= {"airflow", "mlflow", *database_names(OTHER).values()}
+    assert databases >= {"airflow", "mlflow", "features", *database_names(OTHER).values()}
 
 
 def test_dropping_missing_databases_is_no_failure(server: Server) -> None:
@@ -73,12 +73,12 @@ def test_dropping_missing_databases_is_no_failure(server: Server) -> None:
         assert drop(server, *never_made.values()).returncode == 0
 
 
-@pytest.mark.parametrize("name", ["airflow", "mlflow", "postgres", "x-preview-1"])
+@pytest.mark.parametrize("name", ["airflow", "mlflow", "features", "postgres", "x-preview-1"])
 def test_the_bases_databases_are_refused(server: Server, name: str) -> None:
     refused = drop(server, name)
     assert refused.returncode != 0
     assert refused.stdout == f"{name} is not the database of a preview environment\n"
-    assert {"airflow", "mlflow", "postgres"} <= existing(server)[0]
+    assert {"airflow", "mlflow", "features", "postgres"} <= existing(server)[0]
 
 
 def test_a_server_that_does_not_respond_is_a_failure(server: Server) -> None:
@@ -87,15 +87,15 @@ def test_a_server_that_does_not_respond_is_a_failure(server: Server) -> None:
 
 
 def test_the_job_names_the_environments_databases_and_holds_no_password() -> None:
-    server = DatabaseServer("airflow-platform", "create-airflow-database-1", "postgres:17", 999)
+    server = DatabaseServer("airflow-platform", "create-airflow-1", "postgres:17", 999)
     manifest = manifest_of(server, STACK)
     assert manifest["metadata"]["name"] == f"drop-{STACK}"
     [container] = manifest["spec"]["template"]["spec"]["containers"]
     assert container["env"] == [
-        {"name": "DATABASES", "value": f"{STACK}-airflow {STACK}-mlflow"},
+        {"name": "DATABASES", "value": f"{STACK}-airflow {STACK}-mlflow {STACK}-features"},
         {"name": "COMPONENTS", "value": "dag-processor triggerer"},
     ]
-    assert container["envFrom"] == [{"secretRef": {"name": "create-airflow-database-1"}}]
+    assert container["envFrom"] == [{"secretRef": {"name": "create-airflow-1"}}]
     with pytest.raises(ValueError, match=r"^dev is not the name of a preview environment$"):
         manifest_of(server, "dev")
 
