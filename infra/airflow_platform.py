@@ -146,6 +146,7 @@ class Platform:
         tasks_namespace: The namespace of task pods.
         airflow_database: Airflow's metadata.
         mlflow_database: MLflow's runs and registry.
+        features_database: The feature store, which tasks reach directly.
         buckets: The object store.
         environment: The variables that point AWS clients in pods to the object store.
         credentials_secret: The Secret with the object store's keys as variables, of this name in both namespaces;
@@ -164,6 +165,7 @@ class Platform:
     tasks_namespace: pulumi.Output[str]
     airflow_database: DatabaseAccess
     mlflow_database: DatabaseAccess
+    features_database: DatabaseAccess
     buckets: Buckets
     environment: Mapping[str, pulumi.Input[str]]
     credentials_secret: pulumi.Output[str] | None

@@ -17,7 +17,7 @@ from pulumi_kubernetes.admissionregistration.v1 import (
 )
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
-from infra import mlflow_server
+from infra import feature_store, mlflow_server
 from infra.airflow import values
 from infra.airflow.priorities import TASK, class_name
 from infra.airflow_names import (
@@ -138,7 +138,7 @@ class Limits:
     def task_secrets(self) -> list[str]:
         """The Secrets that tasks may use."""
         store = [self.object_store_secret] if self.object_store_secret else []
-        return [mlflow_server.TASKS_SECRET, DAGS_SECRET, *store]
+        return [mlflow_server.TASKS_SECRET, feature_store.SECRET, DAGS_SECRET, *store]
 
 
 def of_task_pods(limits: Limits) -> Policy:

@@ -58,7 +58,7 @@ class Airflow(pulumi.ComponentResource):
             Admission("admission", platform, opts=child_opts),
         ]
         if platform.airflow_database.authorities:
-            surroundings.append(_database_authorities(platform, child_opts))
+            surroundings += _database_authorities(platform, child_opts)
         if platform.dags.known_hosts:
             surroundings.append(_known_hosts(platform, child_opts))
         kubernetes.helm.v4.Chart(
@@ -74,14 +74,20 @@ class Airflow(pulumi.ComponentResource):
         self.register_outputs(dict(self.outputs))
 
 
-def _database_authorities(platform: Platform, opts: pulumi.ResourceOptions) -> pulumi.Resource:
-    """Create the ConfigMap with the certificate authorities of the database server, also for MLflow."""
-    return kubernetes.core.v1.ConfigMap(
-        DATABASE_CA,
-        metadata={"name": DATABASE_CA, "namespace": platform.namespace},
-        data={DATABASE_CA_FILE: platform.airflow_database.authorities},
-        opts=opts,
-    )
+def _database_authorities(platform: Platform, opts: pulumi.ResourceOptions) -> list[pulumi.Resource]:
+    """Create the ConfigMaps with the certificate authorities of the database server, also for MLflow and for tasks."""
+    return [
+        kubernetes.core.v1.ConfigMap(
+            resource,
+            metadata={"name": DATABASE_CA, "namespace": namespace},
+            data={DATABASE_CA_FILE: platform.airflow_database.authorities},
+            opts=opts,
+        )
+        for resource, namespace in (
+            (DATABASE_CA, platform.namespace),
+            (f"tasks-{DATABASE_CA}", platform.tasks_namespace),
+        )
+    ]
 
 
 def _known_hosts(platform: Platform, opts: pulumi.ResourceOptions) -> pulumi.Resource:

@@ -1,4 +1,4 @@
-"""Network policies for connections to servers that are named: what DAGs declare as `egress`, and the Git server."""
+"""Network policies for connections to servers that are named: the Git and database servers, and `egress` of DAGs."""
 
 from collections.abc import Sequence
 from ipaddress import ip_network

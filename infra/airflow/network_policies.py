@@ -208,13 +208,15 @@ class NetworkPolicies(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _create_egress_policies(self, platform: Platform) -> None:
-        """Create the policies for the Git server, and for what DAGs declare."""
+        """Create the policies for the servers of Git and of the feature store, and for what DAGs declare."""
         names = platform.names_in_policies
         git = pulumi.Output.from_input(platform.dags.repository).apply(
             lambda address: [egress_rule(git_host(address), git_ports(address), names=names)]
         )
         with_git_sync = {"matchExpressions": components(*WITH_GIT_SYNC)["match_expressions"]}
         create_egress_policy("components-to-git", with_git_sync, git, platform.namespace, platform, self._child_opts)
+        features = platform.features_database.host.apply(lambda host: [egress_rule(host, [POSTGRES_PORT], names=names)])
+        create_egress_policy("tasks-to-features", {}, features, platform.tasks_namespace, platform, self._child_opts)
         for dag_id, dag in declarations().items():
             rules = [egress_rule(server.host, server.ports, names=names) for server in dag.egress]
             if rules:

@@ -12,6 +12,7 @@ import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
+from infra import feature_store
 from infra.airflow.pgbouncer import DATABASE, PORT, SERVICE, configuration, users_file
 from infra.airflow_names import ADMIN_SECRET, DATABASE_USERS
 from infra.airflow_platform import Component, DatabaseAccess, Platform
@@ -32,7 +33,7 @@ PASSWORD_LENGTH = 24
 
 
 class Secrets(pulumi.ComponentResource):
-    """The Secrets in Airflow's namespace."""
+    """The Secrets in Airflow's namespace, and that of tasks with the connection to the feature store."""
 
     def __init__(
         self, name: str, platform: Platform, *, pooled: bool, opts: pulumi.ResourceOptions | None = None
@@ -56,6 +57,10 @@ class Secrets(pulumi.ComponentResource):
         for component in DATABASE_USERS:
             content = {CONNECTION: database.of(component).url, **further.get(Component(component), {})}
             self._create_secret(component_secret(component), content)
+        features = platform.features_database.url.apply(feature_store.connection)
+        self._create_secret(
+            feature_store.SECRET, {feature_store.VARIABLE: features}, namespace=platform.tasks_namespace
+        )
 
         self.register_outputs({})
 
@@ -89,10 +94,16 @@ class Secrets(pulumi.ComponentResource):
         )
         self._create_secret(PGBOUNCER_STATS_SECRET, {"connection": statistics})
 
-    def _create_secret(self, name: str, content: Mapping[str, pulumi.Input[str]]) -> None:
+    def _create_secret(
+        self,
+        name: str,
+        content: Mapping[str, pulumi.Input[str]],
+        *,
+        namespace: pulumi.Output[str] | None = None,
+    ) -> None:
         kubernetes.core.v1.Secret(
             name,
-            metadata=ObjectMetaArgs(name=name, namespace=self._namespace),
+            metadata=ObjectMetaArgs(name=name, namespace=namespace or self._namespace),
             string_data={key: pulumi.Output.secret(value) for key, value in content.items()},
             opts=self._child_opts,
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pulumi
 
-from infra import computing, helm_values, mlflow_server, mlflow_users
+from infra import computing, feature_store, helm_values, mlflow_server, mlflow_users
 from infra.airflow import secrets
 from infra.airflow.chart import schema
 from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
@@ -159,13 +159,14 @@ def environment(platform: Platform) -> Values:
     }
     keys = object_store_keys(platform.credentials_secret)
     login = from_secret(mlflow_server.TASKS_SECRET, (mlflow_users.USERNAME_VARIABLE, mlflow_users.PASSWORD_VARIABLE))
+    features = from_secret(feature_store.SECRET, (feature_store.VARIABLE,))
     log_folder = platform.buckets.folder(platform.buckets.logs, LOGS_PREFIX)
     return {
         "env": [{"name": name, "value": value} for name, value in variables.items()],
         "config": {"logging": {"remote_base_log_folder": log_folder}},
         "apiServer": {"env": [*keys, *airflow_keys(*API_SERVER_KEYS)]},
         "scheduler": {"env": [*airflow_keys(*SCHEDULER_KEYS), {"name": "DAG_ACCOUNTS", "value": dag_accounts()}]},
-        "workers": {"env": [*keys, *login]},
+        "workers": {"env": [*keys, *login, *features]},
     }
 
 
@@ -267,10 +268,14 @@ def parallelism(tasks: TaskSettings, values: Values) -> Values:
 
 
 def certificates(platform: Platform, values: Values) -> Values:
-    """Mount the certificate authorities of the database server into all pods of the control plane."""
+    """Mount the certificate authorities of the database server into all pods of the control plane and of tasks."""
     mounts = certificate_mounts(platform)
     volumes = [{"name": mount["name"], "configMap": {"name": DATABASE_CA}} for mount in mounts]
-    return {"volumes": [*values["volumes"], *volumes], "volumeMounts": [*values["volumeMounts"], *mounts]}
+    return {
+        "volumes": [*values["volumes"], *volumes],
+        "volumeMounts": [*values["volumeMounts"], *mounts],
+        "workers": {"extraVolumes": volumes, "extraVolumeMounts": mounts},
+    }
 
 
 def certificate_mounts(platform: Platform) -> list[Values]:

@@ -81,6 +81,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         tasks_namespace=tasks,
         airflow_database=database.airflow,
         mlflow_database=database.mlflow,
+        features_database=database.features,
         buckets=Buckets(storage.data.name, storage.artifacts.name, storage.logs.name),
         environment={"AWS_REGION": settings.region},
         credentials_secret=None,

@@ -51,7 +51,7 @@ class Database(pulumi.ComponentResource):
         storage_class: str | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Create the server; Airflow's control plane and MLflow may connect to it."""
+        """Create the server; Airflow's control plane, MLflow and tasks may connect to it."""
         super().__init__("airflow:existing_cluster:Database", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._namespace = namespace
@@ -111,8 +111,12 @@ class Database(pulumi.ComponentResource):
 
 
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
-    """Return the peers in Airflow's namespace that may connect to the server."""
-    return [peers.airflow(namespace, *AIRFLOW_CLIENTS), peers.labelled(namespace, MLFLOW_LABELS)]
+    """Return the peers that may connect to the server: in Airflow's namespace, and all tasks for the feature store."""
+    return [
+        peers.airflow(namespace, *AIRFLOW_CLIENTS),
+        peers.labelled(namespace, MLFLOW_LABELS),
+        peers.tasks(namespace),
+    ]
 
 
 def server_pod(secret: pulumi.Input[str]) -> ServerPod:

@@ -57,6 +57,7 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
         tasks_namespace=tasks,
         airflow_database=database.airflow,
         mlflow_database=database.mlflow,
+        features_database=database.features,
         buckets=store.buckets,
         environment=store.environment,
         credentials_secret=credentials,

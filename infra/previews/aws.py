@@ -58,6 +58,7 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
         tasks_namespace=tasks,
         airflow_database=databases.airflow,
         mlflow_database=databases.mlflow,
+        features_database=databases.features,
         buckets=buckets,
         environment={"AWS_REGION": base.region},
         credentials_secret=None,

@@ -66,6 +66,7 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
         tasks_namespace=tasks,
         airflow_database=databases.airflow,
         mlflow_database=databases.mlflow,
+        features_database=databases.features,
         buckets=buckets_of(outputs, settings.prefix),
         environment=object_store.environment(f"{OBJECT_STORE}.{servers}.svc"),
         credentials_secret=credentials,

@@ -1,5 +1,7 @@
 """A DAG whose author wants more than is theirs: what denies each attempt, and what its honest twin may do."""
 
+from typing import Any
+
 import pytest
 
 from .airflow_client import Airflow
@@ -15,7 +17,7 @@ def hostile(airflow: Airflow) -> str:
     return run
 
 
-SECRETS = "a task may only use the Secrets mlflow-tasks, dags-git, object-store"
+SECRETS = "a task may only use the Secrets mlflow-tasks, features-database, dags-git, object-store"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,6 @@ def test_a_task_whose_pod_is_refused_fails_at_once_with_the_reason_in_its_log(
     ("task", "answer"),
     [
         ("variables", []),
-        ("database", "timed out"),
         ("metadata_of_the_node", "timed out"),
         ("kubernetes_api", '403 secrets is forbidden: User "system:anonymous" cannot list resource'),
         ("model_registry", "401"),
@@ -58,12 +59,29 @@ def test_a_task_whose_pod_is_refused_fails_at_once_with_the_reason_in_its_log(
 def test_what_a_task_may_not_reach_does_not_answer_it(
     airflow: Airflow, hostile: str, task: str, answer: str | list[str]
 ) -> None:
-    found = airflow.get(f"dags/hostile/dagRuns/{hostile}/taskInstances/{task}/xcomEntries/return_value")["value"]
+    found = result(airflow, "hostile", hostile, task)
     assert found[: len(answer)] == answer if answer else found == answer
+
+
+def result(airflow: Airflow, dag_id: str, run: str, task: str) -> Any:
+    return airflow.get(f"dags/{dag_id}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value")["value"]
+
+
+def test_a_task_logs_in_to_the_database_of_its_features_and_to_no_other(airflow: Airflow, hostile: str) -> None:
+    answers = result(airflow, "hostile", hostile, "databases")
+    assert answers.keys() >= {"airflow", "mlflow", "features", "postgres", "template1"}
+    assert answers.pop("features") == "connected"
+    assert not answers.pop("template0").startswith("connected")
+    for name, answer in answers.items():
+        assert answer.startswith(f'permission denied for database "{name}"'), name
+
+
+def test_a_task_cannot_log_in_to_the_database_server_as_another_user(airflow: Airflow, hostile: str) -> None:
+    for user, answer in result(airflow, "hostile", hostile, "other_users").items():
+        assert answer.startswith(f'password authentication failed for user "{user}"'), user
 
 
 def test_a_task_that_asks_for_what_is_its_own_gets_it(airflow: Airflow, hostile: str) -> None:
     run = airflow.trigger("honest")
     assert airflow.finish("honest", run, seconds=180) == "success"
-    found = airflow.get(f"dags/honest/dagRuns/{run}/taskInstances/ask/xcomEntries/return_value")["value"]
-    assert found == {"variable": True, "mlflow": 200}
+    assert result(airflow, "honest", run, "ask") == {"variable": True, "mlflow": 200, "features": "features"}

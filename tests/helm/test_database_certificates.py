@@ -25,8 +25,9 @@ def test_every_address_of_the_database_asks_clients_to_verify_the_server(stack: 
         for value in secret["stringData"].values()
         if "rds.amazonaws.com" in value and "://" in value
     ]
-    assert len(addresses) == (1 if stack == "prod" else 5)  # with a connection pool, only MLflow connects by itself
-    assert all(address.endswith(VERIFIED) for address in addresses)
+    # With a connection pool, only MLflow and tasks connect by themselves.
+    assert len(addresses) == (2 if stack == "prod" else 6)
+    assert all(VERIFIED in address for address in addresses)
     for secret in secrets.values():
         if "PGHOST" in secret["stringData"]:
             assert (secret["stringData"]["PGSSLMODE"], secret["stringData"]["PGSSLROOTCERT"]) == ("verify-full", FILE)
@@ -36,11 +37,11 @@ def test_every_address_of_the_database_asks_clients_to_verify_the_server(stack: 
 @pytest.mark.parametrize("stack", ON_AWS)
 def test_every_pod_that_connects_has_the_certificate_authorities(stack: str) -> None:
     objects = stack_objects(stack)
-    config = of_kind(objects, "ConfigMap")["database-ca"]
-    assert config["metadata"]["namespace"] == "airflow"
-    assert config["data"] == {"ca.pem": of_region("us-east-1")}
+    configs = [item for item in objects if item["kind"] == "ConfigMap" and item["metadata"]["name"] == "database-ca"]
+    assert {item["metadata"]["namespace"] for item in configs} == {"airflow", "airflow-tasks"}
+    assert all(item["data"] == {"ca.pem": of_region("us-east-1")} for item in configs)
     names = [name for name, pod in all_pods(objects) if connects(pod)]
-    assert len(names) >= 9
+    assert len(names) >= 10
     for name, pod in all_pods(objects):
         if name in names:
             assert any(volume["name"] == "database-ca" for volume in pod["volumes"]), name

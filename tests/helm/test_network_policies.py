@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -137,19 +138,26 @@ WORN = [
 
 
 @pytest.mark.parametrize("labels", WORN)
-def test_a_task_cannot_reach_the_database_whatever_its_labels(objects: Objects, labels: dict[str, str]) -> None:
-    assert not ports_out(objects, labels, "airflow-tasks") & {POSTGRES, PGBOUNCER}
+def test_a_task_reaches_one_database_server_that_of_its_features_whatever_its_labels(
+    stack: str, objects: Objects, labels: dict[str, str]
+) -> None:
+    address = of_kind(objects, "Secret")["features-database"]["stringData"]["AIRFLOW_CONN_FEATURES"]
+    host = urlsplit(address).hostname
+    server: Any = {"domainNames": [host]}
+    if stack == "local":
+        assert host == "postgres.airflow-platform.svc"
+        server = {"namespaceSelector": {"matchLabels": {NAME_LABEL: "airflow-platform"}}}
+    rules = judged(objects, "airflow-tasks", labels, "Egress")
+    to_databases = [rule for rule in rules if {port["port"] for port in rule["ports"]} & {POSTGRES, PGBOUNCER}]
+    assert to_databases == [{"to": [server], "ports": [{"port": POSTGRES, "protocol": "TCP"}]}]
 
 
 @pytest.mark.parametrize("labels", WORN)
-def test_no_database_admits_a_task_whatever_its_labels(objects: Objects, labels: dict[str, str]) -> None:
-    servers = {"airflow": airflow("pgbouncer"), "airflow-platform": {"app.kubernetes.io/name": "postgres"}}
-    for namespace, server in servers.items():
-        there = [item for item in objects if item["kind"] == "NetworkPolicy"
-                 and item["metadata"]["namespace"] == namespace]  # fmt: skip
-        if there:
-            rules = [rule for rule in judged(objects, namespace, server, "Ingress") if rule["ports"][0]["port"] != 9127]
-            assert not admitted(rules, namespace, labels, "airflow-tasks"), namespace
+def test_the_connection_pool_admits_no_task_whatever_its_labels(objects: Objects, labels: dict[str, str]) -> None:
+    rules = judged(objects, "airflow", airflow("pgbouncer"), "Ingress")
+    assert not admitted(
+        [rule for rule in rules if rule["ports"][0]["port"] != 9127], "airflow", labels, "airflow-tasks"
+    )
 
 
 @pytest.mark.parametrize("labels", WORN)
@@ -171,7 +179,9 @@ def test_only_components_that_need_it_reach_the_local_database(stack: str, objec
     rules = judged(objects, "airflow-platform", labels, "Ingress")
     assert admitted(rules, "airflow-platform", airflow("scheduler"), "airflow")
     assert admitted(rules, "airflow-platform", airflow("run-airflow-migrations"), "airflow")
+    assert admitted(rules, "airflow-platform", airflow("worker"), "airflow-tasks")
     assert not admitted(rules, "airflow-platform", airflow("scheduler"), "default")
+    assert not admitted(rules, "airflow-platform", airflow("worker"), "default-tasks")
     assert not admitted(rules, "airflow-platform", airflow("statsd"), "airflow")
 
 

@@ -97,7 +97,7 @@ def in_tasks_namespace(objects: Objects, kind: str) -> set[str]:
 
 def test_the_namespace_of_tasks_has_no_secret_and_no_account_of_airflow(stack: str, objects: Objects) -> None:
     keys = {"object-store"} if stack == "local" else set()
-    assert in_tasks_namespace(objects, "Secret") == {"mlflow-tasks", *keys}
+    assert in_tasks_namespace(objects, "Secret") == {"mlflow-tasks", "features-database", *keys}
     assert in_tasks_namespace(objects, "ServiceAccount") == {
         "airflow-task",
         "dag-flight-features",

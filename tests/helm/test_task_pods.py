@@ -2,6 +2,7 @@
 
 import configparser
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
@@ -16,6 +17,8 @@ Objects = tuple[Object, ...]
 
 # Variables with which a DAG's code could read or forge Airflow's own data; options of these names are no secrets.
 FORBIDDEN = ("SQL_ALCHEMY_CONN", "FERNET", "JWT", "AIRFLOW__API__SECRET_KEY", "AIRFLOW_CONN")
+# The one connection of tasks: to the database of the feature store.
+FEATURES = "AIRFLOW_CONN_FEATURES"
 
 
 @pytest.fixture
@@ -29,9 +32,9 @@ def test_the_executor_can_read_the_pod_template(template: Any) -> None:
     assert pod.spec.restart_policy == "Never"
 
 
-def test_a_task_has_no_access_to_the_database_and_none_of_airflows_keys(template: Any) -> None:
+def test_a_task_has_no_access_to_airflows_database_and_none_of_its_keys(template: Any) -> None:
     for container in containers(template["spec"]):
-        for variable in container["env"]:
+        for variable in (one for one in container["env"] if one["name"] != FEATURES):
             assert not any(word in variable["name"] for word in FORBIDDEN), variable["name"]
     assert all("secret" not in volume for volume in template["spec"]["volumes"])
 
@@ -60,8 +63,26 @@ def test_a_task_has_the_variables_that_keep_its_memory_small(template: Any) -> N
 
 
 def test_a_task_can_only_write_to_volumes(template: Any) -> None:
-    mounts = {mount["mountPath"] for mount in template["spec"]["containers"][0]["volumeMounts"]}
-    assert mounts == {"/tmp", "/opt/airflow/logs", "/opt/airflow/dags"}
+    mounts = template["spec"]["containers"][0]["volumeMounts"]
+    written = {mount["mountPath"] for mount in mounts if not mount.get("readOnly")}
+    assert written == {"/tmp", "/opt/airflow/logs"}
+    assert {mount["mountPath"] for mount in mounts} - written <= {"/opt/airflow/dags", "/etc/database-ca"}
+
+
+def test_a_task_connects_to_the_feature_store_as_its_owner_and_gives_up_soon(
+    stack: str, objects: Objects, template: Any
+) -> None:
+    [variable] = [one for one in template["spec"]["containers"][0]["env"] if one["name"] == FEATURES]
+    assert variable["valueFrom"] == {"secretKeyRef": {"name": "features-database", "key": FEATURES}}
+    secret = of_kind(objects, "Secret")["features-database"]
+    assert secret["metadata"]["namespace"] == "airflow-tasks"
+    assert set(secret["stringData"]) == {FEATURES}
+    address = urlsplit(secret["stringData"][FEATURES])
+    assert (address.scheme, address.username, address.path) == ("postgresql", "features", "/features")
+    assert address.port == 5432
+    verified = {"sslmode": "verify-full", "sslrootcert": "/etc/database-ca/ca.pem"}
+    options = {"sslmode": "disable"} if stack == "local" else verified
+    assert dict(parse_qsl(address.query)) == {**options, "connect_timeout": "5"}
 
 
 def test_a_task_has_the_options_of_airflow_cfg_as_variables(objects: Objects, template: Any) -> None:

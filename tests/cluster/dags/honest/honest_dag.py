@@ -30,11 +30,16 @@ def honest() -> None:
     def ask() -> dict[str, object]:
         import boto3
         import httpx
+        from airflow.providers.postgres.hooks.postgres import PostgresHook
 
         boto3.client("s3").put_object(Bucket=os.environ["DATA_BUCKET"], Key="honest/x", Body=b"")
         login = (os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"])
         address = f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search?max_results=1"
-        return {"variable": bool(os.environ["OWN"]), "mlflow": httpx.get(address, auth=login, timeout=30).status_code}
+        return {
+            "variable": bool(os.environ["OWN"]),
+            "mlflow": httpx.get(address, auth=login, timeout=30).status_code,
+            "features": PostgresHook("features").get_first("SELECT current_user")[0],
+        }
 
     ask()
 

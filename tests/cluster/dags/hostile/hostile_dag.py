@@ -13,6 +13,7 @@ from kubernetes.client import models as k8s
 
 SECONDS = 5
 DATABASE_SECRET = "airflow-database"
+FEATURES = "AIRFLOW_CONN_FEATURES"
 
 
 def container(**fields: Any) -> k8s.V1Pod:
@@ -77,8 +78,17 @@ def hostile() -> None:
         return sorted(name for name, value in found.items() if "AWS" not in name and "not-allowed" not in value)
 
     @task
-    def database() -> str:
-        return connect("postgres.airflow-platform", 5432)
+    def databases() -> dict[str, str]:
+        import psycopg
+
+        with psycopg.connect(os.environ[FEATURES]) as connection:
+            names = [name for (name,) in connection.execute("SELECT datname FROM pg_database")]
+        return {name: log_in(dbname=name) for name in names}
+
+    @task
+    def other_users() -> dict[str, str]:
+        users = ("airflow", "airflow-triggerer", "mlflow", "postgres")
+        return {user: log_in(user=user, dbname="features") for user in users}
 
     @task
     def metadata_of_the_node() -> str:
@@ -93,8 +103,19 @@ def hostile() -> None:
     def model_registry() -> str:
         return request(f"{os.environ['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search?max_results=1")
 
-    for attempt in (variables, database, metadata_of_the_node, kubernetes_api, model_registry):
+    for attempt in (variables, databases, other_users, metadata_of_the_node, kubernetes_api, model_registry):
         attempt()
+
+
+def log_in(**changes: Any) -> str:
+    """Return how a login to the database server ends, with the task's own connection but for these changes."""
+    import psycopg
+
+    try:
+        psycopg.connect(os.environ[FEATURES], **changes).close()
+    except psycopg.OperationalError as error:
+        return str(error).partition("FATAL:  ")[2]
+    return "connected"
 
 
 def connect(host: str, port: int) -> str:
