@@ -156,6 +156,7 @@ class Platform:
         storage_class: The storage class of new volumes; None for the cluster's default.
         dags: The source of the DAGs.
         has_gpus: Whether the cluster has nodes for pods that request a GPU.
+        model_approval: Whether a person must approve a model before a DAG promotes it.
         names_in_policies: Whether the cluster has ApplicationNetworkPolicies, which can name servers.
         guest: Whether another Airflow owns the cluster; pods here never preempt its pods.
     """
@@ -174,5 +175,6 @@ class Platform:
     storage_class: pulumi.Output[str] | None
     dags: DagSource
     has_gpus: bool
+    model_approval: Literal["none", "required"]
     names_in_policies: bool
     guest: bool = False

@@ -155,6 +155,7 @@ def environment(platform: Platform) -> Values:
         "SERVING_NAMESPACE": platform.namespace,
         "SERVING_SERVICE_ACCOUNT": Component.SERVING.service_account,
         "GPU_NODES": str(platform.has_gpus).lower(),
+        "MODEL_APPROVAL": platform.model_approval,
         **computing.VARIABLES,
     }
     keys = object_store_keys(platform.credentials_secret)

@@ -90,6 +90,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         storage_class=node_pools.storage_class,
         dags=DagSource(**settings.dags.model_dump()),
         has_gpus=settings.node_pools.gpu is not None,
+        model_approval=settings.model_approval,
         names_in_policies=True,
     )
     outputs = {

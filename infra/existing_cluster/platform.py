@@ -66,6 +66,7 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
         storage_class=pulumi.Output.from_input(storage_class) if storage_class else None,
         dags=dags,
         has_gpus=False,
+        model_approval=settings.model_approval,
         names_in_policies=False,
     )
     outputs = {

@@ -70,6 +70,7 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
         storage_class=None,
         dags=DagSource(**base.dags.model_dump() | {"branch": settings.branch}),
         has_gpus=base.node_pools.gpu is not None,
+        model_approval=base.model_approval,
         names_in_policies=True,
         guest=True,
     )

@@ -33,6 +33,8 @@ Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9
 # The name of a context in a kubeconfig file; `*` is a wildcard.
 ContextPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:/@_*-]+$")]
 
+ModelApproval = Literal["none", "required"]
+
 # A Kubernetes namespace, short enough to append the longest suffix, that of the servers' namespace:
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names
 NamespaceName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=63 - len(PLATFORM_SUFFIX))]
@@ -255,6 +257,8 @@ class Settings(Model):
     """The stack's releases; if unset, releases are not enabled and deployments use the working tree."""
     max_previews: Annotated[int, Field(ge=0)] = 5
     """Maximum number of preview environments in the stack's cluster."""
+    model_approval: ModelApproval = "none"
+    """Whether a person must approve a model before a DAG promotes it; tasks find it in MODEL_APPROVAL."""
     tasks: TaskSettings
     """The total requests of running tasks."""
 
@@ -276,5 +280,7 @@ class ExistingClusterSettings(Model):
     """The stack's releases; require `dags` and `registry`."""
     max_previews: Annotated[int, Field(ge=0)] = 5
     """Maximum number of preview environments in the stack's cluster."""
+    model_approval: ModelApproval = "none"
+    """Whether a person must approve a model before a DAG promotes it; tasks find it in MODEL_APPROVAL."""
     tasks: TaskSettings
     """The total requests of running tasks."""

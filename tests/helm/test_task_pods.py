@@ -85,6 +85,11 @@ def test_a_task_connects_to_the_feature_store_as_its_owner_and_gives_up_soon(
     assert dict(parse_qsl(address.query)) == {**options, "connect_timeout": "5"}
 
 
+def test_a_person_approves_models_where_the_settings_say_so(stack: str, template: Any) -> None:
+    variables = {variable["name"]: variable.get("value") for variable in template["spec"]["containers"][0]["env"]}
+    assert variables["MODEL_APPROVAL"] == ("required" if stack == "prod" else "none")
+
+
 def test_a_task_has_the_options_of_airflow_cfg_as_variables(objects: Objects, template: Any) -> None:
     settings = configparser.ConfigParser(interpolation=None)
     settings.read_string(of_kind(objects, "ConfigMap")["airflow-config"]["data"]["airflow.cfg"])

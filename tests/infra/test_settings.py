@@ -77,6 +77,11 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
         "airflow:network.nat_gateways: 'two' is not allowed: input should be 'one' or 'one_per_zone'",
     ),
     (
+        "a truth value for a choice",
+        {"airflow:model_approval": True},
+        "airflow:model_approval: True is not allowed: input should be 'none' or 'required'",
+    ),
+    (
         "a value in the wrong format",
         {"airflow:account_id": "12"},
         r"airflow:account_id: '12' is not allowed: it must match ^\d{12}$",

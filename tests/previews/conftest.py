@@ -47,6 +47,7 @@ def write_project(root: Path) -> None:
     for name, like, branch in (("private-aws", "dev", "private-aws"), ("private", "local", "private")):
         config = yaml.safe_load((REPOSITORY / f"Pulumi.{like}.yaml").read_text())["config"]
         config[f"{PROJECT}:dags"] = DAGS | {"branch": branch}
+        config[f"{PROJECT}:model_approval"] = "required"
         config[f"{PROJECT}:tasks"] = {"max_pods": 2, "max_cpus": 1, "max_memory_gib": 32}
         if like == "dev":
             config[f"{PROJECT}:network"] |= {"cidr": "10.90.0.0/16"}

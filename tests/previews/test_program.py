@@ -138,6 +138,12 @@ def values_of(recording: Recording) -> dict[str, Any]:
     return dict(named(recording, CHART_TYPE, "airflow").inputs["values"])
 
 
+def test_a_person_approves_models_where_one_does_so_in_the_base(recorded: Recorded, base: str) -> None:
+    for recording in (recorded(base), recorded(base, None)):
+        variables = {each["name"]: each["value"] for each in values_of(recording)["env"]}
+        assert variables["MODEL_APPROVAL"] == ("required" if base.startswith("private") else "none")
+
+
 def test_tasks_reach_the_server_of_the_base_as_the_owner_of_their_features(recorded: Recorded, base: str) -> None:
     [policy] = [item for item in recorded(base).resources if item.name == "tasks-to-features"]
     of_base = [item for item in recorded(base, None).resources if item.name == "tasks-to-features"]
