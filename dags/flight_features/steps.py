@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from flight_features import page, raw_files, source
 from flight_features.columns import COLUMNS, FEATURES, KEY, TARGET
 from flight_features.rules import FEATURE_CHECKS, ORIGINS, RAW_CHECKS
-from ml_common import checks, feature_store, sql_templates
+from ml_common import checks, feature_store, pages, sql_templates
 from ml_common.errors import PermanentError
 from ml_common.object_store import artifacts_bucket, data_bucket
 from ml_common.parallel import parallel_map
@@ -231,7 +231,7 @@ def write_page() -> None:
     with feature_store.transaction() as connection, connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute("LOCK TABLE flight_features_partitions IN SHARE ROW EXCLUSIVE MODE")
         partitions = cursor.execute("SELECT * FROM flight_features_partitions ORDER BY day").fetchall()
-        artifacts_bucket().put(PAGE, page.render(partitions).encode(), "text/html; charset=utf-8")
+        artifacts_bucket().put(PAGE, page.render(partitions), pages.CONTENT_TYPE)
 
 
 def _raw_counts(connection: psycopg.Connection[Any], staging: str, days: Sequence[date]) -> dict[date, dict[str, Any]]:

@@ -1,20 +1,17 @@
 """The two plots of an evaluation, as PNG files, at a cost that does not depend on the number of classes."""
 
-import io
 from collections.abc import Sequence
 from functools import cache
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from image_classifier.evaluation import Example
+from ml_common import charts
 
-DOTS_PER_INCH = 110
 GRID_COLUMNS = 8
 GRID_ROWS = 5
 # With more classes than this, counts and names in a matrix are too small to read.
@@ -23,10 +20,6 @@ LISTED_CONFUSIONS = 25
 NAMED_ROWS = 20
 NAME_LENGTH = 24
 GRID_NAME_LENGTH = 16
-
-# Plots look the same on every machine, and a class name with "$" in it is not a formula.
-matplotlib.rcdefaults()
-matplotlib.rcParams["text.parse_math"] = False
 
 
 def confusion_picture(truths: Sequence[str], predicted: Sequence[str], classes: Sequence[str]) -> bytes:
@@ -38,20 +31,20 @@ def confusion_picture(truths: Sequence[str], predicted: Sequence[str], classes: 
     counts: NDArray[np.int64] = confusion_matrix(truths, predicted, labels=list(classes))
     if len(classes) <= READABLE_CLASSES:
         side = max(5.0, 0.45 * len(classes) + 2)
-        figure = Figure(figsize=(side, side), dpi=DOTS_PER_INCH, layout="constrained")
+        figure = charts.figure(side, side)
         _draw_matrix(figure.subplots(), counts, classes)
     else:
-        figure = Figure(figsize=(18, 10), dpi=DOTS_PER_INCH, layout="constrained")
+        figure = charts.figure(18, 10)
         overview, mistakes = figure.subplots(1, 2, width_ratios=(5, 4))
         _draw_overview(overview, counts, classes)
         _draw_mistakes(mistakes, counts, classes)
     figure.suptitle(f"{counts.sum()} held-out images, {np.trace(counts)} correct")
-    return _png(figure)
+    return charts.png(figure)
 
 
 def predictions_picture(examples: Sequence[Example]) -> bytes:
     """Draw a grid of held-out images with their predictions."""
-    figure = Figure(figsize=(GRID_COLUMNS * 1.4, GRID_ROWS * 1.75), dpi=DOTS_PER_INCH, layout="constrained")
+    figure = charts.figure(GRID_COLUMNS * 1.4, GRID_ROWS * 1.75)
     figure.suptitle("Held-out images with predictions; wrong ones first and in red")
     figure.subplots(GRID_ROWS, GRID_COLUMNS, subplot_kw={"xticks": [], "yticks": [], "frame_on": False})
     for axes, example in zip(figure.axes, examples, strict=False):
@@ -60,7 +53,7 @@ def predictions_picture(examples: Sequence[Example]) -> bytes:
         if example.predicted != example.truth:
             title, colour = f"{title}\nnot {caption(example.truth, GRID_NAME_LENGTH)}", "red"
         axes.set_title(title, color=colour, fontsize=8)
-    return _png(figure)
+    return charts.png(figure)
 
 
 def caption(name: str, length: int) -> str:
@@ -125,9 +118,3 @@ def _draw_mistakes(axes: Axes, counts: NDArray[np.int64], classes: Sequence[str]
     axes.invert_yaxis()
     axes.set_xticks([])
     axes.set_title("most frequent mistakes" if labels else "no mistakes")
-
-
-def _png(figure: Figure) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
