@@ -15,14 +15,14 @@ from typing import Any
 
 import torch
 
-from image_classifier import keys, registry, shards
+from image_classifier import keys, shards, versions
 from image_classifier.dataset import LabelledImage, split
 from image_classifier.endpoint_check import check_endpoint
 from image_classifier.metric_names import metric_name
 from image_classifier.model import FIRST_ARCHITECTURE, Classifier
 from image_classifier.outputs import Dataset, Deployment, Evaluation, Registration, Training
 from image_classifier.parameters import NO_WEIGHTS, Parameters
-from ml_common import deployment
+from ml_common import deployment, registry
 from ml_common.device import best_device
 from ml_common.errors import PermanentError
 from ml_common.object_store import MANIFEST, Bucket, artifacts_bucket, data_bucket
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 TRAINING = "train"
 HELD_OUT = "held_out"
-WEIGHTS = registry.WEIGHTS
+WEIGHTS = versions.WEIGHTS
 CONFUSION_MATRIX = "confusion_matrix.png"
 PREDICTIONS = "predictions.png"
 SMOKE_TEST_IMAGES = 40
@@ -160,10 +160,10 @@ def evaluate(trained: Training) -> Evaluation:
     bucket = artifacts_bucket()
     folder = _evaluation_folder(trained["training_key"])
     metrics = bucket.published(folder) or _measure(bucket, trained, folder)
-    champion_version = registry.champion_version()
+    champion_version = registry.champion_version(versions.MODEL_NAME)
     champion_accuracy = None
     if champion_version is not None:
-        champion = registry.load(champion_version).to(best_device())
+        champion = versions.load(champion_version).to(best_device())
         tensors = preprocess(trained["fingerprint"], champion.image_size)
         champion_accuracy = evaluation.accuracy(champion, *_shards(bucket, tensors, HELD_OUT))
     log.info("Accuracy on held-out images: %.4f; champion: %s.", metrics["accuracy"], champion_accuracy)
@@ -208,8 +208,8 @@ def register(trained: Training, evaluated: Evaluation, verdict: dict[str, Any]) 
     folder = keys.model_folder(trained["training_key"])
     manifest = bucket.get_json(folder + MANIFEST)
     per_class = _per_class(bucket, trained)
-    version = registry.register(
-        registry.TrainedModel(
+    version = versions.register(
+        versions.TrainedModel(
             training_key=trained["training_key"],
             weights=bucket.get(folder + WEIGHTS),
             architecture=manifest["inputs"].get("architecture", FIRST_ARCHITECTURE),
@@ -229,7 +229,7 @@ def register(trained: Training, evaluated: Evaluation, verdict: dict[str, Any]) 
         )
     )
     if verdict["promote"]:
-        registry.promote(version)
+        registry.promote(versions.MODEL_NAME, version)
     return Registration(version=version, promoted=verdict["promote"], reason=verdict["reason"])
 
 
@@ -241,13 +241,13 @@ def _per_class(bucket: Bucket, trained: Training) -> dict[str, dict[str, float]]
 def deploy() -> Deployment:
     """Serve the current champion."""
     version = _require_champion()
-    registry.add_serving_code(version)
-    endpoint = deployment.deploy(SERVED_AS, version, registry.MODEL_NAME)
+    versions.add_serving_code(version)
+    endpoint = deployment.deploy(SERVED_AS, version, versions.MODEL_NAME)
     return Deployment(version=version, endpoint=endpoint)
 
 
 def _require_champion() -> str:
-    version = registry.champion_version()
+    version = registry.champion_version(versions.MODEL_NAME)
     if version is None:
         raise PermanentError("There is no champion to deploy: set the alias `champion` in MLflow to a version.")
     return version
@@ -270,7 +270,7 @@ def smoke_test(
     agreement = check_endpoint(
         deployed["endpoint"],
         deployed["version"],
-        registry.load(deployed["version"]),
+        versions.load(deployed["version"]),
         (images.get(image["key"]) for image in sample),
     )
     report = {
@@ -286,7 +286,7 @@ def smoke_test(
         "confusion_matrix": evaluated["confusion_matrix"],
         "predictions": evaluated["predictions"],
         "model_uri": bucket.uri(keys.model_folder(trained["training_key"]) + WEIGHTS),
-        "model_name": registry.MODEL_NAME,
+        "model_name": versions.MODEL_NAME,
         "version": registered["version"],
         "promoted": registered["promoted"],
         "reason": registered["reason"],

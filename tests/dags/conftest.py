@@ -16,7 +16,7 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 
 from flight_features import source
-from image_classifier import checkpoints, networks, registry
+from image_classifier import checkpoints, networks, versions
 from infra import mlflow_users
 from infra.mlflow_users import TASKS
 from ml_common import device, object_store
@@ -129,7 +129,7 @@ def mlflow_registry(s3: ThreadedMotoServer, mlflow_server: str, monkeypatch: pyt
         monkeypatch.setenv(name, value)
     make_bucket(MLFLOW_BUCKET)
     name = f"image_classifier_{uuid4().hex}"
-    monkeypatch.setattr(registry, "MODEL_NAME", name)
+    monkeypatch.setattr(versions, "MODEL_NAME", name)
     return name
 
 

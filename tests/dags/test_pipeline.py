@@ -13,11 +13,11 @@ import httpx
 import pytest
 from mlflow import MlflowClient
 
-from image_classifier import gate, registry, steps, validation
+from image_classifier import gate, steps, validation, versions
 from image_classifier.endpoint_check import check_endpoint
 from image_classifier.model import Classifier
 from image_classifier.parameters import Parameters
-from ml_common import deployment
+from ml_common import deployment, registry
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import Bucket
 
@@ -44,7 +44,7 @@ class ServingProcesses:
         self.running: list[subprocess.Popen[str]] = []
 
     def start(self, version: str) -> str:
-        command = [sys.executable, "-c", START_SERVING, "--model", registry.MODEL_NAME]
+        command = [sys.executable, "-c", START_SERVING, "--model", versions.MODEL_NAME]
         command += ["--port", str(self.port), "--version", version]
         path = os.pathsep.join(str(REPOSITORY / folder) for folder in ("", "dags", "images/serving"))
         process = subprocess.Popen(
@@ -130,7 +130,7 @@ def test_class_names_of_any_kind_are_shown_unchanged(
     report = artifacts.get_json(run("manual__2026-01-01T00:00:00+00:00"))
     assert report["classes"] == dict.fromkeys(sorted(names.values()), 8)
     assert set(report["per_class"]) == set(names.values())
-    [trained] = MlflowClient().search_runs([MlflowClient().get_experiment_by_name(registry.MODEL_NAME).experiment_id])
+    [trained] = MlflowClient().search_runs([MlflowClient().get_experiment_by_name(versions.MODEL_NAME).experiment_id])
     assert "f1_cat :28:adult:29:" in trained.data.metrics
     assert len([name for name in trained.data.metrics if name.startswith("f1_")]) == 3
     png = next(data.get(found.key) for found in data.list(f"{PREFIX}cat (adult)/"))
@@ -151,7 +151,7 @@ def test_a_run_below_the_minimum_leaves_the_champion_serving(
     run("first")
     with pytest.raises(PermanentError, match="version 1 keeps serving"):
         run("second", seed=1, minimum_accuracy=1.01)
-    assert registry.champion_version() == "1"
+    assert registry.champion_version(versions.MODEL_NAME) == "1"
     health = httpx.get(f"http://127.0.0.1:{serving_processes.port}/healthz", trust_env=False).json()
     assert health["version"] == "1"
 
@@ -193,7 +193,7 @@ def test_the_endpoint_check_refuses_another_version_and_wrong_answers(
     upload_images()
     run("first")
     endpoint = f"http://127.0.0.1:{serving_processes.port}"
-    model = registry.load("1")
+    model = versions.load("1")
     files = [data.get(found.key) for found in data.list(PREFIX)]
     assert check_endpoint(endpoint, "1", model, files) == 1.0
     assert check_endpoint(endpoint, "1", model, iter(files)) == 1.0  # files may be read as they are sent

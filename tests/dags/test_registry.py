@@ -1,207 +1,171 @@
-import os
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import boto3
-import mlflow
+import mlflow.pyfunc
 import pytest
-import torch
-import yaml
 from mlflow import MlflowClient
+from mlflow.entities import Metric
+from mlflow.entities import Run as StoredRun
 from mlflow.models import Model
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from moto.server import ThreadedMotoServer
 
-import served_model
-from image_classifier import networks, registry
-from image_classifier.metric_names import metric_name
-from image_classifier.model import Classifier
-from infra.documents import REPOSITORY
+from ml_common import registry
 from ml_common.errors import PermanentError, ServiceUnavailableError
+from ml_common.registry import Run
 
-FULL_NETWORK = networks.create
-
-# Serves a version as the pod does, and prints where its code is.
-WHERE_FROM = """
-import sys
-from pathlib import Path
-import served_model
-served_model.load(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
-print(sys.modules["image_classifier.images"].__file__)
+CODE = """
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+class Doubles(PythonModel):
+    def predict(self, model_input: list[float]) -> list[float]:
+        return [2 * number for number in model_input]
+set_model(Doubles())
 """
 
-pytestmark = pytest.mark.usefixtures("small_network", "mlflow_registry")
+TIME = 1_700_000_000_000
+RUN = Run(
+    training_key="0123456789abcdef",
+    name="doubles",
+    params={"epochs": 2, "seed": 0},
+    metrics=[Metric("accuracy", 0.98, TIME, 0), Metric("loss", 1.0, TIME, 1), Metric("loss", 0.5, TIME, 2)],
+    files={"picture.png": b"\x89PNG"},
+)
 
 
 @pytest.fixture
-def model(small_network: None) -> registry.TrainedModel:
-    torch.manual_seed(0)
-    return registry.TrainedModel(
-        training_key="0123456789abcdef",
-        weights=Classifier(networks.create("resnet18", 2).eval(), "resnet18", ("a", "b"), 32).to_bytes(),
-        architecture="resnet18",
-        classes=("a", "b"),
-        image_size=32,
-        params={"epochs": 2, "seed": 0},
-        metrics={"accuracy": 0.98},
-        history=[
-            {"number": n, "loss": 1 / n, "accuracy": 0.5, "seconds": 1.0, "finished_at_ms": 1_700_000_000_000 + n}
-            for n in (1, 2)
-        ],
-        pictures={"confusion_matrix.png": b"\x89PNG"},
-    )
+def model(mlflow_registry: str) -> str:
+    """The name of a registered model that only this test uses."""
+    return mlflow_registry
 
 
-def versions() -> list[str]:
-    return [one.version for one in MlflowClient().search_model_versions(f"name = '{registry.MODEL_NAME}'")]
+@pytest.fixture
+def write_files(tmp_path: Path) -> registry.WriteFiles:
+    code = tmp_path / "code.py"
+    code.write_text(CODE)
+
+    def write(folder: Path, entry: Model) -> None:
+        mlflow.pyfunc.save_model(folder, python_model=str(code), mlflow_model=entry, pip_requirements=[])
+
+    return write
 
 
-def runs() -> list[object]:
+def versions(model: str) -> list[str]:
+    return [one.version for one in MlflowClient().search_model_versions(f"name = '{model}'")]
+
+
+def runs(model: str) -> Sequence[StoredRun]:
     client = MlflowClient()
-    experiment = client.get_experiment_by_name(registry.MODEL_NAME)
-    return list(client.search_runs([experiment.experiment_id]))
+    runs: Sequence[StoredRun] = client.search_runs([client.get_experiment_by_name(model).experiment_id])
+    return runs
 
 
-def test_there_is_no_champion_at_first() -> None:
-    assert registry.champion_version() is None
+def test_there_is_no_champion_at_first(model: str) -> None:
+    assert registry.champion_version(model) is None
 
 
-def test_a_registered_model_is_loaded_as_the_same_classifier(model: registry.TrainedModel) -> None:
-    version = registry.register(model)
-    loaded = registry.load(version)
-    assert loaded.classes == ("a", "b")
-    assert loaded.image_size == 32
-    assert loaded.to_bytes() == model.weights
+def test_a_registered_version_is_loaded_with_its_code(model: str, write_files: registry.WriteFiles) -> None:
+    version = registry.register(model, RUN, write_files)
+    assert registry.load(model, version).predict([1.0, 2.0]) == [2.0, 4.0]
 
 
-def test_parameters_metrics_epochs_and_pictures_are_in_the_run(model: registry.TrainedModel) -> None:
-    registry.register(model)
-    [run] = runs()
-    client, run_id = MlflowClient(), run.info.run_id  # type: ignore[attr-defined]
-    assert run.info.status == "FINISHED"  # type: ignore[attr-defined]
-    assert run.data.params == {"epochs": "2", "seed": "0"}  # type: ignore[attr-defined]
-    assert run.data.metrics["accuracy"] == 0.98  # type: ignore[attr-defined]
-    assert [(one.step, one.value) for one in client.get_metric_history(run_id, "epoch_loss")] == [(1, 1.0), (2, 0.5)]
-    assert [file.path for file in client.list_artifacts(run_id)] == ["confusion_matrix.png"]
+def test_a_version_has_its_training_key_and_other_tags(model: str, write_files: registry.WriteFiles) -> None:
+    version = registry.register(model, RUN, write_files, {"as_of": "2013-04-29"})
+    assert registry.tags(model, version) == {"training_key": RUN.training_key, "as_of": "2013-04-29"}
 
 
-def test_a_model_of_a_thousand_classes_of_any_name_is_registered(model: registry.TrainedModel) -> None:
-    classes = [f"class ({number}) 🐈 \x85" + "x" * 240 for number in range(1000)]
-    metrics = {metric_name(f"f1_{name}"): 0.5 for name in classes}
-    version = registry.register(replace(model, classes=classes, metrics=metrics))
-    [run] = runs()
-    assert metrics.items() <= run.data.metrics.items()  # type: ignore[attr-defined]
-    path = mlflow.artifacts.download_artifacts(f"models:/{registry.MODEL_NAME}/{version}/MLmodel")
-    assert yaml.safe_load(Path(path).read_bytes())["metadata"]["classes"] == classes
+def test_parameters_metrics_and_files_are_in_the_run(model: str) -> None:
+    registry.record(model, RUN)
+    [run] = runs(model)
+    client, run_id = MlflowClient(), run.info.run_id
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "doubles")
+    assert run.data.params == {"epochs": "2", "seed": "0"}
+    assert run.data.metrics["accuracy"] == 0.98
+    assert [(one.step, one.value) for one in client.get_metric_history(run_id, "loss")] == [(1, 1.0), (2, 0.5)]
+    assert [file.path for file in client.list_artifacts(run_id)] == ["picture.png"]
+    assert versions(model) == []
 
 
-def test_a_registered_version_is_served_without_the_code_of_a_checkout(
-    model: registry.TrainedModel, tmp_path: Path
-) -> None:
-    weights = Classifier(FULL_NETWORK("resnet18", 2).eval(), "resnet18", ("a", "b"), 32).to_bytes()
-    version = registry.register(replace(model, weights=weights))
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "images" / "serving")}
-    command = [sys.executable, "-c", WHERE_FROM, registry.MODEL_NAME, version, str(tmp_path)]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert Path(done.stdout.splitlines()[-1]) == tmp_path / "code" / "image_classifier" / "images.py"
+def test_children_are_below_their_run_and_recorded_once(model: str, write_files: registry.WriteFiles) -> None:
+    candidates = [Run(f"{number}" * 16, f"candidate {number}", {"number": number}, []) for number in (1, 2)]
+    run = replace(RUN, children=candidates)
+    registry.record(model, run)
+    registry.register(model, run, write_files)
+    by_name = {one.info.run_name: one for one in runs(model)}
+    assert sorted(by_name) == ["candidate 1", "candidate 2", "doubles"]
+    for child in ("candidate 1", "candidate 2"):
+        assert by_name[child].data.tags[MLFLOW_PARENT_RUN_ID] == by_name["doubles"].info.run_id
+        assert by_name[child].info.status == "FINISHED"
 
 
-def test_a_version_from_before_versions_carried_code_is_served_after_it_was_added(
-    model: registry.TrainedModel, tmp_path: Path
-) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "write_model_files", write_weights_alone)
-        version = registry.register(model)
-    expected = rf"^Version {version} of {registry.MODEL_NAME} carries no code to serve it: run the task that deploys it"
-    with pytest.raises(served_model.StartError, match=expected):
-        served_model.load(registry.MODEL_NAME, version, tmp_path / "before")
-    for _ in range(2):
-        registry.add_serving_code(version)
-    assert served_model.load(registry.MODEL_NAME, version, tmp_path / "after").upload_field == "image"
-    assert registry.load(version).to_bytes() == model.weights
+def test_the_same_training_key_is_registered_once(model: str, write_files: registry.WriteFiles) -> None:
+    assert registry.register(model, RUN, write_files) == registry.register(model, RUN, write_files) == "1"
+    assert versions(model) == ["1"]
+    assert len(runs(model)) == 1
 
 
-def write_weights_alone(folder: Path, weights: bytes, metadata: Mapping[str, Any], entry: Model) -> None:
-    """Write the files of a version as releases did whose serving image had the code."""
-    (folder / registry.WEIGHTS).write_bytes(weights)
-    description = {
-        "artifact_path": registry.MODEL_NAME,
-        "flavors": {"safetensors": {"data": registry.WEIGHTS, "architecture": "resnet18"}},
-        "metadata": {"classes": metadata["classes"], "training_key": metadata["training_key"]},
-        "model_id": entry.model_id,
-        "run_id": entry.run_id,
-        "utc_time_created": "2026-01-01 00:00:00.000000",
-    }
-    (folder / "MLmodel").write_text(yaml.safe_dump(description))
+def test_another_training_key_becomes_another_version(model: str, write_files: registry.WriteFiles) -> None:
+    registry.register(model, RUN, write_files)
+    assert registry.register(model, replace(RUN, training_key="f" * 16), write_files) == "2"
 
 
-def test_a_model_without_a_champion_is_not_served(tmp_path: Path) -> None:
-    with pytest.raises(served_model.StartError, match=r"has no champion to serve yet: run the DAG that registers it"):
-        served_model.load(registry.MODEL_NAME, "champion", tmp_path)
-
-
-def test_the_same_training_key_is_registered_once(model: registry.TrainedModel) -> None:
-    assert registry.register(model) == registry.register(model) == "1"
-    assert versions() == ["1"]
-    assert len(runs()) == 1
-
-
-def test_another_training_key_becomes_another_version(model: registry.TrainedModel) -> None:
-    registry.register(model)
-    assert registry.register(replace(model, training_key="f" * 16)) == "2"
-
-
-def test_the_champion_moves_only_by_promotion(model: registry.TrainedModel) -> None:
-    registry.promote(registry.register(model))
-    assert registry.champion_version() == "1"
-    registry.register(replace(model, training_key="f" * 16))
-    assert registry.champion_version() == "1"
-    registry.promote("2")
-    assert registry.champion_version() == "2"
+def test_the_champion_moves_only_by_promotion(model: str, write_files: registry.WriteFiles) -> None:
+    registry.promote(model, registry.register(model, RUN, write_files))
+    assert registry.champion_version(model) == "1"
+    registry.register(model, replace(RUN, training_key="f" * 16), write_files)
+    assert registry.champion_version(model) == "1"
+    registry.promote(model, "2")
+    assert registry.champion_version(model) == "2"
 
 
 def test_an_outage_of_the_object_store_leaves_a_failed_run_without_a_version_and_the_next_try_continues_it(
-    model: registry.TrainedModel, s3: ThreadedMotoServer
+    model: str, write_files: registry.WriteFiles, s3: ThreadedMotoServer
 ) -> None:
     s3.stop()
     with pytest.raises(ServiceUnavailableError, match="Could not register the model"):
-        registry.register(model)
+        registry.register(model, RUN, write_files)
     s3.start()
-    assert versions() == []
-    assert [run.info.status for run in runs()] == ["FAILED"]  # type: ignore[attr-defined]
-    assert registry.register(model) == "1"
-    assert [run.info.status for run in runs()] == ["FINISHED"]  # type: ignore[attr-defined]
-    history = MlflowClient().get_metric_history(runs()[0].info.run_id, "epoch_loss")  # type: ignore[attr-defined]
-    assert len(history) == 2
+    assert versions(model) == []
+    assert [run.info.status for run in runs(model)] == ["FAILED"]
+    assert registry.register(model, RUN, write_files) == "1"
+    assert [run.info.status for run in runs(model)] == ["FINISHED"]
+    assert len(MlflowClient().get_metric_history(runs(model)[0].info.run_id, "loss")) == 2
+
+
+def test_files_that_cannot_be_written_leave_a_failed_entry_without_a_version(model: str) -> None:
+    def fail(_folder: Path, _entry: Any) -> None:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left"):
+        registry.register(model, RUN, fail)
+    assert versions(model) == []
+    [run] = runs(model)
+    assert run.info.status == "FAILED"
+    [entry] = MlflowClient().search_logged_models([run.info.experiment_id])
+    assert entry.status == "FAILED"
 
 
 def test_a_server_that_is_down_gives_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     with pytest.raises(ServiceUnavailableError, match=r"MLflow at http://127\.0\.0\.1:9 does not answer; check that"):
-        registry.champion_version()
+        registry.champion_version("any")
 
 
 def test_an_unset_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(PermanentError, match="MLFLOW_TRACKING_URI is not set"):
-        registry.champion_version()
+        registry.champion_version("any")
 
 
-def test_a_version_that_does_not_exist_is_named(model: registry.TrainedModel) -> None:
-    registry.register(model)
+def test_a_version_that_does_not_exist_is_named(model: str, write_files: registry.WriteFiles) -> None:
+    registry.register(model, RUN, write_files)
     with pytest.raises(PermanentError, match="Could not load version 99"):
-        registry.load("99")
+        registry.load(model, "99")
 
 
-def test_a_version_whose_file_was_overwritten_with_something_else_is_refused(model: registry.TrainedModel) -> None:
-    version = registry.register(model)
-    client = boto3.client("s3")
-    for entry in client.list_objects_v2(Bucket="mlflow")["Contents"]:
-        if entry["Key"].endswith(registry.WEIGHTS):
-            client.put_object(Bucket="mlflow", Key=entry["Key"], Body=b"something else")
-    with pytest.raises(PermanentError, match="is not a model of image_classifier"):
-        registry.load(version)
+def test_the_files_of_a_version_can_be_downloaded(model: str, write_files: registry.WriteFiles) -> None:
+    with registry.downloaded(model, registry.register(model, RUN, write_files)) as folder:
+        assert (folder / "MLmodel").exists()
+    assert not folder.exists()

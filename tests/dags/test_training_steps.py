@@ -15,16 +15,17 @@ from image_classifier import (
     keys,
     networks,
     outputs,
-    registry,
     shards,
     steps,
     training,
     validation,
+    versions,
 )
 from image_classifier.dataset import LabelledImage
 from image_classifier.model import Classifier
 from image_classifier.parameters import Parameters
 from image_classifier.shards import Shards
+from ml_common import registry
 from ml_common.device import cpu
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import MANIFEST, Bucket
@@ -196,7 +197,7 @@ def test_a_model_whose_upload_is_interrupted_is_trained_again(
 def test_evaluation_measures_the_held_out_images_and_draws_two_pictures(
     artifacts: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "champion_version", lambda: None)
+    monkeypatch.setattr(registry, "champion_version", lambda _model: None)
     evaluated = steps.evaluate(train(epochs=20, learning_rate=0.02))
     assert evaluated["accuracy"] == 1.0
     assert evaluated["champion_accuracy"] is None
@@ -205,7 +206,7 @@ def test_evaluation_measures_the_held_out_images_and_draws_two_pictures(
 
 
 def test_evaluation_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "champion_version", lambda: None)
+    monkeypatch.setattr(registry, "champion_version", lambda _model: None)
     trained = train()
     first = steps.evaluate(trained)
     monkeypatch.setattr(evaluation, "predict", lambda *_: pytest.fail("measured again"))
@@ -216,8 +217,8 @@ def test_the_champion_is_measured_on_the_same_images_at_its_own_size(monkeypatch
     measured: list[tuple[int, ...]] = []
     champion = Classifier(networks.create("resnet18", 2).eval(), "resnet18", ("red", "unheard of"), 48)
     probabilities = Classifier.probabilities
-    monkeypatch.setattr(registry, "champion_version", lambda: "7")
-    monkeypatch.setattr(registry, "load", lambda _: champion)
+    monkeypatch.setattr(registry, "champion_version", lambda _model: "7")
+    monkeypatch.setattr(versions, "load", lambda _: champion)
 
     def measuring(self: Classifier, pixels: torch.Tensor) -> torch.Tensor:
         measured.append(tuple(pixels.shape))
@@ -240,7 +241,7 @@ def test_steps_return_small_json_values() -> None:
 def test_the_output_of_evaluate_does_not_grow_with_the_classes(
     classes: int, artifacts: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "champion_version", lambda: None)
+    monkeypatch.setattr(registry, "champion_version", lambda _model: None)
     scores = {f"class {number}": {"f1": 1.0} for number in range(classes)}
     trained = train()
     artifacts.put_json(
@@ -279,7 +280,7 @@ def test_training_on_several_shards_repeats_bit_for_bit_on_a_cpu(artifacts: Buck
 
 @pytest.mark.usefixtures("several_shards")
 def test_a_model_learns_from_several_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "champion_version", lambda: None)
+    monkeypatch.setattr(registry, "champion_version", lambda _model: None)
     assert steps.evaluate(train(epochs=20, learning_rate=0.02))["accuracy"] == 1.0
 
 

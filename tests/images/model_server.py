@@ -11,7 +11,7 @@ import mlflow.pyfunc
 import torch
 
 import serving
-from image_classifier import networks, registry
+from image_classifier import networks, versions
 from image_classifier.model import Classifier
 from served_model import ServedModel
 
@@ -22,13 +22,13 @@ def write_untrained(folder: Path, classes: tuple[str, ...], image_size: int) -> 
     """Write the files of a version with random weights to an empty folder."""
     torch.manual_seed(0)
     model = Classifier(networks.create("resnet18", len(classes)).eval(), "resnet18", classes, image_size)
-    registry.write_model_files(folder, model.to_bytes(), {})
+    versions.write_model_files(folder, model.to_bytes(), {})
     return model
 
 
 def served(folder: Path) -> ServedModel:
     """Load the files of a version as the model server does."""
-    return ServedModel(registry.MODEL_NAME, VERSION, mlflow.pyfunc.load_model(str(folder)))
+    return ServedModel(versions.MODEL_NAME, VERSION, mlflow.pyfunc.load_model(str(folder)))
 
 
 if __name__ == "__main__":
