@@ -21,6 +21,9 @@ WORKER = "worker"
 API_SERVER_PORT = 8080
 USER_ID = 50000  # the user of images/airflow
 
+# The link in the chart's volume of DAGs that git-sync updates.
+DAGS_LINK = "/opt/airflow/dags/repo"
+
 # The components that run authors' code: each logs in to the database as its own user, whose name is that of the
 # owner and the component's, and whose rights images/airflow/bin/database_users.py lists.
 DATABASE_USERS = ("dag-processor", "triggerer")

@@ -29,6 +29,9 @@ daily runs of other DAGs. The data ends with 2013, and the schedule with it.
 the raw file of the day, or delete it to copy it again, and run the day again. The shares of late flights read the seven
 days before, so also run the seven days after a corrected day again.
 
+**Late features.** If a run has not succeeded one hour after it was queued, a notification is sent through the Airflow
+connection `notifications`; see `ml_common/notification.py`.
+
 **Retries.** The features depend on the raw files only: in any order and at any repetition, a partition gets the same
 rows and the same checksum. Clear the whole run rather than a single task: its tables are gone when the run has ended.
 """
@@ -39,7 +42,7 @@ from typing import Any
 import pendulum
 from airflow.sdk import Asset, CronPartitionTimetable, Param, dag, setup, task, task_group, teardown
 
-from ml_common import partitions, pods
+from ml_common import deadlines, partitions, pods
 from ml_common.defaults import DEFAULT_ARGS
 
 PODS = pods.of(__file__)
@@ -60,6 +63,7 @@ DAY: dict[str, Any] = {"type": "string", "format": "date", "pattern": "^[0-9]{4}
     catchup=False,
     max_active_runs=4,
     dagrun_timeout=timedelta(hours=1),
+    deadline=deadlines.alert_after(timedelta(hours=1)),
     default_args={**DEFAULT_ARGS, "executor_config": PODS.on_cpu()},
     params={
         "first": Param("2013-01-01", **DAY, description="First day of a run without a partition key."),

@@ -14,6 +14,7 @@ from infra.airflow.validation import ValuesError, check
 from infra.airflow_names import (
     ADMIN_SECRET,
     API_SERVER_PORT,
+    DAGS_LINK,
     DAGS_SECRET,
     DATABASE_CA,
     DATABASE_CA_FOLDER,
@@ -33,6 +34,8 @@ WAITING = ("scheduler", "apiServer", "dagProcessor", "triggerer")
 USERS_BY_SECTION = {"dagProcessor": Component.DAG_PROCESSOR, "triggerer": Component.TRIGGERER}
 # As in images/airflow/bin/heartbeat.py.
 SECRETS_FOLDER = "/opt/airflow/secrets"
+# As in images/airflow/Dockerfile.
+PYTHONPATH = "/opt/airflow/lib"
 
 # Airflow's options with secrets, and where their values are. Each component has only those that it uses: the api-server
 # signs sessions and checks the tokens of tasks, which the scheduler signs; both encrypt and decrypt.
@@ -196,7 +199,9 @@ def files_of_components(platform: Platform) -> Values:
     fernet = {"name": f"{FERNET_OPTION}_CMD", "value": f"{read}/{secrets.FERNET_KEY}"}
     credentials = {"name": "AWS_SHARED_CREDENTIALS_FILE", "value": f"{SECRETS_FOLDER}/{secrets.AWS_CREDENTIALS}"}
     object_store = [] if platform.credentials_secret is None else [credentials]
-    variables = {"dagProcessor": [], "triggerer": [fernet, *object_store]}
+    # Airflow does not add the folder of the DAGs to the triggerer's path, where it imports callbacks of deadlines.
+    path = {"name": "PYTHONPATH", "value": f"{PYTHONPATH}:{DAGS_LINK}/{platform.dags.folder}"}
+    variables = {"dagProcessor": [], "triggerer": [fernet, *object_store, path]}
     return {
         section: {
             # These components call Airflow's API in their own process: a request that fails once fails again.

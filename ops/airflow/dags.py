@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from infra.airflow_names import COMPONENT_LABEL, DAGS_SECRET
+from infra.airflow_names import COMPONENT_LABEL, DAGS_LINK, DAGS_SECRET
 from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from infra.existing_cluster_names import GIT_REPOSITORY
@@ -18,8 +18,6 @@ from ops.kubernetes.cluster import ConflictError
 from ops.kubernetes.kubectl import answer_of, kubectl
 from ops.stacks.stack import Stack
 
-# The link that git-sync updates, in the chart's DAG volume.
-LINK = "/opt/airflow/dags/repo"
 GIT_SECONDS = 15
 # Git servers ignore the user name of a token.
 ANY_USER = "git"
@@ -58,7 +56,7 @@ def revision(stack: Stack) -> Revision:
         link = answer_of(
             stack.cluster,
             *("--namespace", stack.namespace, "exec", pods.splitlines()[0], "--container=dag-processor"),
-            *("--", "readlink", LINK),
+            *("--", "readlink", DAGS_LINK),
         )
         running = link.rpartition("/")[2] if link else None
     return Revision(running, _head(stack))

@@ -22,6 +22,7 @@ from ops.loopback import LOOPBACK
 from ops.process_environment import SYSTEM, allowed
 
 ADMIN = "admin"
+DAGS = REPOSITORY / "dags"
 PROGRAM = (sys.executable, "-m", "airflow")
 PREPARE_DATABASE = REPOSITORY / "images" / "airflow" / "bin" / "prepare_database.py"
 OPS = (sys.executable, "-m", "ops")
@@ -39,7 +40,7 @@ def overrides(home: Home, ports: dict[str, int]) -> dict[str, dict[str, str]]:
         "core": {
             "executor": "LocalExecutor",
             "parallelism": str(max(2, os.cpu_count() or 2)),
-            "dags_folder": str(REPOSITORY / "dags"),
+            "dags_folder": str(DAGS),
             "plugins_folder": str(home.airflow / "plugins"),
             "execution_api_server_url": f"{url(ports)}/execution/",
             "fernet_key": home.secrets.fernet_key,
@@ -97,11 +98,13 @@ def services(home: Home, ports: dict[str, int]) -> tuple[Service, ...]:
     variables = environment(home, ports)
     scheduler_health = f"http://{LOOPBACK}:{ports['scheduler']}/health"
 
-    def component(name: str, *arguments: str, healthy: str | None = None, port: int | None = None) -> Service:
+    def component(
+        name: str, *arguments: str, healthy: str | None = None, port: int | None = None, **further: str
+    ) -> Service:
         return Service(
             name=name,
             command=(*PROGRAM, name, *arguments),
-            environment=variables,
+            environment=variables | further,
             port=port,
             healthy=(lambda: answers(healthy)) if healthy else (lambda: _reports_healthy(ports, name)),
         )
@@ -110,7 +113,8 @@ def services(home: Home, ports: dict[str, int]) -> tuple[Service, ...]:
         component("api-server", healthy=f"{url(ports)}/api/v2/version", port=ports["api-server"]),
         component("scheduler", "--skip-serve-logs", healthy=scheduler_health, port=ports["scheduler"]),
         component("dag-processor"),
-        component("triggerer", "--skip-serve-logs"),
+        # Airflow does not add the folder of the DAGs to the triggerer's path, where it imports callbacks of deadlines.
+        component("triggerer", "--skip-serve-logs", PYTHONPATH=str(DAGS)),
     )
 
 

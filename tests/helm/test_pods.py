@@ -123,3 +123,12 @@ def test_the_control_plane_comes_before_tasks(objects: Objects) -> None:
             assert pod["priorityClassName"] == f"airflow-{expected}", name
     assert classes["airflow-control-plane"]["value"] > classes["airflow-task"]["value"]
     assert classes["airflow-task"]["preemptionPolicy"] == "Never"
+
+
+def test_the_triggerer_imports_callbacks_from_the_dags_that_git_sync_checks_out(objects: Objects, stack: str) -> None:
+    pod = dict(all_pods(objects))["Deployment airflow-triggerer"]
+    by_name = {container["name"]: container for container in containers(pod)}
+    volumes = {mount["name"]: mount["mountPath"] for mount in by_name["triggerer"]["volumeMounts"]}
+    link = next(one["value"] for one in by_name["git-sync"]["env"] if one["name"] == "GITSYNC_LINK")
+    [path] = [one["value"] for one in by_name["triggerer"]["env"] if one["name"] == "PYTHONPATH"]
+    assert path == f"/opt/airflow/lib:{volumes['dags']}/{link}/dags"

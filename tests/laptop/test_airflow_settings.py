@@ -1,3 +1,5 @@
+import subprocess
+
 from infra.helm_values import airflow_settings
 from ops.laptop import airflow, ports
 from ops.laptop.home import Home
@@ -41,3 +43,10 @@ def test_airflow_listens_on_and_calls_only_the_loopback_address(home: Home) -> N
 
 def test_tasks_have_the_variables_that_limit_their_memory(home: Home) -> None:
     assert airflow.environment(home, ports.choose(home)).items() >= {"MALLOC_ARENA_MAX": "1"}.items()
+
+
+def test_the_triggerer_imports_the_callbacks_of_deadlines(home: Home) -> None:
+    services = {service.name: service for service in airflow.services(home, ports.choose(home))}
+    python, *_ = services["triggerer"].command
+    command = [python, "-c", "import ml_common.deadlines"]
+    subprocess.run(command, env=services["triggerer"].environment, check=True, capture_output=True)
