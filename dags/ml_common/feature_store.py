@@ -89,10 +89,15 @@ def checksum(partition: bytes) -> str:
     return sha256(partition).hexdigest()
 
 
-def to_parquet(partition: bytes, types: dict[str, pyarrow.DataType]) -> bytes:
-    """Convert a partition's CSV to Parquet with a type for each column."""
+def to_table(partition: bytes, types: dict[str, pyarrow.DataType]) -> pyarrow.Table:
+    """Read a partition's CSV with a type for each column."""
     options = csv.ConvertOptions(column_types=types, null_values=[""], true_values=["t"], false_values=["f"])
     options.strings_can_be_null = True
+    return csv.read_csv(io.BytesIO(partition), convert_options=options)
+
+
+def to_parquet(partition: bytes, types: dict[str, pyarrow.DataType]) -> bytes:
+    """Convert a partition's CSV to Parquet with a type for each column."""
     file = io.BytesIO()
-    parquet.write_table(csv.read_csv(io.BytesIO(partition), convert_options=options), file)
+    parquet.write_table(to_table(partition, types), file)
     return file.getvalue()

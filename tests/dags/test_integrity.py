@@ -20,6 +20,7 @@ from infra.images import content
 DAGS = Path(__file__).parents[2] / "dags"
 DAG_FILES = sorted(DAGS.rglob("*_dag.py"))
 HEAVY = {
+    "aiosmtplib",
     "boto3",
     "kubernetes",
     "matplotlib",
@@ -31,6 +32,7 @@ HEAVY = {
     "pyarrow",
     "safetensors",
     "sklearn",
+    "slack_sdk",
     "torch",
     "torchvision",
 }
@@ -181,6 +183,11 @@ def test_the_tasks_of_flight_features_follow_each_other_between_setup_and_teardo
     for before, after in pairwise(order):
         assert after in tasks[before]["downstream"]
     assert set(tasks["create_staging"]["downstream"]) == set(order)
+
+
+def test_the_scores_of_flight_scores_follow_the_lookup_of_the_champion(bag: Any) -> None:
+    tasks = bag["dags"]["flight_scores"]["tasks"]
+    assert {task_id: task["downstream"] for task_id, task in tasks.items()} == {"champion": ["score"], "score": []}
 
 
 @pytest.fixture(scope="module")

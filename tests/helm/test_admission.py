@@ -67,7 +67,13 @@ def test_a_task_may_use_the_accounts_of_its_namespace(objects: Objects) -> None:
         if item["kind"] == "ServiceAccount" and item["metadata"]["namespace"] == "airflow-tasks"
     ]
     expression = rule(objects, "airflow-task-pods", "service account of its DAG")
-    assert {"airflow-task", "dag-flight-features", "dag-image-classifier", "dag-smoke-test"} == set(accounts)
+    assert {
+        "airflow-task",
+        "dag-flight-features",
+        "dag-flight-scores",
+        "dag-image-classifier",
+        "dag-smoke-test",
+    } == set(accounts)
     assert all(f'"{account}"' in expression for account in accounts)
 
 

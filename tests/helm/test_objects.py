@@ -101,6 +101,7 @@ def test_the_namespace_of_tasks_has_no_secret_and_no_account_of_airflow(stack: s
     assert in_tasks_namespace(objects, "ServiceAccount") == {
         "airflow-task",
         "dag-flight-features",
+        "dag-flight-scores",
         "dag-image-classifier",
         "dag-smoke-test",
     }

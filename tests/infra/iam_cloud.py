@@ -22,8 +22,16 @@ TRUST = json.dumps(
 READ, WRITE, DELETE = "read", "write", "delete"
 
 PREFIXES = {
-    "data": ("images/", "quarantine/", "image_classifier/", "flight_features/", "smoke_test/", "elsewhere/"),
-    "artifacts": ("image_classifier/", "flight_features/", "smoke_test/", "mlflow/", "elsewhere/"),
+    "data": (
+        "images/",
+        "quarantine/",
+        "image_classifier/",
+        "flight_features/",
+        "flight_scores/",
+        "smoke_test/",
+        "elsewhere/",
+    ),
+    "artifacts": ("image_classifier/", "flight_features/", "flight_scores/", "smoke_test/", "mlflow/", "elsewhere/"),
     "logs": ("airflow/", "elsewhere/"),
 }
 PLACES = [(bucket, prefix) for bucket, prefixes in PREFIXES.items() for prefix in prefixes]

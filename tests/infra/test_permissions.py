@@ -32,6 +32,12 @@ ALLOWED: dict[str, dict[tuple[str, str], set[str]]] = {
         ("artifacts", "mlflow/"): {READ, WRITE},
         ("logs", "airflow/"): {READ, WRITE},
     },
+    "dag-flight-scores": {
+        ("data", "flight_scores/"): {READ, WRITE, DELETE},
+        ("artifacts", "flight_scores/"): {READ, WRITE, DELETE},
+        ("artifacts", "mlflow/"): {READ, WRITE},
+        ("logs", "airflow/"): {READ, WRITE},
+    },
     # A DAG without dag.yaml.
     "dag-smoke-test": {
         ("data", "smoke_test/"): {READ, WRITE, DELETE},

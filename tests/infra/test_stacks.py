@@ -458,7 +458,7 @@ def test_every_component_and_every_dag_has_an_identity(recording: Recording) -> 
     associations = recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
     assert {association.inputs["serviceAccount"] for association in associations} == {
         *("airflow-scheduler", "airflow-api-server", "airflow-triggerer", "airflow-dag-processor", "airflow-task"),
-        *("dag-flight-features", "dag-image-classifier", "dag-smoke-test", "mlflow", "serving"),
+        *("dag-flight-features", "dag-flight-scores", "dag-image-classifier", "dag-smoke-test", "mlflow", "serving"),
     }
     for association in associations:
         role = only(

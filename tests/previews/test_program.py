@@ -184,7 +184,7 @@ def statements(recording: Recording) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("base", ON_AWS)
 def test_aws_lets_the_environment_at_nothing_but_its_prefix(recorded: Recorded, base: str) -> None:
     settings, recording = settings_of(base), recorded(base)
-    assert len(recording.of_type("aws:iam/rolePolicy:RolePolicy")) == 8
+    assert len(recording.of_type("aws:iam/rolePolicy:RolePolicy")) == 9
     for statement in statements(recording):
         assert statement["Effect"] == "Allow"
         if statement["Action"] == ["s3:ListBucket"]:
@@ -212,10 +212,16 @@ def test_only_pods_of_the_environments_namespaces_take_on_its_roles(recorded: Re
         if one.inputs["clusterName"] == recorded(base, None).exports["cluster_name"]
     }
     in_tasks = {account for account, namespace in of_account.items() if namespace == tasks_namespace(stack)}
-    assert in_tasks == {"airflow-task", "dag-flight-features", "dag-image-classifier", "dag-smoke-test"}
+    assert in_tasks == {
+        "airflow-task",
+        "dag-flight-features",
+        "dag-flight-scores",
+        "dag-image-classifier",
+        "dag-smoke-test",
+    }
     assert {of_account[account] for account in of_account.keys() - in_tasks} == {stack}
     roles = recording.of_type("aws:iam/role:Role")
-    assert len(roles) == len(of_account) == 10
+    assert len(roles) == len(of_account) == 11
     for role in roles:
         [statement] = json.loads(role.inputs["assumeRolePolicy"])["Statement"]
         tags = statement["Condition"]["StringEquals"]

@@ -1,0 +1,1 @@
+"""Score the flights of a day with the champion."""
