@@ -9,6 +9,7 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from infra.airflow_names import DATABASE_CA_FILE, DATABASE_CA_FOLDER
+from infra.lineage import Lineage
 
 # The database that exists on every PostgreSQL server, for connections that create others.
 MAINTENANCE_DATABASE = "postgres"
@@ -158,6 +159,7 @@ class Platform:
         has_gpus: Whether the cluster has nodes for pods that request a GPU.
         model_approval: Whether a person must approve a model before a DAG promotes it.
         names_in_policies: Whether the cluster has ApplicationNetworkPolicies, which can name servers.
+        lineage: Where lineage is sent; None if it is off.
         guest: Whether another Airflow owns the cluster; pods here never preempt its pods.
     """
 
@@ -177,4 +179,5 @@ class Platform:
     has_gpus: bool
     model_approval: Literal["none", "required"]
     names_in_policies: bool
+    lineage: Lineage | None = None
     guest: bool = False

@@ -1,4 +1,4 @@
-"""Network policies for connections to servers that are named: the Git and database servers, and `egress` of DAGs."""
+"""Network policies for connections to servers that are named: Git, databases, lineage, and `egress` of DAGs."""
 
 from collections.abc import Sequence
 from ipaddress import ip_network

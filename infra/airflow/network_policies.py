@@ -48,6 +48,8 @@ COMPONENTS_WITH_DATABASE = ("scheduler", "api-server", "dag-processor", "trigger
 WITH_OBJECT_STORE = ("api-server", "triggerer")
 WITH_KUBERNETES = ("scheduler", "api-server")
 WITH_GIT_SYNC = ("dag-processor", "triggerer")
+# They send the state of DAG runs, and of tasks that a user changes in the UI; tasks send their own.
+WITH_LINEAGE = ("scheduler", "api-server")
 AIRFLOW: Spec = {"match_labels": {"tier": "airflow"}}
 MLFLOW: Spec = {"match_labels": MLFLOW_LABELS}
 SERVING: Spec = {"match_labels": SERVING_LABELS}
@@ -208,7 +210,7 @@ class NetworkPolicies(pulumi.ComponentResource):
         self.register_outputs({})
 
     def _create_egress_policies(self, platform: Platform) -> None:
-        """Create the policies for the servers of Git and of the feature store, and for what DAGs declare."""
+        """Create the policies for the servers of Git, features and lineage, and for what DAGs declare."""
         names = platform.names_in_policies
         git = pulumi.Output.from_input(platform.dags.repository).apply(
             lambda address: [egress_rule(git_host(address), git_ports(address), names=names)]
@@ -217,6 +219,13 @@ class NetworkPolicies(pulumi.ComponentResource):
         create_egress_policy("components-to-git", with_git_sync, git, platform.namespace, platform, self._child_opts)
         features = platform.features_database.host.apply(lambda host: [egress_rule(host, [POSTGRES_PORT], names=names)])
         create_egress_policy("tasks-to-features", {}, features, platform.tasks_namespace, platform, self._child_opts)
+        if server := platform.lineage:
+            allowed = [egress_rule(server.host, [server.port], names=names)]
+            senders = {"matchExpressions": components(*WITH_LINEAGE)["match_expressions"]}
+            create_egress_policy(
+                "components-to-lineage", senders, allowed, platform.namespace, platform, self._child_opts
+            )
+            create_egress_policy("tasks-to-lineage", {}, allowed, platform.tasks_namespace, platform, self._child_opts)
         for dag_id, dag in declarations().items():
             rules = [egress_rule(server.host, server.ports, names=names) for server in dag.egress]
             if rules:

@@ -81,6 +81,7 @@ def with_platform(values: Values, platform: Platform, tasks: TaskSettings) -> Va
         priorities(platform.namespace),
         addresses(platform),
         environment(platform),
+        {"config": platform.lineage.airflow_settings if platform.lineage else {}},
         files_of_components(platform),
         migration(platform),
         git_sync(platform.dags),

@@ -21,6 +21,7 @@ from infra.aws.registry import Registry
 from infra.aws.storage import Storage
 from infra.dag_declarations import declarations
 from infra.images import pinned
+from infra.lineage import Lineage
 from infra.settings import Settings
 from infra.settings.preview_rules import why_no_previews
 
@@ -92,6 +93,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         has_gpus=settings.node_pools.gpu is not None,
         model_approval=settings.model_approval,
         names_in_policies=True,
+        lineage=Lineage(namespace=stack, **settings.lineage.model_dump()) if settings.lineage else None,
     )
     outputs = {
         "region": settings.region,

@@ -15,6 +15,7 @@ from infra.existing_cluster.git_server import GitServer
 from infra.existing_cluster.object_store import ObjectStore
 from infra.existing_cluster_names import platform_namespace
 from infra.images import content, pinned
+from infra.lineage import Lineage
 from infra.settings import ExistingClusterSettings
 
 CREDENTIALS_SECRET = "object-store"  # noqa: S105 - its name
@@ -68,6 +69,7 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
         has_gpus=False,
         model_approval=settings.model_approval,
         names_in_policies=False,
+        lineage=Lineage(namespace=stack, **settings.lineage.model_dump()) if settings.lineage else None,
     )
     outputs = {
         "context": context,

@@ -215,6 +215,15 @@ class GateSettings(Model):
     """Minimum hours that the release must have run in the previous stack."""
 
 
+class LineageSettings(Model):
+    """The server for lineage: which folders and tables each task reads and writes, as OpenLineage events."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[a-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~-]+)*/?$")]
+    """The server's address, such as https://marquez.example.com; events are sent to <url>/api/v1/lineage."""
+    connection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
+    """The Airflow connection whose password is the server's API key; no key is sent if unset."""
+
+
 class ReleaseSettings(Model):
     """The stack's releases; only `make promote` and `make rollback` move its branch."""
 
@@ -259,6 +268,8 @@ class Settings(Model):
     """Maximum number of preview environments in the stack's cluster."""
     model_approval: ModelApproval = "none"
     """Whether a person must approve a model before a DAG promotes it; tasks find it in MODEL_APPROVAL."""
+    lineage: LineageSettings | None = None
+    """The server for lineage, which preview environments do not use; lineage is off if unset."""
     tasks: TaskSettings
     """The total requests of running tasks."""
 
@@ -282,5 +293,7 @@ class ExistingClusterSettings(Model):
     """Maximum number of preview environments in the stack's cluster."""
     model_approval: ModelApproval = "none"
     """Whether a person must approve a model before a DAG promotes it; tasks find it in MODEL_APPROVAL."""
+    lineage: LineageSettings | None = None
+    """The server for lineage, which preview environments do not use; lineage is off if unset."""
     tasks: TaskSettings
     """The total requests of running tasks."""

@@ -107,6 +107,16 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
         "airflow:network.zones: ['us-east-1a'] is not allowed: tuple should have at least 2 items",
     ),
     (
+        "an address for lineage without its scheme",
+        {"airflow:lineage": {"url": "marquez.example.com:5000"}},
+        "airflow:lineage.url: 'marquez.example.com:5000' is not allowed: it must match ^https?://",
+    ),
+    (
+        "an API key for lineage in the address",
+        {"airflow:lineage": {"url": "https://user:key@marquez.example.com"}},
+        "airflow:lineage.url: 'https://user:key@marquez.example.com' is not allowed: it must match ^https?://",
+    ),
+    (
         "public addresses",
         {"airflow:network.cidr": "8.8.0.0/16"},
         "airflow:network.cidr: 8.8.0.0/16 is not allowed: choose a network of /16 to /20 within 10.0.0.0/8, ",
