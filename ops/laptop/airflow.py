@@ -14,6 +14,7 @@ from infra import computing, feature_store, mlflow_users
 from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from infra.helm_values import airflow_settings
+from infra.lineage import Lineage
 from ops.laptop import mlflow
 from ops.laptop.home import Home, write_atomically
 from ops.laptop.object_store import BUCKETS, client_environment
@@ -26,6 +27,9 @@ DAGS = REPOSITORY / "dags"
 PROGRAM = (sys.executable, "-m", "airflow")
 PREPARE_DATABASE = REPOSITORY / "images" / "airflow" / "bin" / "prepare_database.py"
 OPS = (sys.executable, "-m", "ops")
+# The variable of OpenLineage's clients for the address of the server.
+LINEAGE_URL = "OPENLINEAGE_URL"
+LINEAGE_NAMESPACE = "laptop"
 
 
 def url(ports: dict[str, int]) -> str:
@@ -34,8 +38,12 @@ def url(ports: dict[str, int]) -> str:
 
 
 def overrides(home: Home, ports: dict[str, int]) -> dict[str, dict[str, str]]:
-    """Return the overrides of the clusters' settings: the executor, addresses, folders and generated secrets."""
+    """Return the overrides of the clusters' settings: the executor, addresses, folders and generated secrets.
+
+    Lineage is off unless the user sets `OPENLINEAGE_URL`.
+    """
     database = f"airflow:{home.secrets.airflow_database}@{LOOPBACK}:{ports['postgres']}/airflow"
+    server = os.environ.get(LINEAGE_URL)
     return {
         "core": {
             "executor": "LocalExecutor",
@@ -63,6 +71,7 @@ def overrides(home: Home, ports: dict[str, int]) -> dict[str, dict[str, str]]:
             "remote_base_log_folder": f"s3://{BUCKETS['logs']}/airflow",
             "json_logs": "False",
         },
+        **(Lineage(server, LINEAGE_NAMESPACE).airflow_settings if server else {}),
     }
 
 

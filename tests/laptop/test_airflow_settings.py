@@ -1,4 +1,7 @@
 import subprocess
+import json
+
+import pytest
 
 from infra.helm_values import airflow_settings
 from ops.laptop import airflow, ports
@@ -39,6 +42,14 @@ def test_airflow_listens_on_and_calls_only_the_loopback_address(home: Home) -> N
         "MLFLOW_TRACKING_URI",
     ):
         assert "127.0.0.1" in variables[name], name
+
+
+def test_lineage_is_sent_only_to_the_server_that_the_user_names(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = ports.choose(home)
+    assert not [name for name in airflow.environment(home, chosen) if "OPENLINEAGE" in name]
+    monkeypatch.setenv("OPENLINEAGE_URL", "http://127.0.0.1:5000")
+    transport = json.loads(airflow.environment(home, chosen)["AIRFLOW__OPENLINEAGE__TRANSPORT"])
+    assert (transport["type"], transport["url"]) == ("http", "http://127.0.0.1:5000/")
 
 
 def test_tasks_have_the_variables_that_limit_their_memory(home: Home) -> None:
