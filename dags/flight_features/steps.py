@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from flight_features import page, raw_files, source
 from flight_features.columns import COLUMNS, FEATURES, KEY, TARGET
 from flight_features.rules import FEATURE_CHECKS, ORIGINS, RAW_CHECKS
-from ml_common import checks, feature_store, pages, sql_templates
+from ml_common import checks, feature_store, lineage, pages, sql_templates
 from ml_common.errors import PermanentError
 from ml_common.object_store import artifacts_bucket, data_bucket
 from ml_common.parallel import parallel_map
@@ -189,6 +189,8 @@ def publish(staging: str, days: Sequence[date]) -> Published:
         built = _feature_counts(connection, staging, days)
         rejected = _rejected_rows(connection, staging)
         warnings = checks.findings(RAW_CHECKS, counts)
+        # Not the staging schema, which ends with the run.
+        lineage.reads(bucket.uri(raw_files.FOLDER))
         feature_store.replace_partitions(connection, TABLE, (staging, "features"), COLUMNS, days)
         with connection.cursor() as cursor:
             cursor.executemany(

@@ -18,9 +18,12 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from psycopg import sql
 from pyarrow import csv, parquet
 
+from ml_common import lineage
 from ml_common.errors import PermanentError, ServiceUnavailableError
 
 CONNECTION = "features"
+# The schema of tables whose names have none.
+SCHEMA = "public"
 
 
 @contextmanager
@@ -66,6 +69,13 @@ def replace_partitions(
     connection.execute(sql.SQL("LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE").format(**names))
     connection.execute(sql.SQL("DELETE FROM {table} WHERE day = ANY(%s)").format(**names), [list(days)])
     connection.execute(sql.SQL("INSERT INTO {table} ({columns}) SELECT {columns} FROM {source}").format(**names))
+    lineage.writes(uri(connection, table))
+
+
+def uri(connection: psycopg.Connection[Any], table: str) -> str:
+    """Return the address of a table for lineage."""
+    at = connection.info
+    return f"postgres://{at.host}:{at.port}/{at.dbname}/{SCHEMA}/{table}"
 
 
 def partition_csv(

@@ -22,6 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from s3transfer.exceptions import RetriesExceededError
 
+from ml_common import lineage
 from ml_common.errors import PermanentError, ServiceUnavailableError
 
 MAX_CONNECTIONS = 32
@@ -43,6 +44,8 @@ TRANSFER_CONFIG = TransferConfig(
 CLIENT_CREATION = Lock()
 PERMANENT_STATUS = range(400, 429)
 MANIFEST = "manifest.json"
+# Lineage names folders such as `flight_features/partitions`, not the partitions or versions in them.
+LINEAGE_LEVELS = 2
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ class Bucket:
         """Return the object's content."""
         with self._clear_errors(f"read {self.uri(key)}"):
             body: bytes = self._client.get_object(Bucket=self.name, Key=self.prefix + key)["Body"].read()
-            return body
+        lineage.reads(self._folder(key))
+        return body
 
     def get_json(self, key: str) -> Any:
         """Return the value that `put_json` wrote."""
@@ -104,16 +108,19 @@ class Bucket:
         """Write or overwrite an object atomically."""
         with self._clear_errors(f"write {self.uri(key)}"):
             self._client.put_object(Bucket=self.name, Key=self.prefix + key, Body=data, ContentType=content_type)
+        lineage.writes(self._folder(key))
 
     def upload(self, path: Path, key: str) -> None:
         """Write or overwrite an object atomically, without reading the file into memory."""
         with self._clear_errors(f"write {self.uri(key)}"), self._transfers() as transfers:
             transfers.upload(str(path), self.name, self.prefix + key).result()
+        lineage.writes(self._folder(key))
 
     def download(self, key: str, path: Path) -> None:
         """Download the object to a file, which appears when it is complete, without holding it in memory."""
         with self._clear_errors(f"read {self.uri(key)}"), self._transfers() as transfers:
             transfers.download(self.name, self.prefix + key, str(path)).result()
+        lineage.reads(self._folder(key))
 
     def put_json(self, key: str, value: Any) -> None:
         """Write a value as JSON; equal values give equal bytes."""
@@ -130,6 +137,7 @@ class Bucket:
                 Metadata={name: quote(value, safe=" ") for name, value in metadata.items()},  # S3 takes ASCII only
             )
             self._client.delete_object(Bucket=self.name, Key=self.prefix + key)
+        lineage.writes(self._folder(new_key))
 
     def publish(self, folder: str, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
         """Write `files` under `folder`, which ends in "/", then the manifest that marks the output as complete."""
@@ -143,6 +151,11 @@ class Bucket:
             return None
         manifest: dict[str, Any] = self.get_json(folder + MANIFEST)
         return manifest
+
+    def _folder(self, key: str) -> str:
+        """Return the address of an object's folder for lineage."""
+        *folders, _ = key.split("/")
+        return self.uri(quote("/".join(folders[:LINEAGE_LEVELS])))
 
     def _head(self, key: str) -> dict[str, Any] | None:
         with self._clear_errors(f"look for {self.uri(key)}"):
