@@ -1,10 +1,9 @@
 """Where outputs are stored in the artifacts bucket: the same inputs and code always give the same key."""
 
-import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+
+from ml_common import content_keys
 
 ROOT = "image_classifier/"
 PACKAGE = Path(__file__).parent
@@ -13,16 +12,7 @@ SHARED = PACKAGE.parent / "ml_common"
 
 def code_version(files: Iterable[Path] | None = None) -> str:
     """Return 16 hex digits over the source of `files`, by default everything that a run uses."""
-    paths = [*PACKAGE.glob("*.py"), *SHARED.glob("*.py")] if files is None else list(files)
-    digest = hashlib.sha256()
-    for path in sorted(paths):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
-
-
-def content_key(inputs: dict[str, Any]) -> str:
-    """Return 16 hex digits for a set of JSON values."""
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()[:16]
+    return content_keys.code_version([*PACKAGE.glob("*.py"), *SHARED.glob("*.py")] if files is None else files)
 
 
 def dataset_folder(fingerprint: str) -> str:

@@ -23,6 +23,7 @@ from image_classifier.model import FIRST_ARCHITECTURE, Classifier
 from image_classifier.outputs import Dataset, Deployment, Evaluation, Registration, Training
 from image_classifier.parameters import NO_WEIGHTS, Parameters
 from ml_common import deployment, registry
+from ml_common.content_keys import content_key
 from ml_common.device import best_device
 from ml_common.errors import PermanentError
 from ml_common.object_store import MANIFEST, Bucket, artifacts_bucket, data_bucket
@@ -107,7 +108,7 @@ def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameter
         "code_version": keys.code_version(),
         "torch": torch.__version__,
     }
-    training_key = keys.content_key(inputs)
+    training_key = content_key(inputs)
     folder = keys.model_folder(training_key)
     manifest = bucket.published(folder)
     if manifest is not None:
