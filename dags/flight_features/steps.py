@@ -27,6 +27,9 @@ TABLE = "flight_features"
 SQL = Path(__file__).with_name("sql")
 PARTITIONS = "flight_features/partitions/"
 PAGE = "flight_features/partitions.html"
+# Regular expressions of PostgreSQL. NaN and Infinity are numbers for PostgreSQL, but not for a model.
+INTEGER = "^-?[0-9]{1,9}$"
+NUMBER = "^-?[0-9]{1,15}([.][0-9]+)?(e[+-]?[0-9]{1,2})?$"
 SHARES = tuple(feature for feature in FEATURES if feature.startswith("late_share_"))
 PARQUET_TYPES = {
     "day": pyarrow.date32(),
@@ -97,7 +100,8 @@ def stage(table: str, staging: str, days: Sequence[date]) -> None:
         connection.execute(sql.SQL("DELETE FROM {} WHERE source = %s").format(_rejected(staging)), [table])
         for key, content in parallel_map(lambda key: (key, bucket.get(key)), files):
             _load(connection, sql.Identifier(staging, f"raw_{table}"), table, key, files[key], content)
-        connection.execute(_sql(f"judge_{table}.sql", staging=staging), {"origins": list(ORIGINS)})
+        query = _sql(f"judge_{table}.sql", staging=staging, integer=INTEGER, number=NUMBER)
+        connection.execute(query, {"origins": list(ORIGINS)})
 
 
 def _load(

@@ -8,9 +8,9 @@ WITH judged AS (
             ) THEN 'of another day'
             WHEN (
                 {% for column in ("flight", "distance", "hour", "minute") %}
-                pg_input_is_valid({{ column }}, 'integer') AND
+                {{ column }} ~ '{{ integer }}' AND
                 {% endfor %}
-                (arr_delay IS NULL OR pg_input_is_valid(arr_delay, 'integer'))
+                (arr_delay IS NULL OR arr_delay ~ '{{ integer }}')
             ) IS NOT TRUE THEN 'not a number'
             WHEN hour::integer NOT BETWEEN 0 AND 23 OR minute::integer NOT BETWEEN 0 AND 59 THEN 'not a time'
             WHEN carrier IS NULL OR dest IS NULL THEN 'no carrier or destination'

@@ -5,8 +5,8 @@ WITH judged AS (
         CASE
             WHEN tailnum IS NULL THEN 'no tail number'
             WHEN NOT (
-                (year IS NULL OR pg_input_is_valid(year, 'integer'))
-                AND (seats IS NULL OR pg_input_is_valid(seats, 'integer'))
+                (year IS NULL OR year ~ '{{ integer }}')
+                AND (seats IS NULL OR seats ~ '{{ integer }}')
             ) THEN 'not a number'
             WHEN row_number() OVER (PARTITION BY tailnum ORDER BY year, seats) > 1 THEN 'duplicate tail number'
         END AS reason

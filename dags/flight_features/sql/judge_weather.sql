@@ -9,11 +9,9 @@ WITH judged AS (
             ) THEN 'of another day'
             WHEN (
                 {% for measure in measures %}
-                -- NaN and Infinity are numbers for PostgreSQL, not for a model.
-                ({{ measure }} IS NULL
-                    OR (pg_input_is_valid({{ measure }}, 'double precision') AND {{ measure }} ~ '[0-9]$')) AND
+                ({{ measure }} IS NULL OR {{ measure }} ~ '{{ number }}') AND
                 {% endfor %}
-                pg_input_is_valid(hour, 'integer')
+                hour ~ '{{ integer }}'
             ) IS NOT TRUE THEN 'not a number'
             WHEN origin IS NULL OR origin <> ALL (%(origins)s) THEN format('unknown origin %%s', left(origin, 10))
             WHEN row_number() OVER (
