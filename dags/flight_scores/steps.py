@@ -18,7 +18,7 @@ from pyarrow import csv
 from flight_features.columns import DETAILS, FEATURES, KEY
 from flight_scores import page
 from flight_scores.contributions import Predict
-from ml_common import feature_store, pages, registry, sql_templates
+from ml_common import feature_store, lineage, pages, registry, sql_templates
 from ml_common.errors import PermanentError
 from ml_common.object_store import artifacts_bucket
 from ml_common.parallel import parallel_map
@@ -168,6 +168,7 @@ def _copy(connection: psycopg.Connection[Any], scores: pyarrow.Table) -> None:
     command = f"COPY flight_scores ({', '.join(SCORES)}) FROM STDIN (FORMAT csv, HEADER MATCH)"
     with connection.cursor() as cursor, cursor.copy(command) as copy:
         copy.write(file.getvalue())
+    lineage.writes(feature_store.uri(connection, "flight_scores"))
 
 
 def _scored_flights(

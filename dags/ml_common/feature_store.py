@@ -82,14 +82,30 @@ def partition_csv(
     connection: psycopg.Connection[Any], table: Sequence[str], columns: Sequence[str], key: Sequence[str], day: date
 ) -> bytes:
     """Return a partition as CSV, with its rows in the order of the columns `key`: equal rows give equal bytes."""
+    return partitions_csv(connection, table, columns, key, day, day)
+
+
+def partitions_csv(
+    connection: psycopg.Connection[Any],
+    table: Sequence[str],
+    columns: Sequence[str],
+    key: Sequence[str],
+    first: date,
+    last: date,
+) -> bytes:
+    """Return the partitions from `first` to `last` as CSV, with their rows in the order of the columns `key`."""
     query = sql.SQL(
-        "COPY (SELECT {columns} FROM {table} WHERE day = {day} ORDER BY {key}) TO STDOUT (FORMAT csv, HEADER)"
+        "COPY (SELECT {columns} FROM {table} WHERE day BETWEEN {first} AND {last} ORDER BY {key}) "
+        "TO STDOUT (FORMAT csv, HEADER)"
     ).format(
         table=sql.Identifier(*table),
         columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
         key=sql.SQL(", ").join(map(sql.Identifier, key)),
-        day=sql.Literal(day),
+        first=sql.Literal(first),
+        last=sql.Literal(last),
     )
+    if len(table) == 1:  # a published one, not the table of a run
+        lineage.reads(uri(connection, table[0]))
     with connection.cursor() as cursor, cursor.copy(query) as copy:
         return b"".join(bytes(block) for block in copy)
 

@@ -20,8 +20,8 @@ def days(partition_key: str | None, params: Mapping[str, Any]) -> list[date]:
         PermanentError: The key or a Param is not a day, or the last day is before the first.
     """
     if partition_key is not None:
-        return [_day("partition key", partition_key)]
-    first, last = _day("Param `first`", params["first"]), _day("Param `last`", params["last"])
+        return [day("partition key", partition_key)]
+    first, last = day("Param `first`", params["first"]), day("Param `last`", params["last"])
     if last < first:
         raise PermanentError(
             f"The Param `last`, {last}, is before the Param `first`, {first}: start a run with other days."
@@ -39,7 +39,12 @@ def with_days_before(days: Iterable[date], count: int) -> list[date]:
     return sorted({day - timedelta(days=number) for day in days for number in range(count + 1)})
 
 
-def _day(name: str, text: str) -> date:
+def day(name: str, text: str) -> date:
+    """Return the day that a text means.
+
+    Raises:
+        PermanentError: The text is not a day; the message calls it `name`.
+    """
     try:
         return date.fromisoformat(text)
     except ValueError as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow.pyfunc
@@ -14,10 +15,11 @@ import pandas as pd
 import psycopg
 import pytest
 from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.execution_time.context import OutletEventAccessors
 from mlflow.models import Model
 from moto.server import ThreadedMotoServer
 
-from flight_scores import page, steps
+from flight_scores import flight_scores_dag, page, steps
 from flight_scores.contributions import contributions
 from ml_common import registry
 from ml_common.errors import PermanentError, ServiceUnavailableError
@@ -259,6 +261,22 @@ def test_the_page_shows_the_riskiest_flights_of_the_latest_day_and_why(
         assert f">{cell}</td>" in first
     assert re.search(r"minute of day [0-9.e+]+ <span class=\"bad\">\+[0-9]+<", first)
     assert "wind" not in first
+
+
+@pytest.mark.parametrize("partition_key", [None, "2013-01-10"], ids=["by hand", "with a key"])
+def test_a_run_gives_one_event_per_day(partition_key: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "score", lambda _version, days: len(days))
+    events = OutletEventAccessors()
+    task: Any = flight_scores_dag.flight_scores().get_task("score")
+    task.python_callable(
+        version="2",
+        dag_run=SimpleNamespace(partition_key=partition_key),
+        params={"first": "2013-01-10", "last": "2013-01-11"},
+        outlet_events=events,
+    )
+    event = events[flight_scores_dag.SCORES]
+    assert event.partition_keys == {"2013-01-10"} | ({"2013-01-11"} if partition_key is None else set())
+    assert event.extra == {"version": "2"}
 
 
 def test_contributions_are_what_the_model_adds_for_each_feature() -> None:

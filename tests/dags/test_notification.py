@@ -188,7 +188,14 @@ def test_a_webhook_that_refuses_is_explained_without_its_secret(webhook: Webhook
     )
 
 
-@pytest.mark.parametrize("prefix", ["https:// hooks.slack.com/services/", "htps://hooks.slack.com/services/"])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "https:// hooks.slack.com/services/",
+        "htps://hooks.slack.com/services/",
+        "https://hooks.slack.com/services /",  # the error shows the path alone
+    ],
+)
 def test_an_impossible_address_of_a_webhook_is_explained_without_its_secret(
     prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
