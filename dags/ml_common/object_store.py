@@ -54,6 +54,7 @@ class StoredObject:
 
     key: str
     size: int
+    storage_class: str
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Bucket:
         with self._clear_errors(f"list {self.uri(prefix)}"):
             for page in pages:
                 for entry in page.get("Contents", []):
-                    yield StoredObject(entry["Key"].removeprefix(self.prefix), entry["Size"])
+                    yield StoredObject(entry["Key"].removeprefix(self.prefix), entry["Size"], entry["StorageClass"])
 
     def exists(self, key: str) -> bool:
         """Return whether an object has exactly this key."""
@@ -138,6 +139,18 @@ class Bucket:
             )
             self._client.delete_object(Bucket=self.name, Key=self.prefix + key)
         lineage.writes(self._folder(new_key))
+
+    def set_storage_class(self, key: str, storage_class: str) -> bool:
+        """Copy an object onto itself with another storage class; return whether the object store has this class."""
+        source = {"Bucket": self.name, "Key": self.prefix + key}
+        with self._clear_errors(f"change the storage class of {self.uri(key)}"):
+            try:
+                self._client.copy_object(**source, CopySource=source, StorageClass=storage_class)
+            except ClientError as error:
+                if error.response["Error"]["Code"] == "InvalidStorageClass":
+                    return False
+                raise
+        return True
 
     def publish(self, folder: str, files: Mapping[str, bytes], manifest: Mapping[str, Any]) -> None:
         """Write `files` under `folder`, which ends in "/", then the manifest that marks the output as complete."""

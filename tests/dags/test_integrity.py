@@ -50,7 +50,8 @@ def facts(dag):
         "tasks": {task.task_id: {
             "owner": task.owner, "retries": task.retries, "backoff": task.retry_exponential_backoff,
             "timeout": bool(task.execution_timeout), "callback": bool(task.on_failure_callback),
-            "retry_policy": bool(task.retry_policy), "downstream": sorted(task.downstream_task_ids),
+            "retry_policy": bool(task.retry_policy), "rule": task.trigger_rule,
+            "downstream": sorted(task.downstream_task_ids),
         } for task in dag.tasks},
     }
 print(json.dumps({"errors": bag.import_errors, "parsed": [stat.file for stat in bag.dagbag_stats],
@@ -190,6 +191,32 @@ def test_the_scores_of_flight_scores_follow_the_lookup_of_the_champion(bag: Any)
     assert {task_id: task["downstream"] for task_id, task in tasks.items()} == {"champion": ["score"], "score": []}
 
 
+def test_the_tasks_of_flight_monitor_follow_each_other(bag: Any) -> None:
+    tasks = bag["dags"]["flight_monitor"]["tasks"]
+    assert tasks["join_outcomes"]["downstream"] == ["drift", "performance"]
+    for measuring in ("drift", "performance"):
+        assert tasks[measuring]["downstream"] == ["report"]
+    assert tasks["decide"]["downstream"] == ["notify", "request_retraining"]
+    assert "notify" in tasks["request_retraining"]["downstream"]
+
+
+def test_the_tasks_of_flight_model_follow_each_other_and_its_card_does_not_follow_a_rejection(bag: Any) -> None:
+    tasks = bag["dags"]["flight_model"]["tasks"]
+    order = ["freeze", "train", "choose", "refit", "evaluate", "gate", "next_task", "approval", "register", "promote"]
+    for before, after in pairwise([*order, "deploy"]):
+        assert after in tasks[before]["downstream"]
+    assert set(tasks["next_task"]["downstream"]) == {"approval", "register", "card"}
+    # A person who rejects skips what follows directly.
+    assert tasks["approval"]["downstream"] == ["register"]
+    assert "card" in tasks["promote"]["downstream"]
+    rules = {name: task["rule"] for name, task in tasks.items() if task["rule"] != "all_success"}
+    assert rules == {
+        "choose": "all_done_min_one_success",
+        "register": "none_failed_min_one_success",
+        "card": "none_failed",
+    }
+
+
 @pytest.fixture(scope="module")
 def pods(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The specification of each task's pod, by DAG and task."""
@@ -211,11 +238,9 @@ def test_every_task_asks_for_an_image_cpu_and_memory_and_keeps_the_rest_of_the_p
 
 
 def test_only_the_task_that_deploys_has_a_kubernetes_token(pods: Any) -> None:
-    tasks = dict(pods["image_classifier"])
-    deploy = tasks.pop("deploy")
-    assert deploy["automountServiceAccountToken"] is True
-    for task_id, pod in tasks.items():
-        assert pod["automountServiceAccountToken"] is False, task_id
+    for dag_id, dag in pods.items():
+        for task_id, pod in dag.items():
+            assert pod["automountServiceAccountToken"] is (task_id == "deploy"), f"{dag_id}.{task_id}"
 
 
 def test_only_training_asks_for_a_gpu_where_the_cluster_has_some(tmp_path: Path) -> None:

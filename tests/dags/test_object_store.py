@@ -34,6 +34,20 @@ def test_moving_keeps_the_bytes_and_writes_metadata_of_any_script(data: Bucket) 
     assert data.metadata("to/bild ä.png") == {"reason": "größer als 20 MB"}
 
 
+def test_an_object_with_another_storage_class_keeps_its_bytes_and_metadata(data: Bucket) -> None:
+    data.put("a", b"bytes", "text/csv")
+    data.move("a", "b", {"reason": "日本"})
+    assert data.set_storage_class("b", "GLACIER_IR")
+    assert [(entry.key, entry.storage_class) for entry in data.list("")] == [("b", "GLACIER_IR")]
+    assert (data.get("b"), data.metadata("b")) == (b"bytes", {"reason": "日本"})
+
+
+def test_an_object_store_without_a_storage_class_leaves_the_object_as_it_is(data: Bucket) -> None:
+    data.put("a", b"bytes")
+    assert not data.set_storage_class("a", "FROZEN")
+    assert [(entry.key, entry.storage_class) for entry in data.list("")] == [("a", "STANDARD")]
+
+
 def test_an_output_is_complete_only_with_its_manifest(artifacts: Bucket) -> None:
     artifacts.put("out/part", b"x")
     assert artifacts.published("out/") is None

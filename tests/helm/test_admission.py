@@ -70,6 +70,8 @@ def test_a_task_may_use_the_accounts_of_its_namespace(objects: Objects) -> None:
     assert {
         "airflow-task",
         "dag-flight-features",
+        "dag-flight-model",
+        "dag-flight-monitor",
         "dag-flight-scores",
         "dag-image-classifier",
         "dag-smoke-test",
@@ -108,7 +110,7 @@ def test_the_model_server_is_what_a_task_deploys(objects: Objects, task: Any) ->
         assert f'"{key}": {expected}' in rule(objects, "airflow-model-server", "the labels")
     policy = "airflow-model-server"
     account_of_dag = "system:serviceaccount:airflow-tasks:dag-image-classifier"
-    assert f'{{"{account_of_dag}": "image-classifier"}}' in rule(objects, policy, "only deploy")
+    assert f'"{account_of_dag}": "image-classifier"' in rule(objects, policy, "only deploy")
     assert f'"{account}"' in rule(objects, policy, "service account")
     assert f'"{image.rpartition(":")[0]}"' in rule(objects, policy, "images")
     [group] = pod["spec"]["containers"][0]["envFrom"]

@@ -101,6 +101,8 @@ def test_the_namespace_of_tasks_has_no_secret_and_no_account_of_airflow(stack: s
     assert in_tasks_namespace(objects, "ServiceAccount") == {
         "airflow-task",
         "dag-flight-features",
+        "dag-flight-model",
+        "dag-flight-monitor",
         "dag-flight-scores",
         "dag-image-classifier",
         "dag-smoke-test",
@@ -119,13 +121,14 @@ def test_only_airflow_has_rights_in_the_namespace_of_tasks_and_only_there(object
 def test_only_a_dag_that_serves_a_model_has_a_role_in_airflows_namespace(
     objects: Objects,
 ) -> None:
-    name = "dag-image-classifier"
+    served = {"dag-flight-model": "flight-delays", "dag-image-classifier": "image-classifier"}
     bindings = of_kind(objects, "RoleBinding")
-    assert [one for one in bindings if one.startswith("dag-")] == [name]
-    assert bindings[name]["metadata"]["namespace"] == "airflow"
-    assert bindings[name]["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "airflow-tasks"}]
-    for rule in of_kind(objects, "Role")[name]["rules"]:
-        assert rule.get("resourceNames") == (None if rule["verbs"] == ["list"] else ["image-classifier"])
+    assert sorted(one for one in bindings if one.startswith("dag-")) == sorted(served)
+    for name, endpoint in served.items():
+        assert bindings[name]["metadata"]["namespace"] == "airflow"
+        assert bindings[name]["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "airflow-tasks"}]
+        for rule in of_kind(objects, "Role")[name]["rules"]:
+            assert rule.get("resourceNames") == (None if rule["verbs"] == ["list"] else [endpoint])
 
 
 def test_the_scheduler_creates_pods_in_the_namespace_of_tasks(objects: Objects) -> None:

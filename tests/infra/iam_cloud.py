@@ -23,15 +23,13 @@ READ, WRITE, DELETE = "read", "write", "delete"
 
 PREFIXES = {
     "data": (
-        "images/",
-        "quarantine/",
-        "image_classifier/",
-        "flight_features/",
-        "flight_scores/",
-        "smoke_test/",
-        "elsewhere/",
+        *("images/", "quarantine/", "image_classifier/", "flight_features/", "flight_features/raw/", "flight_model/"),
+        *("flight_monitor/", "flight_scores/", "smoke_test/", "elsewhere/"),
     ),
-    "artifacts": ("image_classifier/", "flight_features/", "flight_scores/", "smoke_test/", "mlflow/", "elsewhere/"),
+    "artifacts": (
+        *("image_classifier/", "flight_features/", "flight_model/", "flight_monitor/", "flight_scores/", "smoke_test/"),
+        *("mlflow/", "elsewhere/"),
+    ),
     "logs": ("airflow/", "elsewhere/"),
 }
 PLACES = [(bucket, prefix) for bucket, prefixes in PREFIXES.items() for prefix in prefixes]

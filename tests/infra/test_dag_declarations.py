@@ -107,6 +107,7 @@ def test_every_declaration_agrees_with_the_schema_that_it_names(path: Path) -> N
     jsonschema.validate(yaml.safe_load(text), schema)
 
 
-def test_image_classifier_serves_what_it_declares() -> None:
-    steps = (REPOSITORY / "dags" / "image_classifier" / "steps.py").read_text()
-    assert f'SERVED_AS = "{declarations()["image_classifier"].serves}"' in steps
+@pytest.mark.parametrize("dag_id", ["flight_model", "image_classifier"])
+def test_a_dag_serves_what_it_declares(dag_id: str) -> None:
+    steps = (REPOSITORY / "dags" / dag_id / "steps.py").read_text()
+    assert f'SERVED_AS = "{declarations()[dag_id].serves}"' in steps

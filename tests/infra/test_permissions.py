@@ -28,6 +28,7 @@ ALLOWED: dict[str, dict[tuple[str, str], set[str]]] = {
     },
     "dag-flight-features": {
         ("data", "flight_features/"): {READ, WRITE, DELETE},
+        ("data", "flight_features/raw/"): {READ, WRITE, DELETE},
         ("artifacts", "flight_features/"): {READ, WRITE, DELETE},
         ("artifacts", "mlflow/"): {READ, WRITE},
         ("logs", "airflow/"): {READ, WRITE},
@@ -35,6 +36,20 @@ ALLOWED: dict[str, dict[tuple[str, str], set[str]]] = {
     "dag-flight-scores": {
         ("data", "flight_scores/"): {READ, WRITE, DELETE},
         ("artifacts", "flight_scores/"): {READ, WRITE, DELETE},
+        ("artifacts", "mlflow/"): {READ, WRITE},
+        ("logs", "airflow/"): {READ, WRITE},
+    },
+    "dag-flight-monitor": {
+        ("data", "flight_features/raw/"): {READ, WRITE, DELETE},
+        ("data", "flight_monitor/"): {READ, WRITE, DELETE},
+        ("artifacts", "flight_model/"): {READ},
+        ("artifacts", "flight_monitor/"): {READ, WRITE, DELETE},
+        ("artifacts", "mlflow/"): {READ, WRITE},
+        ("logs", "airflow/"): {READ, WRITE},
+    },
+    "dag-flight-model": {
+        ("data", "flight_model/"): {READ, WRITE, DELETE},
+        ("artifacts", "flight_model/"): {READ, WRITE, DELETE},
         ("artifacts", "mlflow/"): {READ, WRITE},
         ("logs", "airflow/"): {READ, WRITE},
     },

@@ -414,7 +414,7 @@ WILDCARDS = {
     },
 }
 # Wildcards that stand for everything in a folder.
-FOLDERS = (r"arn:aws:s3:::[a-z0-9-]+/[a-z_]+/\*", r"arn:aws:logs:[a-z0-9-]+:\d+:log-group:[\w/-]+:\*")
+FOLDERS = (r"arn:aws:s3:::[a-z0-9-]+/([a-z_]+/)+\*", r"arn:aws:logs:[a-z0-9-]+:\d+:log-group:[\w/-]+:\*")
 
 
 def policy_statements(recording: Recording) -> Iterator[tuple[Resource, dict[str, Any]]]:
@@ -458,7 +458,8 @@ def test_every_component_and_every_dag_has_an_identity(recording: Recording) -> 
     associations = recording.of_type("aws:eks/podIdentityAssociation:PodIdentityAssociation")
     assert {association.inputs["serviceAccount"] for association in associations} == {
         *("airflow-scheduler", "airflow-api-server", "airflow-triggerer", "airflow-dag-processor", "airflow-task"),
-        *("dag-flight-features", "dag-flight-scores", "dag-image-classifier", "dag-smoke-test", "mlflow", "serving"),
+        *("dag-flight-features", "dag-flight-model", "dag-flight-monitor", "dag-flight-scores"),
+        *("dag-image-classifier", "dag-smoke-test", "mlflow", "serving"),
     }
     for association in associations:
         role = only(

@@ -1,0 +1,1 @@
+"""Trains, compares, registers and serves a model of late flights."""
