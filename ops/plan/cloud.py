@@ -93,7 +93,8 @@ class Cloud(mocks.Mocks):
         if type_ == "aws:ecr/repository:Repository":
             return {"repositoryUrl": f"{self.account}.dkr.ecr.{self.region}.amazonaws.com/{known['name']}"}
         if type_.startswith("random:"):
-            text = "x" * int(known["length"])
+            length = int(known["length"])
+            text = f"{name}-".ljust(length, "x")[:length]
             return {"result": text, "base64": base64.b64encode(text.encode()).decode()}
         if type_.startswith("kubernetes:"):
             return {"metadata": {"name": name, **(known["metadata"] or {})}}
