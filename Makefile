@@ -27,7 +27,7 @@ help: ## List all commands
 ##@ On this machine, with nothing but Python
 
 .PHONY: up
-up: $(ready) ## Start Airflow, train the image classifier and serve it (IMAGES=<folder>, PARAMS="epochs=3")
+up: $(ready) ## Start Airflow, train the image classifier and serve it (IMAGES=<folder>, PARAMS="epochs=3", DEMO=flights: replay months of flights instead)
 	@$(ops) up
 
 .PHONY: down

@@ -90,6 +90,11 @@ class AirflowApi:
         runs = self._get(f"/api/v2/dags/{dag}/dagRuns", state=list(ACTIVE), order_by="run_after", limit=1)["dag_runs"]
         return runs[0] if runs else None
 
+    def newest_run(self, dag: str) -> str | None:
+        """Return the ID of the run that was created last, or None."""
+        runs = self._get(f"/api/v2/dags/{dag}/dagRuns", order_by="-id", limit=1)["dag_runs"]
+        return str(runs[0]["dag_run_id"]) if runs else None
+
     def trigger(self, dag: str, conf: dict[str, Any]) -> dict[str, Any]:
         """Start a run with these Params.
 

@@ -11,7 +11,12 @@ from tests.makefile import REPOSITORY, Call, Sandbox, parsed, targets
 
 READ = [(target, variable) for target, variables in targets().items() for variable in sorted(variables - {"PYTHON"})]
 FLAGS = {"YES", "REFRESH", "DRY_RUN", "ISSUE", "PREVIEW", "WITHOUT_SECRETS"}
-CHOICES = {("promote", "CONFIRM"): "migration", ("rollback", "CONFIRM"): "database", ("gate", "GATE"): "tests"}
+CHOICES = {
+    ("up", "DEMO"): "flights",
+    ("promote", "CONFIRM"): "migration",
+    ("rollback", "CONFIRM"): "database",
+    ("gate", "GATE"): "tests",
+}
 NUMBERS = {"HOURS": "5"}
 # Variables that programs read from the environment for every target.
 ELSEWHERE = ("LAPTOP_HOME", "BUILDER", "IMAGE_LOAD", "IMAGE_BUILD_ARGS", "BASE_IMAGE_ML", "KUBECONFIG")

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from infra.errors import OperationError
 from ops.airflow_api import AirflowApiError
 from ops.cli.options import completed_stacks
 from ops.console import echo, new_console
-from ops.laptop import images, laptop, object_store, ports, processes, progress, serving
+from ops.laptop import airflow, flights, images, laptop, object_store, ports, processes, progress, serving
 from ops.laptop.home import DEFAULT_HOME, Home
 from ops.laptop.laptop import DAG, Laptop
 from ops.laptop.params import image_classifier_schemas, parameters
@@ -25,6 +26,13 @@ from ops.laptop.report import Stages, failure, show, show_services
 from ops.paths import user_path
 
 console = new_console(soft_wrap=True)
+
+
+class Demo(StrEnum):
+    """What `make up` runs instead of the image classifier."""
+
+    FLIGHTS = "flights"
+
 
 HomeFolder = Annotated[
     Path,
@@ -44,12 +52,20 @@ def up(
     params: Annotated[
         str, typer.Option(envvar="PARAMS", help='Params of the DAG, such as "epochs=3 minimum_accuracy=0.9".')
     ] = "",
+    demo: Annotated[
+        Demo | None, typer.Option(envvar="DEMO", help="Replay months of flights instead of training on images.")
+    ] = None,
     no_run: Annotated[bool, typer.Option("--no-run", help="Start the services only.")] = False,
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Start everything, run the DAG and show its results."""
+    if demo and (images or params):
+        raise OperationError(f"IMAGES and PARAMS have no effect with DEMO={demo.value}: remove them")
     with opened(home) as here:
-        start(here, images, parameters(params, image_classifier_schemas()), run=not no_run)
+        if demo and not no_run:
+            replay_flights(here)
+        else:
+            start(here, images, parameters(params, image_classifier_schemas()), run=not no_run)
 
 
 def down(home: HomeFolder = DEFAULT_HOME) -> None:
@@ -172,6 +188,24 @@ def start(home: Home, folder: Path | None, chosen: dict[str, Any], *, run: bool)
     if state != "success":
         raise failure(api, run_id, tasks, machine)
     show(console, machine, api, run_id, tasks, stages)
+
+
+def replay_flights(home: Home) -> None:
+    """Start what is not running, replay months of flights and show what the monitor measured."""
+    stages = Stages()
+    with home.lock():
+        machine = Laptop.at(home)
+        machine.start(echo, lambda: None)
+        api = machine.api()
+        for dag in flights.DAGS:
+            machine.wait_for_dag(api, dag)
+    stages.end("services")
+    months = flights.Replay(api, console, echo).run()
+    stages.end("replay")
+    flights.show(console, machine, months)
+    console.print(f"assets       {airflow.url(machine.ports)}/assets")
+    show_services(console, machine, passwords=sys.stdout.isatty())
+    console.print("\nseconds      " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in stages.seconds.items()))
 
 
 def show_processes(home: Home) -> None:

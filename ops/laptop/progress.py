@@ -59,10 +59,13 @@ def failures(api: AirflowApi, dag: str, run: str, tasks: Iterable[Task]) -> list
     return paragraphs
 
 
-def follow(api: AirflowApi, dag: str, run: str, console: Console, command: str) -> tuple[str, list[Task]]:
+def follow(
+    api: AirflowApi, dag: str, run: str, console: Console, command: str, *, keep_table: bool = True
+) -> tuple[str, list[Task]]:
     """Show the run's tasks until it has ended; return its state and its tasks.
 
-    Requests are retried while the server does not answer. `command` is the command that continues the run.
+    Requests are retried while the server does not answer. `command` is the command that continues the run; `keep_table`
+    leaves the table on the terminal at the end.
 
     Raises:
         OperationError: Airflow stopped answering, or the DAG was paused, so the run cannot continue.
@@ -99,7 +102,7 @@ def follow(api: AirflowApi, dag: str, run: str, console: Console, command: str) 
                     "continue it"
                 )
             time.sleep(POLL_INTERVAL_SECONDS)
-    if console.is_terminal:
+    if console.is_terminal and keep_table:
         console.print(_table(tasks, began))
     return state, tasks
 

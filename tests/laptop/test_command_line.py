@@ -58,6 +58,13 @@ def test_an_empty_variable_counts_as_unset(tmp_path: Path) -> None:
     assert shown[0] == shown[1]
 
 
+def test_images_and_params_are_refused_with_a_demo_that_does_not_read_them(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for arguments in (("--images", str(tmp_path)), ("--params", "epochs=1")):
+        assert "DEMO=flights" in sentence(run("up", "--home", str(home), "--demo", "flights", *arguments))
+    assert not home.exists()
+
+
 def test_a_tilde_that_the_shell_did_not_expand_is_the_home_folder(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "LAPTOP_HOME": "~/laptop"}
     command = [sys.executable, "-m", "ops", "up", "--images", "~/pictures"]
