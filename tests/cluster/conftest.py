@@ -24,6 +24,7 @@ ORDER = (
     "task_admission",
     "serving_rollout",
     "airflow",
+    "flights",
     "hostile_dag",
     "component_secrets",
     "disturbances",
