@@ -28,7 +28,7 @@ ONE_DAY = date(2013, 6, 15)
 
 
 def main() -> None:
-    """Print the seconds of a run of the whole year, and of a run of one day."""
+    """Print the seconds of runs of the whole year, of four months, and of one day."""
     enter(SYSTEM)
     with tempfile.TemporaryDirectory(prefix="bench-features-") as folder:
         home = Home(Path(folder, "home"))
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def measure() -> None:
-    """Run the steps twice for the year and twice for a day, and print their seconds."""
+    """Run the steps for the year, for a third of it and for a day, and print their seconds."""
     sys.path.insert(0, str(REPOSITORY / "dags"))
     logging.disable(logging.WARNING)
     from flight_features import raw_files, steps
@@ -91,6 +91,7 @@ def measure() -> None:
     year = partitions.between(FIRST, LAST)
     run("the year, with copying the raw files", year)
     run("the year again", year)
+    run("January to April", partitions.between(FIRST, date(2013, 4, 30)))
     run("one day", [ONE_DAY])
     run("one day again", [ONE_DAY])
 
