@@ -49,7 +49,6 @@ PODS = pods.of(__file__)
 FEATURES = Asset("flight_features")
 TABLES = ["flights", "weather", "planes"]
 NEW_YORK = pendulum.timezone("America/New_York")
-DAY: dict[str, Any] = {"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}
 
 
 @dag(
@@ -66,8 +65,8 @@ DAY: dict[str, Any] = {"type": "string", "format": "date", "pattern": "^[0-9]{4}
     deadline=deadlines.alert_after(timedelta(hours=1)),
     default_args={**DEFAULT_ARGS, "executor_config": PODS.on_cpu()},
     params={
-        "first": Param("2013-01-01", **DAY, description="First day of a run without a partition key."),
-        "last": Param("2013-12-31", **DAY, description="Last day of a run without a partition key."),
+        "first": Param("2013-01-01", **partitions.DAY, description="First day of a run without a partition key."),
+        "last": Param("2013-12-31", **partitions.DAY, description="Last day of a run without a partition key."),
     },
     tags=["flights", "features"],
     doc_md=__doc__,

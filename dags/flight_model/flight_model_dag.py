@@ -51,7 +51,7 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, Param, PartitionedAssetTimetable, TriggerRule, dag, task
 
 from flight_model import candidates
-from ml_common import pods
+from ml_common import partitions, pods
 from ml_common.defaults import DEFAULT_ARGS
 
 PODS = pods.of(__file__)
@@ -72,9 +72,7 @@ TRAINING = pods.Size(cores=1, memory_gib=2)
     params={
         "as_of": Param(
             None,
-            type=["null", "string"],
-            format="date",
-            pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+            **{**partitions.DAY, "type": ["null", "string"]},
             description="Day before which flights are used; null: the requested one, or the first not published.",
         ),
         "evaluation_days": Param(

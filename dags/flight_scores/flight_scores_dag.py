@@ -40,7 +40,6 @@ PODS = pods.of(__file__)
 FEATURES = Asset("flight_features")
 CHAMPION = Asset("flight_delays_champion")
 SCORES = Asset("flight_scores")
-DAY: dict[str, Any] = {"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}
 
 
 @dag(
@@ -52,8 +51,8 @@ DAY: dict[str, Any] = {"type": "string", "format": "date", "pattern": "^[0-9]{4}
     dagrun_timeout=timedelta(hours=1),
     default_args={**DEFAULT_ARGS, "executor_config": PODS.on_cpu()},
     params={
-        "first": Param("2013-04-01", **DAY, description="First day of a run without a partition key."),
-        "last": Param("2013-04-30", **DAY, description="Last day of a run without a partition key."),
+        "first": Param("2013-04-01", **partitions.DAY, description="First day of a run without a partition key."),
+        "last": Param("2013-04-30", **partitions.DAY, description="Last day of a run without a partition key."),
     },
     tags=["flights", "scores"],
     doc_md=__doc__,

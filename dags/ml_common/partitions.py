@@ -11,6 +11,8 @@ from typing import Any
 from ml_common.errors import PermanentError
 
 KEY_FORMAT = "%Y-%m-%d"
+# The JSON schema of a Param with a day.
+DAY: dict[str, Any] = {"type": "string", "format": "date", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"}
 
 
 def days(partition_key: str | None, params: Mapping[str, Any]) -> list[date]:

@@ -7,6 +7,7 @@ import yaml
 
 from ml_common.serving_manifests import ServingSettings, manifests
 from ops.plan.manifests import Object
+from tests import accounts
 
 from .conftest import of_kind
 from .test_pods import named_secrets
@@ -61,22 +62,14 @@ def test_all_pods_of_tasks_are_checked_and_all_deployments_of_their_accounts(obj
 
 
 def test_a_task_may_use_the_accounts_of_its_namespace(objects: Objects) -> None:
-    accounts = [
+    found = [
         item["metadata"]["name"]
         for item in objects
         if item["kind"] == "ServiceAccount" and item["metadata"]["namespace"] == "airflow-tasks"
     ]
     expression = rule(objects, "airflow-task-pods", "service account of its DAG")
-    assert {
-        "airflow-task",
-        "dag-flight-features",
-        "dag-flight-model",
-        "dag-flight-monitor",
-        "dag-flight-scores",
-        "dag-image-classifier",
-        "dag-smoke-test",
-    } == set(accounts)
-    assert all(f'"{account}"' in expression for account in accounts)
+    assert set(found) == accounts.OF_TASKS
+    assert all(f'"{account}"' in expression for account in found)
 
 
 def test_a_task_may_use_the_secrets_of_its_namespace_and_the_key_of_its_dags(objects: Objects, task: Any) -> None:

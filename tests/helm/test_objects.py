@@ -13,6 +13,7 @@ from infra.helm_values import FOLDER
 from infra.previews.settings import VALUES
 from ops.plan.manifests import CHART_TYPE, Object, pods, rendered
 from ops.plan.usage import stated_usage
+from tests import accounts
 from tests.recordings import recorded
 
 from .conftest import STACKS, of_kind, stack_objects
@@ -98,15 +99,7 @@ def in_tasks_namespace(objects: Objects, kind: str) -> set[str]:
 def test_the_namespace_of_tasks_has_no_secret_and_no_account_of_airflow(stack: str, objects: Objects) -> None:
     keys = {"object-store"} if stack == "local" else set()
     assert in_tasks_namespace(objects, "Secret") == {"mlflow-tasks", "features-database", *keys}
-    assert in_tasks_namespace(objects, "ServiceAccount") == {
-        "airflow-task",
-        "dag-flight-features",
-        "dag-flight-model",
-        "dag-flight-monitor",
-        "dag-flight-scores",
-        "dag-image-classifier",
-        "dag-smoke-test",
-    }
+    assert in_tasks_namespace(objects, "ServiceAccount") == accounts.OF_TASKS
     assert in_tasks_namespace(objects, "Deployment") == set()
 
 

@@ -15,6 +15,7 @@ from infra.airflow_names import tasks_namespace
 from infra.previews.platform import create
 from ops.plan.manifests import CHART_TYPE, own_objects, rendered
 from ops.plan.resources import Recording, Resource
+from tests import accounts
 
 from .conftest import BASES, settings_of
 
@@ -212,15 +213,7 @@ def test_only_pods_of_the_environments_namespaces_take_on_its_roles(recorded: Re
         if one.inputs["clusterName"] == recorded(base, None).exports["cluster_name"]
     }
     in_tasks = {account for account, namespace in of_account.items() if namespace == tasks_namespace(stack)}
-    assert in_tasks == {
-        "airflow-task",
-        "dag-flight-features",
-        "dag-flight-model",
-        "dag-flight-monitor",
-        "dag-flight-scores",
-        "dag-image-classifier",
-        "dag-smoke-test",
-    }
+    assert in_tasks == accounts.OF_TASKS
     assert {of_account[account] for account in of_account.keys() - in_tasks} == {stack}
     roles = recording.of_type("aws:iam/role:Role")
     assert len(roles) == len(of_account) == 13
