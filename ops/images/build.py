@@ -19,9 +19,10 @@ from ops.console import Echo
 from ops.images.built import write_built
 from ops.images.tools import TIMESTAMP, Tool, available_tool
 
-# The free disk space in GiB for building an image; images with PyTorch, and above all its CUDA libraries, need more.
+# The free disk space in GiB for building an image, and one with PyTorch, whose CUDA libraries are large.
 NEEDED_GIB = 2
-NEEDED_GIB_OF: Mapping[str, int] = {"ml": 10, "serving": 4}
+NEEDED_GIB_WITH_TORCH = 10
+TORCH = Path("requirements/torch.txt")
 
 
 class Destination(Protocol):
@@ -98,13 +99,18 @@ def check_disk(tool: Tool, images: Iterable[str]) -> None:
     Raises:
         ImageError: It does not.
     """
-    needed = sum(NEEDED_GIB_OF.get(image, NEEDED_GIB) for image in images)
+    needed = sum(needed_gib(image) for image in images)
     for folder in filter(None, (tool.store(), Path(tempfile.gettempdir()))):
         free = shutil.disk_usage(folder).free / 2**30
         if free < needed:
             raise ImageError(
                 f"the disk of {folder} has {free:.0f} GiB free, and the images need {needed} GiB: free some space"
             )
+
+
+def needed_gib(image: str, root: Path = REPOSITORY) -> int:
+    """Return the free disk space in GiB that building an image needs."""
+    return NEEDED_GIB_WITH_TORCH if root / TORCH in content.files(image, root) else NEEDED_GIB
 
 
 def _build_one(tool: Tool, name: str, names: Mapping[str, str], nodes: Nodes) -> None:

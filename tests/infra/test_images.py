@@ -308,10 +308,17 @@ def test_a_failed_build_is_one_sentence_and_nothing_is_delivered(programs: Path)
 
 
 def test_no_build_starts_without_enough_disk_space(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=17 * 2**30))
-    with pytest.raises(ImageError, match=r"the disk of .* has 17 GiB free, and the images need 18 GiB"):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=23 * 2**30))
+    with pytest.raises(ImageError, match=r"the disk of .* has 23 GiB free, and the images need 24 GiB"):
         build(FakeDestination(), Nodes(), silent)
     assert calls(programs, "build") == []
+
+
+def test_an_image_with_pytorch_needs_more_disk_space(tmp_path: Path) -> None:
+    write(tmp_path / "requirements" / "torch.txt", "")
+    write(tmp_path / "images" / "mine" / "Dockerfile", "FROM scratch\nCOPY requirements/torch.txt /opt/torch.txt\n")
+    write(tmp_path / "images" / "thin" / "Dockerfile", "FROM scratch\n")
+    assert building.needed_gib("thin", tmp_path) < building.needed_gib("mine", tmp_path)
 
 
 @pytest.mark.parametrize(
