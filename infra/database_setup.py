@@ -20,6 +20,8 @@ from infra.airflow_platform import AUTHORITIES, DatabaseAccess
 SCRIPT = Path(__file__).with_name("create_database.sql")
 # The connection limit of each component's user: authors' code cannot use up all connections of the server.
 USER_CONNECTIONS = 10
+# psql runs as any user; a user of the node has a lower id.
+CLIENT_USER_ID = 10001
 
 
 class DatabaseSetup:
@@ -30,7 +32,6 @@ class DatabaseSetup:
         admin: DatabaseAccess,
         namespace: pulumi.Output[str],
         client_image: str,
-        client_user_id: int,
         opts: pulumi.ResourceOptions,
     ) -> None:
         """Create the ConfigMap with the script.
@@ -39,12 +40,11 @@ class DatabaseSetup:
             admin: The access of the server's administrator.
             namespace: The namespace of the Jobs.
             client_image: An image with psql.
-            client_user_id: The user of that image.
             opts: The options of all resources.
         """
         self._admin = admin
         self._namespace = namespace
-        self._client = client_image, client_user_id
+        self._client_image = client_image
         self._opts = opts
         script = kubernetes.core.v1.ConfigMap(
             "create-database-script",
@@ -86,14 +86,14 @@ class DatabaseSetup:
         job = kubernetes.batch.v1.Job(
             database_setup_name(database.name),
             metadata={"namespace": self._namespace},
-            spec=job_spec(secret.metadata.name.apply(str), self._script, *self._client),
+            spec=job_spec(secret.metadata.name.apply(str), self._script, self._client_image),
             opts=self._opts,
         )
         host = pulumi.Output.all(database.host, job.metadata.name).apply(lambda known: str(known[0]))
         return replace(database, host=host)
 
 
-def job_spec(secret: pulumi.Input[str], script: pulumi.Input[str], image: str, user_id: int) -> JobSpecArgsDict:
+def job_spec(secret: pulumi.Input[str], script: pulumi.Input[str], image: str) -> JobSpecArgsDict:
     """Return the spec of the Job that runs the script, which is idempotent."""
     return {
         "backoff_limit": 6,
@@ -102,7 +102,7 @@ def job_spec(secret: pulumi.Input[str], script: pulumi.Input[str], image: str, u
             "spec": {
                 "restart_policy": "Never",
                 "automount_service_account_token": False,
-                "security_context": restricted_pods.pod(user_id),
+                "security_context": restricted_pods.pod(CLIENT_USER_ID),
                 "containers": [
                     {
                         "name": "psql",

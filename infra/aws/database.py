@@ -14,9 +14,10 @@ from infra.airflow_platform import MAINTENANCE_DATABASE, DatabaseAccess
 from infra.aws import certificates
 from infra.aws.account import Account
 from infra.aws.cluster import Cluster
-from infra.aws.names import POSTGRES_CLIENT_IMAGE, POSTGRES_CLIENT_USER_ID, SETUP_NAMESPACE, Limit
+from infra.aws.names import POSTGRES_CLIENT_IMAGE, SETUP_NAMESPACE, Limit
 from infra.aws.network import Network
 from infra.aws.node_pools import NodePools
+from infra.aws.policies import this_account, trust
 from infra.database_setup import DatabaseSetup
 from infra.settings import DatabaseSettings
 
@@ -32,6 +33,14 @@ SECRET_RECOVERY_DAYS = 30
 
 # The free retention: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_PerfInsights.Overview.cost.html
 PERFORMANCE_INSIGHTS_DAYS = 7
+
+# PostgreSQL's logs in CloudWatch: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_LogAccess.Concepts.PostgreSQL.html
+LOGS = ("postgresql", "upgrade")
+LOG_DAYS = 90
+
+# https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Monitoring.OS.Enabling.html
+MONITORING_SECONDS = 60
+MONITORING_POLICY = "arn:aws:iam::aws:policy/service-role/AmazonRDSEnhancedMonitoringRole"
 
 
 class Database(pulumi.ComponentResource):
@@ -60,9 +69,10 @@ class Database(pulumi.ComponentResource):
         cluster: Cluster,
         node_pools: NodePools,
         key_arn: pulumi.Input[str],
+        log_key_arn: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Create the server, reachable only from the cluster; `key_arn` encrypts it."""
+        """Create the server, reachable only from the cluster; `key_arn` encrypts it, and `log_key_arn` its logs."""
         super().__init__("airflow:aws:Database", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._settings = settings
@@ -72,7 +82,7 @@ class Database(pulumi.ComponentResource):
 
         group_id = self._create_security_group(network, cluster.security_group_id)
         admin_password = self._create_password("admin")
-        self._instance = self._create_instance(network, group_id, admin_password)
+        self._instance = self._create_instance(network, group_id, admin_password, log_key_arn)
         self.admin = self._keep("admin", self._access(ADMIN, MAINTENANCE_DATABASE, admin_password))
         self._setup = self._create_setup(cluster, node_pools)
         self.airflow = self._create_database("airflow", DATABASE_USERS)
@@ -110,8 +120,39 @@ class Database(pulumi.ComponentResource):
             f"{purpose}-password", length=PASSWORD_LENGTH, special=False, opts=self._child_opts
         ).result
 
+    def _create_log_groups(self, identifier: str, key_arn: pulumi.Input[str]) -> list[pulumi.Resource]:
+        # Otherwise RDS creates them, with unlimited retention and without the key.
+        return [
+            aws.cloudwatch.LogGroup(
+                f"database-{log}-log-group",
+                name=f"/aws/rds/instance/{identifier}/{log}",
+                retention_in_days=LOG_DAYS,
+                kms_key_id=key_arn,
+                opts=self._child_opts,
+            )
+            for log in LOGS
+        ]
+
+    def _create_monitoring_role(self) -> tuple[aws.iam.Role, pulumi.Resource]:
+        role = aws.iam.Role(
+            "database-monitoring-role",
+            name=self._account.names.of("database-monitoring", Limit.ROLE),
+            assume_role_policy=self._account.id.apply(
+                lambda account: trust("monitoring.rds.amazonaws.com", conditions=this_account(account))
+            ),
+            opts=self._child_opts,
+        )
+        policy = aws.iam.RolePolicyAttachment(
+            "database-monitoring-policy", role=role.name, policy_arn=MONITORING_POLICY, opts=self._child_opts
+        )
+        return role, policy
+
     def _create_instance(
-        self, network: Network, group_id: pulumi.Input[str], password: pulumi.Output[str]
+        self,
+        network: Network,
+        group_id: pulumi.Input[str],
+        password: pulumi.Output[str],
+        log_key_arn: pulumi.Input[str],
     ) -> aws.rds.Instance:
         settings, names, protect = self._settings, self._account.names, self._account.protect
         subnets = aws.rds.SubnetGroup(
@@ -128,6 +169,8 @@ class Database(pulumi.ComponentResource):
             opts=self._child_opts,
         )
         identifier = names.of("database", Limit.DATABASE)
+        role, policy = self._create_monitoring_role()
+        log_groups = self._create_log_groups(identifier, log_key_arn)
         return aws.rds.Instance(
             "database",
             identifier=identifier,
@@ -157,7 +200,12 @@ class Database(pulumi.ComponentResource):
             performance_insights_enabled=True,
             performance_insights_kms_key_id=self._key_arn,
             performance_insights_retention_period=PERFORMANCE_INSIGHTS_DAYS,
-            opts=pulumi.ResourceOptions.merge(self._child_opts, pulumi.ResourceOptions(protect=protect)),
+            enabled_cloudwatch_logs_exports=LOGS,
+            monitoring_interval=MONITORING_SECONDS,
+            monitoring_role_arn=role.arn,
+            opts=pulumi.ResourceOptions.merge(
+                self._child_opts, pulumi.ResourceOptions(protect=protect, depends_on=[policy, *log_groups])
+            ),
         )
 
     def _create_setup(self, cluster: Cluster, node_pools: NodePools) -> DatabaseSetup:
@@ -170,9 +218,7 @@ class Database(pulumi.ComponentResource):
             metadata={"name": SETUP_NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
             opts=opts,
         )
-        return DatabaseSetup(
-            self.admin, namespace.metadata.name.apply(str), POSTGRES_CLIENT_IMAGE, POSTGRES_CLIENT_USER_ID, opts
-        )
+        return DatabaseSetup(self.admin, namespace.metadata.name.apply(str), POSTGRES_CLIENT_IMAGE, opts)
 
     def _create_database(
         self, name: str, components: Sequence[str] = (), connections: int | None = None

@@ -12,13 +12,16 @@ from infra.aws.policies import Statement, document
 SHORTEST_DELETION_DAYS = 7
 LONGEST_DELETION_DAYS = 30
 
+# The paths of the log groups of cluster, network and database.
+LOG_GROUPS = ("eks", "vpc", "rds/instance")
+
 
 class Encryption(pulumi.ComponentResource):
     """The KMS keys.
 
     Attributes:
         data_key_arn: The key for buckets, database and stored passwords.
-        cluster_key_arn: The key for Kubernetes Secrets and the logs of cluster and network.
+        cluster_key_arn: The key for Kubernetes Secrets and the logs of cluster, network and database.
     """
 
     data_key_arn: pulumi.Output[str]
@@ -68,7 +71,7 @@ def cluster_key_policy(account: str, region: str, prefix: str) -> str:
 
     https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/logs/encrypt-log-data-kms.html
     """
-    groups = [f"arn:aws:logs:{region}:{account}:log-group:/aws/{service}/{prefix}-*" for service in ("eks", "vpc")]
+    groups = [f"arn:aws:logs:{region}:{account}:log-group:/aws/{path}/{prefix}-*" for path in LOG_GROUPS]
     logs = Statement(
         ("kms:Encrypt", "kms:Decrypt", "kms:ReEncryptFrom", "kms:ReEncryptTo", "kms:GenerateDataKey",
          "kms:GenerateDataKeyWithoutPlaintext", "kms:DescribeKey"),

@@ -59,6 +59,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         cluster,
         node_pools,
         encryption.data_key_arn,
+        encryption.cluster_key_arn,
         opts=in_account,
     )
     scope = IdentityScope(

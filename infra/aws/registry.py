@@ -68,9 +68,12 @@ class Registry(pulumi.ComponentResource):
             name=self._account.names.path(path, Limit.REPOSITORY),
             image_tag_mutability="IMMUTABLE",
             image_scanning_configuration=aws.ecr.RepositoryImageScanningConfigurationArgs(scan_on_push=True),
-            encryption_configurations=[aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="AES256")],
+            encryption_configurations=[aws.ecr.RepositoryEncryptionConfigurationArgs(encryption_type="KMS")],
             force_delete=not self._account.protect,
-            opts=self._child_opts,
+            # AWS cannot change the encryption of a repository: an older one keeps its own instead of being replaced.
+            opts=pulumi.ResourceOptions.merge(
+                self._child_opts, pulumi.ResourceOptions(ignore_changes=["encryptionConfigurations"])
+            ),
         )
         aws.ecr.LifecyclePolicy(
             f"{name}-lifecycle", repository=repository.name, policy=lifecycle(kept), opts=self._child_opts

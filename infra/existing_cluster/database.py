@@ -61,7 +61,7 @@ class Database(pulumi.ComponentResource):
         self._create_setup_policy()
         port = pulumi.Output.from_input(PORT)
         self.admin = DatabaseAccess(server.host, port, MAINTENANCE_DATABASE, ADMIN, password)
-        self._setup = DatabaseSetup(self.admin, namespace, POSTGRES_IMAGE, POSTGRES_USER_ID, self._child_opts)
+        self._setup = DatabaseSetup(self.admin, namespace, POSTGRES_IMAGE, self._child_opts)
         self.airflow = self._create_database("airflow", DATABASE_USERS)
         self.mlflow = self._create_database("mlflow")
         self.features = self._create_database(feature_store.DATABASE, connections=feature_store.CONNECTIONS)

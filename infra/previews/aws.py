@@ -45,8 +45,7 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
     password = outputs("database_admin_password")
     authorities = certificates.of_region(base.region)
     admin = DatabaseAccess(outputs("database_host"), port, MAINTENANCE_DATABASE, database.ADMIN, password, authorities)
-    client = names.POSTGRES_CLIENT_IMAGE, names.POSTGRES_CLIENT_USER_ID
-    databases = Databases("databases", stack, admin, names.SETUP_NAMESPACE, client, in_cluster)
+    databases = Databases("databases", stack, admin, names.SETUP_NAMESPACE, names.POSTGRES_CLIENT_IMAGE, in_cluster)
     namespace, tasks = airflow_namespace.create(
         stack, pulumi.ResourceOptions(provider=provider, depends_on=[identities, databases])
     )

@@ -35,14 +35,14 @@ class Databases(pulumi.ComponentResource):
         stack: str,
         admin: DatabaseAccess,
         namespace: str,
-        client: tuple[str, int],
+        client_image: str,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        """Create the databases from pods in a namespace of the base; `client` is an image with psql and its user."""
+        """Create the databases from pods in a namespace of the base; `client_image` has psql."""
         super().__init__("airflow:preview:Databases", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._admin = admin
-        self._setup = DatabaseSetup(admin, pulumi.Output.from_input(namespace), *client, self._child_opts)
+        self._setup = DatabaseSetup(admin, pulumi.Output.from_input(namespace), client_image, self._child_opts)
 
         names = database_names(stack)
         self.airflow = self._create(AIRFLOW, names[AIRFLOW], DATABASE_USERS)

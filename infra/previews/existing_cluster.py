@@ -16,7 +16,6 @@ from infra.existing_cluster_names import (
     OBJECT_STORE,
     OBJECT_STORE_PORT,
     POSTGRES_IMAGE,
-    POSTGRES_USER_ID,
     platform_namespace,
 )
 from infra.images.content import ON_NODES, PREVIEWS
@@ -49,8 +48,7 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
     port = pulumi.Output.from_input(database.PORT)
     password = outputs("database_admin_password")
     admin = DatabaseAccess(outputs("database_host"), port, MAINTENANCE_DATABASE, database.ADMIN, password)
-    client = POSTGRES_IMAGE, POSTGRES_USER_ID
-    databases = Databases("databases", stack, admin, servers, client, opts)
+    databases = Databases("databases", stack, admin, servers, POSTGRES_IMAGE, opts)
     namespace, tasks = airflow_namespace.create(
         stack, pulumi.ResourceOptions(provider=provider, depends_on=[admissions, databases])
     )

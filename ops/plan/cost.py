@@ -25,6 +25,9 @@ ALWAYS = Amount(idle=1, load=1)
 # The free retention of Performance Insights: https://aws.amazon.com/rds/performance-insights/pricing/
 FREE_INSIGHTS_DAYS = 7
 
+# The usage of the log groups below /aws/<service>/.
+LOG_AMOUNTS = {"eks": "control_plane_log_gb", "vpc": "flow_log_gb", "rds": "database_log_gb"}
+
 
 @dataclass(frozen=True)
 class Charge:
@@ -182,6 +185,9 @@ def _database(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Am
     class_, size = inputs["instanceClass"], inputs["allocatedStorage"]
     yield f"PostgreSQL on {class_}", month.prices.database(class_), ALWAYS * copies * HOURS, f"{zones} x {HOURS} h"
     yield month.always("rds_gp3", copies * size, "database storage", f"{zones} x {size} GiB")
+    if inputs.get("monitoringInterval"):
+        metrics = month.amount("database_metrics_gb")
+        yield "enhanced monitoring", month.prices.service("log_ingestion"), metrics, metrics.text
 
 
 def _bucket(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
@@ -200,7 +206,8 @@ def _stated_bucket(resource: Resource, usage: Usage) -> Bucket:
 
 
 def _log_group(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
-    amount = month.amount("control_plane_log_gb" if resource.inputs["name"].startswith("/aws/eks/") else "flow_log_gb")
+    service = resource.inputs["name"].split("/")[2]
+    amount = month.amount(LOG_AMOUNTS[service])
     months = resource.inputs["retentionInDays"] / DAYS
     yield "log ingestion", month.prices.service("log_ingestion"), amount, amount.text
     yield (
