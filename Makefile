@@ -76,6 +76,10 @@ gpu-proof: .venv/ready ## Prove training on this machine's GPU: accuracy, memory
 plan: .venv/ready ## Show offline what a stack creates, costs and allows (STACK=dev, AGAINST=staging or a git ref)
 	@$(ops) plan
 
+.PHONY: scan
+scan: .venv/ready .venv-scan/ready ## Scan what the stacks create with checkov; exit code 1 for a new finding
+	@$(ops) scan
+
 .PHONY: images
 images: .venv/ready ## Build the images that a stack's cluster lacks and deliver them (STACK=local, BUILT=<file>: write the digests of pushed images, PREVIEW=1: for preview environments)
 	@$(ops) images
@@ -235,3 +239,6 @@ requirements: ## Update requirements/*.txt from requirements/*.in (UPGRADE=1: to
 
 .venv-mlflow/ready: requirements/mlflow.txt requirements/uv.txt ops/environments.py
 	@$(first_python) -m ops.environments create mlflow
+
+.venv-scan/ready: requirements/scan.txt requirements/uv.txt ops/environments.py
+	@$(first_python) -m ops.environments create scan

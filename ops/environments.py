@@ -1,7 +1,8 @@
 """Create the virtual environments from the pinned requirements. This module requires only Python.
 
 `create main` creates `.venv` (Airflow, the ML libraries, the tools). `create mlflow` creates `.venv-mlflow` (the MLflow
-server, whose requirements conflict with Airflow's). `pin` rewrites `requirements/*.txt` from `requirements/*.in`.
+server, whose requirements conflict with Airflow's). `create scan` creates `.venv-scan` (checkov, likewise). `pin`
+rewrites `requirements/*.txt` from `requirements/*.in`.
 
 Every package is a wheel with a pinned hash: a different file of the same version is refused, and no package is built
 from source. There are two exceptions. Builds of PyTorch that do not come from PyPI, and their CUDA libraries, have
@@ -33,6 +34,7 @@ ENVIRONMENTS = {
     # name: folder, requirements, required disk space in GiB (torch from PyPI includes CUDA)
     "main": (REPOSITORY / ".venv", REQUIREMENTS / "dev.txt", 9),
     "mlflow": (REPOSITORY / ".venv-mlflow", REQUIREMENTS / "mlflow.txt", 1),
+    "scan": (REPOSITORY / ".venv-scan", REQUIREMENTS / "scan.txt", 1),
 }
 # PyTorch from PyPI and its CUDA libraries have a separate file, because other builds come without these libraries.
 TORCH_FILE = REQUIREMENTS / "torch.txt"
@@ -147,7 +149,8 @@ def torch_in_find_links() -> bool:
 
 
 def pin(*, upgrade: bool) -> None:
-    """Compile requirements/*.in to *.txt; all except the MLflow server's use the versions in dev.txt."""
+    """Compile requirements/*.in to *.txt; all without an environment of their own use the versions in dev.txt."""
+    own = {requirements.stem for _, requirements, _ in ENVIRONMENTS.values()}
     names = sorted((file.stem for file in REQUIREMENTS.glob("*.in")), key=lambda name: (name != "dev", name))
     uv = str(REPOSITORY / ".venv" / "bin" / "uv")
     if not runs(Path(uv)):
@@ -157,7 +160,7 @@ def pin(*, upgrade: bool) -> None:
         command = [uv, "pip", "compile", "--quiet", "--universal", "--python-version", version(SUPPORTED[0])]
         command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate", str(source)]
         command += ["--generate-hashes", *(["--upgrade"] if upgrade else [])]
-        command += ["--constraints", str(REQUIREMENTS / "dev.txt")] if name not in ("dev", "mlflow") else []
+        command += ["--constraints", str(REQUIREMENTS / "dev.txt")] if name not in own else []
         command += ["--no-deps"] if name == DATA_FILE.stem else []
         with tempfile.TemporaryDirectory() as folder:
             # uv keeps the versions in an existing output file if possible.

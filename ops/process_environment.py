@@ -58,7 +58,7 @@ PARAMETERS = (
 COMPLETION = ("_OPS_COMPLETE", "_TYPER_COMPLETE_*", "COMP_*")
 COMMANDS = {
     **dict.fromkeys(("up", "down", "clean", "login", "logs", "roll-out"), LAPTOP),
-    **dict.fromkeys(("plan", "plan-comment"), PLAN),
+    **dict.fromkeys(("plan", "plan-comment", "scan"), PLAN),
     "gate": TESTS,  # `make gate GATE=tests` runs them
 }
 CERTIFICATE_FILES = (*CERTIFICATES, "AWS_CA_BUNDLE", "PIP_CERT")

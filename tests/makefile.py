@@ -73,9 +73,9 @@ class Sandbox:
         self.python = write_program(folder / ".venv/bin/python", recorder)
         for program in ("zizmor", "lint-imports"):
             write_program(folder / ".venv/bin" / program, recorder)
-        (folder / ".venv-mlflow").mkdir()
-        for name in (".venv/ready", ".venv-mlflow/ready"):
-            (folder / name).touch()
+        for name in (".venv", ".venv-mlflow", ".venv-scan"):
+            (folder / name).mkdir(exist_ok=True)
+            (folder / name / "ready").touch()
 
     def make(self, *arguments: str, **environment: str) -> "Made":
         """Run make with these arguments and environment variables."""

@@ -60,6 +60,7 @@ COMMANDS = {
     "login": Entry(THIS_MACHINE, "laptop", "Show the addresses and passwords of Airflow and MLflow on this machine"),
     "logs": Entry(THIS_MACHINE, "laptop", "Follow the log of one process"),
     "plan": Entry(KUBERNETES, "plan", "Show offline what a stack creates, costs and allows"),
+    "scan": Entry(KUBERNETES, "scan", "Scan what the stacks create with checkov; exit code 1 for a new finding"),
     "images": Entry(KUBERNETES, "images", "Build the images that a stack's cluster lacks and deliver them"),
     "preview": Entry(KUBERNETES, "stacks", "Preview a deployment"),
     "deploy": Entry(KUBERNETES, "stacks", "Deploy a stack"),

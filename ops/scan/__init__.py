@@ -1,0 +1,1 @@
+"""Scan what a stack creates with checkov, and compare with the findings that were accepted."""
