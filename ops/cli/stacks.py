@@ -26,7 +26,7 @@ from ops.previews.base import check_none_left
 from ops.pulumi import bootstrap as bootstrapping
 from ops.pulumi import new_stack
 from ops.pulumi.deployment import Deployment
-from ops.releases import deploy_checks
+from ops.releases import deploy_checks, workflows
 from ops.releases.clone import Clone
 from ops.releases.images import REGISTRIES
 from ops.stacks.missing_images import check_images
@@ -46,9 +46,11 @@ def stack(
         str, typer.Option(envvar="LIKE", autocompletion=completed_stacks, help="The stack to copy.")
     ] = "dev",
 ) -> None:
-    """Write the settings of a new stack."""
-    file = new_stack.write_stack(name, like)
-    echo(f"wrote {file.relative_to(REPOSITORY)}: review it, then run `make plan STACK={name}`")
+    """Write the settings of a new stack, and add it to the GitHub workflows."""
+    files = [*new_stack.write_stack(name, like), *workflows.write()]
+    for file in files:
+        echo(f"wrote {file.relative_to(REPOSITORY)}")
+    echo(f"review these files, then run `make plan STACK={name}`")
 
 
 def bootstrap(stack: Stack) -> None:

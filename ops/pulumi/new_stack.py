@@ -1,9 +1,12 @@
 """Write the settings of a new stack, based on an existing one."""
 
 import re
+import shutil
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from infra import helm_values
 from infra.documents import REPOSITORY, read_text
 from infra.errors import OperationError
 from infra.settings import SettingsError, load
@@ -18,8 +21,10 @@ BRANCH = re.compile(r"^(\s+branch: )(\S+).*$", re.MULTILINE)
 NETWORKS = IPv4Network("10.0.0.0/8")
 
 
-def write_stack(name: str, like: str, folder: Path = REPOSITORY) -> Path:
-    """Write `Pulumi.<name>.yaml` as a copy of the stack `like`, with its own network and branch; return the file.
+def write_stack(name: str, like: str, folder: Path = REPOSITORY) -> Sequence[Path]:
+    """Write the files of a new stack as copies of those of the stack `like`, and return them.
+
+    `Pulumi.<name>.yaml` gets its own network and branch. `helm-values/airflow-<name>.yaml` exists if `like` has one.
 
     Raises:
         OperationError: The name is invalid or taken, or the stack to copy does not exist.
@@ -43,7 +48,13 @@ def write_stack(name: str, like: str, folder: Path = REPOSITORY) -> Path:
     except SettingsError as error:
         file.unlink()
         raise OperationError(f"{name} cannot be based on Pulumi.{like}.yaml: {error}") from error
-    return file
+    return [file, *_copied_values(name, like, folder)]
+
+
+def _copied_values(name: str, like: str, folder: Path) -> Iterator[Path]:
+    values = folder / helm_values.FOLDER.name
+    if (source := values / helm_values.stack_file(like)).is_file():
+        yield Path(shutil.copy(source, values / helm_values.stack_file(name)))
 
 
 def text_like(text: str, name: str, like: str, network: IPv4Network) -> str:

@@ -18,14 +18,21 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_new_stack_copies_the_settings_except_network_and_branch(folder: Path) -> None:
-    file = write_stack("qa", "staging", folder)
-    assert file == folder / "Pulumi.qa.yaml"
+    assert write_stack("qa", "staging", folder) == [folder / "Pulumi.qa.yaml"]
     made, copied = load_aws("qa", folder), load_aws("staging", folder)
     assert made.model_copy(update={"network": copied.network, "dags": copied.dags}) == copied
     assert made.dags == copied.dags.model_copy(update={"branch": "qa"})
     assert not any(
         made.network.cidr.overlaps(load_aws(name, folder).network.cidr) for name in ("dev", "staging", "prod")
     )
+
+
+def test_a_new_stack_copies_the_helm_values_of_its_model(folder: Path) -> None:
+    (folder / "helm-values").mkdir()
+    (folder / "helm-values" / "airflow-prod.yaml").write_text("scheduler: {replicas: 2}\n")
+    values = folder / "helm-values" / "airflow-qa.yaml"
+    assert write_stack("qa", "prod", folder) == [folder / "Pulumi.qa.yaml", values]
+    assert values.read_text() == "scheduler: {replicas: 2}\n"
 
 
 def test_the_key_of_the_copied_stack_is_not_copied() -> None:
@@ -35,7 +42,8 @@ def test_the_key_of_the_copied_stack_is_not_copied() -> None:
 
 
 def test_the_editors_schema_stays_the_first_line(folder: Path) -> None:
-    lines = write_stack("qa", "dev", folder).read_text().splitlines()
+    (file,) = write_stack("qa", "dev", folder)
+    lines = file.read_text().splitlines()
     assert lines[0].startswith("# yaml-language-server: $schema=")
     assert lines[1:3] == ["# Based on Pulumi.dev.yaml.", "config:"]
 
