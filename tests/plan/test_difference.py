@@ -8,7 +8,7 @@ from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from ops.plan.against import recording_of
 from ops.plan.difference import Change, difference
-from ops.plan.recording import Recording, Resource
+from ops.plan.recording import Recording, Resource, stacks
 
 
 def recording(stack: str, *resources: Resource) -> Recording:
@@ -113,6 +113,6 @@ def test_the_error_names_a_ref_whose_program_fails(clone: Path) -> None:
 
 def test_a_name_that_is_neither_a_stack_nor_a_ref_is_refused() -> None:
     with pytest.raises(
-        OperationError, match=r"^AGAINST=nope is neither a stack \(dev, local, prod, staging\) nor a git ref"
+        OperationError, match=rf"^AGAINST=nope is neither a stack \({', '.join(stacks())}\) nor a git ref"
     ):
         recording_of("nope", "dev")

@@ -12,7 +12,7 @@ from ops.plan.architecture import architecture
 from ops.plan.diagram import diagram
 from ops.plan.page import kind, page
 from ops.plan.plan import comparison, plan_of
-from ops.plan.recording import Recording
+from ops.plan.recording import Recording, stacks
 
 # Elements whose content browsers fetch automatically; links are followed only on a click.
 LOADING = {"src", "srcset", "data", "poster", "action", "background", "manifest", "xlink:href"}
@@ -149,7 +149,7 @@ def test_the_commands_json_has_the_cost_and_the_differences(
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["nope"], r"^error: Pulumi.nope.yaml does not exist: choose one of the stacks dev, local, prod, staging"),
+        (["nope"], rf"^error: Pulumi.nope.yaml does not exist: choose one of the stacks {', '.join(stacks())}"),
         (["dev", "--against", "nope"], r"^error: AGAINST=nope is neither a stack"),
     ],
 )

@@ -1,3 +1,4 @@
+import shutil
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from ops.pulumi.new_stack import free_network, text_like, write_stack
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for file in REPOSITORY.glob("Pulumi.*.yaml"):
-        (tmp_path / file.name).write_text(file.read_text())
+    for stack in ("dev", "local", "staging", "prod"):
+        shutil.copy(REPOSITORY / f"Pulumi.{stack}.yaml", tmp_path)
     return tmp_path
 
 

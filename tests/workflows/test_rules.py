@@ -12,6 +12,7 @@ import pytest
 
 from infra.settings import StackSettings, load
 from infra.settings.loading import stack_summaries
+from infra.settings.stack_summaries import lineage
 from ops.pulumi.backend import backend_of
 from tests.makefile import mistakes
 
@@ -35,13 +36,9 @@ def file_name(file: Path) -> str:
 
 def chain() -> dict[str, StackSettings]:
     """Return the stacks that have releases, the first one first."""
-    found = {stack: load(stack) for stack in stack_summaries()}
-    following = {settings.release.after: stack for stack, settings in found.items() if settings.release}
-    stacks: list[str] = []
-    while (stack := following.get(stacks[-1] if stacks else None)) is not None:
-        stacks.append(stack)
-    assert len(stacks) == len(following), "the stacks do not form a single chain"
-    return {stack: found[stack] for stack in stacks}
+    stacks = stack_summaries()
+    names = sorted(stacks, key=lambda name: len(lineage(name, stacks)))
+    return {name: load(name) for name in names if stacks[name].has_releases}
 
 
 def branches() -> dict[str, str]:
@@ -242,22 +239,6 @@ def test_a_stack_is_deployed_from_the_commit_of_its_release(job: Job) -> None:
     # A release of the first stack is built from the workflow's own commit.
     assert step.get("if") == (f"env.STACK != '{first}'" if job.workflow == "release" else None)
     assert job.workflow == "release" or 'CHANGE="$RUNNER_TEMP/change.json"' in step["run"]
-
-
-def test_drift_is_checked_for_every_stack() -> None:
-    (job,) = [job for job in JOBS if job.workflow == "drift"]
-    include = job.content["strategy"]["matrix"]["include"]
-    assert {one["stack"]: one["branch"] for one in include} == branches()
-
-
-def test_the_selectable_stacks_are_those_of_the_chain() -> None:
-    def options(name: str, choice: str) -> list[str]:
-        return list(workflow(FOLDER / f"{name}.yaml")["on"]["workflow_dispatch"]["inputs"][choice]["options"])
-
-    stacks = list(chain())
-    assert options("release", "stack") == options("rollback", "stack") == stacks
-    assert options("promote", "from") == stacks[:-1]
-    assert options("promote", "to") == stacks[1:]
 
 
 @pytest.mark.parametrize(
