@@ -16,6 +16,7 @@ override first_python := $(named_python) $(isolated)
 # Uses only the standard library: it runs in a job with the release key, where no other code is allowed.
 override handover := $(named_python) -I ops/releases/handover.py
 override ready := .venv/ready .venv-mlflow/ready
+override ready_for_all_dags := $(ready) .venv-soda/ready
 
 $(foreach name,$(.VARIABLES),$(if $(call is_given,$(name)),$(call as_it_is,$(name))))
 
@@ -27,7 +28,7 @@ help: ## List all commands
 ##@ On this machine, with nothing but Python
 
 .PHONY: up
-up: $(ready) ## Start Airflow, train the image classifier and serve it (IMAGES=<folder>, PARAMS="epochs=3", DEMO=flights: replay months of flights instead)
+up: $(ready) $(if $(value DEMO),.venv-soda/ready) ## Start Airflow, train the image classifier and serve it (IMAGES=<folder>, PARAMS="epochs=3", DEMO=flights: replay months of flights instead)
 	@$(ops) up
 
 .PHONY: down
@@ -63,7 +64,7 @@ bench-memory: .venv/ready ## Measure the memory of each task with 50,000 images,
 	@$(run) tests.bench_memory
 
 .PHONY: bench-features
-bench-features: .venv/ready ## Measure the features of a year of flights, and of one day
+bench-features: .venv/ready .venv-soda/ready ## Measure the features of a year of flights, and of one day
 	@$(run) tests.bench_features
 
 .PHONY: gpu-proof
@@ -115,7 +116,7 @@ dag: .venv/ready ## Write a new DAG with its steps, its declaration and its test
 	@$(ops) dag
 
 .PHONY: run
-run: $(ready) ## Run a DAG and follow it (DAG=churn, PARAMS="limit=10", STACK=dev: on a stack instead of this machine)
+run: $(ready_for_all_dags) ## Run a DAG and follow it (DAG=churn, PARAMS="limit=10", STACK=dev: on a stack instead of this machine)
 	@$(ops) run
 
 ##@ Releases, from branch to branch
@@ -203,10 +204,10 @@ kubeconfig: .venv/ready ## Add the cluster to the kubeconfig file (STACK=dev)
 ##@ Development
 
 .PHONY: setup
-setup: $(ready) ## Create the virtual environments .venv and .venv-mlflow
+setup: $(ready_for_all_dags) ## Create the virtual environments .venv, .venv-mlflow and .venv-soda
 
 .PHONY: test
-test: $(ready) ## Run the whole offline test suite, in parallel
+test: $(ready_for_all_dags) ## Run the whole offline test suite, in parallel
 	@$(run) pytest --ignore tests/cluster --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: e2e
@@ -242,3 +243,6 @@ requirements: ## Update requirements/*.txt from requirements/*.in (UPGRADE=1: to
 
 .venv-scan/ready: requirements/scan.txt requirements/uv.txt ops/environments.py
 	@$(first_python) -m ops.environments create scan
+
+.venv-soda/ready: requirements/soda.txt requirements/uv.txt ops/environments.py
+	@$(first_python) -m ops.environments create soda
