@@ -160,6 +160,7 @@ class Platform:
         model_approval: Whether a person must approve a model before a DAG promotes it.
         names_in_policies: Whether the cluster has ApplicationNetworkPolicies, which can name servers.
         lineage: Where lineage is sent; None if it is off.
+        wandb: The mode in which DAGs record runs in Weights & Biases.
         guest: Whether another Airflow owns the cluster; pods here never preempt its pods.
     """
 
@@ -180,4 +181,5 @@ class Platform:
     model_approval: Literal["none", "required"]
     names_in_policies: bool
     lineage: Lineage | None = None
+    wandb: Literal["disabled", "offline", "online"] = "disabled"
     guest: bool = False

@@ -160,6 +160,7 @@ def environment(platform: Platform) -> Values:
         "SERVING_SERVICE_ACCOUNT": Component.SERVING.service_account,
         "GPU_NODES": str(platform.has_gpus).lower(),
         "MODEL_APPROVAL": platform.model_approval,
+        "WANDB_MODE": platform.wandb,
         **computing.VARIABLES,
     }
     keys = object_store_keys(platform.credentials_secret)

@@ -95,6 +95,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         model_approval=settings.model_approval,
         names_in_policies=True,
         lineage=Lineage(namespace=stack, **settings.lineage.model_dump()) if settings.lineage else None,
+        wandb=settings.wandb,
     )
     outputs = {
         "region": settings.region,

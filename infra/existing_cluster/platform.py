@@ -70,6 +70,7 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
         model_approval=settings.model_approval,
         names_in_policies=False,
         lineage=Lineage(namespace=stack, **settings.lineage.model_dump()) if settings.lineage else None,
+        wandb=settings.wandb,
     )
     outputs = {
         "context": context,

@@ -34,6 +34,7 @@ Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9
 ContextPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:/@_*-]+$")]
 
 ModelApproval = Literal["none", "required"]
+WandbMode = Literal["disabled", "offline", "online"]
 
 # A Kubernetes namespace, short enough to append the longest suffix, that of the servers' namespace:
 # https://kubernetes.io/docs/concepts/overview/working-with-objects/names/#dns-label-names
@@ -270,6 +271,8 @@ class Settings(Model):
     """Whether a person must approve a model before a DAG promotes it; tasks find it in MODEL_APPROVAL."""
     lineage: LineageSettings | None = None
     """The server for lineage, which preview environments do not use; lineage is off if unset."""
+    wandb: WandbMode = "disabled"
+    """Whether DAGs record runs in Weights & Biases: offline in the artifacts bucket, or online; not in previews."""
     tasks: TaskSettings
     """The total requests of running tasks."""
 
@@ -295,5 +298,7 @@ class ExistingClusterSettings(Model):
     """Whether a person must approve a model before a DAG promotes it; tasks find it in MODEL_APPROVAL."""
     lineage: LineageSettings | None = None
     """The server for lineage, which preview environments do not use; lineage is off if unset."""
+    wandb: WandbMode = "disabled"
+    """Whether DAGs record runs in Weights & Biases: offline in the artifacts bucket, or online; not in previews."""
     tasks: TaskSettings
     """The total requests of running tasks."""

@@ -30,6 +30,7 @@ OPS = (sys.executable, "-m", "ops")
 # The variable of OpenLineage's clients for the address of the server.
 LINEAGE_URL = "OPENLINEAGE_URL"
 LINEAGE_NAMESPACE = "laptop"
+SODA_PYTHON = REPOSITORY / ".venv-soda" / "bin" / "python"
 
 
 def url(ports: dict[str, int]) -> str:
@@ -95,6 +96,8 @@ def environment(home: Home, ports: dict[str, int]) -> dict[str, str]:
         "ARTIFACTS_BUCKET": BUCKETS["artifacts"],
         "MLFLOW_TRACKING_URI": mlflow.url(ports),
         **mlflow.login(home, mlflow_users.TASKS),
+        "SODA_PYTHON": str(SODA_PYTHON),
+        "WANDB_MODE": os.environ.get("WANDB_MODE", "disabled"),
         "SERVING_ROLLOUT_COMMAND": shlex.join([*OPS, "roll-out", "--home", str(home.root)]),
     }
 

@@ -82,6 +82,11 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
         "airflow:model_approval: True is not allowed: input should be 'none' or 'required'",
     ),
     (
+        "an unknown mode of Weights & Biases",
+        {"airflow:wandb": "on"},
+        "airflow:wandb: 'on' is not allowed: input should be 'disabled', 'offline' or 'online'",
+    ),
+    (
         "a value in the wrong format",
         {"airflow:account_id": "12"},
         r"airflow:account_id: '12' is not allowed: it must match ^\d{12}$",

@@ -52,6 +52,15 @@ def test_lineage_is_sent_only_to_the_server_that_the_user_names(home: Home, monk
     assert (transport["type"], transport["url"]) == ("http", "http://127.0.0.1:5000/")
 
 
+def test_runs_are_recorded_in_weights_and_biases_only_in_the_mode_that_the_user_sets(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = ports.choose(home)
+    assert airflow.environment(home, chosen)["WANDB_MODE"] == "disabled"
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert airflow.environment(home, chosen)["WANDB_MODE"] == "offline"
+
+
 def test_tasks_have_the_variables_that_limit_their_memory(home: Home) -> None:
     assert airflow.environment(home, ports.choose(home)).items() >= {"MALLOC_ARENA_MAX": "1"}.items()
 
