@@ -93,6 +93,12 @@ def promote(model: str, version: str) -> None:
         MlflowClient().set_registered_model_alias(model, CHAMPION, version)
 
 
+def describe(model: str, version: str, markdown: str) -> None:
+    """Set the description of a version."""
+    with clear_errors(f"describe version {version}"):
+        MlflowClient().update_model_version(model, version, markdown)
+
+
 def record(model: str, run: Run) -> None:
     """Record a training in the model's experiment without registering a version."""
     with clear_errors("record the training"):

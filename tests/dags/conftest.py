@@ -3,7 +3,9 @@
 import io
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
+from datetime import date
 from functools import cache
 from uuid import uuid4
 
@@ -11,17 +13,22 @@ import boto3
 import numpy as np
 import psycopg
 import pytest
+from airflow.sdk.observability import stats
+from airflow.sdk.observability.metrics import stats_utils
 from botocore.config import Config
+from filelock import FileLock
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
-from flight_features import source
+from flight_features import raw_files, source
+from flight_features import steps as feature_steps
+from flight_features.columns import COLUMNS, KEY
 from image_classifier import checkpoints, networks, versions
-from infra import mlflow_users
+from infra import helm_values, mlflow_users
 from infra.mlflow_users import TASKS
-from ml_common import device, object_store
+from ml_common import device, feature_store, object_store, partitions
 from ml_common.object_store import Bucket
-from ops.laptop import postgres
+from ops.laptop import airflow, postgres
 from tests import database_server
 from tests import mlflow_server as mlflow_server_process
 from tests.dags import narrow_network
@@ -31,6 +38,7 @@ MLFLOW_BUCKET = "mlflow"
 COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 
 Uploader = Callable[..., None]
+Gauges = Callable[[], dict[str, float]]
 
 
 def png(colour: tuple[int, int, int], seed: int) -> bytes:
@@ -59,6 +67,7 @@ def service_environment(s3_port: int) -> Iterator[None]:
         patch.setenv("AWS_MAX_ATTEMPTS", "1")
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         patch.setenv("NO_PROXY", "127.0.0.1")
+        patch.setenv("SODA_PYTHON", str(airflow.SODA_PYTHON))
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         patch.setattr(object_store, "CLIENT_CONFIG", Config(retries={"total_max_attempts": 1}, connect_timeout=5))
         yield
@@ -147,8 +156,35 @@ def features(feature_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[p
     monkeypatch.setenv("AIRFLOW_CONN_FEATURES", feature_server)
     with psycopg.connect(feature_server, autocommit=True) as connection:
         yield connection
-        connection.execute("DROP OWNED BY CURRENT_USER")
-        connection.execute("CREATE SCHEMA IF NOT EXISTS public")
+        drop_all(connection)
+
+
+@pytest.fixture
+def gauges() -> Iterator[Gauges]:
+    """Return what a StatsD server received since the last call, with the settings of the clusters."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server, pytest.MonkeyPatch.context() as patch:
+        server.bind(("127.0.0.1", 0))
+        server.setblocking(False)
+        settings = helm_values.airflow_settings()["metrics"] | {
+            "statsd_on": "True",
+            "statsd_host": "127.0.0.1",
+            "statsd_port": str(server.getsockname()[1]),
+        }
+        for option, value in settings.items():
+            patch.setenv(f"AIRFLOW__METRICS__{option.upper()}", value)
+
+        def received() -> dict[str, float]:
+            found = {}
+            try:
+                while True:
+                    name, _, value = server.recv(1000).decode().removesuffix("|g").rpartition(":")
+                    found[name] = float(value)
+            except BlockingIOError:
+                return found
+
+        stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
+        yield received
+    stats.initialize(factory=stats_utils.get_stats_factory(), export_legacy_names=False)
 
 
 @pytest.fixture(scope="session")
@@ -157,3 +193,53 @@ def read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "read", cache(source.read))
         yield
+
+
+@pytest.fixture(scope="session")
+def year(
+    feature_server: str, s3_port: int, read_once: None, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> bytes:
+    """The features of 2013 as CSV, built once for all workers."""
+    temporary = tmp_path_factory.getbasetemp()
+    file = (temporary if worker_id == "master" else temporary.parent) / "features.csv"
+    with FileLock(f"{file}.lock"):
+        if not file.exists():
+            file.write_bytes(build_year(feature_server, s3_port))
+    return file.read_bytes()
+
+
+def build_year(feature_server: str, s3_port: int) -> bytes:
+    days = partitions.between(date(2013, 1, 1), date(2013, 12, 31))
+    server = ThreadedMotoServer("127.0.0.1", s3_port, verbose=False)
+    server.start()
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AIRFLOW_CONN_FEATURES", feature_server)
+            patch.setenv("DATA_BUCKET", make_bucket(f"data-{uuid4().hex}").name)
+            staging = feature_steps.create_staging("the year")
+            for table in raw_files.TABLES:
+                feature_steps.land(table, days)
+                feature_steps.stage(table, staging, days)
+            feature_steps.build(staging, days)
+            with feature_store.transaction() as connection:
+                content = feature_store.partitions_csv(
+                    connection, (staging, "features"), COLUMNS, KEY, days[0], days[-1]
+                )
+            with psycopg.connect(feature_server) as connection:
+                drop_all(connection)
+            return content
+    finally:
+        server.stop()
+
+
+def publish_year(connection: psycopg.Connection, year: bytes, last: date) -> None:
+    """Fill the feature table with the days of the year up to `last`, without the Parquet files and the page."""
+    feature_steps.drop_staging(feature_steps.create_staging("a run"))
+    command = f"COPY flight_features ({', '.join(COLUMNS)}) FROM STDIN (FORMAT csv, HEADER) WHERE day <= '{last}'"
+    with connection.cursor() as cursor, cursor.copy(command) as copy:
+        copy.write(year)
+
+
+def drop_all(connection: psycopg.Connection) -> None:
+    connection.execute("DROP OWNED BY CURRENT_USER")
+    connection.execute("CREATE SCHEMA IF NOT EXISTS public")
