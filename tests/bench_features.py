@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from ops.laptop import object_store, postgres, processes
+from ops.laptop import airflow, object_store, postgres, processes
 from ops.laptop.home import Home
 from ops.process_environment import SYSTEM, enter
 from tests.laptop import s3_server
@@ -45,6 +45,7 @@ def main() -> None:
                 "DATA_BUCKET": object_store.BUCKETS["data"],
                 "ARTIFACTS_BUCKET": object_store.BUCKETS["artifacts"],
                 "AIRFLOW_HOME": str(home.airflow),
+                "SODA_PYTHON": str(airflow.SODA_PYTHON),
                 "AIRFLOW_CONN_FEATURES": (
                     f"postgresql://features:{home.secrets.features_database}@127.0.0.1:{database.port}/features"
                 ),
@@ -81,6 +82,7 @@ def measure() -> None:
         for check_or_build in (steps.check_raw, steps.build, steps.check_features):
             step(check_or_build.__name__, check_or_build, staging, days)
         published = step("publish", steps.publish, staging, days)
+        step("verify", steps.verify, published)
         step("drop_staging", steps.drop_staging, staging)
         print(
             f"\n{title}: {published['partitions']} partitions, {published['rows']} rows, {sum(seconds.values()):.1f} s"

@@ -17,8 +17,9 @@ under `s3://$DATA_BUCKET/flight_features/partitions/`, the page of all partition
 | tables.stage | loads the raw files, sets aside rows that cannot be used | correct the file that the log names |
 | check_raw | halts on an empty day, an unknown origin, or more than 5 % rejected rows | see Corrections |
 | build | computes 16 features with SQL | see Retries |
-| check_features | halts if rows are missing or a share is impossible | correct the code |
+| check_features | halts on features that violate an expectation | see Corrections, or correct the code |
 | publish | replaces the partitions, writes the Parquet files and the page | see Retries |
+| verify | verifies the contract of the table with Soda, and sends the event | see Contract |
 | drop_staging | drops the schema, also after a failure | drop the schema `staging_...` |
 
 **Days.** A scheduled run, and each run of `airflow backfill create`, has one day as its partition key. A run that is
@@ -28,6 +29,9 @@ daily runs of other DAGs. The data ends with 2013, and the schedule with it.
 **Corrections.** If a day halts, nothing is published: the old partitions stay, and the page shows the reason. Correct
 the raw file of the day, or delete it to copy it again, and run the day again. The shares of late flights read the seven
 days before, so also run the seven days after a corrected day again.
+
+**Contract.** `contract.yaml` says what the consumers of the table can rely on. If the published days violate it, the
+run fails and sends no event, so no other DAG uses them: correct the code, and run the days again.
 
 **Late features.** If a run has not succeeded one hour after it was queued, a notification is sent through the Airflow
 connection `notifications`; see `ml_common/notification.py`.
@@ -114,13 +118,18 @@ def flight_features() -> None:
 
         steps.check_features(staging, partitions.days(dag_run.partition_key, params))
 
-    @task(outlets=[FEATURES])
-    def publish(staging: Any, dag_run: Any = None, params: Any = None, outlet_events: Any = None) -> Any:
+    @task
+    def publish(staging: Any, dag_run: Any = None, params: Any = None) -> Any:
         from flight_features import steps
 
-        published = steps.publish(staging, partitions.days(dag_run.partition_key, params))
+        return steps.publish(staging, partitions.days(dag_run.partition_key, params))
+
+    @task(outlets=[FEATURES])
+    def verify(published: Any, outlet_events: Any = None) -> None:
+        from flight_features import steps
+
+        steps.verify(published)
         outlet_events[FEATURES].extra = published
-        return published
 
     @teardown
     def drop_staging(staging: Any) -> None:
@@ -135,8 +144,9 @@ def flight_features() -> None:
             >> check_raw(staging)
             >> build(staging)
             >> check_features(staging)
-            >> publish(staging)
+            >> (published := publish(staging))
         )
+        verify(published)
 
 
 flight_features()

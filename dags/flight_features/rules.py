@@ -1,10 +1,10 @@
-"""The checks of the DAG: which days halt a run, and which only get a warning on the page."""
+"""The checks of the raw data: which days halt a run, and which only get a warning on the page."""
 
 from ml_common.checks import Check
 
 ORIGINS = ("EWR", "JFK", "LGA")
 
-RAW_CHECKS = (
+CHECKS = (
     Check("empty", "flights", 0, "has no flights", halts=True),
     Check("unknown_origins", "flights", 0, "has {unknown_origins} flights of an {reasons}", halts=True),
     Check(
@@ -36,8 +36,4 @@ RAW_CHECKS = (
         "has {unknown_planes} of {flights} flights with an unknown plane",
         halts=False,
     ),
-)
-FEATURE_CHECKS = (
-    Check("difference", "kept_flights", 0, "has {rows} rows of features for {kept_flights} flights", halts=True),
-    Check("impossible_shares", "rows", 0, "has {impossible_shares} shares of late flights outside 0 to 1", halts=True),
 )

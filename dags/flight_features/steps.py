@@ -15,8 +15,8 @@ from psycopg.types.json import Jsonb
 
 from flight_features import page, raw_files, source
 from flight_features.columns import COLUMNS, FEATURES, KEY, TARGET
-from flight_features.rules import FEATURE_CHECKS, ORIGINS, RAW_CHECKS
-from ml_common import checks, feature_store, lineage, pages, sql_templates
+from flight_features.rules import CHECKS, ORIGINS
+from ml_common import checks, feature_store, lineage, metrics, pages, soda, sql_templates
 from ml_common.errors import PermanentError
 from ml_common.object_store import artifacts_bucket, data_bucket
 from ml_common.parallel import parallel_map
@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 
 TABLE = "flight_features"
 SQL = Path(__file__).with_name("sql")
+CONTRACT = Path(__file__).with_name("contract.yaml")
 PARTITIONS = "flight_features/partitions/"
 PAGE = "flight_features/partitions.html"
 # Regular expressions of PostgreSQL. NaN and Infinity are numbers for PostgreSQL, but not for a model.
 INTEGER = "^-?[0-9]{1,9}$"
 NUMBER = "^-?[0-9]{1,15}([.][0-9]+)?(e[+-]?[0-9]{1,2})?$"
-SHARES = tuple(feature for feature in FEATURES if feature.startswith("late_share_"))
 PARQUET_TYPES = {
     "day": pyarrow.date32(),
     "flight": pyarrow.int32(),
@@ -56,7 +56,7 @@ def create_staging(run_id: str) -> str:
     staging = f"staging_{sha256(run_id.encode()).hexdigest()[:16]}"
     with feature_store.transaction() as connection:
         connection.execute(_sql("feature_tables.sql", features=FEATURES, key=KEY))
-        connection.execute(_sql("staging_tables.sql", staging=staging, raw=raw_files.COLUMNS))
+        connection.execute(_sql("staging_tables.sql", staging=staging, raw=raw_files.COLUMNS, key=KEY))
     return staging
 
 
@@ -128,8 +128,8 @@ def check_raw(staging: str, days: Sequence[date]) -> None:
         PermanentError: A day halts the run.
     """
     with feature_store.transaction() as connection:
-        found = checks.findings(RAW_CHECKS, _raw_counts(connection, staging, days))
-    _judge(found)
+        found = checks.findings(CHECKS, _raw_counts(connection, staging, days))
+    _judge(staging, "raw", found)
 
 
 def build(staging: str, days: Sequence[date]) -> None:
@@ -151,25 +151,34 @@ def check_features(staging: str, days: Sequence[date]) -> None:
     Raises:
         PermanentError: A day halts the run.
     """
+    # Takes seconds, which only this step needs.
+    from flight_features import expectations
+
     with feature_store.transaction() as connection:
-        found = checks.findings(FEATURE_CHECKS, _feature_counts(connection, staging, days))
-    _judge(found)
+        features = feature_store.partitions_csv(connection, (staging, "features"), COLUMNS, KEY, days[0], days[-1])
+        counts = _feature_counts(connection, staging, days)
+    _judge(staging, "features", expectations.findings(feature_store.to_table(features, PARQUET_TYPES), counts))
 
 
-def _judge(found: Sequence[checks.Finding]) -> None:
-    """Log the warnings; record on the page which days halt the run, and fail if there are any."""
-    warnings = [f"{finding.day} {finding.sentence}" for finding in found if not finding.halts]
+def _judge(staging: str, check_name: str, found: Sequence[checks.Finding]) -> None:
+    """Keep the warnings for the page; record there which days halt the run, and fail if there are any."""
+    warnings = [finding for finding in found if not finding.halts]
+    halted = [finding for finding in found if finding.halts]
+    with feature_store.transaction() as connection, connection.cursor() as cursor:
+        cursor.execute(sql.SQL("DELETE FROM {} WHERE check_name = %s").format(_warnings(staging)), [check_name])
+        cursor.executemany(
+            sql.SQL("INSERT INTO {} VALUES (%s, %s, %s)").format(_warnings(staging)),
+            [(check_name, finding.day, finding.sentence) for finding in warnings],
+        )
+        cursor.executemany(
+            "INSERT INTO flight_features_partitions (day, halted) VALUES (%s, %s) "
+            "ON CONFLICT (day) DO UPDATE SET halted = excluded.halted",
+            [(finding.day, finding.sentence) for finding in halted],
+        )
     if warnings:
-        shown = ", ".join(warnings[: checks.SHOWN])
+        shown = ", ".join(f"{finding.day} {finding.sentence}" for finding in warnings[: checks.SHOWN])
         log.warning("%d warnings, all of them on the page: %s.", len(warnings), shown)
-    halted = [(finding.day, finding.sentence) for finding in found if finding.halts]
     if halted:
-        with feature_store.transaction() as connection, connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO flight_features_partitions (day, halted) VALUES (%s, %s) "
-                "ON CONFLICT (day) DO UPDATE SET halted = excluded.halted",
-                halted,
-            )
         write_page()
     checks.halt(
         found,
@@ -192,7 +201,7 @@ def publish(staging: str, days: Sequence[date]) -> Published:
         counts = _raw_counts(connection, staging, days)
         built = _feature_counts(connection, staging, days)
         rejected = _rejected_rows(connection, staging)
-        warnings = checks.findings(RAW_CHECKS, counts)
+        warnings = _kept_warnings(connection, staging)
         # Not the staging schema, which ends with the run.
         lineage.reads(bucket.uri(raw_files.FOLDER))
         feature_store.replace_partitions(connection, TABLE, (staging, "features"), COLUMNS, days)
@@ -205,12 +214,14 @@ def publish(staging: str, days: Sequence[date]) -> Published:
                         "checksum": checksums[day],
                         "counts": Jsonb({**counts[day], **built[day]}),
                         "rejected": Jsonb(rejected.get(day, {})),
-                        "warnings": Jsonb([finding.sentence for finding in warnings if finding.day == day]),
+                        "warnings": Jsonb(warnings.get(day, [])),
                     }
                     for day in days
                 ],
             )
     write_page()
+    rows, refused = (sum(counts[day][name] for day in days) for name in ("flights", "rejected_flights"))
+    metrics.send({"rows": rows, "rejected_share": float(refused / rows)}, dag_id=TABLE)
     return Published(
         first=str(days[0]),
         last=str(days[-1]),
@@ -218,6 +229,17 @@ def publish(staging: str, days: Sequence[date]) -> Published:
         rows=sum(built[day]["rows"] for day in days),
         checksum=sha256("".join(checksums[day] for day in days).encode()).hexdigest(),
     )
+
+
+def verify(published: Published) -> None:
+    """Verify the contract of the feature table for the published days.
+
+    Raises:
+        PermanentError: The table violates it.
+    """
+    with feature_store.transaction() as connection:
+        count = soda.verify(connection, CONTRACT, {"first": published["first"], "last": published["last"]})
+    log.info("The published days keep all %d checks of %s.", count, CONTRACT.name)
 
 
 def _built_partitions(
@@ -247,7 +269,8 @@ def _raw_counts(connection: psycopg.Connection[Any], staging: str, days: Sequenc
 def _feature_counts(
     connection: psycopg.Connection[Any], staging: str, days: Sequence[date]
 ) -> dict[date, dict[str, Any]]:
-    return _counts(connection, _sql("count_features.sql", staging=staging, features=FEATURES, shares=SHARES), days)
+    query = _sql("count_features.sql", staging=staging, features=FEATURES, history_days=raw_files.HISTORY_DAYS)
+    return _counts(connection, query, days)
 
 
 def _counts(connection: psycopg.Connection[Any], query: str, days: Sequence[date]) -> dict[date, dict[str, Any]]:
@@ -267,6 +290,16 @@ def _rejected_rows(connection: psycopg.Connection[Any], staging: str) -> dict[da
 
 def _rejected(staging: str) -> sql.Identifier:
     return sql.Identifier(staging, "rejected")
+
+
+def _kept_warnings(connection: psycopg.Connection[Any], staging: str) -> dict[date, list[str]]:
+    """Return the warnings of each day that has any."""
+    query = sql.SQL("SELECT day, array_agg(sentence ORDER BY sentence) FROM {} GROUP BY day").format(_warnings(staging))
+    return dict(connection.execute(query).fetchall())
+
+
+def _warnings(staging: str) -> sql.Identifier:
+    return sql.Identifier(staging, "warnings")
 
 
 def _sql(file: str, **names: Any) -> str:

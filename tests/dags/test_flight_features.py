@@ -22,8 +22,10 @@ from ml_common import feature_store, partitions
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import Bucket
 from tests.dags import test_integrity
+from tests.dags.conftest import Gauges
 
 DAY = date(2013, 1, 10)
+BETWEEN_0_AND_1 = "expect_column_values_to_be_between min_value 0.0 max_value 1.0"
 JANUARY = partitions.between(date(2013, 1, 1), date(2013, 1, 31))
 
 pytestmark = pytest.mark.usefixtures("features", "data", "artifacts", "read_once")
@@ -146,8 +148,9 @@ def test_the_outcome_of_a_day_does_not_change_its_own_features(features: psycopg
 
 
 def test_a_backfill_in_any_order_gives_the_partitions_of_one_run_of_all_days(
-    features: psycopg.Connection, data: Bucket
+    features: psycopg.Connection, data: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(steps, "check_features", lambda *_: None)  # changes no partition, and takes most of the time
     run(*JANUARY)
     at_once, files = checksums(features), parquet_files(data)
     assert sorted(at_once) == JANUARY
@@ -261,7 +264,7 @@ def test_missing_gusts_and_hours_of_weather_warn(features: psycopg.Connection, d
 
 
 def test_rows_that_cannot_be_used_are_counted_by_reason(
-    features: psycopg.Connection, data: Bucket, artifacts: Bucket
+    features: psycopg.Connection, data: Bucket, artifacts: Bucket, gauges: Gauges
 ) -> None:
     def spoil(flights: list[dict[str, str]]) -> None:
         flights[0]["distance"] = "far"
@@ -296,6 +299,8 @@ def test_rows_that_cannot_be_used_are_counted_by_reason(
     }
     assert len(rows(features, DAY)) == len(raw("flights", DAY)) - 6
     assert "<div>weather: not a number 3</div>" in page(artifacts)
+    sent = {"airflow.ml.rows,dag_id=flight_features": 933, "airflow.ml.rejected_share,dag_id=flight_features": 7 / 933}
+    assert gauges() == pytest.approx(sent)
 
 
 def test_many_rows_that_cannot_be_used_halt(data: Bucket) -> None:
@@ -335,12 +340,73 @@ def test_a_file_with_other_columns_is_named(data: Bucket) -> None:
         staged([DAY])
 
 
-def test_a_lost_row_of_features_halts(features: psycopg.Connection) -> None:
+@pytest.mark.parametrize(
+    ("change", "observed", "expectation"),
+    [
+        ("DELETE FROM {} WHERE carrier = 'HA'", "rows 931, kept_flights 932", "expect_column_pair_values_to_be_equal"),
+        ("UPDATE {} SET late_share_route = 1.5 WHERE carrier = 'HA'", "late_share_route 1.5", BETWEEN_0_AND_1),
+        ("UPDATE {} SET distance = NULL WHERE carrier = 'HA'", "distance nan", "expect_column_values_to_not_be_null"),
+    ],
+    ids=["lost row", "impossible share", "missing value"],
+)
+def test_a_violated_expectation_halts_in_one_sentence_with_column_and_value(
+    features: psycopg.Connection, artifacts: Bucket, change: str, observed: str, expectation: str
+) -> None:
     staging = staged([DAY])
     steps.build(staging, [DAY])
-    features.execute(f"DELETE FROM {staging}.features WHERE carrier = 'HA'")
-    with pytest.raises(PermanentError, match=r"2013-01-10 has 931 rows of features for 932 flights;"):
+    features.execute(change.format(f"{staging}.features"))
+    with pytest.raises(PermanentError) as halted:
         steps.check_features(staging, [DAY])
+    sentence = f"has {observed} (rows: 1), which violates {expectation}"
+    assert str(halted.value).startswith(f"Nothing was published: 2013-01-10 {sentence}; the published partitions are")
+    assert record(features, DAY)["halted"] == sentence
+    assert sentence in page(artifacts)
+
+
+def test_a_flight_that_is_twice_among_the_features_halts(features: psycopg.Connection) -> None:
+    staging = staged([DAY])
+    steps.build(staging, [DAY])
+    features.execute(f"INSERT INTO {staging}.features SELECT * FROM {staging}.features WHERE carrier = 'HA'")
+    with pytest.raises(PermanentError, match=r" has carrier HA, flight 51, .* \(rows: 2\), which violates expect_co"):
+        steps.check_features(staging, [DAY])
+
+
+def test_a_day_with_few_flights_and_unusual_weather_is_published_with_warnings(
+    features: psycopg.Connection, data: Bucket, artifacts: Bucket
+) -> None:
+    def lose(flights: list[dict[str, str]]) -> None:
+        del flights[300:]
+
+    def heat(hours: list[dict[str, str]]) -> None:
+        for hour in hours:
+            hour["temp"] = "120"
+
+    edit(data, "flights", DAY, lose)
+    edit(data, "weather", DAY, heat)
+    assert run(DAY)["rows"] == 300
+    found = record(features, DAY)["warnings"]
+    assert found[0].startswith("has share_of_recent_days 0.3")
+    assert found[1].startswith("has temperature 120.0 (rows: 300), which violates expect_column_values_to_be_between ")
+    assert all(text in page(artifacts) for text in found)
+
+
+def test_the_flights_of_a_day_fulfil_all_expectations(features: psycopg.Connection) -> None:
+    run(DAY)
+    assert not [text for text in record(features, DAY)["warnings"] if "expect_" in text]
+
+
+def test_published_days_keep_the_contract_of_the_table_and_a_changed_table_violates_it(
+    features: psycopg.Connection,
+) -> None:
+    published = run(DAY)
+    steps.verify(published)
+    features.execute("UPDATE flight_features SET origin = 'BOS' WHERE carrier = 'HA'")
+    features.execute("ALTER TABLE flight_features DROP COLUMN pressure")
+    with pytest.raises(PermanentError) as violated:
+        steps.verify(published)
+    assert str(violated.value) == (
+        f"{steps.CONTRACT} is violated: checks.schema is FAILED (1), columns.origin.checks.invalid is FAILED (1)."
+    )
 
 
 def test_a_step_that_is_tried_again_gives_the_same_result(features: psycopg.Connection) -> None:

@@ -22,6 +22,7 @@ DAG_FILES = sorted(DAGS.rglob("*_dag.py"))
 HEAVY = {
     "aiosmtplib",
     "boto3",
+    "great_expectations",
     "kubernetes",
     "matplotlib",
     "mlflow",
@@ -35,6 +36,7 @@ HEAVY = {
     "slack_sdk",
     "torch",
     "torchvision",
+    "wandb",
 }
 
 INSPECT = """
@@ -180,10 +182,11 @@ def test_the_tasks_of_image_classifier_follow_each_other(bag: Any) -> None:
 
 def test_the_tasks_of_flight_features_follow_each_other_between_setup_and_teardown(bag: Any) -> None:
     tasks = bag["dags"]["flight_features"]["tasks"]
-    order = ["tables.land", "tables.stage", "check_raw", "build", "check_features", "publish", "drop_staging"]
+    order = ["tables.land", "tables.stage", "check_raw", "build", "check_features", "publish", "verify"]
     for before, after in pairwise(order):
         assert after in tasks[before]["downstream"]
-    assert set(tasks["create_staging"]["downstream"]) == set(order)
+    assert tasks["verify"]["downstream"] == ["drop_staging"]
+    assert set(tasks["create_staging"]["downstream"]) == {*order, "drop_staging"} - {"verify"}
 
 
 def test_the_scores_of_flight_scores_follow_the_lookup_of_the_champion(bag: Any) -> None:

@@ -142,7 +142,7 @@ def test_a_server_receives_what_each_task_reads_and_writes_and_no_task_fails_if_
         assert run(DAGS / "flight_features", tmp_path, {"first": DAY, "last": DAY}, settings) == "success"
 
     tasks = {"create_staging": 1, "tables.land": 3, "tables.stage": 3, "check_raw": 1, "build": 1, "check_features": 1}
-    tasks |= {"publish": 1, "drop_staging": 1}
+    tasks |= {"publish": 1, "verify": 1, "drop_staging": 1}
     expected = {(kind, f"flight_features.{task}"): n for task, n in tasks.items() for kind in ("START", "COMPLETE")}
     expected |= {unanswered: 1 + RETRIES, ("COMPLETE", "flight_features"): 1}
     assert receiver.count() == expected

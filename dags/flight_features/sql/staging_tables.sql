@@ -17,6 +17,12 @@ CREATE UNLOGGED TABLE IF NOT EXISTS {{ staging }}.rejected (
     rows integer
 );
 
+CREATE UNLOGGED TABLE IF NOT EXISTS {{ staging }}.warnings (
+    check_name text,
+    day date,
+    sentence text
+);
+
 CREATE UNLOGGED TABLE IF NOT EXISTS {{ staging }}.flights (
     day date,
     carrier text,
@@ -50,7 +56,9 @@ CREATE UNLOGGED TABLE IF NOT EXISTS {{ staging }}.planes (
     seats integer
 );
 
-CREATE UNLOGGED TABLE IF NOT EXISTS {{ staging }}.features (LIKE flight_features INCLUDING INDEXES);
+CREATE UNLOGGED TABLE IF NOT EXISTS {{ staging }}.features (LIKE flight_features);
+-- Not unique: a check reports duplicates.
+CREATE INDEX IF NOT EXISTS feature_keys ON {{ staging }}.features ({{ key | join(", ") }});
 
 -- The planner expects few rows of the joins before these, and would read each table once for every flight.
 CREATE INDEX IF NOT EXISTS weather_hours ON {{ staging }}.weather (day, origin, hour);
