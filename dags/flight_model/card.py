@@ -1,6 +1,6 @@
 """The model card: what the model is, how good it is, who let it serve, and what it is not for.
 
-A card is a page, and the same as JSON.
+A card is a page, and the same as JSON. A short form in Markdown describes the version in MLflow.
 """
 
 import json
@@ -101,3 +101,25 @@ def files(content: Mapping[str, Any], pictures: Mapping[str, bytes]) -> dict[str
         JSON: (json.dumps(content, indent=1, sort_keys=True).encode(), "application/json"),
         PAGE: (pages.render(TEMPLATE, **content, pictures=pictures), pages.CONTENT_TYPE),
     }
+
+
+def markdown(content: Mapping[str, Any]) -> str:
+    """Return what MLflow shows as the description of the version."""
+    evaluated, trained_on = content["evaluation"], content["training_set"]
+    measured = [
+        f"| {name} | {metrics['auc']:.4f} | {metrics['brier_skill']:.4f} |"
+        for name, metrics in evaluated["metrics"].items()
+    ]
+    return "\n".join(
+        [
+            content["decision"],
+            *([f"Approved by {content['approved_by']}."] if content["approved_by"] else []),
+            f"\n{content['intended_use']}",
+            f"\n| {evaluated['rows']:,} flights, {evaluated['first']} to {evaluated['last']} | AUC | Brier skill |",
+            "| --- | --- | --- |",
+            *measured,
+            f"\nTraining set: `{trained_on['training_set']}`, SHA-256 of its rows `{trained_on['sha256']}`",
+            "\nLimits:\n",
+            *(f"- {limit}" for limit in content["limits"]),
+        ]
+    )

@@ -23,7 +23,7 @@ serves it, and an event of the asset `flight_delays_champion`.
 | register | stores a version in MLflow | see Retries |
 | promote | moves the alias `champion` to the version | see Retries |
 | deploy | serves the version; the old one serves until the new one is ready | see the error in the log |
-| card | writes the model card | see Retries |
+| card | writes the model card, and describes the version in MLflow | see Retries |
 
 **Days.** The last `evaluation_days` before `as_of` evaluate the model, and as many days before them choose the
 candidate. What was evaluated is what is registered and served. As of 2013-04-29, the model is trained on January to

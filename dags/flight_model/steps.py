@@ -17,13 +17,14 @@ import sklearn
 from flight_features.columns import FEATURES, TARGET
 from flight_model import candidates, card, evaluation, models, pictures, training_set, versions
 from flight_model.outputs import Choice, Compared, Decision, Evaluation, Fitted, Frozen, Registration
-from ml_common import content_keys, deployment, registry, statistics
+from ml_common import content_keys, deployment, metrics, registry, statistics, wandb_runs
 from ml_common.errors import PermanentError
 from ml_common.object_store import MANIFEST, artifacts_bucket
 
 log = logging.getLogger(__name__)
 
 MODELS = "flight_model/models/"
+WANDB = "flight_model/wandb/"
 MODEL = "model.skops"
 PICTURES = ("roc.png", "calibration.png", "importance.png")
 # As in dag.yaml.
@@ -43,9 +44,9 @@ def train(frozen: Frozen, candidate: str, seed: int) -> Compared:
     split = _split(frozen)
     fitted = _fit(frozen, candidate, seed, split.choice_begins)
     flights = training_set.read(frozen["training_set"], split.choice_begins, split.evaluation_begins)
-    metrics = evaluation.measure(flights[TARGET], models.probabilities(_model(fitted), flights[list(FEATURES)]))
-    log.info("AUC of %s: %.4f.", candidate, metrics["auc"])
-    return Compared(**fitted, auc=metrics["auc"])
+    measured = evaluation.measure(flights[TARGET], models.probabilities(_model(fitted), flights[list(FEATURES)]))
+    log.info("AUC of %s: %.4f.", candidate, measured["auc"])
+    return Compared(**fitted, auc=measured["auc"])
 
 
 def choose(results: Iterable[Compared]) -> Choice:
@@ -112,14 +113,14 @@ def evaluate(frozen: Frozen, choice: Choice, fitted: Fitted, seed: int) -> Evalu
     champion = registry.champion_version(versions.MODEL_NAME)
     if champion is not None:
         predicted[f"version {champion}"] = registry.load(versions.MODEL_NAME, champion).predict(features)
-    metrics = {name: evaluation.measure(late, probabilities) for name, probabilities in predicted.items()}
+    measured = {name: evaluation.measure(late, probabilities) for name, probabilities in predicted.items()}
     bins = {name: statistics.calibration(late, probabilities) for name, probabilities in predicted.items()}
     importance = evaluation.importance(model, flights, seed)
     drawn = (pictures.roc(late, predicted), pictures.calibration(bins), pictures.importance(importance))
     folder = f"{_folder(fitted['training_key'])}evaluation/"
-    new, *others = metrics.values()
+    new, *others = measured.values()
     details = {
-        "metrics": metrics,
+        "metrics": measured,
         "calibration": {name: [asdict(one) for one in of_model] for name, of_model in bins.items()},
         "importance": importance,
         "late": int(late.sum()),
@@ -135,7 +136,8 @@ def evaluate(frozen: Frozen, choice: Choice, fitted: Fitted, seed: int) -> Evalu
         champion_metrics=others[0] if others else None,
         is_champion=champion is not None and _training_key(champion) == fitted["training_key"],
     )
-    registry.record(versions.MODEL_NAME, _run(frozen, choice, fitted, evaluated))
+    _record(_run(frozen, choice, fitted, evaluated))
+    metrics.send({"auc": new["auc"]}, dag_id="flight_model", model=versions.MODEL_NAME)
     return evaluated
 
 
@@ -192,8 +194,15 @@ def write_card(
     for name, (content, content_type) in files.items():
         bucket.put(_folder(fitted["training_key"]) + name, content, content_type)
     run = _run(frozen, choice, fitted, evaluated, {name: content for name, (content, _) in files.items()})
-    registry.record(versions.MODEL_NAME, run)
+    _record(run)
+    if registered:
+        registry.describe(versions.MODEL_NAME, registered["version"], card.markdown(facts))
     return _folder(fitted["training_key"]) + card.PAGE
+
+
+def _record(run: registry.Run) -> None:
+    registry.record(versions.MODEL_NAME, run)
+    wandb_runs.record(versions.MODEL_NAME, run, WANDB)
 
 
 def _run(

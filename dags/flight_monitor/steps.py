@@ -18,7 +18,7 @@ from flight_features.columns import FEATURES, KEY, TARGET
 from flight_monitor import page
 from flight_monitor.months import Month
 from flight_monitor.verdicts import Judgement, Limits, Verdict, judge
-from ml_common import feature_store, lineage, pages, registry, sql_templates, statistics
+from ml_common import feature_store, lineage, metrics, pages, registry, sql_templates, statistics
 from ml_common.errors import PermanentError
 from ml_common.notification import notify
 from ml_common.object_store import artifacts_bucket
@@ -153,6 +153,8 @@ def report(month: Month, drifts: ByVersion, performances: ByVersion, limits: Lim
         for version, judgement in judgements.items()
     ]
     _record(rows)
+    latest = {name: rows[-1][name] for name in ("outcomes", "auc", "skill", "minimum_skill")}
+    metrics.send(latest, dag_id="flight_monitor", model=MODEL)
     for judgement in judgements.values():
         log.info(judgement.reason)
     return _what_follows(month, judgements)

@@ -12,11 +12,12 @@ from mlflow.entities import Metric
 from mlflow.models import Model
 
 from image_classifier.model import Classifier
-from ml_common import registry
+from ml_common import registry, wandb_runs
 from ml_common.errors import PermanentError
 from ml_common.serving import UPLOAD_FIELD, code_paths
 
 MODEL_NAME = "image_classifier"
+WANDB = "image_classifier/wandb/"
 WEIGHTS = "model.safetensors"
 SERVING_CODE = Path(__file__).with_name("serve.py")
 # What the model server must have; a version brings only the code of this repository.
@@ -58,9 +59,11 @@ def register(model: TrainedModel) -> str:
         "image_size": model.image_size,
         "training_key": model.training_key,
     }
+    run = registry.Run(model.training_key, model.training_key, model.params, _metrics(model), model.pictures)
+    wandb_runs.record(MODEL_NAME, run, WANDB)
     return registry.register(
         MODEL_NAME,
-        registry.Run(model.training_key, model.training_key, model.params, _metrics(model), model.pictures),
+        run,
         lambda folder, entry: write_model_files(folder, model.weights, metadata, entry),
     )
 

@@ -19,16 +19,14 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from moto.server import ThreadedMotoServer
 from pyarrow import parquet
 
-from flight_features import raw_files
-from flight_features import steps as feature_steps
 from flight_features.columns import COLUMNS, FEATURES, TARGET
 from flight_model import candidates, evaluation, gate, models, steps, training_set, versions
 from flight_model.outputs import Decision, Registration
 from infra.documents import REPOSITORY
-from ml_common import feature_store, partitions, registry
+from ml_common import registry
 from ml_common.errors import PermanentError
 from ml_common.object_store import Bucket
-from tests.dags.conftest import make_bucket
+from tests.dags.conftest import Gauges, drop_all, make_bucket, publish_year
 
 APRIL = "2013-04-29"
 AUGUST = "2013-08-01"
@@ -54,31 +52,17 @@ def artifacts(s3: ThreadedMotoServer) -> Iterator[Bucket]:
     bucket = make_bucket(f"artifacts-{uuid4().hex}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ARTIFACTS_BUCKET", bucket.name)
-        patch.setenv("DATA_BUCKET", make_bucket(f"data-{uuid4().hex}").name)
         yield bucket
 
 
 @pytest.fixture(scope="module")
-def features(feature_server: str, artifacts: Bucket) -> Iterator[psycopg.Connection]:
+def features(feature_server: str, year: bytes, artifacts: Bucket) -> Iterator[psycopg.Connection]:
     """The feature store with the flights of January to July."""
     with pytest.MonkeyPatch.context() as patch, psycopg.connect(feature_server, autocommit=True) as connection:
         patch.setenv("AIRFLOW_CONN_FEATURES", feature_server)
-        publish(partitions.between(date(2013, 1, 1), LAST))
+        publish_year(connection, year, LAST)
         yield connection
-        connection.execute("DROP OWNED BY CURRENT_USER")
-        connection.execute("CREATE SCHEMA IF NOT EXISTS public")
-
-
-def publish(days: list[date]) -> None:
-    """Build the features of these days, without the Parquet files and the page."""
-    staging = feature_steps.create_staging("a run")
-    for table in raw_files.TABLES:
-        feature_steps.land(table, days)
-        feature_steps.stage(table, staging, days)
-    feature_steps.build(staging, days)
-    with feature_store.transaction() as connection:
-        feature_store.replace_partitions(connection, feature_steps.TABLE, (staging, "features"), COLUMNS, days)
-    feature_steps.drop_staging(staging)
+        drop_all(connection)
 
 
 @pytest.fixture(autouse=True)
@@ -197,8 +181,12 @@ def test_the_split_uses_each_day_once() -> None:
     assert (split.choice_begins, split.evaluation_begins) == (date(2013, 3, 4), date(2013, 4, 1))
 
 
-def test_trained_on_january_to_march_the_auc_of_april_is_as_measured_and_logistic_is_below_boosting() -> None:
+def test_trained_on_january_to_march_the_auc_of_april_is_as_measured_and_logistic_is_below_boosting(
+    gauges: Gauges,
+) -> None:
     trained = Trained(APRIL)
+    auc = trained.evaluated["metrics"]["auc"]
+    assert gauges() == {f"airflow.ml.auc,dag_id=flight_model,model={versions.MODEL_NAME}": auc}
     assert trained.choice["candidate"] in candidates.BOOSTING
     assert (trained.evaluated["first"], trained.evaluated["last"]) == ("2013-04-01", "2013-04-28")
     assert 0.70 <= trained.evaluated["metrics"]["auc"] <= 0.72
@@ -359,6 +347,10 @@ def test_the_card_is_a_page_without_external_files_and_json_in_the_bucket_and_in
     assert set(card["evaluation"]["importance"]) == set(FEATURES)
     stored = MlflowClient().list_artifacts(run(f"{APRIL} {trained.choice['candidate']}").info.run_id)
     assert {"card.html", "card.json"} <= {file.path for file in stored}
+    described = MlflowClient().get_model_version(versions.MODEL_NAME, "1").description
+    for text in (card["decision"], card["intended_use"], card["limits"][0], trained.frozen["sha256"]):
+        assert text in described
+    assert f"| new model | {trained.evaluated['metrics']['auc']:.4f} | " in described
 
 
 def test_a_registered_version_predicts_as_the_evaluated_model_and_takes_missing_features() -> None:

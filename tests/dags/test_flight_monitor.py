@@ -20,10 +20,10 @@ from flight_features.columns import COLUMNS, FEATURES, KEY, TARGET
 from flight_monitor import archive, months, steps
 from flight_monitor.verdicts import Limits, Verdict, judge
 from flight_scores import steps as score_steps
-from ml_common import partitions, registry, sql_templates
+from ml_common import feature_store, registry, sql_templates
 from ml_common.errors import PermanentError
 from ml_common.object_store import Bucket
-from tests.dags import test_flight_features
+from tests.dags.conftest import Gauges, publish_year
 
 LIMITS = Limits(minimum_outcomes=500, minimum_skill=0.05, maximum_psi=0.25)
 APRIL = months.parse("2013-04")
@@ -106,19 +106,11 @@ def fit(trained_on: pd.DataFrame) -> HistGradientBoostingClassifier:
         return HistGradientBoostingClassifier(random_state=0).fit(trained_on[list(FEATURES)], trained_on[TARGET])
 
 
-@pytest.mark.usefixtures("read_once")
 def test_of_a_model_of_january_to_march_exactly_july_requests_a_new_one(
-    store: psycopg.Connection, artifacts: Bucket
+    store: psycopg.Connection, artifacts: Bucket, year: bytes
 ) -> None:
-    year = partitions.between(date(2013, 1, 1), date(2013, 12, 31))
-    staging = test_flight_features.staged(year)
-    feature_steps.build(staging, year)
-    store.execute(f"INSERT INTO flight_features SELECT * FROM {staging}.features")
-    columns = (*KEY, *FEATURES, TARGET)
-    frame = pd.DataFrame(
-        store.execute(f"SELECT {', '.join(columns)} FROM flight_features ORDER BY {', '.join(KEY)}").fetchall(),
-        columns=columns,
-    )
+    publish_year(store, year, date(2013, 12, 31))
+    frame = feature_store.to_table(year, feature_steps.PARQUET_TYPES).to_pandas()
     first_quarter = frame["day"] < APRIL.first
     trained_on, scored = frame[first_quarter], frame[~first_quarter]
     with threadpool_limits(1):
@@ -150,6 +142,21 @@ def test_of_a_model_of_january_to_march_exactly_july_requests_a_new_one(
     again = measure(JULY)
     assert (again["request"], again["message"]) == (None, None)
     assert rows(store) == list(measured.values())
+
+
+def test_a_month_sends_the_skill_of_the_latest_version_and_its_minimum(
+    store: psycopg.Connection, artifacts: Bucket, gauges: Gauges
+) -> None:
+    frame = flights(1000)
+    publish(store, frame)
+    for version, count in (("1", 1000), ("2", 600)):
+        register(artifacts, frame)
+        score(store, frame[:count], frame["late_share_route"][:count], version)
+    measure(APRIL)
+    [_, latest] = rows(store)
+    labels = f"dag_id=flight_monitor,model={steps.MODEL}"
+    expected = {name: latest[name] for name in ("outcomes", "auc", "skill", "minimum_skill")}
+    assert gauges() == {f"airflow.ml.{name},{labels}": value for name, value in expected.items()}
 
 
 def test_a_rerun_replaces_the_row_of_the_month_and_version(store: psycopg.Connection, artifacts: Bucket) -> None:

@@ -12,7 +12,7 @@ Samples = dict[str, list[tuple[dict[str, str], float]]]
 BOUNDED = {
     *("action", "bundle_name", "dag_id", "event_type", "executor", "executor_class_name", "file_name", "file_path"),
     *("hostname", "operator_name", "pool_name", "queue", "return_code", "run_type", "state", "status", "task_id"),
-    *("task_type", "transport_type", "worker_name", "prior_state", "operator"),
+    *("task_type", "transport_type", "worker_name", "prior_state", "operator", "model"),
 }
 OF_HISTOGRAMS = {"le"}
 COUNTS_DOWN = "dag_processing.processes"
@@ -21,6 +21,8 @@ UNLISTED = [
     {"name": "kubernetes_executor.pod_creation_batch_size", "type": "gauge"},
     {"name": "kubernetes_executor.pod_creation_batch_duration", "type": "timer"},
 ]
+# Metrics of DAGs.
+OF_DAGS = [{"name": f"ml.{name}", "type": "gauge"} for name in ("skill", "minimum_skill")]
 SUFFIXES = {"counter": "_total", "gauge": "", "timer": "_seconds_count"}
 
 
@@ -52,7 +54,7 @@ def test_every_airflow_metric_is_exported_under_the_name_for_its_type(metric: di
 
 def test_no_other_metrics_are_exported(samples: Samples) -> None:
     names = {re.sub(r"_(bucket|sum)$", "_count", name) for name in airflow_samples(samples)}
-    assert names <= {prometheus_name(metric) for metric in registry() + UNLISTED}
+    assert names <= {prometheus_name(metric) for metric in registry() + UNLISTED + OF_DAGS}
 
 
 def test_the_exporter_parses_every_metric(samples: Samples) -> None:
@@ -98,10 +100,13 @@ def test_histogram_buckets_cover_the_values_that_they_measure(samples: Samples, 
     assert max(bounds - {float("inf")}) == longest
 
 
-def test_only_gauges_expire_when_they_are_no_longer_reported(samples_after_silence: Samples) -> None:
+def test_only_gauges_expire_when_they_are_no_longer_reported_except_those_of_dags(
+    samples_after_silence: Samples,
+) -> None:
     names = airflow_samples(samples_after_silence)
     assert "airflow_scheduler_heartbeat_total" in names
-    assert [name for name in names if not re.search("_(total|bucket|sum|count)$", name)] == []
+    remaining = {name for name in names if not re.search("_(total|bucket|sum|count)$", name)}
+    assert remaining == {prometheus_name(metric) for metric in OF_DAGS}
 
 
 def test_every_mapping_is_the_first_for_a_metric_of_airflow(mappings: list[dict[str, Any]]) -> None:
@@ -115,9 +120,9 @@ def test_every_mapping_is_the_first_for_a_metric_of_airflow(mappings: list[dict[
             and mapping.get("match_metric_type", kinds[metric["type"]]) == kinds[metric["type"]]
         )
 
-    assert {first(metric) for metric in registry()} == set(range(len(mappings)))
+    assert {first(metric) for metric in registry() + OF_DAGS} == set(range(len(mappings)))
 
 
 def test_every_recorded_line_is_a_metric_of_this_airflow_version(recorded: str) -> None:
     names = {re.split("[,:]", line)[0].removeprefix("airflow.") for line in recorded.splitlines()}
-    assert names <= {metric["name"] for metric in registry() + UNLISTED}
+    assert names <= {metric["name"] for metric in registry() + UNLISTED + OF_DAGS}
