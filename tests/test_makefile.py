@@ -92,6 +92,18 @@ def test_the_path_of_the_first_python_is_one_word_that_no_shell_expands(sandbox:
     assert named.calls
 
 
+@pytest.mark.parametrize(
+    ("arguments", "is_created"), [(("up",), False), (("up", "DEMO=flights"), True), (("run",), True)]
+)
+def test_the_environment_of_soda_is_created_only_where_the_dags_of_flights_run(
+    sandbox: Sandbox, arguments: tuple[str, ...], is_created: bool
+) -> None:
+    (sandbox.folder / ".venv-soda/ready").unlink()
+    made = sandbox.make(*arguments, PYTHON=str(sandbox.python))
+    assert made.code == 0, made.error
+    assert (["create", "soda"] in [call.arguments for call in made.calls]) is is_created
+
+
 def test_a_tilde_in_the_path_of_the_first_python_is_the_home_folder(sandbox: Sandbox) -> None:
     (sandbox.folder / ".venv/ready").unlink()
     made = sandbox.make("bench-local", f"PYTHON=~/{sandbox.python.name}", HOME=str(sandbox.python.parent))
