@@ -1,6 +1,5 @@
 """The AWS account and region of a stack: credentials, names and tags."""
 
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,7 +7,6 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.names import Names
-from infra.documents import REPOSITORY
 from infra.settings import PROJECT, Settings
 
 
@@ -21,7 +19,7 @@ class Account:
         region: The region's name.
         id: The account ID.
         names: The resource names of the stack.
-        tags: The tags that do not change with each commit.
+        tags: The tags for ownership and cost.
         protect: Whether resources with data are protected from deletion.
     """
 
@@ -42,7 +40,7 @@ class Account:
             region=settings.region,
             allowed_account_ids=[settings.account_id] if settings.account_id else None,
             assume_roles=[aws.ProviderAssumeRoleArgs(role_arn=role)] if role else None,
-            default_tags=aws.ProviderDefaultTagsArgs(tags={**tags, "commit": commit()}),
+            default_tags=aws.ProviderDefaultTagsArgs(tags=tags),
         )
         identity = aws.get_caller_identity_output(opts=pulumi.InvokeOutputOptions(provider=provider))
         return cls(provider, settings.region, identity.account_id, Names(PROJECT, stack), tags, settings.protect)
@@ -57,13 +55,3 @@ def stack_tags(stack: str, settings: Settings) -> dict[str, str]:
         "cost-center": settings.cost_center,
         "managed-by": "pulumi",
     }
-
-
-def commit() -> str:
-    """Return the deployed commit, with `-dirty` if files differ from it, or `unknown` outside a Git clone."""
-    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        found = subprocess.run(command, check=False, capture_output=True, text=True)
-    except FileNotFoundError:
-        return "unknown"
-    return found.stdout.strip() or "unknown"

@@ -1,6 +1,5 @@
 """The EKS cluster in Auto Mode: AWS runs its nodes, volumes and load balancers."""
 
-import json
 from collections.abc import Sequence
 
 import pulumi
@@ -8,6 +7,7 @@ import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 
 from infra.aws.account import Account
+from infra.aws.kubeconfig import kubeconfig
 from infra.aws.names import Limit
 from infra.aws.network import Network
 from infra.aws.policies import Statement, document, trust
@@ -205,33 +205,6 @@ def administrators(admin_arns: Sequence[str], deploy_role_arn: str | None) -> li
     if not admin_arns:
         return []
     return sorted({*admin_arns, *([deploy_role_arn] if deploy_role_arn else [])})
-
-
-def kubeconfig(arn: str, cluster: str, endpoint: str, certificate: str, region: str, role_arn: str | None) -> str:
-    """Return a kubeconfig that gets its tokens from the AWS CLI."""
-    arguments = ["eks", "get-token", "--cluster-name", cluster, "--region", region, "--output", "json"]
-    return json.dumps(
-        {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": arn, "cluster": {"server": endpoint, "certificate-authority-data": certificate}}],
-            "users": [
-                {
-                    "name": arn,
-                    "user": {
-                        "exec": {
-                            "apiVersion": "client.authentication.k8s.io/v1beta1",
-                            "command": "aws",
-                            "args": [*arguments, *(["--role-arn", role_arn] if role_arn else [])],
-                            "interactiveMode": "Never",
-                        }
-                    },
-                }
-            ],
-            "contexts": [{"name": cluster, "context": {"cluster": arn, "user": arn}}],
-            "current-context": cluster,
-        }
-    )
 
 
 def secrets_key_policy(key_arn: str) -> str:

@@ -195,7 +195,7 @@ class Database(pulumi.ComponentResource):
             copy_tags_to_snapshot=True,
             deletion_protection=protect,
             skip_final_snapshot=not protect,
-            final_snapshot_identifier=f"{identifier}-final" if protect else None,
+            final_snapshot_identifier=self._final_snapshot(identifier) if protect else None,
             delete_automated_backups=not protect,
             performance_insights_enabled=True,
             performance_insights_kms_key_id=self._key_arn,
@@ -207,6 +207,11 @@ class Database(pulumi.ComponentResource):
                 self._child_opts, pulumi.ResourceOptions(protect=protect, depends_on=[policy, *log_groups])
             ),
         )
+
+    def _final_snapshot(self, identifier: str) -> pulumi.Output[str]:
+        # Unique per instance, because the snapshot outlives it: a second destruction leaves another snapshot.
+        suffix = random.RandomString("final-snapshot", length=8, special=False, upper=False, opts=self._child_opts)
+        return pulumi.Output.format("{0}-final-{1}", identifier, suffix.result)
 
     def _create_setup(self, cluster: Cluster, node_pools: NodePools) -> DatabaseSetup:
         opts = pulumi.ResourceOptions.merge(

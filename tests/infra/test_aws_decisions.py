@@ -6,9 +6,9 @@ from ipaddress import IPv4Network
 import pytest
 
 from infra.airflow_platform import Component
-from infra.aws.account import commit, stack_tags
-from infra.aws.cluster import administrators, kubeconfig
+from infra.aws.cluster import administrators
 from infra.aws.identity import GRANTS, Grant, dag_grants, pod_trust, statements
+from infra.aws.kubeconfig import kubeconfig
 from infra.aws.names import Limit, Names, shortened
 from infra.aws.network import plan_subnets
 from infra.aws.node_pools import node_class_spec, node_pool_spec, volume_tags
@@ -187,19 +187,11 @@ def test_a_gpu_node_reads_its_images_faster_than_the_default() -> None:
     }
 
 
-def test_a_commit_replaces_neither_nodes_nor_the_storage_class() -> None:
-    assert "commit" not in stack_tags("dev", load_aws("dev"))
-
-
 def test_volumes_have_the_tags_of_the_stack() -> None:
     assert volume_tags({"stack": "dev", "owner": "me"}) == {
         "tagSpecification_1": "stack=dev",
         "tagSpecification_2": "owner=me",
     }
-
-
-def test_the_commit_is_not_abbreviated() -> None:
-    assert commit() == "unknown" or len(commit().removesuffix("-dirty")) == 40
 
 
 ADMIN, ROLE = "arn:aws:iam::123456789012:role/admin", "arn:aws:iam::123456789012:role/deploy"

@@ -367,10 +367,19 @@ def test_descriptions_of_security_groups_have_only_characters_that_ec2_accepts(r
         assert re.fullmatch(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{1,255}", resource.inputs["description"])
 
 
+def test_each_database_leaves_a_final_snapshot_with_another_name(recording: Recording, settings: Settings) -> None:
+    database = only(recording.of_type("aws:rds/instance:Instance"))
+    suffixes = recording.of_type("random:index/randomString:RandomString")
+    assert len(suffixes) == settings.protect
+    for suffix in suffixes:
+        assert suffix.urn in database.dependencies
+        assert database.inputs["finalSnapshotIdentifier"] != f"{database.inputs['identifier']}-final"
+
+
 def test_the_provider_tags_every_resource(recording: Recording, settings: Settings) -> None:
     provider = only(recording.of_type("pulumi:providers:aws"))
     tags = json.loads(provider.inputs["defaultTags"])["tags"]
-    assert tags.keys() == STABLE_TAGS | {"commit"}
+    assert tags.keys() == STABLE_TAGS
     assert tags["stack"] == recording.stack
     assert tags["owner"] == settings.owner
     assert tags["cost-center"] == settings.cost_center
