@@ -105,6 +105,10 @@ ui: .venv/ready ## Port-forward Airflow's and MLflow's UI and print the logins (
 destroy: .venv/ready ## Delete a stack and prove that nothing is left (STACK=dev, YES=1 or CONFIRM=<stack>: do not ask)
 	@$(ops) destroy
 
+.PHONY: unlock
+unlock: .venv/ready ## Release the lock that a killed command left on a stack (STACK=dev, YES=1: do not ask)
+	@$(ops) unlock
+
 .PHONY: sync
 sync: .venv/ready ## Push HEAD to the Git server of a stack on an existing cluster (STACK=local)
 	@$(ops) sync

@@ -67,6 +67,7 @@ COMMANDS = {
     "smoke": Entry(KUBERNETES, "stacks", "Check a deployed stack: health, commit, DAG files, the pod of a task"),
     "ui": Entry(KUBERNETES, "stacks", "Port-forward Airflow's and MLflow's UI and print the logins"),
     "destroy": Entry(KUBERNETES, "stacks", "Delete a stack and prove that nothing is left"),
+    "unlock": Entry(KUBERNETES, "stacks", "Release the lock that a killed command left on a stack"),
     "sync": Entry(KUBERNETES, "stacks", "Push HEAD to the Git server of a stack on an existing cluster"),
     "dag": Entry(DAGS, "dags", "Write a new DAG with its steps, its declaration and its test"),
     "run": Entry(DAGS, "dags", "Run a DAG and follow it"),

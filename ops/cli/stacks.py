@@ -31,7 +31,7 @@ from ops.releases.clone import Clone
 from ops.releases.images import REGISTRIES
 from ops.stacks.missing_images import check_images
 from ops.stacks.platform_stack import PlatformStack
-from ops.stacks.resolve import resolve, resolve_aws, resolve_running
+from ops.stacks.resolve import resolve, resolve_any, resolve_aws, resolve_running
 
 UI_PORT, MLFLOW_UI_PORT = 8080, 5000
 PROD = "prod"  # protected even if its settings say otherwise
@@ -84,6 +84,7 @@ def deploy(
     release = deploy_checks.checked_release(Clone(), stack, resolved.settings, REGISTRIES, force)
     with deploy_checks.with_release(resolved.deployment, release) as deployment:
         check_images(resolved, release)
+        resolved.prepare(deployment)
         preview_and_deploy(deployment, watcher(resolved), yes=yes, refresh=refresh)
 
 
@@ -159,6 +160,20 @@ def destroy(
     resolved.destroy()
 
 
+def unlock(stack: Stack, yes: Yes = False) -> None:
+    """Show who locked a stack, and release the lock of a command that was killed."""
+    deployment = resolve_any(stack, echo).deployment
+    locks = deployment.locks()
+    for lock in locks:
+        echo(f"{stack} is locked by {lock}")
+    if not locks:
+        echo(f"{stack} is not locked")
+    elif yes or confirmed("Release the lock? If that command still runs, it damages the state. [y/N] "):
+        deployment.run("cancel", "--yes")
+    else:
+        raise OperationError("the lock was not released: answer y at the prompt, or set YES=1")
+
+
 def sweep(stack: Stack) -> None:
     """List what is left of a stack in the account or the cluster."""
     resolve(stack, echo).report_leftovers()
@@ -198,10 +213,11 @@ def dags_key(
 
 def preview_and_deploy(deployment: Deployment, watch: Watcher | None, *, yes: bool, refresh: bool) -> None:
     """Preview the changes, ask for confirmation unless `yes` is set, and deploy the stack."""
-    refreshing = ("--refresh",) if refresh else ()
+    # A resource whose deletion failed may be deleted nevertheless.
+    refreshing = ("--refresh",) if refresh or deployment.stopped_half_destroyed() else ()
     if not yes:
         deployment.run("preview", *refreshing)
-        if not sys.stdin.isatty() or console.input("Deploy these changes? [y/N] ").strip().lower() not in ("y", "yes"):
+        if not confirmed("Deploy these changes? [y/N] "):
             raise OperationError("nothing was deployed: answer y at the prompt, or set YES=1")
     deployment.run("up", "--yes", "--skip-preview", *refreshing, watch=watch)
 
@@ -209,9 +225,9 @@ def preview_and_deploy(deployment: Deployment, watch: Watcher | None, *, yes: bo
 def watcher(stack: PlatformStack) -> Watcher | None:
     """Return a watcher for the stack's pods, which also shares the key of its DAG repository with them.
 
-    It is None if the stack has no cluster yet.
+    It is None if the stack has no cluster that responds: the deployment may create it, or access to it.
     """
-    if not stack.has_cluster:
+    if not responds(stack):
         return None
     watch = Watch(stack.cluster, stack.namespaces, stack.diagnosis)
     source = stack.settings.dags
@@ -224,6 +240,17 @@ def watcher(stack: PlatformStack) -> Watcher | None:
         return watch()
 
     return look
+
+
+def responds(stack: PlatformStack) -> bool:
+    """Return whether a stack has a cluster that responds."""
+    try:
+        if stack.has_cluster:
+            stack.cluster.check()
+    except OperationError as error:
+        echo(f"the pods are not watched, because {error}")
+        return False
+    return stack.has_cluster
 
 
 def show_login(name: str, login: Login) -> None:
@@ -246,6 +273,11 @@ def ask(stack: str, *, unless: bool) -> str | None:
     if unless or not sys.stdin.isatty():
         return None
     return console.input(f"Everything in {stack} will be deleted. Type the stack's name to continue: ").strip()
+
+
+def confirmed(question: str) -> bool:
+    """Ask a question; return whether the answer is yes. Without a terminal it is no."""
+    return sys.stdin.isatty() and console.input(question).strip().lower() in ("y", "yes")
 
 
 def check_confirmation(stack: str, typed: str | None, *, protected: bool, yes: bool) -> None:

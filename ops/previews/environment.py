@@ -20,6 +20,7 @@ from ops.kubernetes.watch import Watch, Watcher
 from ops.previews.base import records_of
 from ops.previews.records import Record
 from ops.previews.rules import check_branch, check_room, expiry
+from ops.pulumi.pending import settle
 from ops.stacks.missing_images import check_preview_images
 from ops.stacks.platform_stack import PlatformStack
 from ops.stacks.preview_stack import PreviewStack
@@ -44,6 +45,7 @@ def bring_up(base: PlatformStack, branch: str, hours: float, echo: Echo) -> Prev
     check_preview_images(base)
     deployment = preview.deployment
     _keep_key(base, record)
+    settle(deployment, preview.look_up, echo)
     deployment.run("up", "--yes", "--skip-preview", watch=_watcher(preview))
     return settings
 

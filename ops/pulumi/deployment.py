@@ -14,6 +14,7 @@ from typing import Any
 from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from ops.kubernetes.watch import Watcher
+from ops.pulumi.locks import Lock, locks_of
 
 POLL_INTERVAL_SECONDS = 3
 # Time for Pulumi to finish running operations and save its state.
@@ -85,6 +86,7 @@ class Deployment:
         if reason:
             raise OperationError(reason)
         if process.returncode != 0:
+            self._check_lock()
             raise OperationError(f"`pulumi {' '.join(arguments[:2])}` failed: see the output above")
 
     def outputs(self) -> dict[str, Any]:
@@ -95,16 +97,67 @@ class Deployment:
         """
         return dict(json.loads(self.answer("stack", "output", "--json", "--show-secrets", "--non-interactive")))
 
+    def exported(self) -> dict[str, Any]:
+        """Return the stack's state; secrets in it are encrypted.
+
+        Raises:
+            OperationError: The state cannot be read.
+        """
+        return dict(json.loads(self.answer("stack", "export")))
+
+    def replace_state(self, state: Mapping[str, Any]) -> None:
+        """Replace the stack's state.
+
+        Raises:
+            OperationError: The state cannot be written.
+        """
+        result = self._captured("stack", "import", text=json.dumps(state))
+        if result.returncode != 0:
+            self._check_lock()
+            raise OperationError(f"the state of {self.stack} cannot be written: {result.stderr.strip()}")
+
+    def locks(self) -> list[Lock]:
+        """Return the stack's locks.
+
+        Raises:
+            OperationError: The state cannot be read.
+        """
+        return locks_of(self.stack, str(self.environment["PULUMI_BACKEND_URL"]))
+
+    def stopped_half_destroyed(self) -> bool:
+        """Return whether the last command that ended was a destruction that failed.
+
+        Raises:
+            OperationError: The state cannot be read.
+        """
+        last = json.loads(self.answer("stack", "history", "--json", "--page-size", "1"))
+        return any(update["kind"] == "destroy" and update["result"] == "failed" for update in last)
+
+    def resources(self) -> list[dict[str, Any]]:
+        """Return the resources in the stack's state.
+
+        Raises:
+            OperationError: The state cannot be read.
+        """
+        return list(self.exported()["deployment"].get("resources", ()))
+
+    def ids(self) -> set[str]:
+        """Return the IDs of the resources in the stack's state.
+
+        Raises:
+            OperationError: The state cannot be read.
+        """
+        return {resource["id"] for resource in self.resources() if "id" in resource}
+
     def objects(self) -> list[dict[str, Any]]:
         """Return the Kubernetes objects in the stack's state.
 
         Raises:
             OperationError: The state cannot be read.
         """
-        state = json.loads(self.answer("stack", "export"))["deployment"]
         return [
             dict(resource["outputs"])
-            for resource in state.get("resources", ())
+            for resource in self.resources()
             if resource["type"].startswith("kubernetes:") and "kind" in resource.get("outputs", {})
         ]
 
@@ -140,9 +193,23 @@ class Deployment:
             raise OperationError(f"the state of {self.stack} cannot be read: {result.stderr.strip()}")
         return result.stdout
 
-    def _captured(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command, environment = self._command(*arguments), self._environment()
-        return subprocess.run(command, check=False, cwd=self.folder, env=environment, capture_output=True, text=True)
+    def _check_lock(self) -> None:
+        if locks := self.locks():
+            raise OperationError(
+                f"{self.stack} is locked by {' and '.join(map(str, locks))}: wait until that command has ended, or run "
+                f"`make unlock STACK={self.stack}` if it was killed"
+            )
+
+    def _captured(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self._command(*arguments),
+            check=False,
+            cwd=self.folder,
+            env=self._environment(),
+            input=text,
+            capture_output=True,
+            text=True,
+        )
 
     def _command(self, *arguments: str) -> list[str]:
         # The program reads the settings itself, so that Pulumi may read another file.

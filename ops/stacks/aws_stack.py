@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from infra.aws.names import POSTGRES_CLIENT_IMAGE, POSTGRES_CLIENT_USER_ID, SETU
 from infra.errors import OperationError
 from infra.settings import PROJECT, Settings
 from ops.aws.account import Account, account_of, aws_errors
+from ops.aws.eks_cluster import EksCluster
 from ops.console import Echo
 from ops.images.ecr import Ecr
 from ops.kubernetes.cluster import Cluster
@@ -22,12 +23,23 @@ from ops.kubernetes.diagnosis import Diagnosis
 from ops.pulumi.backend import Backend, backend_of
 from ops.pulumi.bootstrap import bucket_exists
 from ops.pulumi.deployment import Deployment
+from ops.pulumi.pending import Created
 from ops.pulumi.pulumi_cli import pulumi_command
+from ops.stacks.aws_lookup import look_up
+from ops.stacks.object_lookup import look_up_object
 from ops.stacks.platform_stack import PlatformStack
+from ops.stacks.restored_database import adopt_restored
 from ops.teardown import aws_teardown
+from ops.teardown.kept import arns_in_state
+from ops.teardown.reserved_names import free_names
 
 # EKS starts a node in one or two minutes, or tries another instance type if the first is not available.
 NODE_SECONDS = 300
+
+
+# Objects of a cluster that is gone are dropped from the state:
+# https://www.pulumi.com/registry/packages/kubernetes/api-docs/provider/#deleteunreachable_yaml
+DELETE_UNREACHABLE = {"PULUMI_K8S_DELETE_UNREACHABLE": "true"}
 
 
 class AwsStack(PlatformStack):
@@ -87,21 +99,30 @@ class AwsStack(PlatformStack):
             )
         return deployment
 
+    @cached_property
+    def eks_cluster(self) -> EksCluster | None:
+        """Its EKS cluster as it exists now; the outputs of an interrupted command may be those of an older one."""
+        return EksCluster.found(self.account, self._names.of("cluster", Limit.CLUSTER))
+
+    @property
+    def _names(self) -> Names:
+        return Names(PROJECT, self.name)
+
     @property
     def has_cluster(self) -> bool:
         """Whether its cluster exists."""
-        return "kubeconfig" in self.outputs
+        return self.eks_cluster is not None
 
     @cached_property
     def cluster(self) -> Cluster:
         """Its cluster."""
-        return Cluster.of_access(json.loads(self._cluster_outputs["kubeconfig"]))
+        return Cluster.of_access(self._existing_cluster.access(self.settings.deploy_role_arn))
 
     @property
-    def _cluster_outputs(self) -> dict[str, Any]:
-        if not self.has_cluster:
+    def _existing_cluster(self) -> EksCluster:
+        if self.eks_cluster is None:
             raise OperationError(f"{self.name} has no cluster yet: run `make deploy STACK={self.name}` first")
-        return self.outputs
+        return self.eks_cluster
 
     def registry(self, *, previews: bool = False) -> Ecr:
         """Return its ECR repositories, or those of its preview environments."""
@@ -116,24 +137,41 @@ class AwsStack(PlatformStack):
 
     def database_bytes(self) -> int:
         """Return the size of the database server's disk."""
-        name = Names(PROJECT, self.name).of("database", Limit.DATABASE)
+        name = self._names.of("database", Limit.DATABASE)
         with aws_errors():
             found = self.account.client("rds").describe_db_instances(DBInstanceIdentifier=name)
         return int(found["DBInstances"][0]["AllocatedStorage"]) * 2**30
 
-    def delete_resources(self, deployment: Deployment, namespaces: Sequence[str]) -> None:  # noqa: ARG002 - its cluster is deleted, too
-        """Delete the resources of a deployment, and list leftovers."""
-        deployment.run("destroy", "--yes", "--refresh")
+    def look_up(self, type_: str, inputs: Mapping[str, Any]) -> list[Created]:
+        """Return what an interrupted creation may have left."""
+        if type_.startswith("kubernetes:"):
+            return look_up_object(self.cluster, type_, inputs) if self.has_cluster else []
+        return look_up(self.account, type_, inputs)
+
+    def prepare(self, deployment: Deployment) -> None:
+        """Settle what interrupted commands and a restored backup left, and free the names that a deployment needs."""
+        adopt_restored(self.account, self._names, deployment, self.echo)
+        super().prepare(deployment)
+        free_names(self.account, self._names, deployment.ids(), self.echo)
+
+    def delete_resources(self, deployment: Deployment, namespaces: Sequence[str]) -> None:  # noqa: ARG002 - the report covers the account
+        """Delete the resources of a preview environment, and list leftovers."""
+        self.prepare(deployment)
+        deployment.run("destroy", "--yes", "--skip-preview", "--refresh")
         aws_teardown.report(self.account, deployment.stack, self.echo)
 
     def destroy(self) -> None:
-        """Empty the cluster, disable deletion protection, delete everything, and list leftovers."""
-        aws_teardown.prepare(self.account, self.deployment, self.outputs, self.echo, protected=self.protected)
-        self.delete_resources(self.deployment, self.namespaces)
+        """Delete everything but the data of a protected stack, and list what is kept and left."""
+        environment = {**self.deployment.environment, **DELETE_UNREACHABLE}
+        deployment = replace(self.deployment, environment=environment)
+        self.prepare(deployment)
+        access = self.eks_cluster.access(self.settings.deploy_role_arn) if self.eks_cluster else None
+        aws_teardown.destroy(self.account, deployment, access, self.echo, protected=self.protected)
+        aws_teardown.report(self.account, self.name, self.echo, arns_in_state(deployment.resources()))
 
     def add_to_kubeconfig(self, file: Path | None) -> None:
         """Add its cluster to a kubeconfig file with the AWS CLI, and select it."""
-        name = self._cluster_outputs["cluster_name"]
+        name = self._existing_cluster.name
         role, region = self.settings.deploy_role_arn, self.settings.region
         arguments = ["--name", name, "--region", region, *(["--role-arn", role] if role else [])]
         command = ["aws", "eks", "update-kubeconfig", *arguments, *(["--kubeconfig", str(file)] if file else [])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +33,9 @@ from ops.kubernetes.kubectl import forwarded
 from ops.loopback import LOOPBACK
 from ops.pulumi import local_state
 from ops.pulumi.deployment import Deployment
+from ops.pulumi.pending import Created
 from ops.pulumi.pulumi_cli import pulumi_command
+from ops.stacks.object_lookup import look_up_object
 from ops.stacks.platform_stack import PlatformStack
 from ops.teardown import existing_cluster_teardown
 
@@ -152,9 +154,14 @@ class ExistingClusterStack(PlatformStack):
 
     def delete_resources(self, deployment: Deployment, namespaces: Sequence[str]) -> None:
         """Delete the resources of a deployment, and list leftovers."""
+        self.prepare(deployment)
         objects = deployment.objects()
         deployment.run("destroy", "--yes", "--refresh")
         existing_cluster_teardown.report(deployment.stack, self.cluster, objects, namespaces, self.echo)
+
+    def look_up(self, type_: str, inputs: Mapping[str, Any]) -> list[Created]:
+        """Return what an interrupted creation may have left."""
+        return look_up_object(self.cluster, type_, inputs)
 
     def destroy(self) -> None:
         """Delete everything of this stack, and its state."""

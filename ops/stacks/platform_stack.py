@@ -18,6 +18,7 @@ from ops.images.ecr import Ecr
 from ops.images.node_images import ClusterNodes
 from ops.images.oci import OciRegistry
 from ops.pulumi.deployment import Deployment
+from ops.pulumi.pending import settle
 from ops.stacks.stack import Stack
 
 
@@ -131,6 +132,14 @@ class PlatformStack(Stack):
         deployment = replace(self.deployment, stack=name, environment=environment)
         deployment.select()
         return deployment
+
+    def prepare(self, deployment: Deployment) -> None:
+        """Settle what interrupted commands left, before a deployment is changed.
+
+        Raises:
+            OperationError: The state cannot be read or changed, or a request to AWS or the cluster failed.
+        """
+        settle(deployment, self.look_up, self.echo)
 
     @abstractmethod
     def delete_resources(self, deployment: Deployment, namespaces: Sequence[str]) -> None:

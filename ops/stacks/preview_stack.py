@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from infra.previews.settings import PreviewSettings
 from ops.kubernetes.cluster import Cluster
 from ops.kubernetes.diagnosis import Diagnosis
 from ops.pulumi.deployment import Deployment
+from ops.pulumi.pending import Created
 from ops.stacks.platform_stack import PlatformStack
 from ops.stacks.stack import Stack
 
@@ -63,3 +65,7 @@ class PreviewStack(Stack):
     def deployment(self) -> Deployment:
         """Its Pulumi deployment, selected."""
         return self.base.preview_deployment(self.name)
+
+    def look_up(self, type_: str, inputs: Mapping[str, Any]) -> list[Created]:
+        """Return what an interrupted creation may have left."""
+        return self.base.look_up(type_, inputs)

@@ -21,13 +21,21 @@ def resolve_running(name: str, echo: Echo) -> Stack:
         ContextError: The settings do not allow the current context.
         OperationError: There is no cluster, or it does not respond.
     """
-    if is_preview(name):
-        settings = load_preview(name)
-        stack: Stack = PreviewStack(resolve(settings.base, echo), settings)
-    else:
-        stack = resolve(name, echo)
+    stack = resolve_any(name, echo)
     stack.cluster.check()
     return stack
+
+
+def resolve_any(name: str, echo: Echo) -> Stack:
+    """Return a stack, or the stack of a preview environment.
+
+    Raises:
+        SettingsError: The settings are missing or invalid.
+    """
+    if not is_preview(name):
+        return resolve(name, echo)
+    settings = load_preview(name)
+    return PreviewStack(resolve(settings.base, echo), settings)
 
 
 def resolve(name: str, echo: Echo) -> PlatformStack:

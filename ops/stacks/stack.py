@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ from infra.airflow_names import tasks_namespace
 from ops.kubernetes.cluster import Cluster
 from ops.kubernetes.diagnosis import Diagnosis
 from ops.pulumi.deployment import Deployment
+from ops.pulumi.pending import Created
 
 
 class Stack(ABC):
@@ -76,6 +77,14 @@ class Stack(ABC):
         Raises:
             ContextError: The settings do not allow the current context.
             OperationError: The account is the wrong one, the state cannot be read, or the stack is in another cluster.
+        """
+
+    @abstractmethod
+    def look_up(self, type_: str, inputs: Mapping[str, Any]) -> list[Created]:
+        """Return what an interrupted creation may have left.
+
+        Raises:
+            OperationError: A request to AWS or to the cluster failed.
         """
 
     @cached_property

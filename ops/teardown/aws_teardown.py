@@ -1,82 +1,97 @@
-"""The steps before and after the resources of a stack on AWS are deleted."""
+"""Delete a stack on AWS: its cluster's contents, Pulumi's resources, and what the cluster left."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from botocore.exceptions import ClientError
-
+from infra.aws.names import Limit, Names
 from infra.errors import OperationError
-from ops.aws.account import Account, aws_errors, error_code
+from infra.settings import PROJECT
+from ops.aws.account import Account, aws_errors
+from ops.aws.eks_cluster import describe
 from ops.console import Echo
 from ops.pulumi.deployment import Deployment
 from ops.teardown.cluster_contents import delete_contents
+from ops.teardown.kept import delete_repositories, keep_buckets_with_data
+from ops.teardown.leaks import KEEP_TAG, Leaks
+from ops.teardown.reserved_names import free_names
 from ops.teardown.sweep import sweep
 
-MISSING = ("ResourceNotFoundException", "DBInstanceNotFound")
 
-
-def prepare(
-    account: Account, deployment: Deployment, outputs: Mapping[str, Any], echo: Echo, *, protected: bool
+def destroy(
+    account: Account, deployment: Deployment, access: Mapping[str, Any] | None, echo: Echo, *, protected: bool
 ) -> None:
-    """Delete the contents of a stack's cluster, and disable deletion protection.
+    """Delete a stack; keep the data of a protected stack.
+
+    Args:
+        account: The account.
+        deployment: The stack's deployment.
+        access: The kubeconfig of its cluster; None if there is no cluster.
+        echo: Prints progress.
+        protected: Whether resources with data are protected from deletion.
 
     Raises:
-        OperationError: A step failed.
+        OperationError: A step failed. Everything can be repeated.
     """
-    cluster = outputs.get("cluster_name", "")
-    if cluster and _cluster_exists(account, cluster):
-        delete_contents(json.loads(outputs["kubeconfig"]), echo)
+    names = Names(PROJECT, deployment.stack)
+    if access:
+        _keep_volumes(account, delete_contents(access, echo))
     if protected:
-        echo("disabling deletion protection")
-        deployment.run("state", "unprotect", "--all", "--yes")
-        _lift_protection(account, cluster, outputs)
+        keep_buckets_with_data(account, deployment, echo)
+        delete_repositories(account, names, echo)
+        _lift_protection(account, names, echo)
+    leaks = Leaks(account, names, echo)
+    deployment.run("destroy", "--yes", "--skip-preview", "--refresh", "--exclude-protected", watch=leaks.watch)
+    leaks.delete()
+    free_names(account, names, deployment.ids(), echo)
 
 
-def report(account: Account, stack: str, echo: Echo) -> None:
-    """Report that nothing of a stack is left in the account.
+def report(account: Account, stack: str, echo: Echo, managed: Collection[str] = ()) -> None:
+    """List what is kept on purpose, and report that nothing else of a stack is left in the account.
+
+    Args:
+        account: The account.
+        stack: The stack.
+        echo: Prints the report.
+        managed: The ARNs of resources that Pulumi kept.
 
     Raises:
-        OperationError: Resources are left. They are printed first.
+        OperationError: Other resources are left. They are printed first.
     """
-    left = sweep(account, stack)
+    found = sweep(account, stack, managed)
+    kept, left = [one for one in found if one.note], [one for one in found if not one.note]
+    for leftover in kept:
+        echo(f"kept: {leftover.arn} ({leftover.note})")
     for leftover in left:
-        echo(f"left: {leftover.arn}{f' ({leftover.note})' if leftover.note else ''}")
+        echo(f"left: {leftover.arn}")
     if left:
         raise OperationError(
             f"{len(left)} resources of {stack} are left in account {account.id}: delete the ones listed above"
         )
-    echo(f"nothing of {stack} is left in account {account.id}, {account.region}: no resource has its tags or names")
+    nothing = "nothing else" if kept else "nothing"
+    echo(f"{nothing} of {stack} is left in account {account.id}, {account.region}: no resource has its tags or names")
 
 
-def _cluster_exists(account: Account, name: str) -> bool:
-    with _ignoring_missing():
-        account.client("eks").describe_cluster(name=name)
-        return True
-    return False
+def _keep_volumes(account: Account, volumes: list[str]) -> None:
+    if volumes:
+        with aws_errors():
+            account.client("ec2").create_tags(Resources=volumes, Tags=[{"Key": KEEP_TAG, "Value": "true"}])
 
 
-def _lift_protection(account: Account, cluster: str, outputs: Mapping[str, Any]) -> None:
+def _lift_protection(account: Account, names: Names, echo: Echo) -> None:
     """Disable AWS' own deletion protection, in addition to Pulumi's."""
-    with _ignoring_missing():
-        if cluster:
-            account.client("eks").update_cluster_config(name=cluster, deletionProtection=False)
-    with _ignoring_missing():
-        if host := outputs.get("database_host"):
-            account.client("rds").modify_db_instance(
-                DBInstanceIdentifier=host.split(".", maxsplit=1)[0], DeletionProtection=False, ApplyImmediately=True
-            )
-
-
-@contextmanager
-def _ignoring_missing() -> Iterator[None]:
-    """Ignore resources that are already deleted, so that an interrupted destruction can be repeated."""
+    cluster, database = names.of("cluster", Limit.CLUSTER), names.of("database", Limit.DATABASE)
     with aws_errors():
-        try:
-            yield
-        except ClientError as error:
-            if error_code(error) not in MISSING:
-                raise
+        if (describe(account, cluster) or {}).get("deletionProtection"):
+            echo(f"disabling the deletion protection of the cluster {cluster}")
+            account.client("eks").update_cluster_config(name=cluster, deletionProtection=False)
+            account.client("eks").get_waiter("cluster_active").wait(name=cluster)
+        rds = account.client("rds")
+        for page in rds.get_paginator("describe_db_instances").paginate():
+            for instance in page["DBInstances"]:
+                if instance["DBInstanceIdentifier"] == database and instance["DeletionProtection"]:
+                    echo(f"disabling the deletion protection of the database {database}")
+                    rds.modify_db_instance(
+                        DBInstanceIdentifier=database, DeletionProtection=False, ApplyImmediately=True
+                    )

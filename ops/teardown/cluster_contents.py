@@ -7,7 +7,7 @@ deletes them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import kubernetes
@@ -23,8 +23,11 @@ TIMEOUT_SECONDS = 900
 POLL_INTERVAL_SECONDS = 5
 
 
-def delete_contents(access: Mapping[str, Any], echo: Echo) -> None:
+def delete_contents(access: Mapping[str, Any], echo: Echo) -> list[str]:
     """Delete all namespaces but Kubernetes' own, then the node pools; wait until volumes and nodes are gone.
+
+    Returns:
+        The IDs of the volumes that are kept, because their reclaim policy is not Delete.
 
     Raises:
         OperationError: The cluster cannot be reached, or something is not gone after fifteen minutes.
@@ -35,11 +38,16 @@ def delete_contents(access: Mapping[str, Any], echo: Echo) -> None:
         for name in _namespaces(core):
             echo(f"deleting the namespace {name}")
             core.delete_namespace(name)
-        _wait(lambda: [*_namespaces(core), *_volumes(core)], "namespaces and volumes", echo)
+        _wait(
+            lambda: [*_namespaces(core), *(f"volume {each.metadata.name}" for each in _volumes(core, kept=False))],
+            "namespaces and volumes",
+            echo,
+        )
         for pool in _named(custom, "nodepools"):
             echo(f"deleting the node pool {pool}")
             custom.delete_cluster_custom_object(**KARPENTER, plural="nodepools", name=pool)
         _wait(lambda: [*_named(custom, "nodepools"), *_named(custom, "nodeclaims")], "nodes", echo)
+        return [volume.spec.csi.volume_handle for volume in _volumes(core, kept=True) if volume.spec.csi]
     except ApiException as error:
         raise OperationError(
             f"the cluster refused the request ({error.status} {error.reason}): check that you have administrator access"
@@ -53,11 +61,10 @@ def _namespaces(core: Any) -> list[str]:
     return [name for name in names if name not in KEPT]
 
 
-def _volumes(core: Any) -> Iterator[str]:
-    """Yield the volumes whose disks are deleted with them. Volumes with another reclaim policy are kept on purpose."""
-    for volume in core.list_persistent_volume().items:
-        if volume.spec.persistent_volume_reclaim_policy == "Delete":
-            yield f"volume {volume.metadata.name}"
+def _volumes(core: Any, *, kept: bool) -> list[Any]:
+    """Return the volumes whose disks are kept, or those whose disks are deleted with them."""
+    volumes = core.list_persistent_volume().items
+    return [each for each in volumes if (each.spec.persistent_volume_reclaim_policy != "Delete") is kept]
 
 
 def _named(custom: Any, plural: str) -> list[str]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
-
-from botocore.exceptions import ClientError
 
 from infra.aws.names import Names
 from infra.settings import PROJECT
-from ops.aws.account import Account, aws_errors, error_code
-
-# EKS Auto Mode sets this tag on the instances, volumes, network interfaces and load balancers that it creates:
-# https://docs.aws.amazon.com/eks/latest/userguide/tag-subnets-auto.html
-CLUSTER_TAG = "eks:eks-cluster-name"
-# Paths of log groups. EKS may write a last log line after its log group was deleted, which creates it again.
-LOG_PATHS = ("/aws/eks/", "/aws/vpc/")
+from ops.aws.account import Account, aws_errors
+from ops.aws.lingering import gone
+from ops.teardown.leaks import CLUSTER_TAG, KEEP_TAG
+from ops.teardown.reserved_names import log_groups
 
 
 @dataclass(frozen=True)
@@ -27,10 +21,15 @@ class Leftover:
     note: str = ""
 
 
-def sweep(account: Account, stack: str) -> list[Leftover]:
+def sweep(account: Account, stack: str, managed: Collection[str] = ()) -> list[Leftover]:
     """Return the leftovers of a stack: by tag, and by name for resources that the tagging API does not list.
 
     Resources that AWS still lists although they are deleted, or scheduled for deletion, do not count.
+
+    Args:
+        account: The account.
+        stack: The stack.
+        managed: The ARNs of resources that Pulumi still manages.
 
     Raises:
         OperationError: A request to AWS failed.
@@ -41,19 +40,27 @@ def sweep(account: Account, stack: str) -> list[Leftover]:
             *_tagged(account, {"project": PROJECT, "stack": stack}),
             *_tagged(account, {CLUSTER_TAG: names.prefix + "-cluster"}),
             *_roles(account, names.prefix),
-            *_log_groups(account, names.prefix),
+            *(_log_group_arn(account, group) for group in log_groups(account, names.prefix)),
             *_snapshots(account, names.prefix),
+            *_backups(account, names.prefix),
         }
-        return [Leftover(arn, note(arn)) for arn in sorted(found) if not _gone(account, arn)]
+        volumes = set(_tagged(account, {KEEP_TAG: "true"}))
+        left = [arn for arn in sorted(found) if not _arn_gone(account, arn)]
+        return [Leftover(arn, note(arn, kept=arn in managed or arn in volumes)) for arn in left]
 
 
-def note(arn: str) -> str:
-    """Return what to do with a resource that outlives its stack on purpose."""
-    if ":snapshot:" in arn and arn.startswith("arn:aws:rds:"):
-        return "the database's last snapshot, kept on purpose: delete it when the data is no longer needed"
-    if arn.startswith("arn:aws:s3:::"):
-        return "a bucket that still contains data: empty and delete it when the data is no longer needed"
-    return ""
+def note(arn: str, *, kept: bool) -> str:
+    """Return why a resource outlives its stack on purpose, and what to do with it; empty if it does not."""
+    service, resource = arn.split(":", 5)[2::3]
+    if service == "rds" and resource.startswith(("snapshot:", "auto-backup:")):
+        return "the database's last data: delete it when it is no longer needed"
+    if service == "s3":
+        return "a bucket that contains data: empty it and rerun this command when the data is no longer needed"
+    if not kept:
+        return ""
+    if service == "ec2":
+        return "a volume with the reclaim policy Retain: delete it when the data is no longer needed"
+    return "the kept data needs it"
 
 
 def _tagged(account: Account, tags: dict[str, str]) -> Iterator[str]:
@@ -68,13 +75,8 @@ def _roles(account: Account, prefix: str) -> Iterator[str]:
         yield from (role["Arn"] for role in page["Roles"] if role["RoleName"].startswith(f"{prefix}-"))
 
 
-def _log_groups(account: Account, prefix: str) -> Iterator[str]:
-    for path in LOG_PATHS:
-        pages = (
-            account.client("logs").get_paginator("describe_log_groups").paginate(logGroupNamePrefix=f"{path}{prefix}-")
-        )
-        for page in pages:
-            yield from (group["arn"].removesuffix(":*") for group in page["logGroups"])
+def _log_group_arn(account: Account, group: str) -> str:
+    return f"arn:aws:logs:{account.region}:{account.id}:log-group:{group}"
 
 
 def _snapshots(account: Account, prefix: str) -> Iterator[str]:
@@ -86,68 +88,16 @@ def _snapshots(account: Account, prefix: str) -> Iterator[str]:
         )
 
 
-def _gone(account: Account, arn: str) -> bool:
-    """Return whether a resource that the tagging API lists is deleted or scheduled for deletion."""
+def _backups(account: Account, prefix: str) -> Iterator[str]:
+    for page in account.client("rds").get_paginator("describe_db_instance_automated_backups").paginate():
+        yield from (
+            backup["DBInstanceAutomatedBackupsArn"]
+            for backup in page["DBInstanceAutomatedBackups"]
+            if backup["DBInstanceIdentifier"].startswith(f"{prefix}-") and backup["Status"] == "retained"
+        )
+
+
+def _arn_gone(account: Account, arn: str) -> bool:
     service, resource = arn.split(":", 5)[2::3]
     kind, _, identity = resource.partition("/")
-    check = LINGERING.get((service, kind))
-    return check is not None and check(account, identity)
-
-
-def _key_gone(account: Account, key: str) -> bool:
-    return str(account.client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"]) == "PendingDeletion"
-
-
-def _state_gone(account: Account, ask: Callable[[Any], Any], missing: str, states: tuple[str, ...]) -> bool:
-    """Return whether EC2 does not know a resource, or lists it as deleted."""
-    try:
-        found = ask(account.client("ec2"))
-    except ClientError as error:
-        if error_code(error).startswith(missing):
-            return True
-        raise
-    return not found or found[0] in states
-
-
-def _instance_gone(account: Account, identity: str) -> bool:
-    return _state_gone(
-        account,
-        lambda ec2: [
-            instance["State"]["Name"]
-            for reservation in ec2.describe_instances(InstanceIds=[identity])["Reservations"]
-            for instance in reservation["Instances"]
-        ],
-        "InvalidInstanceID",
-        ("terminated", "shutting-down"),
-    )
-
-
-def _gateway_gone(account: Account, identity: str) -> bool:
-    return _state_gone(
-        account,
-        lambda ec2: [
-            gateway["State"] for gateway in ec2.describe_nat_gateways(NatGatewayIds=[identity])["NatGateways"]
-        ],
-        "NatGatewayNotFound",
-        ("deleted", "deleting"),
-    )
-
-
-def _endpoint_gone(account: Account, identity: str) -> bool:
-    return _state_gone(
-        account,
-        lambda ec2: [
-            endpoint["State"] for endpoint in ec2.describe_vpc_endpoints(VpcEndpointIds=[identity])["VpcEndpoints"]
-        ],
-        "InvalidVpcEndpointId",
-        ("deleted", "deleting"),
-    )
-
-
-# Resources that the tagging API lists for an hour or more after their deletion.
-LINGERING: dict[tuple[str, str], Callable[[Account, str], bool]] = {
-    ("kms", "key"): _key_gone,
-    ("ec2", "instance"): _instance_gone,
-    ("ec2", "natgateway"): _gateway_gone,
-    ("ec2", "vpc-endpoint"): _endpoint_gone,
-}
+    return gone(account, service, kind, identity)

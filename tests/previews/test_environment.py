@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,10 @@ class FakeDeployment:
 
     def run(self, *arguments: str, **_: object) -> None:
         self.world.do(" ".join(arguments[:2]), self.stack)
+
+    def exported(self) -> dict[str, Any]:
+        """Return a state without interrupted operations."""
+        return {"deployment": {}}
 
 
 @dataclass

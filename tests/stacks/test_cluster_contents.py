@@ -35,7 +35,10 @@ class Cluster:
     def list_persistent_volume(self) -> Any:
         volumes = [
             SimpleNamespace(
-                metadata=SimpleNamespace(name=name), spec=SimpleNamespace(persistent_volume_reclaim_policy=policy)
+                metadata=SimpleNamespace(name=name),
+                spec=SimpleNamespace(
+                    persistent_volume_reclaim_policy=policy, csi=SimpleNamespace(volume_handle=f"vol-{name}")
+                ),
             )
             for name, policy in self.volumes.items()
         ]
@@ -70,7 +73,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 
 
 def test_nodes_go_after_the_volumes_and_kubernetes_own_namespaces_stay(cluster: Cluster) -> None:
-    cluster_contents.delete_contents({}, lambda _: None)
+    assert cluster_contents.delete_contents({}, lambda _: None) == ["vol-kept"]
     assert cluster.did == [
         "namespace airflow",
         "nodepools cpu with volumes ['kept']",

@@ -16,7 +16,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("stack", "bootstrap", "preview", "deploy", "drift", "destroy", "sweep"),
+        *("stack", "bootstrap", "preview", "deploy", "drift", "destroy", "unlock", "sweep"),
         *("kubeconfig", "status", "smoke", "ui", "sync", "dags-key"),
     ],
 )

@@ -78,9 +78,9 @@ def test_a_last_snapshot_is_listed_with_what_to_do(account: Account) -> None:
     )  # fmt: skip
     rds.delete_db_instance(DBInstanceIdentifier="airflow-dev-database", FinalDBSnapshotIdentifier="airflow-dev-final")
     snapshot = "arn:aws:rds:us-east-1:123456789012:snapshot:airflow-dev-final"
-    assert Leftover(
-        snapshot, "the database's last snapshot, kept on purpose: delete it when the data is no longer needed"
-    ) in sweep(account, "dev")
+    assert Leftover(snapshot, "the database's last data: delete it when it is no longer needed") in sweep(
+        account, "dev"
+    )
 
 
 def test_leftovers_are_listed_and_end_in_an_error(account: Account) -> None:

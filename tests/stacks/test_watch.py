@@ -36,6 +36,9 @@ class Story:
             raise telling
         return Namespace(pods=telling)
 
+    def check(self) -> None:
+        """Respond."""
+
     def log(self, *_: str) -> str:
         return ""
 
@@ -114,3 +117,13 @@ def test_a_deployment_looks_for_no_key_if_the_repository_needs_none(
     watch = stacks.watcher(cast(PlatformStack, stack))
     assert watch is not None
     assert watch() is None
+
+
+def test_a_cluster_that_does_not_respond_at_the_start_is_not_watched(capsys: pytest.CaptureFixture[str]) -> None:
+    def check() -> None:
+        raise OperationError("the cluster x does not respond: start it")
+
+    stack = SimpleNamespace(has_cluster=True, cluster=SimpleNamespace(check=check))
+    assert stacks.watcher(cast(PlatformStack, stack)) is None
+    expected = "the pods are not watched, because the cluster x does not respond: start it\n"
+    assert capsys.readouterr().out == expected
