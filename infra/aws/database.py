@@ -33,6 +33,10 @@ SECRET_RECOVERY_DAYS = 30
 
 # The free retention: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_PerfInsights.Overview.cost.html
 PERFORMANCE_INSIGHTS_DAYS = 7
+WAITING_CHANGES = (
+    "changes of the class and the storage take effect in the next maintenance window; to apply them during the "
+    "deployment, set apply_changes: immediately in airflow:database"
+)
 
 # PostgreSQL's logs in CloudWatch: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_LogAccess.Concepts.PostgreSQL.html
 LOGS = ("postgresql", "upgrade")
@@ -83,6 +87,8 @@ class Database(pulumi.ComponentResource):
         group_id = self._create_security_group(network, cluster.security_group_id)
         admin_password = self._create_password("admin")
         self._instance = self._create_instance(network, group_id, admin_password, log_key_arn)
+        if settings.apply_changes == "maintenance_window":
+            pulumi.log.info(WAITING_CHANGES, resource=self._instance)
         self.admin = self._keep("admin", self._access(ADMIN, MAINTENANCE_DATABASE, admin_password))
         self._setup = self._create_setup(cluster, node_pools)
         self.airflow = self._create_database("airflow", DATABASE_USERS)
@@ -191,6 +197,7 @@ class Database(pulumi.ComponentResource):
             publicly_accessible=False,
             parameter_group_name=parameters.name,
             multi_az=settings.multi_az,
+            apply_immediately=settings.apply_changes == "immediately",
             backup_retention_period=settings.backup_days,
             copy_tags_to_snapshot=True,
             deletion_protection=protect,

@@ -171,6 +171,8 @@ class DatabaseSettings(Model):
     """Whether a standby in a second zone takes over if the primary fails."""
     backup_days: Annotated[int, Field(ge=1, le=35)]
     """Retention of backups in days; the database can be restored to any second within it."""
+    apply_changes: Literal["immediately", "maintenance_window"] = "maintenance_window"
+    """When changes of the class and of the storage take effect. A new class restarts the server."""
 
 
 class DagSettings(Model):

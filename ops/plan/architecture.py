@@ -51,6 +51,7 @@ class Database:
     storage: str
     copies: int
     protect: bool
+    changes: str
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,7 @@ def _database(database: Resource) -> Database:
         storage=f"{inputs['allocatedStorage']} to {inputs.get('maxAllocatedStorage', inputs['allocatedStorage'])} GiB",
         copies=2 if inputs.get("multiAz") else 1,
         protect=database.protect,
+        changes="immediately" if inputs["applyImmediately"] else "in the next maintenance window",
     )
 
 

@@ -104,7 +104,8 @@ def _show_summary(console: Console, plan: Plan) -> None:
         console.print(Text(f"cluster    {seen.cluster.name} {seen.cluster.version}; {pools}; {seen.cluster.endpoint}"))
     if seen.database:
         database = seen.database
-        console.print(Text(f"database   {database.name} on {database.instance_class}, {database.storage}"))
+        size = f"{database.instance_class}, {database.storage}"
+        console.print(Text(f"database   {database.name} on {size}; a new class or size applies {database.changes}"))
     if seen.buckets:
         console.print(Text(f"buckets    {', '.join(bucket.name for bucket in seen.buckets)}"))
     if not plan.bill.missing:

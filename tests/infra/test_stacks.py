@@ -367,6 +367,11 @@ def test_descriptions_of_security_groups_have_only_characters_that_ec2_accepts(r
         assert re.fullmatch(r"[a-zA-Z0-9. _\-:/()#,@\[\]+=&;{}!$*]{1,255}", resource.inputs["description"])
 
 
+def test_changes_of_the_database_take_effect_when_the_settings_say_so(recording: Recording, settings: Settings) -> None:
+    database = only(recording.of_type("aws:rds/instance:Instance"))
+    assert database.inputs["applyImmediately"] is (settings.database.apply_changes == "immediately")
+
+
 def test_each_database_leaves_a_final_snapshot_with_another_name(recording: Recording, settings: Settings) -> None:
     database = only(recording.of_type("aws:rds/instance:Instance"))
     suffixes = recording.of_type("random:index/randomString:RandomString")
