@@ -37,7 +37,7 @@ from ops.teardown.reserved_names import free_names
 NODE_SECONDS = 300
 
 
-# Objects of a cluster that is gone are dropped from the state:
+# Drops the objects of a cluster that is gone from the state, instead of failing to read them:
 # https://www.pulumi.com/registry/packages/kubernetes/api-docs/provider/#deleteunreachable_yaml
 DELETE_UNREACHABLE = {"PULUMI_K8S_DELETE_UNREACHABLE": "true"}
 
@@ -91,7 +91,8 @@ class AwsStack(PlatformStack):
                     f"s3://{backend.bucket} does not exist: run `make bootstrap STACK={self.name}` first"
                 )
         program = pulumi_command(self.echo).command
-        deployment = Deployment(self.name, program, backend.environment, backend.secrets_provider)
+        gone = {} if self.has_cluster else DELETE_UNREACHABLE
+        deployment = Deployment(self.name, program, {**backend.environment, **gone}, backend.secrets_provider)
         if deployment.select():
             self.echo(
                 f"{deployment.stack_file.name} now contains the stack's encrypted key: commit it, others need it to "

@@ -20,6 +20,7 @@ from tests.programs import put_on_path
 FAKE_CLI = """#!/bin/sh
 [ "$1" = version ] && { echo v3.272.0; exit; }
 echo "$PULUMI_BACKEND_URL $AWS_REGION $*" >> "$CALLS"
+echo "${PULUMI_K8S_DELETE_UNREACHABLE-unset}" > "$CALLS.unreachable"
 [ "$2" = select ] && [ -n "$STACK_FILE" ] && echo "encryptedkey: abc" >> "$STACK_FILE"
 [ "$1" != fail ]
 """
@@ -42,6 +43,16 @@ def test_pulumi_works_with_the_stacks_state_key_and_region(account: Account, cal
         f"{state} stack select --create --secrets-provider {provider} --stack dev",
         f"{state} up --stack dev",
     ]
+
+
+def test_objects_are_forgotten_only_with_the_cluster_that_had_them(account: Account, calls: Path) -> None:
+    bootstrap(account, backend_of("dev", account.id, account.region), lambda _: None)
+    assert AwsStack("dev", load_aws("dev"), lambda _: None).deployment
+    assert calls.with_suffix(".unreachable").read_text() == "true\n"
+    role = "arn:aws:iam::123456789012:role/x"
+    account.client("eks").create_cluster(name="airflow-dev-cluster", roleArn=role, resourcesVpcConfig={})
+    assert AwsStack("dev", load_aws("dev"), lambda _: None).deployment
+    assert calls.with_suffix(".unreachable").read_text() == "unset\n"
 
 
 def test_the_key_that_pulumi_writes_into_the_stacks_file_is_to_be_committed(
