@@ -20,6 +20,11 @@ def _key_gone(account: Account, key: str) -> bool:
     return str(account.client("kms").describe_key(KeyId=key)["KeyMetadata"]["KeyState"]) == "PendingDeletion"
 
 
+def _secret_gone(account: Account, name: str) -> bool:
+    without_suffix = name.rpartition("-")[0]  # the ARN ends with six random characters
+    return "DeletedDate" in account.client("secretsmanager").describe_secret(SecretId=without_suffix)
+
+
 def _state_gone(account: Account, ask: Callable[[Any], Any], missing: str, states: tuple[str, ...]) -> bool:
     """Return whether EC2 does not know a resource, or lists it as deleted."""
     try:
@@ -69,6 +74,7 @@ def _endpoint_gone(account: Account, identity: str) -> bool:
 # Resources that the tagging API lists for an hour or more after their deletion.
 LINGERING: dict[tuple[str, str], Callable[[Account, str], bool]] = {
     ("kms", "key"): _key_gone,
+    ("secretsmanager", "secret"): _secret_gone,
     ("ec2", "instance"): _instance_gone,
     ("ec2", "natgateway"): _gateway_gone,
     ("ec2", "vpc-endpoint"): _endpoint_gone,

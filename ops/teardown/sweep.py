@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -99,5 +100,5 @@ def _backups(account: Account, prefix: str) -> Iterator[str]:
 
 def _arn_gone(account: Account, arn: str) -> bool:
     service, resource = arn.split(":", 5)[2::3]
-    kind, _, identity = resource.partition("/")
+    kind, identity = [*re.split("[:/]", resource, maxsplit=1), ""][:2]
     return gone(account, service, kind, identity)

@@ -59,6 +59,14 @@ def test_a_key_that_is_scheduled_for_deletion_is_not_left(account: Account) -> N
     assert arns(account) == []
 
 
+def test_a_secret_that_is_scheduled_for_deletion_is_not_left(account: Account) -> None:
+    secrets = account.client("secretsmanager")
+    arn = secrets.create_secret(Name="airflow-dev/database/admin", SecretString="x", Tags=TAGS)["ARN"]
+    assert arns(account) == [arn]
+    secrets.delete_secret(SecretId=arn, RecoveryWindowInDays=30)
+    assert arns(account) == []
+
+
 def test_a_terminated_instance_is_not_left(account: Account) -> None:
     ec2 = account.client("ec2")
     image = ec2.describe_images()["Images"][0]["ImageId"]
