@@ -66,8 +66,7 @@ class InterruptedStack:
             text = f"#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name('cloud.py')}\n"
             write_program(folder / "bin" / f"pulumi-resource-{package}", text)
         path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        settings = {"PULUMI_PARALLEL": "200", "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true"}
-        environment = {**backend(folder), "PATH": path, "CLOUD": str(self.cloud), **settings}
+        environment = {**backend(folder), "PATH": path, "CLOUD": str(self.cloud), "PULUMI_PARALLEL": "200"}
         self.deployment = Deployment("dev", "pulumi", environment, folder=self.project)
         self.deployment.select()
         self.account = account
