@@ -9,8 +9,8 @@ from ops.aws.account import Account, aws_errors
 from ops.aws.eks_cluster import describe
 from ops.console import Echo
 
-# Paths of log groups. EKS writes a last log line after its log group was deleted, which creates it again.
-LOG_PATHS = ("/aws/eks/", "/aws/vpc/")
+# Paths of log groups. AWS writes a last log line after a log group was deleted, which creates it again.
+LOG_PATHS = ("/aws/eks/", "/aws/rds/instance/", "/aws/vpc/")
 
 
 def free_names(account: Account, names: Names, known: Collection[str], echo: Echo) -> None:

@@ -12,7 +12,12 @@ def groups(account: Account) -> list[str]:
 
 def test_a_log_group_that_eks_created_again_is_deleted(account: Account) -> None:
     logs = account.client("logs")
-    for name in (GROUP, "/aws/vpc/airflow-dev-flow-log", "/aws/eks/airflow-staging-cluster/cluster"):
+    for name in (
+        GROUP,
+        "/aws/rds/instance/airflow-dev-database/postgresql",
+        "/aws/vpc/airflow-dev-flow-log",
+        "/aws/eks/airflow-staging-cluster/cluster",
+    ):
         logs.create_log_group(logGroupName=name)
     free_names(account, NAMES, ["/aws/vpc/airflow-dev-flow-log"], lambda _: None)
     assert groups(account) == ["/aws/eks/airflow-staging-cluster/cluster", "/aws/vpc/airflow-dev-flow-log"]
