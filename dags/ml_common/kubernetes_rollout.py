@@ -10,7 +10,7 @@ from kubernetes.dynamic import DynamicClient
 from urllib3.exceptions import HTTPError
 
 from ml_common.errors import PermanentError, ServiceUnavailableError
-from ml_common.serving_manifests import Manifest, ServingSettings, manifests
+from ml_common.serving_manifests import PORT, Manifest, ServingSettings, manifests
 
 DEADLINE_SECONDS = 300
 POLL_SECONDS = 2
@@ -50,7 +50,7 @@ def roll_out(settings: ServingSettings, version: str) -> str:
         raise kind(f"Kubernetes refused to deploy version {version}: {error.status} {error.reason}.") from error
     except HTTPError as error:
         raise ServiceUnavailableError(f"The Kubernetes API does not answer: {error}.") from error
-    return f"http://{settings.name}.{settings.namespace}.svc"
+    return f"http://{settings.name}.{settings.namespace}.svc:{PORT}"
 
 
 def _load_access() -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+# Of the container and of the Service: network policies on EKS require that both are the same.
+# https://docs.aws.amazon.com/eks/latest/userguide/cni-network-policy.html#cni-network-policy-considerations
 PORT = 8080
 # A terminating pod keeps answering this long, because nodes route to the new pod a moment after its Service does.
 DRAINING_SECONDS = 5
@@ -52,7 +54,7 @@ def _service(settings: ServingSettings) -> Manifest:
         "metadata": _metadata(settings),
         "spec": {
             "selector": settings.labels,
-            "ports": [{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP"}],
+            "ports": [{"name": "http", "port": PORT, "targetPort": "http", "protocol": "TCP"}],
         },
     }
 

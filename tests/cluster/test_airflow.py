@@ -96,7 +96,7 @@ with ThreadPoolExecutor(8) as pool:
 
 
 def test_the_model_that_was_deployed_answers_over_its_service(airflow: Airflow) -> None:
-    with ForwardedPort("image-classifier", 80) as url:
+    with ForwardedPort("image-classifier", 8080) as url:
         assert httpx.get(f"{url}/healthz", timeout=30).status_code == 200
 
 

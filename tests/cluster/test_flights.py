@@ -46,7 +46,7 @@ def test_the_scores_of_a_month_start_its_monitoring(airflow: Airflow) -> None:
 
 @pytest.mark.usefixtures("january")
 def test_the_champion_answers_over_its_service() -> None:
-    with ForwardedPort("flight-delays", 80) as url:
+    with ForwardedPort("flight-delays", 8080) as url:
         answer = httpx.post(f"{url}/predict", json={"dataframe_records": [MORNING, EVENING]}, timeout=60).json()
     morning, evening = answer["predictions"]
     assert 0 < morning < evening < 1

@@ -68,7 +68,7 @@ def test_the_dag_of_the_example_is_green(airflow: Airflow) -> None:
 @pytest.mark.usefixtures("example")
 def test_the_model_of_the_example_answers_over_its_service() -> None:
     rows = {"dataframe_records": [{"calls": 9}, {"calls": 0}]}
-    with ForwardedPort(contributing.EXAMPLE, 80) as url:
+    with ForwardedPort(contributing.EXAMPLE, 8080) as url:
         answer = httpx.post(f"{url}/predict", json=rows, timeout=60)
         assert answer.json() == {"predictions": [1, 0], "model_version": "1"}
         metrics = httpx.get(f"{url}/metrics", timeout=30).text

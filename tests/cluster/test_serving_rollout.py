@@ -78,7 +78,7 @@ def namespace(core: client.CoreV1Api) -> Iterator[str]:
 def served(namespace: str, image: str) -> ServingSettings:
     """Roll out version 1."""
     settings = ServingSettings(NAME, namespace, image, "default")
-    assert kubernetes_rollout.roll_out(settings, "1") == f"http://{NAME}.{namespace}.svc"
+    assert kubernetes_rollout.roll_out(settings, "1") == f"http://{NAME}.{namespace}.svc:8080"
     return settings
 
 
@@ -92,7 +92,7 @@ def wait_until(condition: Any, seconds: float = 60) -> None:
 def served_version(core: client.CoreV1Api) -> str:
     """Send a request to the Service's address, as a pod of the cluster does."""
     address = core.read_namespaced_service(NAME, NAMESPACE).spec.cluster_ip
-    return str(httpx.get(f"http://{address}/healthz", timeout=10).json()["version"])
+    return str(httpx.get(f"http://{address}:8080/healthz", timeout=10).json()["version"])
 
 
 def deployment() -> Any:

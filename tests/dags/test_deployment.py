@@ -76,7 +76,10 @@ def test_the_old_pod_answers_until_every_node_routes_to_the_new_one() -> None:
 def test_the_service_selects_the_pods() -> None:
     service, serving = manifests(SETTINGS, "7")
     assert service["spec"]["selector"] == serving["spec"]["template"]["metadata"]["labels"]
-    assert service["spec"]["ports"][0]["targetPort"] == container_of("7")["ports"][0]["name"]
+    [port], [container_port] = service["spec"]["ports"], container_of("7")["ports"]
+    assert port["targetPort"] == container_port["name"]
+    # As EKS' network policies require.
+    assert port["port"] == container_port["containerPort"]
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +262,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 
 def test_both_objects_are_applied_on_the_server_side_and_the_address_returned(cluster: Cluster) -> None:
     cluster.status = ROLLED_OUT
-    assert kubernetes_rollout.roll_out(SETTINGS, "7") == "http://image-classifier.ml.svc"
+    assert kubernetes_rollout.roll_out(SETTINGS, "7") == "http://image-classifier.ml.svc:8080"
     assert [path.rsplit("/", 2)[1] for path, *_ in cluster.applied] == ["services", "deployments"]
     for _, content_type, query, _ in cluster.applied:
         assert content_type == "application/apply-patch+yaml"
@@ -313,7 +316,7 @@ def test_an_old_pod_on_a_node_that_does_not_answer_is_not_waited_for_forever(
     monkeypatch.setattr(kubernetes_rollout, "OLD_PODS_SECONDS", 0.1)
     cluster.status = ROLLED_OUT
     cluster.pods = [[stuck_pod("Terminating", owner="old")]]
-    assert kubernetes_rollout.roll_out(SETTINGS, "7") == "http://image-classifier.ml.svc"
+    assert kubernetes_rollout.roll_out(SETTINGS, "7") == "http://image-classifier.ml.svc:8080"
 
 
 def test_no_access_to_a_cluster_is_explained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -62,6 +62,24 @@ def ports_out(objects: Objects, labels: dict[str, str], namespace: str = "airflo
     return {port["port"] for rule in rules for port in rule["ports"]}
 
 
+def test_every_service_has_the_port_of_its_container(objects: Objects) -> None:
+    # https://docs.aws.amazon.com/eks/latest/userguide/cni-network-policy.html#cni-network-policy-considerations
+    services = of_kind(objects, "Service")
+    assert services
+    for name, service in services.items():
+        [template] = [
+            item["spec"]["template"]
+            for item in objects
+            if item["kind"] in ("Deployment", "StatefulSet")
+            and matches({"matchLabels": service["spec"]["selector"]}, item["spec"]["template"]["metadata"]["labels"])
+        ]
+        opened = [port for container in template["spec"]["containers"] for port in container.get("ports", [])]
+        numbers = {port["name"]: port["containerPort"] for port in opened if "name" in port}
+        for port in service["spec"]["ports"]:
+            target = port.get("targetPort", port["port"])
+            assert numbers.get(target, target) == port["port"], name
+
+
 def test_an_unknown_pod_may_only_resolve_names(objects: Objects) -> None:
     assert ports_out(objects, {"app": "unknown"}) == {53}
     assert judged(objects, "airflow", {"app": "unknown"}, "Ingress") == []
