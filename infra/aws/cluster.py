@@ -22,6 +22,10 @@ MANAGED_POLICIES = (
     "AmazonEKSNetworkingPolicy",
 )
 
+# EKS requires two zones for the network interfaces of the control plane, and refuses to change them later. Nodes may be
+# in other zones, too: https://docs.aws.amazon.com/eks/latest/userguide/network-reqs.html
+CONTROL_PLANE_ZONES = 2
+
 ADMIN_POLICY = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSClusterAdminPolicy"
 
 
@@ -127,7 +131,7 @@ class Cluster(pulumi.ComponentResource):
             version=settings.kubernetes_version,
             role_arn=self._role.arn,
             vpc_config=aws.eks.ClusterVpcConfigArgs(
-                subnet_ids=network.private_subnet_ids,
+                subnet_ids=network.private_subnet_ids[:CONTROL_PLANE_ZONES],
                 endpoint_private_access=True,
                 endpoint_public_access=bool(settings.public_access_cidrs),
                 public_access_cidrs=[str(cidr) for cidr in settings.public_access_cidrs] or None,
@@ -160,7 +164,7 @@ class Cluster(pulumi.ComponentResource):
                     depends_on=[network, *prerequisites],
                     protect=self._account.protect,
                     # Applies only at creation, and adding administrators later must not replace the cluster.
-                    ignore_changes=["accessConfig.bootstrapClusterCreatorAdminPermissions"],
+                    ignore_changes=["accessConfig.bootstrapClusterCreatorAdminPermissions", "vpcConfig.subnetIds"],
                 ),
             ),
         )

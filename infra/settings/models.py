@@ -54,7 +54,7 @@ class NetworkSettings(Model):
     """The VPC's private address range, /16 to /20, for pods, nodes and the database."""
     # EKS does not support three availability zones: https://docs.aws.amazon.com/eks/latest/userguide/network-reqs.html
     zones: Annotated[tuple[str, ...], Field(min_length=2, max_length=3)]
-    """Two or three availability zones of the region; EKS and RDS require two."""
+    """Two or three availability zones of the region; the control plane keeps the first two, a third can be added."""
     nat_gateways: Literal["one", "one_per_zone"]
     """NAT gateways for the private subnets: one for all, or one per zone so that no zone depends on another."""
     interface_endpoints: tuple[
