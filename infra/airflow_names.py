@@ -45,6 +45,15 @@ SERVING_PORT = 8080
 # As in dags/ml_common/pods.py: https://kubernetes.io/docs/tasks/manage-gpus/scheduling-gpus/
 GPU_RESOURCE = "nvidia.com/gpu"
 
+# The label that Karpenter gives to the nodes of a pool, the format of a pool's name, and the pools of tasks that name
+# none, without and with GPUs.
+POOL_LABEL = "karpenter.sh/nodepool"
+POOL_NAME = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
+CPU_POOL = "cpu"
+GPU_POOL = "gpu"
+# The taint of all other pools, so that only the tasks that name them run there.
+POOL_TAINT = "node-pool"
+
 # Network policies let pods with these labels reach the database server.
 DATABASE_SETUP_LABELS = {"app.kubernetes.io/name": "database-setup"}
 

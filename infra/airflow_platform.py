@@ -1,6 +1,6 @@
 """The interface between Airflow and the platform that it runs on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, TypeVar
@@ -156,7 +156,7 @@ class Platform:
         images: The full name of each image under `images/`: with its tag, and for a release with its digest.
         storage_class: The storage class of new volumes; None for the cluster's default.
         dags: The source of the DAGs.
-        has_gpus: Whether the cluster has nodes for pods that request a GPU.
+        node_pools: The keys of the taints of each node pool, by its name; empty where the stack has no node pools.
         model_approval: Whether a person must approve a model before a DAG promotes it.
         names_in_policies: Whether the cluster has ApplicationNetworkPolicies, which can name servers.
         lineage: Where lineage is sent; None if it is off.
@@ -177,7 +177,7 @@ class Platform:
     images: Mapping[str, pulumi.Output[str]]
     storage_class: pulumi.Output[str] | None
     dags: DagSource
-    has_gpus: bool
+    node_pools: Mapping[str, Sequence[str]]
     model_approval: Literal["none", "required"]
     names_in_policies: bool
     lineage: Lineage | None = None

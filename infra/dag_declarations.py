@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from infra.airflow_names import POOL_NAME
 from infra.documents import REPOSITORY, DocumentError, read_yaml
 from infra.errors import OperationError
 
@@ -85,6 +86,9 @@ class DagDeclaration(Declaration):
     """The name of the Deployment and the Service with which the DAG serves a model."""
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
     """The number of GPUs that one task may use."""
+    node_pool: Annotated[str, Field(pattern=POOL_NAME)] | None = None
+    """The node pool of tasks that name none: of those with GPUs if the DAG declares `gpus`, otherwise of all of them.
+    It has no effect on a laptop and on existing clusters."""
     egress: tuple[Destination, ...] = ()
     """Servers that tasks connect to, besides those of the stack and HTTPS, SSH and Git anywhere."""
     permissions: tuple[Permission, ...] = ()

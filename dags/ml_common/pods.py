@@ -1,12 +1,15 @@
-"""The pods of a DAG's tasks on Kubernetes: image, CPU, memory and GPUs.
+"""The pods of a DAG's tasks on Kubernetes: image, CPU, memory, GPUs and node pool.
 
-`PODS = pods.of(__file__)` in a DAG file reads the image and the GPUs from the `dag.yaml` next to it. The methods return
+`PODS = pods.of(__file__)` in a DAG file reads the image, the GPUs and the node pool from the `dag.yaml` next to it. The
+methods return
 a task's `executor_config`, which Airflow merges into the cluster's pod template. It is empty where tasks do not run in
 pods, and inside a task's pod: importing the Kubernetes client takes longer than the rest of a DAG file. The scheduler
 adds the service account of the DAG.
 """
 
+import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,9 @@ CPU = Size(cores=0.25, memory_gib=2)
 GPU = Size(cores=3, memory_gib=12)
 
 GPU_RESOURCE = "nvidia.com/gpu"
+GPU_POOL = "gpu"
+# Karpenter's label of the nodes of a pool.
+POOL_LABEL = "karpenter.sh/nodepool"
 DEFAULT_IMAGE = "ml"
 
 
@@ -47,31 +53,43 @@ class Pods:
     Attributes:
         image: The name of a folder in images/.
         gpus: The number of GPUs that a task may use.
+        node_pool: The node pool of tasks that name none: of those with GPUs if the DAG has any, otherwise of all.
     """
 
     image: str
     gpus: int = 0
+    node_pool: str | None = None
 
-    def on_cpu(self, size: Size = CPU, image: str | None = None, *, deploys: bool = False) -> ExecutorConfig:
-        """Run the task in a pod on a CPU node.
+    def on_cpu(
+        self, size: Size = CPU, image: str | None = None, *, pool: str | None = None, deploys: bool = False
+    ) -> ExecutorConfig:
+        """Run the task in a pod on a node without GPUs.
 
         Args:
             size: The pod's resources.
             image: Another image than the DAG's, for this task.
+            pool: A node pool without GPUs; ignored on a laptop and in a cluster without node pools.
             deploys: Whether the task calls the Kubernetes API to deploy what the DAG serves; other tasks get no token.
-        """
-        return _executor_config(size, image or self.image, gpus=0, token=deploys)
 
-    def on_gpu(self, size: Size = GPU, image: str | None = None, instead: Size = CPU) -> ExecutorConfig:
+        Raises:
+            ValueError: The stack has no such node pool.
+        """
+        pool = pool or (None if self.gpus else self.node_pool)
+        return _executor_config(size, image or self.image, gpus=0, pool=pool, token=deploys)
+
+    def on_gpu(
+        self, size: Size = GPU, image: str | None = None, instead: Size = CPU, *, pool: str | None = None
+    ) -> ExecutorConfig:
         """Run the task in a pod with the DAG's GPUs or, in a cluster without GPUs, in a CPU pod of the size `instead`.
 
         Raises:
-            ValueError: The DAG declares no GPUs.
+            ValueError: The DAG declares no GPUs, or the stack has no such node pool.
         """
         if not self.gpus:
             raise ValueError("on_gpu() needs GPUs: set `gpus: 1` in the dag.yaml of this DAG")
-        if os.environ.get("GPU_NODES") == "true":
-            return _executor_config(size, image or self.image, self.gpus, token=False)
+        if any(GPU_RESOURCE in taints for taints in _node_pools().values()):
+            pool = pool or self.node_pool or GPU_POOL
+            return _executor_config(size, image or self.image, self.gpus, pool, token=False)
         return self.on_cpu(instead, image)
 
 
@@ -79,10 +97,34 @@ def of(dag_file: str) -> Pods:
     """Return the pods of the DAG in a file, as the `dag.yaml` next to it declares them."""
     declaration = Path(dag_file).with_name("dag.yaml")
     content = (yaml.safe_load(declaration.read_text()) if declaration.exists() else None) or {}
-    return Pods(content.get("image", DEFAULT_IMAGE), content.get("gpus", 0))
+    return Pods(content.get("image", DEFAULT_IMAGE), content.get("gpus", 0), content.get("node_pool"))
 
 
-def _executor_config(size: Size, image: str, gpus: int, *, token: bool) -> ExecutorConfig:
+def _node_pools() -> Mapping[str, Sequence[str]]:
+    """Return the keys of the taints of each node pool; empty on a laptop and in a cluster without node pools."""
+    pools: Mapping[str, Sequence[str]] = json.loads(os.environ.get("NODE_POOLS", "{}"))
+    return pools
+
+
+def _taints(pool: str | None, *, gpus: bool) -> Sequence[str]:
+    """Return the keys of the taints that the task tolerates.
+
+    Raises:
+        ValueError: The stack has no such node pool, with or without GPUs.
+    """
+    pools = _node_pools()
+    if not pools or pool is None:
+        return ()
+    fitting = [name for name, taints in pools.items() if (GPU_RESOURCE in taints) == gpus]
+    if pool not in fitting:
+        raise ValueError(
+            f"this stack has no node pool {pool} {'with' if gpus else 'without'} GPUs: choose from "
+            f"{', '.join(fitting)}, or add it to airflow:node_pools in the stack's settings"
+        )
+    return pools[pool]
+
+
+def _executor_config(size: Size, image: str, gpus: int, pool: str | None, *, token: bool) -> ExecutorConfig:
     if "KUBERNETES_SERVICE_HOST" not in os.environ or "AIRFLOW_IS_K8S_EXECUTOR_POD" in os.environ:
         return {}
     from kubernetes.client import models as k8s
@@ -97,9 +139,11 @@ def _executor_config(size: Size, image: str, gpus: int, *, token: bool) -> Execu
             limits={"memory": memory, **gpu_limit},
         ),
     )
+    tolerations = [k8s.V1Toleration(key=key, operator="Exists") for key in _taints(pool, gpus=bool(gpus))]
     spec = k8s.V1PodSpec(
         containers=[container],
         automount_service_account_token=token or None,
-        tolerations=[k8s.V1Toleration(key=GPU_RESOURCE, operator="Exists", effect="NoSchedule")] if gpus else None,
+        node_selector={POOL_LABEL: pool} if pool and _node_pools() else None,
+        tolerations=tolerations or None,
     )
     return {"pod_override": k8s.V1Pod(spec=spec)}

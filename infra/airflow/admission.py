@@ -22,9 +22,11 @@ from infra.airflow import values
 from infra.airflow.priorities import TASK, class_name
 from infra.airflow_names import (
     COMPONENT_LABEL,
+    CPU_POOL,
     DAGS_SECRET,
     GPU_RESOURCE,
     NAMESPACE_LABEL,
+    POOL_LABEL,
     SERVING_LABELS,
     WORKER,
     tasks_namespace,
@@ -39,6 +41,10 @@ POD_IDENTITY_AUDIENCE = "pods.eks.amazonaws.com"
 TOKEN = "serviceAccountToken"  # noqa: S105 - the field
 VOLUME_TYPES = ("configMap", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret")
 SOURCE_TYPES = ("clusterTrustBundle", "configMap", "downwardAPI", "secret")
+
+# Kubernetes adds these tolerations to every pod:
+# https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions
+DEFAULT_TOLERATIONS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 # The name of what is served, in CEL: the name of the Deployment and of the Service. Fields of objects have no type.
 NAME = "string(object.metadata.name)"
@@ -112,12 +118,14 @@ class Limits:
         repositories: The repositories of the stack's images.
         object_store_secret: The Secret with the object store's keys; None if there is none.
         dags: What each DAG declares, by its ID.
+        node_pools: The keys of the taints of each node pool, by its name; empty where the stack has no node pools.
     """
 
     namespace: str
     repositories: Sequence[str]
     object_store_secret: str | None
     dags: Mapping[str, DagDeclaration]
+    node_pools: Mapping[str, Sequence[str]]
 
     @property
     def accounts(self) -> list[str]:
@@ -216,6 +224,7 @@ def task_rules(limits: Limits, priority: str) -> tuple[Rule, ...]:
             f"{component} && !{_literal(SERVER_LABELS)}.exists(label, label in variables.labels)",
             f"a task must have the label {COMPONENT_LABEL}={WORKER}, and not {_words(SERVER_LABELS)}",
         ),
+        *([_own_pools(limits.node_pools)] if limits.node_pools else []),
     )
 
 
@@ -302,6 +311,17 @@ def _at_most_gpus(account: str, limits: Limits) -> str:
     return f"variables.containers.all(one, quantity(string({asked})).asInteger() <= {allowed})"
 
 
+def _own_pools(pools: Mapping[str, Sequence[str]]) -> Rule:
+    """Return the rule that a task uses the stack's node pools, and no nodes that are kept for other pods."""
+    pool = f"variables.pod.?nodeSelector[?{_literal(POOL_LABEL)}].orValue({_literal(CPU_POOL)})"
+    keys = [*DEFAULT_TOLERATIONS, *sorted({key for taints in pools.values() for key in taints})]
+    tolerated = f"variables.pod.?tolerations.orValue([]).all(one, one.?key.orValue('') in {_literal(keys)})"
+    return Rule(
+        f"{pool} in {_literal(list(pools))} && {tolerated}",
+        f"a task may only select the node pools {_words(pools)}, and tolerate only their taints",
+    )
+
+
 def _only_volume_types() -> str:
     """Return the expression that every volume, and every source of a projected one, has a known type."""
     known = " || ".join(f"has(one.{kind})" for kind in VOLUME_TYPES)
@@ -338,7 +358,7 @@ class Admission(pulumi.ComponentResource):
             lambda names: sorted({values.repository(name) for name in names})
         )
         limits = pulumi.Output.all(platform.namespace, images, platform.credentials_secret).apply(
-            lambda known: Limits(known[0], known[1], known[2], declarations())
+            lambda known: Limits(known[0], known[1], known[2], declarations(), platform.node_pools)
         )
         for kind, policy_of in POLICIES.items():
             policy = limits.apply(policy_of)

@@ -158,7 +158,7 @@ def environment(platform: Platform) -> Values:
         **{image_variable(name): image for name, image in platform.images.items()},
         "SERVING_NAMESPACE": platform.namespace,
         "SERVING_SERVICE_ACCOUNT": Component.SERVING.service_account,
-        "GPU_NODES": str(platform.has_gpus).lower(),
+        "NODE_POOLS": json.dumps(platform.node_pools),
         "MODEL_APPROVAL": platform.model_approval,
         "WANDB_MODE": platform.wandb,
         **computing.VARIABLES,

@@ -8,18 +8,17 @@ import pulumi_aws as aws
 import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
-from infra.airflow_names import GPU_RESOURCE
+from infra.airflow_names import CPU_POOL, GPU_POOL, GPU_RESOURCE, POOL_TAINT
 from infra.aws.account import Account
 from infra.aws.cluster import Cluster
 from infra.aws.names import Limit
 from infra.aws.network import Network
 from infra.aws.policies import trust
-from infra.settings import DisruptionBudget, GpuPoolSettings, NodePoolSettings, NodePoolsSettings
+from infra.settings import DisruptionBudget, NodePoolSettings
 
 # https://docs.aws.amazon.com/eks/latest/userguide/auto-create-node-role.html
 NODE_POLICIES = ("AmazonEKSWorkerNodeMinimalPolicy", "AmazonEC2ContainerRegistryPullOnly")
 AUTO_NODE_POLICY = "arn:aws:eks::aws:cluster-access-policy/AmazonEKSAutoNodePolicy"
-
 
 # Disk throughput in MiB/s and IOPS: an ML image has several GB, and a GPU waits while it is pulled.
 # Values above the free 125 and 3000 are billed while a node runs.
@@ -29,7 +28,7 @@ GPU_DISK_IOPS = 4000
 
 
 class NodePools(pulumi.ComponentResource):
-    """The node pools `cpu` and `gpu`, and the default StorageClass.
+    """The node pools, and the default StorageClass.
 
     Attributes:
         storage_class: The name of the StorageClass.
@@ -40,7 +39,7 @@ class NodePools(pulumi.ComponentResource):
     def __init__(
         self,
         name: str,
-        settings: NodePoolsSettings,
+        settings: Mapping[str, NodePoolSettings],
         account: Account,
         cluster: Cluster,
         network: Network,
@@ -58,9 +57,8 @@ class NodePools(pulumi.ComponentResource):
             self._child_opts, pulumi.ResourceOptions(provider=cluster.provider, depends_on=access)
         )
         self._enforce_network_policies()
-        self._create_pool("cpu", settings.cpu)
-        if settings.gpu:
-            self._create_pool("gpu", settings.gpu)
+        for pool, pool_settings in settings.items():
+            self._create_pool(pool, pool_settings)
         self.storage_class = self._create_storage_class()
 
         self.register_outputs({"storage_class": self.storage_class})
@@ -152,7 +150,7 @@ def node_class_spec(
     https://docs.aws.amazon.com/eks/latest/userguide/create-node-class.html
     """
     disk: dict[str, Any] = {"size": f"{settings.disk_gib}Gi"}
-    if isinstance(settings, GpuPoolSettings):
+    if settings.max_gpus:
         disk |= {"iops": GPU_DISK_IOPS, "throughput": GPU_DISK_THROUGHPUT}
     return {
         "role": role,
@@ -170,25 +168,20 @@ def node_pool_spec(name: str, settings: NodePoolSettings) -> dict[str, Any]:
 
     https://docs.aws.amazon.com/eks/latest/userguide/create-node-pool.html
     """
-    limits: dict[str, Any] = {"cpu": str(settings.max_cpus), "memory": f"{settings.max_memory_gib}Gi"}
-    taints = []
-    if isinstance(settings, GpuPoolSettings):
-        limits[GPU_RESOURCE] = str(settings.max_gpus)
-        # Only pods that request a GPU and tolerate this taint run here.
-        taints = [{"key": GPU_RESOURCE, "value": "true", "effect": "NoSchedule"}]
     return {
         "template": {
+            **({"metadata": {"labels": settings.labels}} if settings.labels else {}),
             "spec": {
                 "nodeClassRef": {"group": "eks.amazonaws.com", "kind": "NodeClass", "name": name},
-                "requirements": [
-                    _one_of("eks.amazonaws.com/instance-family", settings.instance_families),
-                    _one_of("kubernetes.io/arch", [settings.architecture]),
-                    _one_of("karpenter.sh/capacity-type", settings.capacity_types),
-                ],
-                **({"taints": taints} if taints else {}),
-            }
+                "requirements": _requirements(settings),
+                **({"taints": taints} if (taints := pool_taints(name, settings)) else {}),
+            },
         },
-        "limits": limits,
+        "limits": {
+            "cpu": str(settings.max_cpus),
+            "memory": f"{settings.max_memory_gib}Gi",
+            **({GPU_RESOURCE: str(settings.max_gpus)} if settings.max_gpus else {}),
+        },
         "disruption": {
             "consolidationPolicy": settings.consolidation,
             "consolidateAfter": settings.consolidate_after,
@@ -197,12 +190,34 @@ def node_pool_spec(name: str, settings: NodePoolSettings) -> dict[str, Any]:
     }
 
 
+def pool_taints(name: str, settings: NodePoolSettings) -> list[dict[str, str]]:
+    """Return the taints of a pool's nodes: only pods that request a GPU, or that name the pool, tolerate them."""
+    gpu = [{"key": GPU_RESOURCE, "value": "true", "effect": "NoSchedule"}] if settings.max_gpus else []
+    named = [] if name in (CPU_POOL, GPU_POOL) else [{"key": POOL_TAINT, "value": name, "effect": "NoSchedule"}]
+    return [*gpu, *named, *(taint.model_dump() for taint in settings.taints)]
+
+
+def taint_keys(pools: Mapping[str, NodePoolSettings]) -> Mapping[str, list[str]]:
+    """Return the keys of the taints of each pool, which the tasks that use it tolerate."""
+    return {name: [taint["key"] for taint in pool_taints(name, pool)] for name, pool in pools.items()}
+
+
 def volume_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Return the StorageClass parameters that tag volumes.
 
     https://github.com/kubernetes-sigs/aws-ebs-csi-driver/blob/master/docs/tagging.md
     """
     return {f"tagSpecification_{number}": f"{key}={value}" for number, (key, value) in enumerate(tags.items(), 1)}
+
+
+def _requirements(settings: NodePoolSettings) -> list[dict[str, Any]]:
+    sizes = settings.instance_sizes
+    return [
+        _one_of("eks.amazonaws.com/instance-family", settings.instance_families),
+        *([_one_of("eks.amazonaws.com/instance-size", sizes)] if sizes else []),
+        _one_of("kubernetes.io/arch", [settings.architecture]),
+        _one_of("karpenter.sh/capacity-type", settings.capacity_types),
+    ]
 
 
 def _one_of(key: str, values: Sequence[str]) -> dict[str, Any]:

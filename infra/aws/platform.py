@@ -11,11 +11,12 @@ from infra.airflow_names import NAMESPACE
 from infra.airflow_platform import Buckets, DagSource, Platform
 from infra.aws.account import Account
 from infra.aws.cluster import Cluster
+from infra.aws.dag_pools import check_dag_pools
 from infra.aws.database import Database
 from infra.aws.encryption import Encryption
 from infra.aws.identity import Identities, IdentityScope
 from infra.aws.network import Network
-from infra.aws.node_pools import NodePools
+from infra.aws.node_pools import NodePools, taint_keys
 from infra.aws.readers import Readers
 from infra.aws.registry import Registry
 from infra.aws.storage import Storage
@@ -31,7 +32,10 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
 
     Raises:
         ImageError: The release in RELEASE_FILE is invalid or belongs to another stack.
+        DagPoolError: A DAG declares a node pool or GPUs that the stack does not have.
     """
+    dags = declarations()
+    check_dag_pools(stack, settings.node_pools, dags)
     account = Account.of(stack, settings)
     versions = pinned.versions(stack, Path(pulumi.get_root_directory()))
     in_account = pulumi.ResourceOptions(provider=account.provider)
@@ -67,7 +71,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         cluster_arn=cluster.arn,
         bucket_arns={"data": storage.data.arn, "artifacts": storage.artifacts.arn, "logs": storage.logs.arn},
         key_arn=encryption.data_key_arn,
-        dags=declarations(),
+        dags=dags,
     )
     identities = Identities("identities", account, scope, opts=in_account)
     after_nodes = pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools])
@@ -91,7 +95,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         images=registry.images,
         storage_class=node_pools.storage_class,
         dags=DagSource(**settings.dags.model_dump()),
-        has_gpus=settings.node_pools.gpu is not None,
+        node_pools=taint_keys(settings.node_pools),
         model_approval=settings.model_approval,
         names_in_policies=True,
         lineage=Lineage(namespace=stack, **settings.lineage.model_dump()) if settings.lineage else None,

@@ -66,7 +66,7 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
         images={name: pulumi.Output.from_input(image) for name, image in images.items()},
         storage_class=pulumi.Output.from_input(storage_class) if storage_class else None,
         dags=dags,
-        has_gpus=False,
+        node_pools={},
         model_approval=settings.model_approval,
         names_in_policies=False,
         lineage=Lineage(namespace=stack, **settings.lineage.model_dump()) if settings.lineage else None,

@@ -8,7 +8,9 @@ from infra.airflow_names import NAMESPACE
 from infra.airflow_platform import MAINTENANCE_DATABASE, DagSource, DatabaseAccess, Platform
 from infra.aws import certificates, database, names
 from infra.aws.account import Account
+from infra.aws.dag_pools import check_dag_pools
 from infra.aws.identity import Identities, IdentityScope
+from infra.aws.node_pools import taint_keys
 from infra.dag_declarations import declarations
 from infra.previews import dags_key, images
 from infra.previews.base_outputs import Outputs, buckets_of
@@ -18,8 +20,13 @@ from infra.settings import Settings
 
 
 def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platform:
-    """Create the environment's own resources; `outputs` returns an output of the base."""
-    stack = settings.stack
+    """Create the environment's own resources; `outputs` returns an output of the base.
+
+    Raises:
+        DagPoolError: A DAG declares a node pool or GPUs that the base does not have.
+    """
+    stack, dags = settings.stack, declarations()
+    check_dag_pools(settings.base, base.node_pools, dags)
     account = Account.of(stack, base)
     provider = kubernetes.Provider(
         "kubernetes", kubeconfig=outputs("kubeconfig"), cluster_identifier=outputs("cluster_arn")
@@ -36,7 +43,7 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
             "logs": _arn(buckets.logs),
         },
         key_arn=outputs("data_key_arn"),
-        dags=declarations(),
+        dags=dags,
         namespace=stack,
         prefix=settings.prefix,
     )
@@ -68,7 +75,7 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
         },
         storage_class=None,
         dags=DagSource(**base.dags.model_dump() | {"branch": settings.branch}),
-        has_gpus=base.node_pools.gpu is not None,
+        node_pools=taint_keys(base.node_pools),
         model_approval=base.model_approval,
         names_in_policies=True,
         guest=True,

@@ -75,7 +75,7 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
         },
         storage_class=None,
         dags=_dags(settings, base, servers),
-        has_gpus=False,
+        node_pools={},
         model_approval=base.model_approval,
         names_in_policies=False,
         guest=True,

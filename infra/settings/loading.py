@@ -6,12 +6,13 @@ from contextlib import suppress
 from difflib import get_close_matches
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import pulumi
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from infra.airflow_names import CPU_POOL
 from infra.documents import REPOSITORY, DocumentError, read_yaml
 from infra.errors import OperationError
 from infra.preview_names import is_preview
@@ -144,9 +145,13 @@ def _summary(path: Path) -> StackSummary:
         source,
         has_releases=_value(config, "release") is not None,
         after=str(after) if after else None,
-        architecture=_value(config, "node_pools", "cpu", "architecture"),
-        has_gpus=_value(config, "node_pools", "gpu") is not None,
+        architecture=_value(config, "node_pools", CPU_POOL, "architecture"),
+        has_gpus=_has_gpus(config.get(f"{PROJECT}:node_pools")),
     )
+
+
+def _has_gpus(pools: Any) -> bool:
+    return isinstance(pools, dict) and any(isinstance(pool, dict) and "max_gpus" in pool for pool in pools.values())
 
 
 def _value(config: Mapping[str, Any], section: str, *keys: str) -> Any:
@@ -172,7 +177,7 @@ def _lines(file: str, sentences: Iterator[str]) -> str:
 
 
 def _sentence(model: type[BaseModel], details: ErrorDetails) -> str:
-    location = [str(part) for part in details["loc"]]
+    location = [str(part) for part in details["loc"] if part != "[key]"]
     key, value = _key(location), details["input"]
     if details["type"] == "extra_forbidden":
         return f"{key} is an unknown setting: {_nearest(model, location)}"
@@ -197,14 +202,17 @@ def _nearest(model: type[BaseModel], location: list[str]) -> str:
 
 def _model_at(model: type[BaseModel], location: list[str]) -> type[BaseModel]:
     """Return the model of the settings at a location such as node_pools, cpu."""
-    for part in location:
-        if part.isdigit():
-            continue
-        model = _model_in(model.model_fields[part].annotation)
+    parts = iter(location)
+    for part in parts:
+        annotation = model.model_fields[part].annotation
+        model = _model_in(annotation)
+        if get_origin(annotation) in (dict, tuple):
+            next(parts, None)  # the key or the index
     return model
 
 
 def _model_in(annotation: Any) -> type[BaseModel]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next(_model_in(argument) for argument in get_args(annotation) if argument not in (type(None), ...))
+    arguments = [argument for argument in get_args(annotation) if argument not in (type(None), ...)]
+    return _model_in(arguments[-1])  # of a map, the values

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from infra.airflow_names import NAMESPACE
+from infra.airflow_names import NAMESPACE, POOL_NAME
 from infra.existing_cluster_names import PLATFORM_SUFFIX
 from infra.settings.instance_families import Architecture
 
@@ -32,6 +32,14 @@ Folder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9
 
 # The name of a context in a kubeconfig file; `*` is a wildcard.
 ContextPattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9.:/@_*-]+$")]
+
+# https://docs.aws.amazon.com/ec2/latest/instancetypes/instance-type-names.html
+InstanceSize = Annotated[str, Field(pattern=r"^(medium|large|[0-9]*xlarge|metal(-[0-9]+xl)?)$")]
+
+# https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set
+LABEL = "[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+LabelKey = Annotated[str, Field(pattern=rf"^([a-z0-9]([a-z0-9.-]*[a-z0-9])?/)?{LABEL}$")]
+LabelValue = Annotated[str, Field(pattern=rf"^({LABEL})?$")]
 
 ModelApproval = Literal["none", "required"]
 WandbMode = Literal["disabled", "offline", "online"]
@@ -97,11 +105,24 @@ class DisruptionBudget(Model):
     """How long the budget stays active, such as 8h30m."""
 
 
+class Taint(Model):
+    """A taint of nodes: https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/."""
+
+    key: LabelKey
+    """The key of the taint; tasks that name the node pool tolerate it."""
+    value: LabelValue = ""
+    """The value of the taint."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+    """What happens to pods that do not tolerate the taint."""
+
+
 class NodePoolSettings(Model):
     """A node pool that scales from zero and back to zero."""
 
     instance_families: Annotated[tuple[str, ...], Field(min_length=1)]
     """EC2 instance families; Karpenter starts the cheapest size that fits."""
+    instance_sizes: tuple[InstanceSize, ...] = ()
+    """The sizes that Karpenter may start, such as xlarge; all sizes of the families if empty."""
     architecture: Architecture
     """The processor architecture; images are built for it."""
     capacity_types: Annotated[tuple[Literal["spot", "on-demand"], ...], Field(min_length=1)]
@@ -110,6 +131,14 @@ class NodePoolSettings(Model):
     """Maximum vCPUs of the whole pool."""
     max_memory_gib: Annotated[int, Field(gt=0)]
     """Maximum memory of the whole pool in GiB."""
+    # New AWS accounts often have no quota for GPU instances and must request one:
+    # https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
+    max_gpus: Annotated[int, Field(gt=0)] | None = None
+    """Maximum GPUs of the whole pool, for a pool of nodes with NVIDIA GPUs; unset for a pool without GPUs."""
+    labels: dict[LabelKey, LabelValue] = {}
+    """Additional labels of the nodes."""
+    taints: tuple[Taint, ...] = ()
+    """Additional taints of the nodes."""
     disk_gib: Annotated[int, Field(ge=20, le=16384)]
     """Disk of each node in GiB, for container images and files that pods write."""
     consolidation: Literal["WhenEmpty", "WhenEmptyOrUnderutilized"]
@@ -120,23 +149,7 @@ class NodePoolSettings(Model):
     """How many nodes may be removed at once; the strictest budget applies."""
 
 
-class GpuPoolSettings(NodePoolSettings):
-    """A node pool with NVIDIA GPUs; new AWS accounts often have no quota for GPU instances and must request one.
-
-    https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
-    """
-
-    max_gpus: Annotated[int, Field(gt=0)]
-    """Maximum GPUs of the whole pool; required, so that the bill always has a ceiling."""
-
-
-class NodePoolsSettings(Model):
-    """The cluster's node pools."""
-
-    cpu: NodePoolSettings
-    """Nodes for pods that request no GPU, including Airflow itself."""
-    gpu: GpuPoolSettings | None = None
-    """Nodes for pods that request a GPU; if unset, the same tasks run on CPUs."""
+NodePools = dict[Annotated[str, Field(pattern=POOL_NAME)], NodePoolSettings]
 
 
 class StorageSettings(Model):
@@ -257,8 +270,9 @@ class Settings(Model):
     """The VPC."""
     cluster: ClusterSettings
     """The EKS cluster."""
-    node_pools: NodePoolsSettings
-    """The cluster's node pools."""
+    node_pools: NodePools
+    """The cluster's node pools by name: `cpu` for Airflow itself and tasks that name no pool, `gpu` for their GPUs, and
+    others for the tasks that name them. Without any pool with GPUs, the same tasks run on CPUs."""
     storage: StorageSettings
     """The S3 buckets."""
     database: DatabaseSettings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from infra.airflow_names import CPU_POOL
 from infra.settings.models import ExistingClusterSettings, GateSettings, ReleaseSettings, Settings
 from infra.settings.stack_summaries import Source, StackSummaries, StackSummary, chain, lineage
 
@@ -31,8 +32,8 @@ def release_mistakes(
         return
     if settings.dags:
         yield from _repository(settings.dags.repository, release.after, others[release.after])
-    if isinstance(settings, Settings):
-        own = StackSummary(has_releases=True, after=release.after, architecture=settings.node_pools.cpu.architecture)
+    if isinstance(settings, Settings) and (cpu := settings.node_pools.get(CPU_POOL)):
+        own = StackSummary(has_releases=True, after=release.after, architecture=cpu.architecture)
         yield from _architecture(stack, {**others, stack: own})
 
 
@@ -90,7 +91,7 @@ def _architecture(stack: str, stacks: StackSummaries) -> Iterator[Mistake]:
     for name in chain(stack, stacks):
         if stacks[name].architecture not in (None, own):
             yield (
-                "node_pools.cpu.architecture",
+                f"node_pools.{CPU_POOL}.architecture",
                 f"{own} differs from {name}, {stacks[name].architecture}: use one architecture, because both run the "
                 "same images",
             )

@@ -10,8 +10,16 @@ from urllib.parse import urlsplit
 from botocore.loaders import Loader
 from botocore.regions import EndpointResolver
 
-from infra.settings.instance_families import CPU_FAMILIES, GPU_FAMILIES, Families
-from infra.settings.models import DagSettings, ExistingClusterSettings, NodePoolSettings, ReleaseSettings, Settings
+from infra.airflow_names import CPU_POOL, GPU_POOL, GPU_RESOURCE, POOL_TAINT
+from infra.settings.instance_families import CPU_FAMILIES, GPU_FAMILIES
+from infra.settings.models import (
+    DagSettings,
+    ExistingClusterSettings,
+    NodePools,
+    NodePoolSettings,
+    ReleaseSettings,
+    Settings,
+)
 from infra.settings.release_rules import Mistake, release_mistakes
 from infra.settings.stack_summaries import SHORT_SSH, Source, StackSummaries
 
@@ -27,6 +35,11 @@ VPC_PREFIXES = range(16, 21)
 
 # https://docs.aws.amazon.com/eks/latest/APIReference/API_KubernetesNetworkConfigRequest.html
 SERVICE_PREFIXES = range(12, 25)
+
+# https://karpenter.sh/docs/concepts/nodepools/#spectemplatemetadatalabels
+RESERVED_LABEL = re.compile(
+    rf"(^|[.])(kubernetes[.]io|k8s[.]io|karpenter[.]sh|eks[.]amazonaws[.]com)/|^({GPU_RESOURCE}|{POOL_TAINT})$"
+)
 
 # Namespaces that belong to Kubernetes or that every user of the cluster shares.
 TAKEN_NAMESPACES = re.compile(r"default|kube-.*")
@@ -109,55 +122,70 @@ def _private(key: str, network: IPv4Network, prefixes: range) -> Iterator[Mistak
 
 def _node_pools(settings: Settings) -> Iterator[Mistake]:
     pools = settings.node_pools
-    yield from _families(
-        "node_pools.cpu",
-        pools.cpu,
-        allowed=CPU_FAMILIES,
-        misplaced=GPU_FAMILIES,
-        hint="nodes with GPUs belong in node_pools.gpu",
-    )
-    if pools.gpu:
-        yield from _families(
-            "node_pools.gpu",
-            pools.gpu,
-            allowed=GPU_FAMILIES,
-            misplaced=CPU_FAMILIES,
-            hint="nodes without GPUs belong in node_pools.cpu",
-        )
-    if pools.gpu and pools.gpu.architecture != pools.cpu.architecture:
+    if CPU_POOL not in pools:
+        yield "node_pools", f"the pool {CPU_POOL} is missing: add it, because Airflow itself runs there"
+        return
+    yield from _default_pools(pools)
+    for name, pool in pools.items():
+        key = f"node_pools.{name}"
+        yield from _families(key, pool)
+        yield from _labels(key, pool)
+        yield from _budgets(key, pool)
+        if pool.architecture != pools[CPU_POOL].architecture:
+            yield (
+                f"{key}.architecture",
+                f"{pool.architecture} differs from node_pools.{CPU_POOL}: use one architecture, because both run the "
+                "same images",
+            )
+
+
+def _default_pools(pools: NodePools) -> Iterator[Mistake]:
+    if pools[CPU_POOL].max_gpus:
+        yield f"node_pools.{CPU_POOL}.max_gpus", "Airflow itself runs there and needs no GPUs: add another pool"
+    if pools[CPU_POOL].taints:
         yield (
-            "node_pools.gpu.architecture",
-            f"{pools.gpu.architecture} differs from node_pools.cpu: use one architecture, because both run the same "
-            "images",
+            f"node_pools.{CPU_POOL}.taints",
+            "Airflow itself runs there and tolerates no taints: add another pool with these taints",
         )
-    for name, pool in (("cpu", pools.cpu), ("gpu", pools.gpu)):
-        for number, budget in enumerate(pool.disruption_budgets if pool else ()):
-            if (budget.schedule is None) != (budget.duration is None):
-                yield (
-                    f"node_pools.{name}.disruption_budgets.{number}",
-                    "schedule and duration must be set together: set both or neither",
-                )
+    gpu = pools.get(GPU_POOL)
+    if gpu and not gpu.max_gpus:
+        yield f"node_pools.{GPU_POOL}.max_gpus", "required, so that the bill always has a ceiling: set a number of GPUs"
 
 
-def _families(
-    key: str,
-    pool: NodePoolSettings,
-    *,
-    allowed: Families,
-    misplaced: Families,
-    hint: str,
-) -> Iterator[Mistake]:
-    families = allowed[pool.architecture]
-    wrong = [family for family in pool.instance_families if any(family in others for others in misplaced.values())]
-    unknown = [family for family in pool.instance_families if family not in families and family not in wrong]
+def _families(key: str, pool: NodePoolSettings) -> Iterator[Mistake]:
+    if pool.max_gpus:
+        families, others, hint = GPU_FAMILIES, CPU_FAMILIES, "have no GPUs, but the pool has max_gpus"
+    else:
+        families, others, hint = CPU_FAMILIES, GPU_FAMILIES, "have GPUs, but the pool has no max_gpus"
+    allowed = families[pool.architecture]
+    wrong = [family for family in pool.instance_families if any(family in other for other in others.values())]
+    unknown = [family for family in pool.instance_families if family not in allowed and family not in wrong]
     if wrong:
-        yield f"{key}.instance_families", f"{', '.join(wrong)}: {hint}"
+        yield f"{key}.instance_families", f"{', '.join(wrong)} {hint}: use one pool with GPUs and one without"
     if unknown:
         yield (
             f"{key}.instance_families",
             f"EKS Auto Mode has no {pool.architecture} instances of {', '.join(unknown)}: "
-            f"choose from {' '.join(sorted(families))}",
+            f"choose from {' '.join(sorted(allowed))}",
         )
+
+
+def _labels(key: str, pool: NodePoolSettings) -> Iterator[Mistake]:
+    for kind, keys in (("labels", [*pool.labels]), ("taints", [taint.key for taint in pool.taints])):
+        if reserved := [one for one in keys if RESERVED_LABEL.search(one)]:
+            yield (
+                f"{key}.{kind}",
+                f"{', '.join(reserved)}: Kubernetes, Karpenter and EKS reserve these keys: use your own, such as team",
+            )
+
+
+def _budgets(key: str, pool: NodePoolSettings) -> Iterator[Mistake]:
+    for number, budget in enumerate(pool.disruption_budgets):
+        if (budget.schedule is None) != (budget.duration is None):
+            yield (
+                f"{key}.disruption_budgets.{number}",
+                "schedule and duration must be set together: set both or neither",
+            )
 
 
 def _database(settings: Settings) -> Iterator[Mistake]:

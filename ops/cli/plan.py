@@ -18,6 +18,7 @@ from ops.plan.page import page
 from ops.plan.plan import comparison, plan_of
 from ops.plan.recording import record, stacks
 from ops.plan.summary import summary
+from ops.plan.task_nodes import task_nodes
 from ops.plan.terminal import show
 
 FOLDER = REPOSITORY / ".plan"
@@ -50,11 +51,12 @@ def plan(
     if json_:
         sys.stdout.write(json.dumps(summary(found, compared), indent=2) + "\n")
         return
+    nodes = task_nodes(recorded, found.usage)
     file = html or FOLDER / f"{stack}.html"
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(page(found, compared))
+    file.write_text(page(found, compared, nodes))
     console = new_console()
-    show(console, found, compared)
+    show(console, found, compared, nodes)
     console.print(f"page       {file}", soft_wrap=True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ops.plan.cost import disk_of, has_gpus, requirement
+from ops.plan.cost import NODE_POOL_TYPE, disk_of, has_gpus, pool_name, requirement
 from ops.plan.iam import components
 from ops.plan.resources import Recording, Resource
 
@@ -149,7 +149,7 @@ def _cluster(cluster: Resource, recording: Recording) -> Cluster:
     inputs = cluster.inputs
     access = inputs.get("vpcConfig", {})
     public = access.get("publicAccessCidrs", ["anywhere"]) if access.get("endpointPublicAccess") else []
-    pools = recording.of_type("kubernetes:karpenter.sh/v1:NodePool")
+    pools = recording.of_type(NODE_POOL_TYPE)
     return Cluster(
         name=inputs["name"],
         version=inputs["version"],
@@ -160,7 +160,7 @@ def _cluster(cluster: Resource, recording: Recording) -> Cluster:
 
 def _pool(pool: Resource, recording: Recording) -> Pool:
     return Pool(
-        name=pool.inputs["metadata"]["name"],
+        name=pool_name(pool),
         families=tuple(requirement(pool, "instance-family")),
         architecture=", ".join(requirement(pool, "arch")),
         capacity=tuple(requirement(pool, "capacity-type")),

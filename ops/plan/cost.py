@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from infra.airflow_names import GPU_RESOURCE
+from infra.airflow_names import CPU_POOL, GPU_RESOURCE
 from infra.errors import OperationError
 from ops.plan.prices import Instance, Price, Prices
 from ops.plan.resources import STACK_TYPE, Recording, Resource
-from ops.plan.usage import Amount, Bucket, Size, Usage
+from ops.plan.usage import Amount, Bucket, PoolUsage, Size, Usage
 
 HOURS = 730  # per month, as in the AWS Pricing Calculator: https://aws.amazon.com/calculator/calculator-assumptions/
 DAYS = 30
+NODE_POOL_TYPE = "kubernetes:karpenter.sh/v1:NodePool"
 # Included in the price of every gp3 disk: https://aws.amazon.com/ebs/pricing/
 FREE_IOPS = 3000
 FREE_THROUGHPUT = 125
@@ -234,34 +235,25 @@ def _repository(_resource: Resource, month: Month) -> Iterator[tuple[str, Price,
 
 
 def _node_pool(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
-    """Charge a pool's nodes: those for Airflow's services and those for tasks."""
-    gpu = has_gpus(resource)
-    overhead, tasks = month.usage.node_overhead, month.usage.tasks
-    if not gpu:
+    """Charge a pool's nodes: those for tasks and, in the pool `cpu`, those for Airflow's services."""
+    usage, overhead = usage_of(resource, month.usage), month.usage.node_overhead
+    if pool_name(resource) == CPU_POOL:
         services = month.usage.services_of(month.recording.stack)
         plural = "node" if services.nodes == 1 else "nodes"
         basis = f"{services.nodes} {plural} for Airflow's services x {HOURS} h"
         yield from _nodes(resource, month, services + overhead, ALWAYS * services.nodes * HOURS, basis)
-    hours = month.amount("gpu_task_hours" if gpu else "cpu_task_hours")
-    yield from _nodes(
-        resource, month, tasks["gpu" if gpu else "cpu"] + overhead, hours, f"{hours.text}, one task per node"
-    )
+    basis = f"{usage.task_hours.text}, one task per node"
+    yield from _nodes(resource, month, usage.task + overhead, usage.task_hours, basis)
 
 
 def _nodes(
     pool: Resource, month: Month, size: Size, hours: Amount, basis: str
 ) -> Iterator[tuple[str, Price, Amount, str]]:
-    instance = month.prices.cheapest_instance(requirement(pool, "instance-family"), size.vcpu, size.memory_gib)
-    fee = month.prices.instances.auto_mode_fee
+    instance = instance_for(pool, month.prices, size)
     disk = disk_of(pool, month.recording)
-    spot = "spot" in requirement(pool, "capacity-type")
-    yield (
-        f"{instance.type} {'Spot' if spot else 'On-Demand'}",
-        _capacity(instance, month.usage, spot=spot),
-        hours,
-        basis,
-    )
-    surcharge = Price(usd=instance.price.usd * fee.share, unit="hour", source=fee.source, as_of=fee.as_of)
+    yield f"{instance.type} {capacity_type(pool)}", capacity_price(instance, pool, month.usage), hours, basis
+    fee = month.prices.instances.auto_mode_fee
+    surcharge = month.prices.auto_mode(instance)
     yield f"EKS Auto Mode for {instance.type}", surcharge, hours, f"{fee.share:.0%} of On-Demand x the same hours"
     months = hours * (1 / HOURS)
     for what, price, units, unit in (
@@ -274,10 +266,39 @@ def _nodes(
             yield f"{what} of {instance.type}", month.prices.service(price), months * units, basis
 
 
-def _capacity(instance: Instance, usage: Usage, *, spot: bool) -> Price:
-    if not spot:
+def instance_for(pool: Resource, prices: Prices, size: Size) -> Instance:
+    """Return the cheapest instance of a pool with at least this size."""
+    families, sizes = requirement(pool, "instance-family"), requirement(pool, "instance-size", [])
+    return prices.cheapest_instance(families, size.vcpu, size.memory_gib, sizes)
+
+
+def capacity_type(pool: Resource) -> str:
+    """Return the EC2 capacity type that Karpenter tries first."""
+    return "Spot" if "spot" in requirement(pool, "capacity-type") else "On-Demand"
+
+
+def capacity_price(instance: Instance, pool: Resource, usage: Usage) -> Price:
+    """Return the price of one hour of an instance of a pool."""
+    if capacity_type(pool) == "On-Demand":
         return instance.price
     return instance.price.model_copy(update={"usd": instance.price.usd * usage.spot_share})
+
+
+def pool_name(pool: Resource) -> str:
+    """Return the name of a node pool."""
+    return str(pool.inputs["metadata"]["name"])
+
+
+def usage_of(pool: Resource, usage: Usage) -> PoolUsage:
+    """Return the usage of a node pool.
+
+    Raises:
+        OperationError: The file states none.
+    """
+    name = pool_name(pool)
+    if name not in usage.node_pools:
+        raise OperationError(f"usage.yaml has no usage of the node pool {name}: add it under node_pools")
+    return usage.node_pools[name]
 
 
 def has_gpus(pool: Resource) -> bool:
@@ -286,15 +307,17 @@ def has_gpus(pool: Resource) -> bool:
     return any(taint["key"] == GPU_RESOURCE for taint in taints)
 
 
-def requirement(pool: Resource, name: str) -> list[str]:
+def requirement(pool: Resource, name: str, default: list[str] | None = None) -> list[str]:
     """Return the values that a node pool allows for a label such as `instance-family`, with any prefix.
 
     Raises:
-        OperationError: The node pool has no requirement for this label.
+        OperationError: The node pool has no requirement for this label, and there is no default.
     """
     for item in pool.inputs["spec"]["template"]["spec"]["requirements"]:
         if item["key"].split("/")[-1] == name and item["operator"] == "In":
             return list(item["values"])
+    if default is not None:
+        return default
     raise OperationError(
         f"the node pool {pool.name} has no requirement for {name}, so its cost is unknown: add the requirement"
     )
@@ -364,7 +387,7 @@ RULES: dict[str, Rule] = {
     "kubernetes:apps/v1:StatefulSet": _volumes,
     "kubernetes:core/v1:PersistentVolumeClaim": _volume,
     "kubernetes:core/v1:Service": _service,
-    "kubernetes:karpenter.sh/v1:NodePool": _node_pool,
+    NODE_POOL_TYPE: _node_pool,
     "kubernetes:networking.k8s.io/v1:Ingress": _ingress,
 }
 

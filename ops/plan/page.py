@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -11,12 +12,13 @@ from ops.plan.difference import opened
 from ops.plan.permissions import matrix
 from ops.plan.plan import Comparison, Plan
 from ops.plan.resources import Resource
+from ops.plan.task_nodes import TaskNode
 
 FOLDER = Path(__file__).parent
 COMPONENTS = ("airflow", "pulumi")  # packages whose names do not help a reader
 
 
-def page(plan: Plan, comparison: Comparison | None = None) -> str:
+def page(plan: Plan, comparison: Comparison | None = None, task_nodes: Sequence[TaskNode] = ()) -> str:
     """Return the page; a comparison comes first."""
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
@@ -31,6 +33,7 @@ def page(plan: Plan, comparison: Comparison | None = None) -> str:
     return environment.get_template("page.html.j2").render(
         plan=plan,
         comparison=comparison,
+        task_nodes=task_nodes,
         diagram=diagram(plan.architecture),
         permitted=permitted,
         permissions=permissions,

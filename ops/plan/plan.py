@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ops.plan.architecture import Architecture, architecture
-from ops.plan.cost import Charge, charges, total
+from ops.plan.cost import NODE_POOL_TYPE, Charge, charges, total, usage_of
 from ops.plan.difference import Difference, difference
 from ops.plan.grants import Grant
 from ops.plan.permissions import grants
@@ -45,6 +45,12 @@ class Plan:
     def counts(self) -> Mapping[str, int]:
         """The number of resources per service, highest first, without components and providers."""
         return dict(Counter(service(resource) for resource in made(self.recording)).most_common())
+
+    @property
+    def load(self) -> list[Amount]:
+        """The usage that the cost assumes: the task hours of the stack's node pools, and the other amounts."""
+        pools = self.recording.of_type(NODE_POOL_TYPE)
+        return [*(usage_of(pool, self.usage).task_hours for pool in pools), *self.usage.amounts.values()]
 
     def tree(self) -> Iterator[tuple[int, Resource]]:
         """Yield every resource with its depth, parents before children, groups first."""

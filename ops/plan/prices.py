@@ -1,6 +1,6 @@
 """The dated price table, prices.yaml."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -74,10 +74,14 @@ class Instance(Table):
 
     Attributes:
         type: Its name, such as m7a.large.
+        vcpus: Its vCPUs.
+        memory_gib: Its memory.
         price: Its On-Demand price per hour.
     """
 
     type: str
+    vcpus: int
+    memory_gib: float
     price: Price
 
 
@@ -113,8 +117,17 @@ class Prices(Table):
             )
         return Price(usd=table.usd[instance_class], unit="hour", source=table.source, as_of=table.as_of)
 
-    def cheapest_instance(self, families: Collection[str], vcpus: float, memory_gib: float) -> Instance:
+    def auto_mode(self, instance: Instance) -> Price:
+        """Return the fee of EKS Auto Mode for one hour of an instance."""
+        fee = self.instances.auto_mode_fee
+        return Price(usd=instance.price.usd * fee.share, unit="hour", source=fee.source, as_of=fee.as_of)
+
+    def cheapest_instance(
+        self, families: Collection[str], vcpus: float, memory_gib: float, sizes: Collection[str] = ()
+    ) -> Instance:
         """Return the cheapest instance of some families with at least this many vCPUs and this much memory.
+
+        Without `sizes`, all sizes are allowed.
 
         Raises:
             OperationError: A family is not in the table, or none of its instances is large enough.
@@ -126,18 +139,29 @@ class Prices(Table):
                     f"prices.yaml has no price for the family {name}: add it under instances, from {table.source}"
                 )
         fitting = [
-            (usd, f"{name}.{size}")
+            instance
             for name in families
-            for size, usd in table.families[name].usd.items()
-            if VCPUS[size] >= vcpus and VCPUS[size] * table.families[name].memory_gib_per_vcpu >= memory_gib
+            for instance in self._instances(name)
+            if instance.vcpus >= vcpus
+            and instance.memory_gib >= memory_gib
+            and (not sizes or instance.type.partition(".")[2] in sizes)
         ]
         if not fitting:
             raise OperationError(
                 f"no instance of {', '.join(families)} in prices.yaml has {vcpus:g} vCPUs and {memory_gib:g} GiB: "
                 "add larger sizes"
             )
-        usd, type_ = min(fitting)
-        return Instance(type=type_, price=Price(usd=usd, unit="hour", source=table.source, as_of=table.as_of))
+        return min(fitting, key=lambda instance: (instance.price.usd, instance.type))
+
+    def _instances(self, name: str) -> Iterator[Instance]:
+        table, family = self.instances, self.instances.families[name]
+        for size, usd in family.usd.items():
+            yield Instance(
+                type=f"{name}.{size}",
+                vcpus=VCPUS[size],
+                memory_gib=VCPUS[size] * family.memory_gib_per_vcpu,
+                price=Price(usd=usd, unit="hour", source=table.source, as_of=table.as_of),
+            )
 
 
 def prices_of(region: str, file: Path = FILE) -> Prices | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -9,16 +11,22 @@ from rich.tree import Tree
 
 from ops.plan.page import kind, usd
 from ops.plan.plan import Comparison, Plan
+from ops.plan.task_nodes import TaskNode
 
 MIN_SHOWN_USD = 0.005  # charges below this round to 0.00 and are not shown
 
 
-def show(console: Console, plan: Plan, comparison: Comparison | None = None) -> None:
+def show(
+    console: Console, plan: Plan, comparison: Comparison | None = None, task_nodes: Sequence[TaskNode] = ()
+) -> None:
     """Print the plan, with the most important part last."""
     console.print(_tree(plan))
     console.print()
     if plan.grants:
         console.print(_grants(plan))
+        console.print()
+    if task_nodes:
+        console.print(_task_nodes(task_nodes))
         console.print()
     console.print(_bill(plan))
     console.print()
@@ -48,6 +56,19 @@ def _grants(plan: Plan) -> Table:
         cells = [Text("\n".join(texts)) for texts in (grant.actions, grant.resources, grant.conditions)]
         table.add_row(Text(grant.who if grant.who != before else ""), effect, *cells)
         before = grant.who
+    return table
+
+
+def _task_nodes(nodes: Sequence[TaskNode]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("$ an hour", justify="right")
+    for column in ("node", "pool", "DAG", "tasks", "each requests"):
+        table.add_column(column, overflow="fold")
+    for node in nodes:
+        table.add_row(
+            f"{node.usd:.3f}",
+            *map(Text, (node.instance, node.request.pool, node.dag_id, ", ".join(node.tasks), node.request.text)),
+        )
     return table
 
 
@@ -109,6 +130,6 @@ def _show_summary(console: Console, plan: Plan) -> None:
     if seen.buckets:
         console.print(Text(f"buckets    {', '.join(bucket.name for bucket in seen.buckets)}"))
     if not plan.bill.missing:
-        bill, load = plan.bill.total, ", ".join(f"{each.load:g} {each.text}" for each in plan.usage.amounts.values())
+        bill, load = plan.bill.total, ", ".join(f"{each.load:g} {each.text}" for each in plan.load)
         console.print(Text(f"load       {load}"))
         console.print(Text(f"cost       ${usd(bill.idle)} per month idle, ${usd(bill.load)} at this load", "bold"))

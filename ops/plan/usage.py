@@ -49,6 +49,13 @@ class Services(Size):
     nodes: int
 
 
+class PoolUsage(Stated):
+    """The hours of tasks on a node pool, and the requests of one task."""
+
+    task_hours: Amount
+    task: Size
+
+
 class Bucket(Stated):
     """Gigabytes in a bucket, and thousands of requests to it per month."""
 
@@ -61,7 +68,7 @@ class Usage(Stated):
     """The content of usage.yaml; see the comments there."""
 
     services: Mapping[str, Services]
-    tasks: Mapping[str, Size]
+    node_pools: Mapping[str, PoolUsage]
     node_overhead: Size
     spot_share: float
     amounts: Mapping[str, Amount]

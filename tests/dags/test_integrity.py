@@ -95,7 +95,9 @@ print(json.dumps([task.executor_config for dag in bag.dags.values() for task in 
 """
 
 IMAGES = {image_variable(name): f"registry.example/{name}:1" for name in content.names()}
-POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "GPU_NODES": "false", **IMAGES}
+POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", **IMAGES}
+# As in infra/airflow/values.py.
+POOLS = {"NODE_POOLS": json.dumps({"cpu": [], "gpu": ["nvidia.com/gpu"]})}
 
 PARSE = """
 import json, sys, time
@@ -247,11 +249,14 @@ def test_only_the_task_that_deploys_has_a_kubernetes_token(pods: Any) -> None:
 
 
 def test_only_training_asks_for_a_gpu_where_the_cluster_has_some(tmp_path: Path) -> None:
-    tasks = run(MERGE, DAGS, tmp_path, {**POD, "GPU_NODES": "true"})["image_classifier"]
+    tasks = run(MERGE, DAGS, tmp_path, {**POD, **POOLS})["image_classifier"]
     train = tasks.pop("train")
     assert train["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert train["tolerations"] == [{"effect": "NoSchedule", "key": "nvidia.com/gpu", "operator": "Exists"}]
+    assert train["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
+    assert train["nodeSelector"] == {"karpenter.sh/nodepool": "gpu"}
     for task_id, pod in tasks.items():
+        assert "tolerations" not in pod, task_id
+        assert "nodeSelector" not in pod, task_id
         assert "nvidia.com/gpu" not in pod["containers"][0]["resources"]["limits"], task_id
 
 

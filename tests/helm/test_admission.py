@@ -1,5 +1,6 @@
 """The admission policies agree with each stack's objects; what they refuse is in tests/cluster/."""
 
+import json
 from typing import Any
 
 import pytest
@@ -85,6 +86,20 @@ def test_a_task_may_use_the_secrets_of_its_namespace_and_the_key_of_its_dags(obj
     for item in objects:
         if item["kind"] == "Secret" and item["metadata"]["name"] not in there:
             assert f'"{item["metadata"]["name"]}"' not in expression, item["metadata"]["name"]
+
+
+def test_a_task_may_use_the_node_pools_of_its_stack_and_no_others(stack: str, objects: Objects) -> None:
+    validations = of_kind(objects, "ValidatingAdmissionPolicy")["airflow-task-pods"]["spec"]["validations"]
+    found = [one["expression"] for one in validations if "node pools" in one["message"]]
+    pools = of_kind(objects, "NodePool")
+    assert len(found) == (0 if stack == "local" else 1)
+    for expression in found:
+        assert f"in {json.dumps(list(pools))} &&" in expression
+        taints = [
+            taint["key"] for pool in pools.values() for taint in pool["spec"]["template"]["spec"].get("taints", [])
+        ]
+        tolerated = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable", *taints]
+        assert f"in {json.dumps(tolerated)})" in expression
 
 
 def test_a_task_without_changes_has_the_priority_and_the_label(objects: Objects, task: Any) -> None:

@@ -53,7 +53,8 @@ def test_a_running_task_is_not_evicted_and_has_time_to_stop(template: Any) -> No
 
 def test_a_task_knows_where_its_data_and_its_images_are(stack: str, template: Any) -> None:
     names = {variable["name"] for variable in template["spec"]["containers"][0]["env"]}
-    assert names >= {"DATA_BUCKET", "ARTIFACTS_BUCKET", "MLFLOW_TRACKING_URI", "ML_IMAGE", "SERVING_IMAGE", "GPU_NODES"}
+    assert names >= {"DATA_BUCKET", "ARTIFACTS_BUCKET", "MLFLOW_TRACKING_URI", "ML_IMAGE", "SERVING_IMAGE"}
+    assert "NODE_POOLS" in names
     assert ("AWS_SECRET_ACCESS_KEY" in names) == (stack == "local")
 
 

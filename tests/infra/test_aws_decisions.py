@@ -7,15 +7,16 @@ import pytest
 
 from infra.airflow_platform import Component
 from infra.aws.cluster import administrators
+from infra.aws.dag_pools import DagPoolError, check_dag_pools
 from infra.aws.identity import GRANTS, Grant, dag_grants, pod_trust, statements
 from infra.aws.kubeconfig import kubeconfig
 from infra.aws.names import Limit, Names, shortened
 from infra.aws.network import plan_subnets
-from infra.aws.node_pools import node_class_spec, node_pool_spec, volume_tags
+from infra.aws.node_pools import node_class_spec, node_pool_spec, taint_keys, volume_tags
 from infra.aws.policies import Statement, document
 from infra.aws.registry import lifecycle
 from infra.dag_declarations import BucketFolder, DagDeclaration, Permission
-from infra.settings import DisruptionBudget, load_aws
+from infra.settings import DisruptionBudget, Taint, load_aws
 
 ZONES = ("us-east-1a", "us-east-1b", "us-east-1c")
 RESERVED_BY_AWS = 5  # in each subnet: https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html
@@ -145,15 +146,13 @@ def test_every_component_has_its_own_service_account() -> None:
 
 
 def test_the_gpu_pool_only_accepts_pods_that_request_a_gpu_and_has_a_limit() -> None:
-    pool = load_aws("dev").node_pools.gpu
-    assert pool
-    spec = node_pool_spec("gpu", pool)
+    spec = node_pool_spec("gpu", load_aws("dev").node_pools["gpu"])
     assert spec["template"]["spec"]["taints"] == [{"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}]
     assert spec["limits"] == {"cpu": "16", "memory": "64Gi", "nvidia.com/gpu": "1"}
 
 
 def test_the_cpu_pool_has_no_taint_and_starts_the_instances_of_the_settings() -> None:
-    spec = node_pool_spec("cpu", load_aws("dev").node_pools.cpu)
+    spec = node_pool_spec("cpu", load_aws("dev").node_pools["cpu"])
     assert "taints" not in spec["template"]["spec"]
     assert spec["template"]["spec"]["requirements"] == [
         {"key": "eks.amazonaws.com/instance-family", "operator": "In", "values": ["t3a", "t3", "m7a", "m6a", "m5a"]},
@@ -167,18 +166,90 @@ def test_the_cpu_pool_has_no_taint_and_starts_the_instances_of_the_settings() ->
     }
 
 
+def test_only_tasks_that_name_another_pool_run_there() -> None:
+    large = (
+        load_aws("dev")
+        .node_pools["gpu"]
+        .model_copy(
+            update={
+                "instance_sizes": ("12xlarge",),
+                "labels": {"team": "vision"},
+                "taints": (Taint(key="team", value="vision", effect="NoExecute"),),
+            }
+        )
+    )
+    template = node_pool_spec("large", large)["template"]
+    assert template["metadata"] == {"labels": {"team": "vision"}}
+    assert template["spec"]["requirements"][1] == {
+        "key": "eks.amazonaws.com/instance-size",
+        "operator": "In",
+        "values": ["12xlarge"],
+    }
+    assert template["spec"]["taints"] == [
+        {"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"},
+        {"key": "node-pool", "value": "large", "effect": "NoSchedule"},
+        {"key": "team", "value": "vision", "effect": "NoExecute"},
+    ]
+    pools = load_aws("dev").node_pools | {"large": large}
+    assert taint_keys(pools) == {
+        "cpu": [],
+        "gpu": ["nvidia.com/gpu"],
+        "large": ["nvidia.com/gpu", "node-pool", "team"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("dag", "sentence"),
+    [
+        (DagDeclaration(), None),
+        (DagDeclaration(node_pool="cpu"), None),
+        (DagDeclaration(gpus=1, node_pool="gpu"), None),
+        (
+            DagDeclaration(node_pool="large"),
+            "dags/churn/dag.yaml: node_pool: dev has no node pool large without GPUs: choose from cpu, or add it to "
+            "airflow:node_pools in Pulumi.dev.yaml",
+        ),
+        (DagDeclaration(node_pool="gpu"), "node_pool: dev has no node pool gpu without GPUs: choose from cpu"),
+        (DagDeclaration(gpus=1, node_pool="cpu"), "node_pool: dev has no node pool cpu with GPUs: choose from gpu"),
+        (
+            DagDeclaration(gpus=2),
+            "dags/churn/dag.yaml: gpus: 2 is more than max_gpus of the node pool gpu in Pulumi.dev.yaml, 1: raise "
+            "max_gpus, or declare fewer",
+        ),
+    ],
+)
+def test_a_dag_declares_node_pools_of_the_stack(dag: DagDeclaration, sentence: str | None) -> None:
+    pools = load_aws("dev").node_pools
+    if sentence is None:
+        check_dag_pools("dev", pools, {"churn": dag})
+        return
+    with pytest.raises(DagPoolError) as caught:
+        check_dag_pools("dev", pools, {"churn": dag})
+    assert sentence in str(caught.value)
+
+
+def test_a_dag_with_gpus_runs_on_cpus_in_a_stack_without_any() -> None:
+    pools = {"cpu": load_aws("dev").node_pools["cpu"]}
+    check_dag_pools("dev", pools, {"churn": DagDeclaration(gpus=4, node_pool="large")})
+
+
 def test_a_disruption_budget_omits_unset_fields() -> None:
-    pool = load_aws("dev").node_pools.cpu.model_copy(
-        update={"disruption_budgets": (DisruptionBudget(nodes="1"), DisruptionBudget(nodes="0", reasons=("Drifted",)))}
+    pool = (
+        load_aws("dev")
+        .node_pools["cpu"]
+        .model_copy(
+            update={
+                "disruption_budgets": (DisruptionBudget(nodes="1"), DisruptionBudget(nodes="0", reasons=("Drifted",)))
+            }
+        )
     )
     budgets = node_pool_spec("cpu", pool)["disruption"]["budgets"]
     assert budgets == [{"nodes": "1"}, {"nodes": "0", "reasons": ["Drifted"]}]
 
 
 def test_a_gpu_node_reads_its_images_faster_than_the_default() -> None:
-    settings = load_aws("dev").node_pools
-    assert settings.gpu
-    cpu, gpu = (node_class_spec(pool, {}, "role", ["subnet-1"], "sg-1") for pool in (settings.cpu, settings.gpu))
+    pools = load_aws("dev").node_pools
+    cpu, gpu = (node_class_spec(pools[name], {}, "role", ["subnet-1"], "sg-1") for name in ("cpu", "gpu"))
     assert cpu["ephemeralStorage"] == {"size": "40Gi"}
     assert gpu["ephemeralStorage"] == {
         "size": "120Gi",

@@ -40,6 +40,17 @@ def refusal(stack: str, changes: dict[str, Any], others: dict[str, StackSummary]
     return str(caught.value)
 
 
+POOL = {
+    "instance_families": ["m7a"],
+    "architecture": "amd64",
+    "capacity_types": ["spot"],
+    "max_cpus": 8,
+    "max_memory_gib": 32,
+    "disk_gib": 40,
+    "consolidation": "WhenEmpty",
+    "consolidate_after": "5m",
+}
+
 MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     (
         "a misspelt section",
@@ -144,12 +155,12 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     (
         "GPU families in the CPU pool",
         {"airflow:node_pools.cpu.instance_families": ["m7a", "g6"]},
-        "airflow:node_pools.cpu.instance_families: g6: nodes with GPUs belong in node_pools.gpu",
+        "airflow:node_pools.cpu.instance_families: g6 have GPUs, but the pool has no max_gpus: use one pool with GPUs",
     ),
     (
         "CPU families in the GPU pool",
         {"airflow:node_pools.gpu.instance_families": ["g6", "m7a"]},
-        "airflow:node_pools.gpu.instance_families: m7a: nodes without GPUs belong in node_pools.cpu",
+        "airflow:node_pools.gpu.instance_families: m7a have no GPUs, but the pool has max_gpus: use one pool with GPUs",
     ),
     (
         "a family that EKS does not support",
@@ -163,8 +174,58 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "GPUs without a limit",
-        {"airflow:node_pools.gpu.max_gpus": ...},
-        "airflow:node_pools.gpu.max_gpus is missing: Maximum GPUs of the whole pool; required",
+        {"airflow:node_pools.gpu.max_gpus": ..., "airflow:node_pools.gpu.instance_families": ["m7a"]},
+        "airflow:node_pools.gpu.max_gpus: required, so that the bill always has a ceiling: set a number of GPUs",
+    ),
+    (
+        "node pools without the one for Airflow itself",
+        {"airflow:node_pools.cpu": ...},
+        "airflow:node_pools: the pool cpu is missing: add it, because Airflow itself runs there",
+    ),
+    (
+        "a node pool with an invalid name",
+        {"airflow:node_pools.Large": POOL},
+        "airflow:node_pools.Large: 'Large' is not allowed: it must match ^[a-z]",
+    ),
+    (
+        "a node pool with a misspelt key",
+        {"airflow:node_pools.cpu.max_gpu": 1},
+        "airflow:node_pools.cpu.max_gpu is an unknown setting: did you mean airflow:node_pools.cpu.max_gpus?",
+    ),
+    (
+        "a node pool without a limit",
+        {"airflow:node_pools.cpu.max_cpus": ...},
+        "airflow:node_pools.cpu.max_cpus is missing: Maximum vCPUs of the whole pool.",
+    ),
+    (
+        "a taint of the nodes of Airflow itself",
+        {"airflow:node_pools.cpu.taints": [{"key": "team"}]},
+        "airflow:node_pools.cpu.taints: Airflow itself runs there and tolerates no taints: add another pool",
+    ),
+    (
+        "GPUs for Airflow itself",
+        {"airflow:node_pools.cpu.max_gpus": 1, "airflow:node_pools.cpu.instance_families": ["g6"]},
+        "airflow:node_pools.cpu.max_gpus: Airflow itself runs there and needs no GPUs: add another pool",
+    ),
+    (
+        "a label that Karpenter reserves",
+        {"airflow:node_pools.gpu.labels": {"karpenter.sh/nodepool": "cpu"}},
+        "airflow:node_pools.gpu.labels: karpenter.sh/nodepool: Kubernetes, Karpenter and EKS reserve these keys: use ",
+    ),
+    (
+        "a taint that every other pool has",
+        {"airflow:node_pools.gpu.taints": [{"key": "node-pool"}]},
+        "airflow:node_pools.gpu.taints: node-pool: Kubernetes, Karpenter and EKS reserve these keys: use your own",
+    ),
+    (
+        "a size that is none",
+        {"airflow:node_pools.cpu.instance_sizes": ["big"]},
+        "airflow:node_pools.cpu.instance_sizes.0: 'big' is not allowed: it must match ^(medium|large|",
+    ),
+    (
+        "another architecture in one pool",
+        {"airflow:node_pools.gpu.architecture": "arm64", "airflow:node_pools.gpu.instance_families": ["g5g"]},
+        "airflow:node_pools.gpu.architecture: arm64 differs from node_pools.cpu: use one architecture, because both ",
     ),
     (
         "a budget without a duration",

@@ -241,9 +241,7 @@ def test_nodes_may_join(recording: Recording) -> None:
 def test_every_node_pool_has_a_limit_and_a_node_class(recording: Recording, settings: Settings) -> None:
     classes = {n.inputs["metadata"]["name"] for n in recording.of_type("kubernetes:eks.amazonaws.com/v1:NodeClass")}
     pools = recording.of_type("kubernetes:karpenter.sh/v1:NodePool")
-    assert {pool.inputs["metadata"]["name"] for pool in pools} == (
-        {"cpu", "gpu"} if settings.node_pools.gpu else {"cpu"}
-    )
+    assert {pool.inputs["metadata"]["name"] for pool in pools} == settings.node_pools.keys()
     for pool in pools:
         assert pool.inputs["spec"]["template"]["spec"]["nodeClassRef"]["name"] in classes
         assert {"cpu", "memory"} <= pool.inputs["spec"]["limits"].keys()

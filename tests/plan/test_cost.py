@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -11,7 +12,7 @@ from ops.plan.cost import FREE, RULES, Charge, charges, total
 from ops.plan.plan import plan_of
 from ops.plan.prices import FILE, Prices, priced_regions, prices_of
 from ops.plan.resources import Recording, Resource
-from ops.plan.usage import stated_usage
+from ops.plan.usage import Amount, PoolUsage, Size, stated_usage
 from tests.recordings import recorded
 
 STACK = Resource(urn="stack", type="pulumi:pulumi:Stack", name="airflow-dev", inputs={}, custom=False)
@@ -37,17 +38,17 @@ def bill(prices: Prices, *resources: Resource, stack: str = "dev") -> dict[str, 
     return {line.what: line for line in lines if line.urn != "stack"}
 
 
-def pool(*, gpu: bool, capacity: list[str], families: list[str]) -> tuple[Resource, Resource]:
+def pool(name: str, capacity: list[str], families: list[str], sizes: Sequence[str] = ()) -> tuple[Resource, Resource]:
     requirements = [
         {"key": "eks.amazonaws.com/instance-family", "operator": "In", "values": families},
         {"key": "karpenter.sh/capacity-type", "operator": "In", "values": capacity},
     ]
+    if sizes:
+        requirements.append({"key": "eks.amazonaws.com/instance-size", "operator": "In", "values": list(sizes)})
     template = {"nodeClassRef": {"name": "nodes"}, "requirements": requirements}
-    if gpu:
-        template["taints"] = [{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]
     spec = {"template": {"spec": template}}
     return (
-        resource("kubernetes:karpenter.sh/v1:NodePool", "pool", metadata={"name": "pool"}, spec=spec),
+        resource("kubernetes:karpenter.sh/v1:NodePool", name, metadata={"name": name}, spec=spec),
         resource(
             "kubernetes:eks.amazonaws.com/v1:NodeClass",
             "class",
@@ -104,15 +105,33 @@ def test_traffic_is_shared_by_the_nat_gateways(prices: Prices) -> None:
 
 
 def test_an_idle_gpu_pool_costs_nothing_and_a_busy_one_by_the_hour(prices: Prices) -> None:
-    lines = bill(prices, *pool(gpu=True, capacity=["on-demand"], families=["g6", "g5"]))
+    lines = bill(prices, *pool("gpu", ["on-demand"], ["g6", "g5"]))
     assert sum(line.idle for line in lines.values()) == 0
     assert lines["g6.xlarge On-Demand"].load == pytest.approx(40 * 0.8048)
     assert lines["EKS Auto Mode for g6.xlarge"].load == pytest.approx(40 * 0.8048 * 0.12)
     assert lines["disk of g6.xlarge"].load == pytest.approx(40 * 73 / 730 * 0.08)
 
 
+def test_each_node_pool_is_billed_for_its_own_hours(prices: Prices) -> None:
+    stated = stated_usage()
+    large = PoolUsage(task_hours=Amount(idle=0, load=7), task=Size(vcpu=6, memory_gib=24))
+    usage = stated.model_copy(update={"node_pools": {**stated.node_pools, "large": large}})
+    machines = [*pool("gpu", ["on-demand"], ["g6"]), pool("large", ["on-demand"], ["g6e"], ["2xlarge"])[0]]
+    lines = {line.what: line for line in charges(of(*machines), prices, usage)}
+    assert lines["g6.xlarge On-Demand"].load == pytest.approx(40 * 0.8048)
+    assert lines["g6e.2xlarge On-Demand"].load == pytest.approx(7 * 2.24208)
+    with pytest.raises(
+        OperationError, match=r"usage.yaml has no usage of the node pool large: add it under node_pools"
+    ):
+        charges(of(*machines), prices, stated)
+
+
+def test_only_the_sizes_of_a_pool_are_charged(prices: Prices) -> None:
+    assert prices.cheapest_instance(["m7a"], 1, 1, ["2xlarge", "4xlarge"]).type == "m7a.2xlarge"
+
+
 def test_disk_throughput_above_the_free_amount_is_charged(prices: Prices) -> None:
-    machines, nodes = pool(gpu=True, capacity=["on-demand"], families=["g6"])
+    machines, nodes = pool("gpu", ["on-demand"], ["g6"])
     fast = {"spec": {"ephemeralStorage": {"size": "73Gi", "iops": 4000, "throughput": 500}}}
     lines = charges(of(machines, replace(nodes, inputs={**nodes.inputs, **fast})), prices, stated_usage())
     extra = sum(line.load for line in lines if line.what == "faster disk of g6.xlarge")
@@ -120,7 +139,7 @@ def test_disk_throughput_above_the_free_amount_is_charged(prices: Prices) -> Non
 
 
 def test_airflows_services_keep_nodes_of_the_cpu_pool_busy_in_an_idle_stack(prices: Prices) -> None:
-    machines = pool(gpu=False, capacity=["on-demand"], families=["m7a", "m6a"])
+    machines = pool("cpu", ["on-demand"], ["m7a", "m6a"])
     for stack, nodes in (("dev", 1), ("prod", 3)):
         lines = charges(of(*machines, stack=stack), prices, stated_usage())
         idle = sum(line.idle for line in lines if line.what == "m6a.large On-Demand")
@@ -128,7 +147,7 @@ def test_airflows_services_keep_nodes_of_the_cpu_pool_busy_in_an_idle_stack(pric
 
 
 def test_spot_is_charged_at_the_stated_share_and_auto_mode_at_the_full_price(prices: Prices) -> None:
-    lines = bill(prices, *pool(gpu=True, capacity=["spot", "on-demand"], families=["g6"]))
+    lines = bill(prices, *pool("gpu", ["spot", "on-demand"], ["g6"]))
     assert lines["g6.xlarge Spot"].load == pytest.approx(40 * 0.8048 * stated_usage().spot_share)
     assert lines["EKS Auto Mode for g6.xlarge"].load == pytest.approx(40 * 0.8048 * 0.12)
 
