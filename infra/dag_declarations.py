@@ -7,7 +7,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from infra.airflow_names import POOL_NAME
 from infra.documents import REPOSITORY, DocumentError, read_yaml
@@ -73,6 +73,24 @@ class Destination(Declaration):
         return host
 
 
+ServerName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=50)]
+
+
+class ModelServer(Declaration):
+    """The server with which a DAG serves a model."""
+
+    name: ServerName
+    """The name of the Deployment and the Service."""
+    size: Literal["small", "medium", "large"] = "small"
+    """CPU and memory of each replica: 0.25 vCPU and 1.5 GiB, 0.5 vCPU and 3 GiB, or 1 vCPU and 6 GiB."""
+    replicas: Annotated[int, Field(ge=1, le=10)] = 1
+    """The number of pods."""
+
+
+def _model_server(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
 class DagDeclaration(Declaration):
     """What a DAG needs besides its own folders `<dag_id>/` in the data and artifacts buckets."""
 
@@ -82,8 +100,8 @@ class DagDeclaration(Declaration):
     """Folders whose objects the DAG reads."""
     writes: tuple[BucketFolder, ...] = ()
     """Folders whose objects the DAG reads, writes and deletes."""
-    serves: Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=50)] | None = None
-    """The name of the Deployment and the Service with which the DAG serves a model."""
+    serves: Annotated[ModelServer, BeforeValidator(_model_server, ServerName | ModelServer)] | None = None
+    """The model server of the DAG, or only its name."""
     gpus: Annotated[int, Field(ge=0, le=16)] = 0
     """The number of GPUs that one task may use."""
     node_pool: Annotated[str, Field(pattern=POOL_NAME)] | None = None

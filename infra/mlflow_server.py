@@ -78,7 +78,7 @@ class ModelRegistry(pulumi.ComponentResource):
             namespace=self._platform.tasks_namespace,
         )
         login = mlflow_users.client_environment(mlflow_users.SERVING, passwords[mlflow_users.SERVING])
-        for name in sorted(declaration.serves for declaration in declarations().values() if declaration.serves):
+        for name in sorted(dag.serves.name for dag in declarations().values() if dag.serves):
             self._create_secret(
                 serving_secret(name),
                 pulumi.Output.all(self._platform.object_store_keys, login).apply(

@@ -3,7 +3,11 @@
 import os
 import shlex
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.image_names import full_name
@@ -11,6 +15,7 @@ from ml_common.serving_manifests import ServingSettings
 
 ROLLOUT_COMMAND = "SERVING_ROLLOUT_COMMAND"
 ROLLOUT_SECONDS = 300
+DAGS = Path(__file__).parents[1]
 POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 # Serving uses the same registry and object store as this task.
@@ -21,7 +26,8 @@ def deploy(name: str, version: str, model: str | None = None, image: str = "serv
     """Serve `version` of a registered model; the old version serves until the new one is ready.
 
     Args:
-        name: The name of the Deployment and the Service: `serves` in the DAG's `dag.yaml`.
+        name: The name of the Deployment and the Service: `serves` in the DAG's `dag.yaml`, which also declares the size
+            and the replicas.
         version: The version of the model, which the server finds in MODEL_VERSION.
         model: The name of the registered model, which the server finds in MODEL_NAME; `name` by default.
         image: The image of the server: the name of a folder in images/.
@@ -42,14 +48,27 @@ def deploy(name: str, version: str, model: str | None = None, image: str = "serv
 
 
 def settings(name: str, model: str, image: str) -> ServingSettings:
-    """Read <IMAGE>_IMAGE, SERVING_NAMESPACE (default: this pod's) and SERVING_SERVICE_ACCOUNT (default: "default")."""
+    """Read the declaration of the server, and the variables of its image, namespace and service account.
+
+    These are <IMAGE>_IMAGE, SERVING_NAMESPACE (default: this pod's) and SERVING_SERVICE_ACCOUNT (default: "default").
+    """
+    declared = _declared(name)
     return ServingSettings(
         name=name,
+        size=declared.get("size", "small"),
+        replicas=declared.get("replicas", 1),
         image=full_name(image),
         namespace=os.environ.get("SERVING_NAMESPACE") or _own_namespace(),
         service_account=os.environ.get("SERVING_SERVICE_ACCOUNT", "default"),
         environment={"MODEL_NAME": model, **{name: os.environ[name] for name in PASSED_ON if name in os.environ}},
     )
+
+
+def _declared(name: str) -> Mapping[str, Any]:
+    """Return the declaration of a model server: `serves` in the dag.yaml of its DAG, if that is more than a name."""
+    declarations = (yaml.safe_load(file.read_text()) or {} for file in DAGS.glob("*/dag.yaml"))
+    servers = (declaration.get("serves") for declaration in declarations)
+    return next((server for server in servers if isinstance(server, Mapping) and server["name"] == name), {})
 
 
 def _own_namespace() -> str:

@@ -18,14 +18,33 @@ Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class ServerSize:
+    """Resources of a pod; there is no limit of CPU."""
+
+    cpu_request: str
+    memory_request: str
+    memory_limit: str
+
+
+# The smallest has room for the server, its decoding process and one image of MAX_DECODING_BYTES (docs/serving.md).
+SIZES = {
+    "small": ServerSize("250m", "640Mi", "1536Mi"),
+    "medium": ServerSize("500m", "1280Mi", "3Gi"),
+    "large": ServerSize("1", "2560Mi", "6Gi"),
+}
+
+
+@dataclass(frozen=True)
 class ServingSettings:
-    """Name, namespace, image, service account and environment variables of a model server."""
+    """Name, namespace, image, service account, environment variables, size and replicas of a model server."""
 
     name: str
     namespace: str
     image: str
     service_account: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    size: str = "small"
+    replicas: int = 1
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -65,7 +84,7 @@ def _deployment(settings: ServingSettings, version: str) -> Manifest:
         "kind": "Deployment",
         "metadata": _metadata(settings),
         "spec": {
-            "replicas": 1,
+            "replicas": settings.replicas,
             "selector": {"matchLabels": settings.labels},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": {
@@ -80,6 +99,7 @@ def _deployment(settings: ServingSettings, version: str) -> Manifest:
                         "runAsGroup": USER_ID,
                         "seccompProfile": {"type": "RuntimeDefault"},
                     },
+                    **_spread(settings),
                     "containers": [_container(settings, version)],
                     "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}],
                 },
@@ -88,8 +108,17 @@ def _deployment(settings: ServingSettings, version: str) -> Manifest:
     }
 
 
+def _spread(settings: ServingSettings) -> Manifest:
+    """Return the constraint that puts replicas on different nodes where there are some."""
+    if settings.replicas == 1:
+        return {}
+    spread = {"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+    return {"topologySpreadConstraints": [{**spread, "labelSelector": {"matchLabels": settings.labels}}]}
+
+
 def _container(settings: ServingSettings, version: str) -> Manifest:
     environment = {**settings.environment, "MODEL_VERSION": version, "SERVING_PORT": str(PORT)}
+    size = SIZES[settings.size]
     probe = {"httpGet": {"path": "/healthz", "port": "http"}}
     return {
         "name": "serving",
@@ -98,8 +127,10 @@ def _container(settings: ServingSettings, version: str) -> Manifest:
         "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
         # A stack that was last deployed when the registry had no logins may not have it.
         "envFrom": [{"secretRef": {"name": settings.credentials_secret, "optional": True}}],
-        # The server, its decoding process and one image of MAX_DECODING_BYTES (docs/serving.md).
-        "resources": {"requests": {"cpu": "250m", "memory": "640Mi"}, "limits": {"memory": "1536Mi"}},
+        "resources": {
+            "requests": {"cpu": size.cpu_request, "memory": size.memory_request},
+            "limits": {"memory": size.memory_limit},
+        },
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

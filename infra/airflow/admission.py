@@ -32,7 +32,7 @@ from infra.airflow_names import (
     tasks_namespace,
 )
 from infra.airflow_platform import Component, Platform
-from infra.dag_declarations import DagDeclaration, account_name, declarations
+from infra.dag_declarations import DagDeclaration, ModelServer, account_name, declarations
 
 # The labels by which network policies select servers.
 SERVER_LABELS = ("app.kubernetes.io/name", "app.kubernetes.io/component")
@@ -51,6 +51,10 @@ NAME = "string(object.metadata.name)"
 # As in dags/ml_common/serving_manifests.py.
 SERVER_LABELS_OF_NAME = f'{{"app.kubernetes.io/name": {NAME}, {json.dumps(SERVING_LABELS)[1:]}'
 LABEL_WORDS = ", ".join(("app.kubernetes.io/name=<name>", *(f"{key}={value}" for key, value in SERVING_LABELS.items())))
+
+
+# As in dags/ml_common/serving_manifests.py: the CPU request and the memory limit by size.
+SERVER_SIZES = {"small": ("250m", "1536Mi"), "medium": ("500m", "3Gi"), "large": ("1", "6Gi")}
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,12 @@ class Limits:
     @property
     def served(self) -> dict[str, str]:
         """The name that each DAG serves under, by its account; DAGs that serve nothing are missing."""
-        return {account_name(dag_id): dag.serves for dag_id, dag in self.dags.items() if dag.serves}
+        return {account_name(dag_id): dag.serves.name for dag_id, dag in self.dags.items() if dag.serves}
+
+    @property
+    def servers(self) -> list[ModelServer]:
+        """The model servers of the DAGs."""
+        return [dag.serves for dag in self.dags.values() if dag.serves]
 
     @property
     def gpus(self) -> dict[str, int]:
@@ -253,6 +262,15 @@ def server_rules(limits: Limits) -> tuple[Rule, ...]:
             f"variables.labels == {SERVER_LABELS_OF_NAME}",
             f"a model server must have the labels {LABEL_WORDS}, and no others",
         ),
+        Rule(
+            f"object.spec.?replicas.orValue(1) <= {_of_name({one.name: one.replicas for one in limits.servers}, 1)}",
+            "a model server may only have as many replicas as its DAG declares in dag.yaml",
+        ),
+        Rule(
+            _within_size(limits.servers),
+            "a model server may only have one container, with at most the CPU and memory of the size that its DAG "
+            "declares in dag.yaml",
+        ),
     )
 
 
@@ -309,6 +327,25 @@ def _at_most_gpus(account: str, limits: Limits) -> str:
     allowed = f"{_literal(limits.gpus)}[?{account}].orValue(0)"
     asked = f"one.?resources.?limits[?{_literal(GPU_RESOURCE)}].orValue('0')"
     return f"variables.containers.all(one, quantity(string({asked})).asInteger() <= {allowed})"
+
+
+def _within_size(servers: Sequence[ModelServer]) -> str:
+    """Return the expression that the server requests no more CPU, and has a limit of memory that is not higher."""
+    cpus, memories = ({one.name: SERVER_SIZES[one.size][part] for one in servers} for part in (0, 1))
+    cpu, memory = "one.?resources.?requests.?cpu", "one.?resources.?limits.?memory"
+    each = f"{memory}.hasValue() && {_at_most(memory, memories)} && {_at_most(cpu, cpus)}"
+    return f"variables.pod.containers.size() == 1 && variables.containers.all(one, {each})"
+
+
+def _at_most(quantity: str, allowed: Mapping[str, str]) -> str:
+    """Return the expression that an optional quantity is at most that of the name of the object."""
+    most = _of_name(allowed, "0")
+    return f"quantity(string({quantity}.orValue('0'))).compareTo(quantity({most})) <= 0"
+
+
+def _of_name(values: Mapping[str, object], default: object) -> str:
+    """Return the value for the name of the object."""
+    return f"{_literal(values)}[?{NAME}].orValue({_literal(default)})"
 
 
 def _own_pools(pools: Mapping[str, Sequence[str]]) -> Rule:

@@ -73,7 +73,7 @@ class Permissions(pulumi.ComponentResource):
             account = account_name(dag_id)
             self._create_account(account, platform.tasks_namespace)
             if declaration.serves:
-                rules = rules_for_serving(declaration.serves)
+                rules = rules_for_serving(declaration.serves.name)
                 self._create_role(account, rules, platform.namespace, platform.tasks_namespace)
 
         self.register_outputs({})

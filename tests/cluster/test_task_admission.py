@@ -152,6 +152,7 @@ ACCOUNTS = "a task may only use the service account of its DAG, or airflow-task"
 TOKENS = "only a task of a DAG that declares `serves` in dag.yaml may have a Kubernetes token"
 GPUS = "a task may only use as many GPUs as its DAG declares as `gpus` in dag.yaml"
 LABELS = "a task must have the label component=worker"
+SIZE = "a model server may only have one container, with at most the CPU and memory of the size that its DAG declares"
 POD_SECURITY = "violates PodSecurity"
 
 
@@ -238,6 +239,10 @@ def of_pod(change: Change) -> Change:
     return lambda item: change(item["spec"]["template"])
 
 
+def of_server(change: Change) -> Change:
+    return lambda item: change(item["spec"]["template"]["spec"]["containers"][0])
+
+
 @pytest.mark.parametrize(
     ("change", "refusal"),
     [
@@ -291,7 +296,25 @@ def of_pod(change: Change) -> Change:
             "a model server must have the labels",
             id="the scheduler's label",
         ),
-        pytest.param(lambda item: item["spec"].update(replicas=2), None, id="two replicas"),
+        pytest.param(
+            lambda item: item["spec"].update(replicas=2),
+            "a model server may only have as many replicas as its DAG declares in dag.yaml",
+            id="two replicas",
+        ),
+        *(
+            pytest.param(of_server(change), SIZE, id=what)
+            for what, change in (
+                ("more memory", lambda server: server["resources"]["limits"].update(memory="2Gi")),
+                ("unlimited memory", lambda server: server["resources"]["limits"].pop("memory")),
+                ("more CPU", lambda server: server["resources"]["requests"].update(cpu="2")),
+            )
+        ),
+        pytest.param(
+            of_pod(lambda pod: pod["spec"]["containers"].append({**pod["spec"]["containers"][0], "name": "second"})),
+            SIZE,
+            id="two containers",
+        ),
+        pytest.param(of_server(lambda server: server["resources"]["requests"].pop("cpu")), None, id="less CPU"),
     ],
 )
 def test_a_model_server_with(deployment: Any, change: Change, refusal: str | None) -> None:

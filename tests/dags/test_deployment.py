@@ -93,6 +93,32 @@ def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     )
 
 
+def test_size_and_replicas_are_those_that_dag_yaml_declares(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SERVING_IMAGE", "i:1")
+    monkeypatch.setenv("SERVING_NAMESPACE", "ml")
+    monkeypatch.setattr(deployment, "DAGS", tmp_path)
+    declared = {"big": "serves: {name: big, size: large, replicas: 3}", "plain": "serves: plain", "none": ""}
+    for dag_id, text in declared.items():
+        (tmp_path / dag_id).mkdir()
+        (tmp_path / dag_id / "dag.yaml").write_text(text)
+    found = {name: deployment.settings(name, name, "serving") for name in ("big", "plain", "none")}
+    assert {name: (one.size, one.replicas) for name, one in found.items()} == {
+        "big": ("large", 3),
+        "plain": ("small", 1),
+        "none": ("small", 1),
+    }
+    _, applied = manifests(found["big"], "1")
+    assert applied["spec"]["replicas"] == 3
+    pod = applied["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"] == {
+        "requests": {"cpu": "1", "memory": "2560Mi"},
+        "limits": {"memory": "6Gi"},
+    }
+    [spread] = pod["topologySpreadConstraints"]
+    assert spread["labelSelector"] == applied["spec"]["selector"]
+    assert "topologySpreadConstraints" not in manifests(found["plain"], "1")[1]["spec"]["template"]["spec"]
+
+
 def test_a_dag_may_serve_with_its_own_image(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHURN_SERVER_IMAGE", "i:2")
     monkeypatch.setenv("SERVING_NAMESPACE", "ml")

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ml_common.serving_manifests import ServingSettings, manifests
+from infra.airflow.admission import SERVER_SIZES, Limits, server_rules
+from infra.dag_declarations import DagDeclaration, ModelServer
+from ml_common.serving_manifests import SIZES, ServingSettings, manifests
 from ops.plan.manifests import Object
 from tests import accounts
 
@@ -105,6 +107,16 @@ def test_a_task_may_use_the_node_pools_of_its_stack_and_no_others(stack: str, ob
 def test_a_task_without_changes_has_the_priority_and_the_label(objects: Objects, task: Any) -> None:
     assert f'"{task["spec"]["priorityClassName"]}"' in rule(objects, "airflow-task-pods", "PriorityClass")
     assert f'"{task["metadata"]["labels"]["component"]}"' in rule(objects, "airflow-task-pods", "label")
+
+
+def test_a_model_server_may_be_as_large_as_its_size() -> None:
+    assert {name: (one.cpu_request, one.memory_limit) for name, one in SIZES.items()} == SERVER_SIZES
+    server = ModelServer(name="churn", size="medium", replicas=2)
+    limits = Limits("airflow", [], None, {"churn": DagDeclaration(serves=server)}, {})
+    replicas, size = (rule.expression for rule in server_rules(limits)[-2:])
+    assert '<= {"churn": 2}[?string(object.metadata.name)].orValue(1)' in replicas
+    assert '{"churn": "500m"}' in size
+    assert '{"churn": "3Gi"}' in size
 
 
 def test_the_model_server_is_what_a_task_deploys(objects: Objects, task: Any) -> None:

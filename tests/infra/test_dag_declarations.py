@@ -12,6 +12,7 @@ from infra.dag_declarations import (
     SCHEMA_FILE,
     BucketFolder,
     DagDeclaration,
+    ModelServer,
     account_name,
     declarations,
     schema_text,
@@ -54,7 +55,20 @@ def test_a_declaration_names_folders_and_further_permissions(root: Path) -> None
         ("2001:db8::/32", (22,)),
     ]
     assert found.gpus == 2
-    assert (found.image, found.serves, found.permissions[0].actions) == ("ml", "churn", ("sqs:SendMessage",))
+    assert (found.image, found.serves, found.permissions[0].actions) == (
+        "ml",
+        ModelServer(name="churn"),
+        ("sqs:SendMessage",),
+    )
+
+
+def test_a_model_server_has_a_size_and_replicas(root: Path) -> None:
+    found = declare(root, "serves: {name: churn, size: large, replicas: 3}\n")
+    assert found.serves == ModelServer(name="churn", size="large", replicas=3)
+    jsonschema.validate({"serves": {"name": "churn", "size": "large"}}, json.loads(schema_text()))
+    jsonschema.validate({"serves": "churn"}, json.loads(schema_text()))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"serves": {"name": "churn", "size": "huge"}}, json.loads(schema_text()))
 
 
 @pytest.mark.parametrize(
@@ -73,6 +87,11 @@ def test_a_declaration_names_folders_and_further_permissions(root: Path) -> None
         ),
         ("egress: [{host: 10.0.0.1/8, ports: [1]}]\n", r"egress.0.host: Value error, 10.0.0.1/8 has host bits set"),
         ("egress: [{host: x.example.com, ports: []}]\n", r"egress.0.ports: Tuple should have at least 1 item"),
+        ("serves: Churn\n", r"dag.yaml, line 1: serves.name: String should match pattern"),
+        ("serves: {size: small}\n", r"serves.name: Field required"),
+        ("serves: {name: churn, size: huge}\n", r"serves.size: Input should be 'small', 'medium' or 'large'"),
+        ("serves: {name: churn, replicas: 0}\n", r"serves.replicas: Input should be greater than or equal to 1"),
+        ("node_pool: Large\n", r"node_pool: String should match pattern"),
         ("gpus: -1\n", r"gpus: Input should be greater than or equal to 0"),
         ("image: none\n", r"^dags/churn/dag.yaml: image: there is no folder images/none$"),
     ],
@@ -110,4 +129,6 @@ def test_every_declaration_agrees_with_the_schema_that_it_names(path: Path) -> N
 @pytest.mark.parametrize("dag_id", ["flight_model", "image_classifier"])
 def test_a_dag_serves_what_it_declares(dag_id: str) -> None:
     steps = (REPOSITORY / "dags" / dag_id / "steps.py").read_text()
-    assert f'SERVED_AS = "{declarations()[dag_id].serves}"' in steps
+    server = declarations()[dag_id].serves
+    assert server
+    assert f'SERVED_AS = "{server.name}"' in steps
