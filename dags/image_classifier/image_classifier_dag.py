@@ -31,7 +31,8 @@ artifacts bucket. Where download.pytorch.org cannot be reached, the log says whe
 it from `quarantine/`; the next run no longer reports it.
 
 **Retries.** With the same images, Params and code, every step finds and reuses its output, so clearing any task is
-safe. Failed connections to the object store, MLflow or download.pytorch.org are retried with exponential backoff;
+safe. A training that is interrupted continues after the last epoch that it saved, at most every five minutes. Failed
+connections to the object store, MLflow or download.pytorch.org are retried with exponential backoff;
 errors that a retry cannot fix fail at once.
 
 **Memory.** Images are stored as tensors in shards of 256 MiB, of which a task holds at most two, so memory does not

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 TRAINING = "train"
 HELD_OUT = "held_out"
 WEIGHTS = versions.WEIGHTS
+# The state of a training in progress.
+STATE = "training.pt"
 CONFUSION_MATRIX = "confusion_matrix.png"
 PREDICTIONS = "predictions.png"
 SMOKE_TEST_IMAGES = 40
@@ -91,7 +93,7 @@ def base_checkpoint(parameters: Parameters) -> str:
 
 def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameters) -> Training:
     """Fine-tune the checkpoint on the training images in the folder `tensors`, once for the same inputs."""
-    from image_classifier import checkpoints, networks, training  # as in base_checkpoint
+    from image_classifier import checkpoints, networks, saved_training, training  # as in base_checkpoint
 
     bucket = artifacts_bucket()
     checkpoint_bytes = checkpoints.read(bucket, checkpoint)
@@ -120,6 +122,7 @@ def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameter
     images, classes = _shards(bucket, tensors, TRAINING)
     network = checkpoints.network_from(checkpoint_bytes, checkpoint, parameters.architecture, len(classes))
     del checkpoint_bytes  # training would keep it in memory
+    saved = saved_training.SavedTraining(bucket, folder + STATE)
     history = training.fine_tune(
         network,
         images,
@@ -128,6 +131,7 @@ def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameter
         batch_size=parameters.batch_size,
         bytes_per_pixel=networks.TRAINING_BYTES_PER_PIXEL[parameters.architecture],
         device=device,
+        saved=saved,
     )
     manifest = {
         "training_key": training_key,
@@ -140,6 +144,7 @@ def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameter
     }
     classifier = Classifier(network, parameters.architecture, classes, parameters.image_size)
     bucket.publish(folder, {WEIGHTS: classifier.to_bytes()}, manifest)
+    saved.discard()
     return _training(manifest, reused=False)
 
 

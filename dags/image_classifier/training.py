@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from image_classifier.augmentation import Geometry
 from image_classifier.model import normalise
+from image_classifier.saved_training import Part, SavedTraining
 from image_classifier.shards import Shards, Tensors
 from ml_common.device import Device
 from ml_common.errors import PermanentError
@@ -54,6 +55,7 @@ def fit(
     learning_rate: float,
     bytes_per_pixel: int,
     device: Device,
+    saved: SavedTraining | None = None,
 ) -> list[Epoch]:
     """Train `network` in place by AdamW with a one-cycle schedule.
 
@@ -69,6 +71,7 @@ def fit(
         learning_rate: Peak of the schedule.
         bytes_per_pixel: Memory that the network takes for each pixel of its input until the gradients are computed.
         device: Where to train.
+        saved: Where to keep the state between epochs, and where to continue from.
 
     Returns:
         The result of each epoch.
@@ -83,8 +86,9 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=learning_rate, total_steps=total_steps, pct_start=WARM_UP_FRACTION
     )
-    history = []
-    for number in range(1, epochs + 1):
+    parts: dict[str, Part] = {"network": network, "optimiser": optimiser, "schedule": schedule}
+    history = [Epoch(**epoch) for epoch in saved.restore(parts)] if saved else []
+    for number in range(len(history) + 1, epochs + 1):
         started = time.perf_counter()
         loss_sum, correct, count = 0.0, 0, 0
         with _memory_errors_explained():
@@ -108,6 +112,8 @@ def fit(
             number, epochs, epoch.loss, epoch.accuracy, epoch.seconds,
         )  # fmt: skip
         history.append(epoch)
+        if saved and number < epochs:
+            saved.save(parts, [each.as_dict() for each in history])
     network.eval()
     return history
 
@@ -133,6 +139,7 @@ def fine_tune(
     batch_size: int,
     bytes_per_pixel: int,
     device: Device,
+    saved: SavedTraining | None = None,
 ) -> list[Epoch]:
     """Train `network` in place on uint8 images [N, 3, S, S] and int64 labels [N], shuffled and augmented at random.
 
@@ -154,6 +161,7 @@ def fine_tune(
         learning_rate=learning_rate,
         bytes_per_pixel=bytes_per_pixel,
         device=device,
+        saved=saved,
     )
 
 

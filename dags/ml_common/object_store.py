@@ -127,6 +127,11 @@ class Bucket:
         """Write a value as JSON; equal values give equal bytes."""
         self.put(key, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode())
 
+    def delete(self, key: str) -> None:
+        """Delete the object; there need not be one."""
+        with self._clear_errors(f"delete {self.uri(key)}"):
+            self._client.delete_object(Bucket=self.name, Key=self.prefix + key)
+
     def move(self, key: str, new_key: str, metadata: Mapping[str, str]) -> None:
         """Copy, then delete, so that a failure between the two loses nothing."""
         with self._clear_errors(f"move {self.uri(key)} to {self.uri(new_key)}"):

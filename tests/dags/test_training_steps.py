@@ -15,6 +15,7 @@ from image_classifier import (
     keys,
     networks,
     outputs,
+    saved_training,
     shards,
     steps,
     training,
@@ -178,6 +179,42 @@ def test_training_repeats_bit_for_bit_on_a_cpu(artifacts: Bucket) -> None:
     artifacts.move(folder + MANIFEST, folder + "old", {})
     train()
     assert artifacts.get(folder + steps.WEIGHTS) == weights
+
+
+def test_an_interrupted_training_continues_from_the_last_saved_epoch(
+    artifacts: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved_training, "INTERVAL_SECONDS", 0)
+    folder = keys.model_folder(train(epochs=3)["training_key"])
+    whole = artifacts.get(folder + steps.WEIGHTS)
+    artifacts.delete(folder + MANIFEST)
+
+    save, saved_after = saved_training.SavedTraining.save, []
+
+    def save_and_lose_the_node(saved: Any, parts: Any, epochs: Any) -> None:
+        save(saved, parts, epochs)
+        saved_after.append(len(epochs))
+        if len(epochs) == 2:
+            raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saved_training.SavedTraining, "save", save_and_lose_the_node)
+        with pytest.raises(ConnectionError):
+            train(epochs=3)
+        saved_after.clear()
+        assert not train(epochs=3)["reused"]
+    assert saved_after == []  # only the third epoch was left to train
+    manifest = artifacts.published(folder)
+    assert manifest
+    assert [epoch["number"] for epoch in manifest["history"]] == [1, 2, 3]
+    assert not artifacts.exists(folder + steps.STATE)
+    if not torch.cuda.is_available():  # a GPU does not repeat bit for bit
+        assert artifacts.get(folder + steps.WEIGHTS) == whole
+
+
+def test_a_short_training_saves_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "save", lambda *_: pytest.fail("saved"))
+    assert not train(epochs=2)["reused"]
 
 
 def test_a_model_whose_upload_is_interrupted_is_trained_again(
