@@ -194,7 +194,7 @@ stack: .venv/ready ## Write the settings of a new stack (NAME=qa, LIKE=staging)
 	@$(ops) stack
 
 .PHONY: bootstrap
-bootstrap: .venv/ready ## Create the bucket of Pulumi's state and the key of its secrets (STACK=dev)
+bootstrap: .venv/ready ## Create Pulumi's state, the key of its secrets, and the image repositories (STACK=dev)
 	@$(ops) bootstrap
 
 .PHONY: dags-key

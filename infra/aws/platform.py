@@ -24,7 +24,6 @@ from infra.dag_declarations import declarations
 from infra.images import pinned
 from infra.lineage import Lineage
 from infra.settings import Settings
-from infra.settings.preview_rules import why_no_previews
 
 
 def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]:
@@ -41,8 +40,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
     in_account = pulumi.ResourceOptions(provider=account.provider)
 
     encryption = Encryption("encryption", account, opts=in_account)
-    has_previews = why_no_previews(stack, settings) is None
-    registry = Registry("registry", account, versions, opts=in_account, has_previews=has_previews)
+    registry = Registry.of(stack, settings, account, versions)
     storage = Storage("storage", settings.storage, account, encryption.data_key_arn, opts=in_account)
     network = Network("network", settings.network, account, encryption.cluster_key_arn, opts=in_account)
     cluster = Cluster(

@@ -9,6 +9,8 @@ import pulumi_aws as aws
 from infra.aws.account import Account
 from infra.aws.names import Limit
 from infra.images import content
+from infra.settings import Settings
+from infra.settings.preview_rules import why_no_previews
 
 UNTAGGED_DAYS = 7
 # The images of fifty releases: each comes with a signature and a provenance, which ECR counts as images.
@@ -61,6 +63,13 @@ class Registry(pulumi.ComponentResource):
         self.images = {image: pulumi.Output.format("{0}:{1}", url, versions[image]) for image, url in self.urls.items()}
 
         self.register_outputs({"urls": self.urls})
+
+    @classmethod
+    def of(cls, stack: str, settings: Settings, account: Account, versions: Mapping[str, str]) -> "Registry":
+        """Create the registry of a stack; `make bootstrap` creates it before the rest of the stack."""
+        in_account = pulumi.ResourceOptions(provider=account.provider)
+        has_previews = why_no_previews(stack, settings) is None
+        return cls("registry", account, versions, opts=in_account, has_previews=has_previews)
 
     def _create_repository(self, name: str, path: str, kept: int) -> pulumi.Output[str]:
         repository = aws.ecr.Repository(

@@ -85,7 +85,7 @@ COMMANDS = {
     "preview-env-down": Entry(PREVIEWS, "previews", "Remove the preview environment of a branch"),
     "preview-env-gc": Entry(PREVIEWS, "previews", "Remove the expired preview environments"),
     "stack": Entry(AWS, "stacks", "Write the settings of a new stack"),
-    "bootstrap": Entry(AWS, "stacks", "Create the bucket of Pulumi's state and the key of its secrets"),
+    "bootstrap": Entry(AWS, "stacks", "Create Pulumi's state, the key of its secrets, and the image repositories"),
     "dags-key": Entry(AWS, "stacks", "Store the key of the DAG repository in the cluster"),
     "kubeconfig": Entry(AWS, "stacks", "Add the cluster to the kubeconfig file"),
     "sweep": Entry(INTERNAL, "stacks", "List what is left of a stack in the account or the cluster"),

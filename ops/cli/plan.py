@@ -9,6 +9,8 @@ import typer
 
 from infra.documents import REPOSITORY
 from infra.errors import OperationError
+from infra.settings import load
+from infra.settings.placeholders import placeholders
 from ops.cli.options import Stack
 from ops.console import new_console
 from ops.paths import user_path
@@ -57,6 +59,8 @@ def plan(
     file.write_text(page(found, compared, nodes))
     console = new_console()
     show(console, found, compared, nodes)
+    for placeholder in placeholders(load(stack)):
+        console.print(f"replace    {placeholder}", style="yellow", soft_wrap=True)
     console.print(f"page       {file}", soft_wrap=True)
 
 

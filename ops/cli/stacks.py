@@ -11,6 +11,8 @@ import typer
 
 from infra.documents import REPOSITORY, read_text
 from infra.errors import OperationError
+from infra.settings import load
+from infra.settings.placeholders import placeholders
 from ops.airflow import dags
 from ops.airflow import smoke as smoke_test
 from ops.airflow import status as stack_status
@@ -23,11 +25,12 @@ from ops.drift.redacted_state import redacted
 from ops.kubernetes.watch import Watch, Watcher
 from ops.paths import user_path
 from ops.previews.base import check_none_left
-from ops.pulumi import bootstrap as bootstrapping
 from ops.pulumi import new_stack
 from ops.pulumi.deployment import Deployment
 from ops.releases import deploy_checks, workflows
+from ops.releases.chain import dag_settings, promotion_chain
 from ops.releases.clone import Clone
+from ops.releases.first_deployment import next_commands
 from ops.releases.images import REGISTRIES
 from ops.stacks.missing_images import check_images
 from ops.stacks.platform_stack import PlatformStack
@@ -51,13 +54,19 @@ def stack(
     for file in files:
         echo(f"wrote {file.relative_to(REPOSITORY)}")
     echo(f"review these files, then run `make plan STACK={name}`")
+    for placeholder in placeholders(load(name)):
+        echo(f"replace {placeholder}")
 
 
 def bootstrap(stack: Stack) -> None:
-    """Create the bucket of Pulumi's state and the key of its secrets."""
+    """Create Pulumi's state, the key of its secrets, and the image repositories."""
     resolved = resolve_aws(stack, echo)
-    bootstrapping.bootstrap(resolved.account, resolved.backend, echo)
-    echo(f"account {resolved.account.id} is ready for `make deploy STACK={stack}`")
+    resolved.bootstrap()
+    first = promotion_chain(stack)[0] if resolved.settings.release else stack
+    commands = next_commands(Clone(), stack, resolved.settings, dag_settings(first, load(first)).branch)
+    echo(f"account {resolved.account.id} is ready for {stack}, whose encrypted key is in Pulumi.{stack}.yaml; now run:")
+    for command in commands:
+        echo(f"  {command}")
 
 
 def preview(stack: Stack) -> None:
@@ -65,6 +74,7 @@ def preview(stack: Stack) -> None:
     resolved = resolve(stack, echo)
     release = deploy_checks.previewed_release(Clone(), stack, resolved.settings, REGISTRIES)
     with deploy_checks.with_release(resolved.deployment, release) as deployment:
+        point_out_missing_cluster(resolved)
         deployment.run("preview", "--diff")
 
 
@@ -85,6 +95,7 @@ def deploy(
     with deploy_checks.with_release(resolved.deployment, release) as deployment:
         check_images(resolved, release)
         resolved.prepare(deployment)
+        point_out_missing_cluster(resolved)
         preview_and_deploy(deployment, watcher(resolved), yes=yes, refresh=refresh)
 
 
@@ -220,6 +231,15 @@ def preview_and_deploy(deployment: Deployment, watch: Watcher | None, *, yes: bo
         if not confirmed("Deploy these changes? [y/N] "):
             raise OperationError("nothing was deployed: answer y at the prompt, or set YES=1")
     deployment.run("up", "--yes", "--skip-preview", *refreshing, watch=watch)
+
+
+def point_out_missing_cluster(stack: PlatformStack) -> None:
+    """Say what Pulumi cannot preview before the first deployment."""
+    if not stack.has_cluster:
+        echo(
+            f"{stack.name} has no cluster yet: previews lack the objects of Airflow's chart, which the first "
+            f"deployment creates, too; `make plan STACK={stack.name}` lists them"
+        )
 
 
 def watcher(stack: PlatformStack) -> Watcher | None:

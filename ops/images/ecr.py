@@ -16,7 +16,7 @@ from ops.images.tools import Tool
 
 
 class NoRepositoryError(ImageError):
-    """The repository does not exist, because the stack was not deployed yet."""
+    """The repository does not exist, because the stack was not bootstrapped yet, or the image is new."""
 
 
 class Ecr:
@@ -96,7 +96,7 @@ class Ecr:
     def _refuse(self, error: ClientError, repository: str) -> NoReturn:
         if error_code(error) == "RepositoryNotFoundException":
             raise NoRepositoryError(
-                f"the ECR repository {repository} does not exist: create it with `make deploy STACK={self._stack}`"
+                f"the ECR repository {repository} does not exist: create it with `make bootstrap STACK={self._stack}`"
             ) from None
         raise error
 

@@ -44,7 +44,6 @@ def bring_up(base: PlatformStack, branch: str, hours: float, echo: Echo) -> Prev
         dags.push(preview, echo, f"refs/heads/{branch}")
     check_preview_images(base)
     deployment = preview.deployment
-    _keep_key(base, record)
     settle(deployment, preview.look_up, echo)
     deployment.run("up", "--yes", "--skip-preview", watch=_watcher(preview))
     return settings
@@ -89,13 +88,6 @@ def write_file(record: Record) -> None:
     temporary = file.with_suffix(".part")
     temporary.write_text(record.text)
     temporary.replace(file)
-
-
-def _keep_key(base: PlatformStack, record: Record) -> None:
-    """Save the key that Pulumi wrote to the stack file in the record, if the base's file did not contain it."""
-    text = read_text(file_of(record.stack))
-    if text != record.text:
-        records_of(base).save(replace(record, text=text))
 
 
 def _watcher(preview: PreviewStack) -> Watcher:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infra.documents import REPOSITORY
+from infra.documents import REPOSITORY, read_yaml
 from infra.errors import OperationError
 from ops.kubernetes.watch import Watcher
 from ops.pulumi.locks import Lock, locks_of
@@ -48,11 +48,8 @@ class Deployment:
         """The file with the stack's settings."""
         return self.folder / f"Pulumi.{self.stack}.yaml"
 
-    def select(self) -> bool:
+    def select(self) -> None:
         """Select the stack; create it in the state if it does not exist.
-
-        Returns:
-            Whether the stack file now contains the stack's encrypted key. With a `config_folder` it never does.
 
         Raises:
             OperationError: The state cannot be read.
@@ -61,10 +58,21 @@ class Deployment:
         try:
             self.answer("stack", "select", "--create", "--secrets-provider", self.secrets_provider)
         finally:
-            changed = self.stack_file.read_bytes() != before
-            if changed and self.config_folder:
+            # For a new stack, Pulumi formats the whole file to add the key.
+            if self.stack_file.read_bytes() != before:
                 self.stack_file.write_bytes(before)
-        return changed and self.config_folder is None
+
+    def keep_key(self) -> None:
+        """Append the stack's encrypted key, which is in the state, to the stack file if it lacks the key.
+
+        Raises:
+            OperationError: The state cannot be read.
+        """
+        if has_key(self.stack_file):
+            return
+        key = json.loads(self.answer("stack", "export"))["deployment"]["secrets_providers"]["state"]
+        with self.stack_file.open("a") as file:
+            file.write(f"secretsprovider: {key['url']}\nencryptedkey: {key['encryptedkey']}\n")
 
     def run(self, *arguments: str, watch: Watcher | None = None) -> None:
         """Run the CLI on the terminal; cancel it if `watch` returns a reason.
@@ -221,6 +229,15 @@ class Deployment:
     def _environment(self) -> dict[str, str]:
         merged = {**os.environ, **self.environment}
         return {name: value for name, value in merged.items() if value is not None}
+
+
+def has_key(stack_file: Path) -> bool:
+    """Return whether a stack file contains the stack's encrypted key.
+
+    Raises:
+        DocumentError: The file cannot be read.
+    """
+    return "encryptedkey" in read_yaml(stack_file, dict[str, Any], empty={})
 
 
 def _cancel(process: subprocess.Popen[bytes]) -> None:

@@ -57,6 +57,10 @@ class Clone:
         found = self._run("symbolic-ref", "--quiet", "--short", "HEAD")
         return _text(found).strip() or None
 
+    def has_branch(self, branch: str) -> bool:
+        """Return whether the clone has a local branch."""
+        return self._run("show-ref", "--verify", "--quiet", HEADS + branch).returncode == 0
+
     def head(self) -> str:
         """Return the checked-out commit."""
         return self.git("rev-parse", "--verify", "HEAD")

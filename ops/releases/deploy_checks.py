@@ -15,7 +15,6 @@ from infra.errors import OperationError
 from infra.images.pinned import RELEASE_FILE
 from infra.release import Release
 from infra.settings import StackSettings
-from ops.images.ecr import NoRepositoryError
 from ops.pulumi.deployment import Deployment
 from ops.releases.chain import dag_settings
 from ops.releases.clone import Clone
@@ -49,7 +48,7 @@ def checked_release(
     present = ledger.release(stack)
     first = settings.release.after is None
     try:
-        if sentence := not_at_branch_head(clone, stack, branch, ledger.heads.get(branch)):
+        if sentence := not_at_branch_head(clone, stack, branch, ledger.heads.get(branch), takes_pushes=first):
             raise OperationError(sentence)
         release = None if first else promoted(clone, stack, present)
     except OperationError as error:
@@ -57,9 +56,7 @@ def checked_release(
             raise OperationError(f'{error}; or skip the checks with FORCE="reason", which is recorded') from None
         _record(ledger, stack, present, force)
         release = present
-    with suppress(NoRepositoryError):  # the first deployment creates the registry
-        return built(clone, stack, settings, images) if first else release
-    return None
+    return built(clone, stack, settings, images) if first else release
 
 
 def previewed_release(clone: Clone, stack: str, settings: StackSettings, images: Images) -> Release | None:

@@ -35,22 +35,36 @@ def behind(clone: Clone, branch: str | None, remote_head: str | None) -> str | N
     )
 
 
-def not_at_branch_head(clone: Clone, stack: str, branch: str, remote_head: str | None) -> str | None:
-    """Check that the stack's branch is checked out, without changes, at the remote's commit."""
+def not_at_branch_head(
+    clone: Clone, stack: str, branch: str, remote_head: str | None, *, takes_pushes: bool
+) -> str | None:
+    """Check that the stack's branch is checked out, without changes, at the remote's commit.
+
+    Args:
+        clone: The clone.
+        stack: The stack.
+        branch: The branch that the stack follows.
+        remote_head: The commit of that branch in the remote; None if the remote lacks it.
+        takes_pushes: Whether commits are pushed to the branch; otherwise releases are promoted to it.
+    """
     here = clone.branch()
     if here != branch:
+        create = "" if remote_head or clone.has_branch(branch) else "-b "
         return (
             f"{f'the branch {here}' if here else 'a detached HEAD'} is checked out, but {stack} follows "
-            f"{branch}: run `git checkout {branch}`"
+            f"{branch}: run `git checkout {create}{branch}`"
         )
+    if sentence := uncommitted(clone):
+        return sentence
     if remote_head is None:
         return f"{clone.remote} has no branch {branch}: run `git push {clone.remote} {branch}`"
-    if sentence := uncommitted(clone) or behind(clone, branch, remote_head):
+    if sentence := behind(clone, branch, remote_head):
         return sentence
     if clone.head() != remote_head:
+        push = f"run `git push {clone.remote} {branch}`" if takes_pushes else "push to the first branch of the chain"
         return (
-            f"{branch} has {commits(len(clone.between(remote_head, 'HEAD')))} that {clone.remote} does not have: push "
-            f"to the right branch, or return to {clone.remote}/{branch} with `git reset --keep {remote_head[:12]}`"
+            f"{branch} has {commits(len(clone.between(remote_head, 'HEAD')))} that {clone.remote} does not have: "
+            f"{push}, or return to {clone.remote}/{branch} with `git reset --keep {remote_head[:12]}`"
         )
     return None
 

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 
 from infra.errors import OperationError
 from infra.release import Release
-from infra.settings import ReleaseSettings, SettingsError, load
+from infra.settings import ExistingClusterSettings, ReleaseSettings, SettingsError, load
 from ops.console import Echo
+from ops.pulumi.deployment import has_key
 from ops.releases.chain import check_adjacent, dag_settings, release_settings
 from ops.releases.clone import Clone
 from ops.releases.database import migrates
@@ -81,6 +82,7 @@ def refusals(transition: Transition, images: Images, confirm: str | None) -> Ite
         lambda: behind(clone, here, heads.get(here or "")),
         lambda: _left_behind(clone, transition.release, source_branch, heads.get(source_branch)),
         lambda: _not_forward(transition),
+        lambda: _without_key(transition),
         lambda: _migration(transition, confirm),
         lambda: _missing(transition, images),
     )
@@ -149,6 +151,17 @@ def _not_forward(transition: Transition) -> str | None:
         f"{branch} has diverged from {release.short}, the release of {release.stack}, with the commits "
         f"{'; '.join(own[:3])}: merge them into the first branch of the chain and release them there, then remove them "
         f"with `git push --force-with-lease={branch}:{head} {clone.remote} {transition.before}:{branch}`"
+    )
+
+
+def _without_key(transition: Transition) -> str | None:
+    """Refuse a release whose stack file lacks the key, with which it could not be deployed."""
+    release, stack, file = transition.release, transition.stack, transition.files / f"Pulumi.{transition.stack}.yaml"
+    if isinstance(transition.settings, ExistingClusterSettings) or has_key(file):
+        return None
+    return (
+        f"{file.name} in {release.short}, the release of {release.stack}, lacks the stack's encrypted key: run `make "
+        f"bootstrap STACK={stack}`, commit the file to the first branch of the chain, and release that commit"
     )
 
 

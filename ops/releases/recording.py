@@ -13,7 +13,7 @@ from infra.settings import StackSettings, load
 from ops.console import Echo
 from ops.images.registries import built_images
 from ops.releases import database
-from ops.releases.chain import dag_settings, release_settings
+from ops.releases.chain import dag_settings, previous, release_settings
 from ops.releases.clone import Clone
 from ops.releases.git_preconditions import not_at_branch_head
 from ops.releases.images import Images
@@ -32,7 +32,7 @@ def record(clone: Clone, stack: str, images: Images, echo: Echo) -> None:
     first = release_settings(stack, settings).after is None
     branch = dag_settings(stack, settings).branch
     ledger = Ledger(clone, branch)
-    if sentence := not_at_branch_head(clone, stack, branch, ledger.heads.get(branch)):
+    if sentence := not_at_branch_head(clone, stack, branch, ledger.heads.get(branch), takes_pushes=first):
         raise OperationError(sentence)
     present = ledger.release(stack)
     release = built(clone, stack, settings, images) if first else promoted(clone, stack, present)
@@ -71,7 +71,10 @@ def promoted(clone: Clone, stack: str, present: Release | None) -> Release:
         OperationError: The stack has no record, or another commit is checked out.
     """
     if present is None:
-        raise OperationError(f"no release was promoted to {stack} yet: run `make promote` first")
+        before = previous(stack, clone.folder)
+        raise OperationError(
+            f"no release was promoted to {stack} yet: run `make promote FROM={before} TO={stack}` first"
+        )
     if present.commit != (head := clone.head()):
         raise OperationError(
             f"the release of {stack} is {present.short}, but {head[:12]} is checked out: move the branch and the "

@@ -14,6 +14,7 @@ from infra.airflow_names import NAMESPACE
 from infra.aws.names import POSTGRES_CLIENT_IMAGE, POSTGRES_CLIENT_USER_ID, SETUP_NAMESPACE, Limit, Names
 from infra.errors import OperationError
 from infra.settings import PROJECT, Settings
+from infra.settings.placeholders import placeholders
 from ops.aws.account import Account, account_of, aws_errors
 from ops.aws.eks_cluster import EksCluster
 from ops.console import Echo
@@ -21,8 +22,9 @@ from ops.images.ecr import Ecr
 from ops.kubernetes.cluster import Cluster
 from ops.kubernetes.diagnosis import Diagnosis
 from ops.pulumi.backend import Backend, backend_of
-from ops.pulumi.bootstrap import bucket_exists
-from ops.pulumi.deployment import Deployment
+from ops.pulumi.bootstrap import bootstrap, bucket_exists
+from ops.pulumi.deployment import Deployment, has_key
+from ops.pulumi.image_repositories import create_repositories
 from ops.pulumi.pending import Created
 from ops.pulumi.pulumi_cli import pulumi_command
 from ops.stacks.aws_lookup import look_up
@@ -72,8 +74,11 @@ class AwsStack(PlatformStack):
         """Its account.
 
         Raises:
-            OperationError: The credentials are missing, unusable or of another account.
+            OperationError: The settings contain placeholders, or the credentials are missing, unusable or of another
+                account.
         """
+        if found := list(placeholders(self.settings)):
+            raise OperationError(f"Pulumi.{self.name}.yaml contains placeholders: {'; '.join(found)}")
         return account_of(self.name, self.settings)
 
     @property
@@ -84,20 +89,9 @@ class AwsStack(PlatformStack):
     @cached_property
     def deployment(self) -> Deployment:
         """Its Pulumi deployment, selected."""
-        backend = self.backend
-        with aws_errors():
-            if not bucket_exists(self.account, backend.bucket):
-                raise OperationError(
-                    f"s3://{backend.bucket} does not exist: run `make bootstrap STACK={self.name}` first"
-                )
-        program = pulumi_command(self.echo).command
-        gone = {} if self.has_cluster else DELETE_UNREACHABLE
-        deployment = Deployment(self.name, program, {**backend.environment, **gone}, backend.secrets_provider)
-        if deployment.select():
-            self.echo(
-                f"{deployment.stack_file.name} now contains the stack's encrypted key: commit it, others need it to "
-                "deploy"
-            )
+        self.check_bootstrapped()
+        deployment = self._deployment
+        deployment.select()
         return deployment
 
     @cached_property
@@ -108,6 +102,42 @@ class AwsStack(PlatformStack):
     @property
     def _names(self) -> Names:
         return Names(PROJECT, self.name)
+
+    @property
+    def _deployment(self) -> Deployment:
+        program, backend = pulumi_command(self.echo).command, self.backend
+        gone = {} if self.has_cluster else DELETE_UNREACHABLE
+        return Deployment(self.name, program, {**backend.environment, **gone}, backend.secrets_provider)
+
+    def bootstrap(self) -> None:
+        """Create what deployments need: Pulumi's state, its key, also in the stack file, and the image repositories.
+
+        Raises:
+            OperationError: AWS refused a request, or Pulumi failed.
+        """
+        bootstrap(self.account, self.backend, self.echo)
+        deployment = self._deployment
+        deployment.select()
+        deployment.keep_key()
+        create_repositories(deployment, self.settings, self.echo)
+
+    def check_bootstrapped(self) -> None:
+        """Check that Pulumi's state exists, and that the stack file contains the key.
+
+        Raises:
+            OperationError: One of them is missing, or AWS refused the request.
+        """
+        bucket = self.backend.bucket
+        with aws_errors():
+            exists = bucket_exists(self.account, bucket)
+        if not exists:
+            raise OperationError(f"s3://{bucket} does not exist: run `make bootstrap STACK={self.name}` first")
+        file = self._deployment.stack_file
+        if not has_key(file):
+            raise OperationError(
+                f"{file.name} lacks the stack's encrypted key: pull the commit that contains it, or "
+                f"run `make bootstrap STACK={self.name}`, which writes it"
+            )
 
     @property
     def has_cluster(self) -> bool:

@@ -6,7 +6,6 @@ from infra.errors import OperationError
 from infra.images import content
 from infra.images.nodes import nodes_of
 from infra.release import Release
-from ops.images.ecr import NoRepositoryError
 from ops.images.registries import Registry
 from ops.stacks.platform_stack import PlatformStack
 
@@ -14,27 +13,18 @@ from ops.stacks.platform_stack import PlatformStack
 def check_images(stack: PlatformStack, release: Release | None) -> None:
     """Refuse a deployment whose images are missing: those of the release, else those built from this working tree.
 
-    Skip the check for images that are loaded onto nodes, and for the first deployment on AWS, which creates the
-    registry.
+    Skip the check for images that are loaded onto nodes.
 
     Raises:
         OperationError: Images are missing, or the registry cannot be read.
     """
     if not stack.has_registry:
         return
-    remedy = how_images_come(stack)
-    try:
-        missing = missing_images(stack.registry(), stack.name, release)
-    except NoRepositoryError:
-        stack.echo(
-            f"this deployment creates the image registry first: run {remedy} in another terminal in about a minute"
-        )
-        return
-    if missing:
+    if missing := missing_images(stack.registry(), stack.name, release):
         source = "the release" if release else "this commit"
         raise OperationError(
-            f"the registry of {stack.name} lacks images of {source} ({', '.join(missing)}): run {remedy}, then rerun "
-            "this command"
+            f"the registry of {stack.name} lacks images of {source} ({', '.join(missing)}): run "
+            f"{how_images_come(stack)}, then rerun this command"
         )
 
 

@@ -27,6 +27,7 @@ from ops.images.login import is_loopback, logged_in
 from ops.images.oci import OciRegistry
 from ops.images.registries import built_images, copy, copy_unchanged, signature_tags
 from ops.stacks.resolve import stack_with
+from tests.filled_settings import load_filled
 from tests.programs import put_on_path
 from tests.servers import free_port
 
@@ -324,7 +325,7 @@ def test_ecr_returns_digests(account: Account, repositories: Any) -> None:
 
 
 def test_a_missing_ecr_repository_is_named(account: Account) -> None:
-    ecr, sentence = Ecr("dev", account), "the ECR repository airflow-dev/ml does not exist: create it with `make dep"
+    ecr, sentence = Ecr("dev", account), "the ECR repository airflow-dev/ml does not exist: create it with `make boot"
     with pytest.raises(NoRepositoryError, match=sentence):
         ecr.digest("ml", TAG)
     with pytest.raises(NoRepositoryError, match=sentence):
@@ -386,7 +387,7 @@ def test_a_stack_has_the_registry_of_its_settings(account: Account) -> None:
     assert isinstance(local, ExistingClusterSettings)
     with_registry = local.model_copy(update={"registry": "registry.example/team"})
     assert stack_with("local", with_registry, pytest.fail).registry().repository("ml") == "registry.example/team/ml"
-    assert isinstance(stack_with("dev", load("dev"), pytest.fail).registry(), Ecr)
+    assert isinstance(stack_with("dev", load_filled("dev"), pytest.fail).registry(), Ecr)
     with pytest.raises(
         OperationError,
         match=r"^local has no registry, because its images are loaded onto its nodes: set airflow:registry",

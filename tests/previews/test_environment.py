@@ -195,18 +195,6 @@ def test_a_deployment_that_fails_stays_recorded_so_that_it_can_be_removed(world:
     assert [record.stack for record in world.records.all()] == [stack_name("local", "feature/x")]
 
 
-def test_what_pulumi_writes_into_the_file_is_kept_with_the_record(world: World, clone: Path) -> None:
-    def write_key(what: str) -> None:
-        if what == "select":
-            file = clone / f"Pulumi.{stack_name('local', 'feature/x')}.yaml"
-            file.write_text(file.read_text() + "encryptedkey: AQID\n")
-
-    world.on = write_key
-    up(world)
-    [record] = world.records.all()
-    assert record.text.endswith("encryptedkey: AQID\n")
-
-
 def test_a_second_run_extends_the_lifetime_and_keeps_owner_and_age(world: World) -> None:
     there(world, "feature/x", expires_at=NOW + timedelta(hours=1))
     record = keep(world, hours=72, now=NOW)

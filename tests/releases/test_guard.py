@@ -22,7 +22,7 @@ from ops.releases.promotion import promote, promotion
 from ops.releases.recording import record
 from tests.programs import write_program
 
-from .team import IMAGES, REVISIONS, Team, digest_of
+from .team import IMAGES, REVISIONS, Team, digest_of, stack_file
 
 
 @pytest.fixture(autouse=True)
@@ -108,12 +108,13 @@ def test_images_that_were_not_built_stop_the_first_stack(team: Team) -> None:
             attempt()
 
 
-def test_a_stack_that_has_no_registry_yet_is_deployed_without_a_release(team: Team) -> None:
+def test_a_stack_that_has_no_registry_yet_is_not_deployed(team: Team) -> None:
     def none_yet(stack: str, settings: StackSettings) -> registries.Registry:
-        raise NoRepositoryError("it does not exist")
+        raise NoRepositoryError("it does not exist: run `make bootstrap`")
 
     images = Images(none_yet, team.images.copy, team.images.verify)
-    assert checked_release(team.clone, "dev", load("dev", team.clone.folder), images) is None
+    with pytest.raises(NoRepositoryError, match="run `make bootstrap`"):
+        checked_release(team.clone, "dev", load("dev", team.clone.folder), images)
 
 
 def test_a_promoted_release_is_deployed_as_it_is_recorded(staged: Team) -> None:
@@ -162,7 +163,7 @@ MISPLACED = [
     (detached, r"^a detached HEAD is checked out, but staging follows staging: run `git checkout staging`"),
     (
         ahead,
-        r"^staging has 1 commit that origin does not have: push to the right branch, or return to origin/staging with",
+        r"^staging has 1 commit that origin does not have: push to the first branch of the chain, or return",
     ),
     (behind, r"^staging is 1 commit behind origin/staging: run `git pull --ff-only origin staging`"),
     (
@@ -187,6 +188,27 @@ def test_a_deployment_from_another_state_of_the_clone_is_refused(
     assert staged.git("ls-remote", "origin") == before
 
 
+def test_a_first_deployment_is_led_through_branch_commit_and_push(team: Team) -> None:
+    def refused(sentence: str) -> None:
+        with pytest.raises(OperationError, match=sentence):
+            deploying(team, "dev")
+
+    team.git("push", "--quiet", "origin", "--delete", "dev")
+    team.git("branch", "--quiet", "--move", "dev", "main")
+    refused(r"^the branch main is checked out, but dev follows dev: run `git checkout -b dev`;")
+    team.git("checkout", "--quiet", "-b", "dev")
+    (team.clone.folder / "Pulumi.dev.yaml").write_text(stack_file("dev", {}) + "# my own\n")
+    refused(r"^there are uncommitted changes \(Pulumi.dev.yaml\): commit them")
+    team.commit({}, push=None)
+    refused(r"^origin has no branch dev: run `git push origin dev`")
+    team.git("push", "--quiet", "origin", "dev")
+    team.commit({"more": "1"}, push=None)
+    refused(r"^dev has 1 commit that origin does not have: run `git push origin dev`, or return")
+    team.git("push", "--quiet", "origin", "dev")
+    build(team)
+    assert deploying(team, "dev")
+
+
 def test_a_branch_that_the_remote_lacks_is_named(team: Team) -> None:
     team.git("checkout", "--quiet", "-b", "main")
     with pytest.raises(OperationError, match=r"^origin has no branch main: run `git push origin main`"):
@@ -196,7 +218,9 @@ def test_a_branch_that_the_remote_lacks_is_named(team: Team) -> None:
 def test_a_stack_without_a_promoted_release_is_not_deployed(team: Team) -> None:
     team.git("push", "--quiet", "origin", "HEAD:refs/heads/staging")
     check_out(team, "staging")
-    with pytest.raises(OperationError, match=r"^no release was promoted to staging yet: run `make promote` first"):
+    with pytest.raises(
+        OperationError, match=r"^no release was promoted to staging yet: run `make promote FROM=dev TO=staging` first"
+    ):
         deploying(team, "staging")
 
 

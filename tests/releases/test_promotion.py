@@ -4,13 +4,15 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+import yaml
 
+from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from ops.releases.evidence import Evidence
 from ops.releases.ledger import Ledger
 from ops.releases.promotion import promote, promotion
 
-from .team import NOW, REVISIONS, Team, digest_of
+from .team import NO_GATES, NOW, REVISIONS, Team, digest_of
 
 
 def promoted(team: Team, source: str = "dev", target: str = "staging", confirm: str | None = None) -> list[str]:
@@ -27,6 +29,22 @@ def refused(team: Team, sentence: str, source: str = "dev", target: str = "stagi
         promoted(team, source, target)
     assert team.git("ls-remote", "origin") == before
     assert not team.registry(target).folder.exists()
+
+
+def test_a_release_without_the_key_of_a_stack_on_aws_is_refused(team: Team) -> None:
+    config = yaml.safe_load((REPOSITORY / "Pulumi.staging.yaml").read_text())
+    config["config"]["airflow:dags"] = {"repository": "https://git.example/team.git", "branch": "staging"}
+    config["config"]["airflow:release"] = {"after": "dev", "gates": NO_GATES}
+    team.commit({"Pulumi.staging.yaml": yaml.safe_dump(config)})
+    release = team.release()
+    refused(
+        team,
+        f"^Pulumi.staging.yaml in {release.short}, the release of dev, lacks the stack's encrypted key: run `make "
+        "bootstrap STACK=staging`, commit the file to the first branch of the chain, and release that commit$",
+    )
+    team.commit({"Pulumi.staging.yaml": yaml.safe_dump(config | {"encryptedkey": "abc"})})
+    team.release()
+    assert promoted(team)[-1].startswith("promoted ")
 
 
 def test_a_promotion_brings_commit_and_images_to_the_next_stack(team: Team) -> None:

@@ -4,8 +4,13 @@ import sys
 
 import pytest
 
+from infra.settings import load_aws
 from ops.aws.account import Account
 from ops.cli import app as command
+from ops.pulumi.backend import backend_of
+from ops.pulumi.bootstrap import bootstrap
+from ops.stacks.aws_stack import AwsStack
+from tests.filled_settings import filled, load_filled
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -28,14 +33,34 @@ def test_every_command_explains_itself(
     assert len(capsys.readouterr().out.splitlines()) > 4
 
 
-def test_bootstrap_and_sweep_work_together(
+@pytest.fixture
+def without_placeholders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ops.stacks.resolve.load", load_filled)
+    monkeypatch.setattr("ops.stacks.resolve.load_aws", lambda stack: filled(load_aws(stack)))
+
+
+@pytest.mark.usefixtures("without_placeholders")
+def test_bootstrap_prints_the_commands_that_follow(
     account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(AwsStack, "bootstrap", lambda _: None)
     run(monkeypatch, "bootstrap", "dev")
-    run(monkeypatch, "sweep", "dev")  # the bucket and the key of bootstrap are not leftovers
-    printed = capsys.readouterr().out
-    assert f"account {account.id} is ready for `make deploy STACK=dev`" in printed
-    assert "nothing of dev is left" in printed
+    first, *commands = capsys.readouterr().out.splitlines()
+    assert first == f"account {account.id} is ready for dev, whose encrypted key is in Pulumi.dev.yaml; now run:"
+    assert commands[-3:] == [
+        "  git push --set-upstream origin dev",
+        "  make images STACK=dev",
+        "  make deploy STACK=dev",
+    ]
+
+
+@pytest.mark.usefixtures("without_placeholders")
+def test_what_belongs_to_the_account_is_no_leftover_of_a_stack(
+    account: Account, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bootstrap(account, backend_of("dev", account.id, account.region), lambda _: None)
+    run(monkeypatch, "sweep", "dev")
+    assert "nothing of dev is left" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -58,8 +83,9 @@ def test_bootstrap_and_sweep_work_together(
         (["destroy", "local"], r"^error: nothing was destroyed: type local at the prompt"),
     ],
 )
+@pytest.mark.usefixtures("account", "without_placeholders")
 def test_a_mistake_of_the_user_is_one_sentence(
-    account: Account, monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], sentence: str
 ) -> None:
     with pytest.raises(SystemExit, match=sentence):
         run(monkeypatch, *arguments)

@@ -6,7 +6,6 @@ from kubernetes.client import ApiClient
 
 from infra.airflow_names import DATABASE_SETUP_LABELS
 from infra.errors import OperationError
-from infra.settings import load
 from ops.console import Echo
 from ops.kubernetes import jobs
 from ops.kubernetes.cluster import ConflictError, NotFoundError
@@ -18,6 +17,7 @@ from ops.releases.rehearsal_jobs import rehearsal as rehearsal_job
 from ops.stacks.aws_stack import AwsStack
 from ops.stacks.platform_stack import DatabaseServer, PlatformStack
 from ops.stacks.resolve import stack_with
+from tests.filled_settings import load_filled
 from tests.releases.records import a_release
 
 IMAGE = f"registry.example/airflow:abc@sha256:{'0' * 64}"
@@ -249,7 +249,7 @@ class FakeCluster:
 
 def stack_in(cluster: object, name: str, echo: Echo = pytest.fail) -> PlatformStack:
     """Return a stack whose cluster is fake."""
-    stack = stack_with(name, load(name), echo)
+    stack = stack_with(name, load_filled(name), echo)
     vars(stack)["cluster"] = cluster
     return stack
 

@@ -81,17 +81,13 @@ def test_of_a_release_the_digests_must_be_there(release: Release) -> None:
         check_images(stack_with_registry("staging", Shelf(digest("mlflow"), digest("serving"), "1")), release)
 
 
-@pytest.mark.parametrize(
-    ("name", "command"), [("dev", "make images STACK=dev"), ("staging", "make promote FROM=dev TO=staging")]
-)
-def test_the_first_deployment_makes_the_registry(account: Account, name: str, command: str) -> None:
-    said: list[str] = []
-    stack = stack_with(name, load(name), said.append)
+@pytest.mark.parametrize("name", ["dev", "staging"])
+def test_without_repositories_the_stack_is_not_bootstrapped(account: Account, name: str) -> None:
+    stack = stack_with(name, load(name), pytest.fail)
     vars(stack)["account"] = account
-    check_images(stack, None)
-    assert said == [
-        f"this deployment creates the image registry first: run `{command}` in another terminal in about a minute"
-    ]
+    sentence = rf"^the ECR repository airflow-{name}/airflow does not exist: create it with `make boot.* STACK={name}`$"
+    with pytest.raises(OperationError, match=sentence):
+        check_images(stack, None)
 
 
 def test_the_images_of_a_preview_environment_must_be_in_their_own_registry() -> None:
