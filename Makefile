@@ -193,6 +193,10 @@ preview-env-gc: .venv/ready ## Remove the expired preview environments (STACK=de
 stack: .venv/ready ## Write the settings of a new stack (NAME=qa, LIKE=staging)
 	@$(ops) stack
 
+.PHONY: doctor
+doctor: .venv/ready ## Check everything that a deployment needs, before it takes half an hour (STACK=dev)
+	@$(ops) doctor
+
 .PHONY: bootstrap
 bootstrap: .venv/ready ## Create Pulumi's state, the key of its secrets, and the image repositories (STACK=dev)
 	@$(ops) bootstrap

@@ -9,6 +9,7 @@ from typing import Any
 import boto3
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from infra.errors import OperationError
 from infra.settings import Settings
@@ -21,6 +22,7 @@ UNUSABLE = (
     "UnrecognizedClientException",
     "SignatureDoesNotMatch",
 )
+LOG_IN = "log in with `aws sso login`, or store access keys with `aws configure`"
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def aws_errors() -> Iterator[None]:
         yield
     except ClientError as error:
         raise OperationError(_refusal(error)) from error
-    except (BotoCoreError, OSError, ValueError) as error:  # boto3 does not wrap some profile errors
+    # boto3 does not wrap some profile errors, and answers of proxies that are not from AWS.
+    except (BotoCoreError, ResponseParserError, OSError, ValueError) as error:
         raise OperationError(_failure(error)) from error
 
 
@@ -90,7 +93,7 @@ def error_code(error: ClientError) -> str:
 def _refusal(error: ClientError) -> str:
     message = error.response["Error"].get("Message", "").strip(". ")
     if error_code(error) in UNUSABLE:
-        return f"AWS does not accept the credentials ({message}): log in again"
+        return f"AWS does not accept the credentials ({message}): {LOG_IN}"
     return (
         f"AWS refused {error.operation_name} ({error_code(error)}: {message}): check the permissions of the credentials"
     )
@@ -100,7 +103,14 @@ def _failure(error: Exception) -> str:
     reason = " ".join(str(error).split()).strip(". ")
     if isinstance(error, (exceptions.SSOError, exceptions.TokenRetrievalError, exceptions.LoginError)):
         return f"the AWS login is missing or has expired ({reason}): run `aws sso login`"
-    if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
+    if isinstance(error, exceptions.NoCredentialsError):
+        return f"there are no AWS credentials: {LOG_IN}"
+    if isinstance(error, exceptions.ProfileNotFound):
+        return (
+            f"{reason}: set AWS_PROFILE to one that `aws configure list-profiles` shows, or create it with `aws "
+            "configure sso`"
+        )
+    if isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError, ResponseParserError)):
         subject = "the network"
     else:
         profile = os.environ.get("AWS_PROFILE")

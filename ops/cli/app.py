@@ -85,6 +85,7 @@ COMMANDS = {
     "preview-env-down": Entry(PREVIEWS, "previews", "Remove the preview environment of a branch"),
     "preview-env-gc": Entry(PREVIEWS, "previews", "Remove the expired preview environments"),
     "stack": Entry(AWS, "stacks", "Write the settings of a new stack"),
+    "doctor": Entry(AWS, "stacks", "Check everything that a deployment needs, before it takes half an hour"),
     "bootstrap": Entry(AWS, "stacks", "Create Pulumi's state, the key of its secrets, and the image repositories"),
     "dags-key": Entry(AWS, "stacks", "Store the key of the DAG repository in the cluster"),
     "kubeconfig": Entry(AWS, "stacks", "Add the cluster to the kubeconfig file"),

@@ -19,6 +19,7 @@ from ops.airflow import status as stack_status
 from ops.airflow.ui import Login, airflow_forwarded, mlflow_forwarded
 from ops.cli.options import Stack, Yes, completed_stacks
 from ops.console import echo, new_console
+from ops.doctor import doctor as doctors
 from ops.drift import drift as drifts
 from ops.drift import drift_issue
 from ops.drift.redacted_state import redacted
@@ -32,6 +33,7 @@ from ops.releases.chain import dag_settings, promotion_chain
 from ops.releases.clone import Clone
 from ops.releases.first_deployment import next_commands
 from ops.releases.images import REGISTRIES
+from ops.stacks.aws_stack import AwsStack
 from ops.stacks.missing_images import check_images
 from ops.stacks.platform_stack import PlatformStack
 from ops.stacks.resolve import resolve, resolve_any, resolve_aws, resolve_running
@@ -69,6 +71,15 @@ def bootstrap(stack: Stack) -> None:
         echo(f"  {command}")
 
 
+def doctor(stack: Stack) -> None:
+    """Check everything that a deployment needs.
+
+    Exit codes: 0 if no check failed, else 1.
+    """
+    if not doctors.check(resolve_aws(stack, echo), console):
+        raise typer.Exit(1)
+
+
 def preview(stack: Stack) -> None:
     """Preview a deployment."""
     resolved = resolve(stack, echo)
@@ -91,6 +102,8 @@ def deploy(
 ) -> None:
     """Deploy a stack."""
     resolved = resolve(stack, echo)
+    if isinstance(resolved, AwsStack):
+        doctors.check_before_deployment(resolved, console)
     release = deploy_checks.checked_release(Clone(), stack, resolved.settings, REGISTRIES, force)
     with deploy_checks.with_release(resolved.deployment, release) as deployment:
         check_images(resolved, release)

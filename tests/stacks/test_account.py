@@ -26,9 +26,8 @@ def test_without_credentials_there_is_one_sentence(
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with pytest.raises(
-        OperationError, match=r"^the request to AWS failed \(Unable to locate creden.*\): check .* works$"
-    ):
+    sentence = r"^there are no AWS credentials: log in with `aws sso login`, or store access keys with `aws configure`$"
+    with pytest.raises(OperationError, match=sentence):
         account_of("dev", settings)
 
 
@@ -42,7 +41,7 @@ def test_without_a_network_there_is_one_sentence(aws: str, settings: Settings, m
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [
-        ("ExpiredToken", r"^AWS does not accept the credentials \(too late\): log in again$"),
+        ("ExpiredToken", r"^AWS does not accept the credentials \(too late\): log in with `aws sso login`, or "),
         ("AccessDenied", r"^AWS refused ListRoles \(AccessDenied: too late\): check the permissions of the cred"),
     ],
 )
@@ -86,7 +85,6 @@ aws_secret_access_key = secret
 @pytest.mark.parametrize(
     ("profile", "reason"),
     [
-        ("nope", "The config profile (nope) could not be found"),
         ("sso", "run `aws sso login`"),
         ("partial", "missing: aws_secret_access_key"),
         ("process", "custom-process"),
@@ -114,6 +112,15 @@ def test_a_profile_that_cannot_be_used_is_one_sentence(
     assert reason in message
     assert profile == "sso" or f"check the profile {profile} of AWS_PROFILE" in message
     assert "\n" not in message
+
+
+def test_a_profile_that_does_not_exist_is_one_sentence(
+    aws: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nope")
+    sentence = r"^The config profile \(nope\) could not be found: set AWS_PROFILE to one that `aws configure list-prof"
+    with pytest.raises(OperationError, match=sentence):
+        account_of("dev", settings)
 
 
 @pytest.mark.parametrize("content", [b"[profile\n", b"[profile caf\xe9]\nregion = us-east-1\n"])

@@ -21,7 +21,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("stack", "bootstrap", "preview", "deploy", "drift", "destroy", "unlock", "sweep"),
+        *("stack", "doctor", "bootstrap", "preview", "deploy", "drift", "destroy", "unlock", "sweep"),
         *("kubeconfig", "status", "smoke", "ui", "sync", "dags-key"),
     ],
 )

@@ -54,7 +54,9 @@ def test_pulumi_works_with_the_stacks_state_key_and_region(account: Account, cal
     ]
 
 
-def test_objects_are_forgotten_only_with_the_cluster_that_had_them(account: Account, calls: Path, project: Path) -> None:
+def test_objects_are_forgotten_only_with_the_cluster_that_had_them(
+    account: Account, calls: Path, project: Path
+) -> None:
     bootstrap(account, backend_of("dev", account.id, account.region), lambda _: None)
     assert AwsStack("dev", aws_settings("dev"), lambda _: None).deployment
     assert calls.with_suffix(".unreachable").read_text() == "true\n"

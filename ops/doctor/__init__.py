@@ -1,0 +1,1 @@
+"""`make doctor`: check before a deployment everything that would stop it later."""

@@ -1,0 +1,98 @@
+"""Run the checks of a stack on AWS, and show their outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from rich.console import Console
+from rich.text import Text
+
+from infra.errors import OperationError
+from ops.aws.account import Account, account_of
+from ops.console import Echo
+from ops.doctor import account as accounts
+from ops.doctor import deployment, machine
+from ops.doctor.outcome import Check, Outcome, failed, passed
+from ops.doctor.permissions import permissions
+from ops.pulumi.pulumi_cli import pulumi_command
+from ops.stacks.aws_stack import AwsStack
+
+COLORS = {"passed": "green", "failed": "red", "unknown": "yellow"}
+
+
+def checks(stack: AwsStack) -> Iterator[Check]:
+    """Yield the checks that `make deploy` runs: all that it does not make itself."""
+    settings, echo = stack.settings, stack.echo
+    yield Check("placeholders", partial(deployment.replaced_placeholders, stack.name, settings))
+    yield Check("kubectl", partial(machine.kubectl, settings.cluster.kubernetes_version), "failed")
+    yield Check("AWS CLI", machine.aws_cli, "failed")
+    yield Check("Pulumi", partial(_pulumi, echo), "failed")
+    yield Check("chart", deployment.chart_available, "failed")
+    yield Check("DAG repository", partial(deployment.dag_repository, settings.dags))
+    yield Check("public address", partial(machine.public_address, settings.cluster.public_access_cidrs))
+    yield from _account_checks(stack)
+
+
+def checks_of_release(stack: AwsStack) -> Iterator[Check]:
+    """Yield the checks that `make deploy` makes itself, and those of `make images`."""
+    if stack.settings.release is None or stack.settings.release.after is None:
+        yield Check("image builder", machine.builder, "failed")
+    yield Check("bootstrap", partial(deployment.bootstrapped, stack))
+    yield Check("release", partial(deployment.release, stack))
+
+
+def check(stack: AwsStack, console: Console) -> bool:
+    """Run and show all checks; return whether none failed."""
+    found = [(check.name, check.outcome()) for check in (*checks(stack), *checks_of_release(stack))]
+    show(console, found)
+    return not any(outcome.status == "failed" for _, outcome in found)
+
+
+def check_before_deployment(stack: AwsStack, console: Console) -> None:
+    """Run the checks before a deployment, and show those that did not pass.
+
+    Raises:
+        OperationError: A check failed.
+    """
+    found = [(check.name, outcome) for check in checks(stack) if (outcome := check.outcome()).status != "passed"]
+    show(console, found)
+    if failures := sum(outcome.status == "failed" for _, outcome in found):
+        raise OperationError(
+            f"{failures} checks failed: follow the advice above, then rerun this command; `make doctor "
+            f"STACK={stack.name}` shows all checks"
+        )
+
+
+def show(console: Console, outcomes: Sequence[tuple[str, Outcome]]) -> None:
+    """Print a line for each outcome."""
+    for name, outcome in outcomes:
+        console.print(Text.assemble((f"{outcome.status:<8}", COLORS[outcome.status]), f" {name:<16} {outcome.text}"))
+
+
+def _account_checks(stack: AwsStack) -> Iterator[Check]:
+    settings = stack.settings
+    account: Account | None = None
+    try:
+        account = account_of(stack.name, settings)
+        credentials = accounts.credentials(account, settings.account_id)
+    except OperationError as error:
+        credentials = failed(str(error))
+    yield Check("credentials", lambda: credentials)
+    gateways = 1 if settings.network.nat_gateways == "one" else len(settings.network.zones)
+    examined: dict[str, Callable[[Account], Outcome]] = {
+        "region": accounts.region,
+        "zones": partial(accounts.zones, wanted=settings.network.zones),
+        "permissions": partial(permissions, stack=stack.name, role=settings.deploy_role_arn),
+        "CPU quota": partial(accounts.vcpus, pool="cpu", settings=settings.node_pools.cpu),
+        "address quota": partial(accounts.addresses, stack=stack.name, needed=gateways),
+        "VPC quota": partial(accounts.vpcs, stack=stack.name),
+    }
+    if settings.node_pools.gpu:
+        examined["GPU quota"] = partial(accounts.vcpus, pool="gpu", settings=settings.node_pools.gpu)
+    for name, examine in examined.items():
+        yield Check(name, partial(examine, account) if account else accounts.without_credentials)
+
+
+def _pulumi(echo: Echo) -> Outcome:
+    return passed(f"Pulumi {pulumi_command(echo).version}")
