@@ -91,7 +91,7 @@ def error_code(error: ClientError) -> str:
 
 
 def _refusal(error: ClientError) -> str:
-    message = error.response["Error"].get("Message", "").strip(". ")
+    message = " ".join(error.response["Error"].get("Message", "").split()).strip(". ")
     if error_code(error) in UNUSABLE:
         return f"AWS does not accept the credentials ({message}): {LOG_IN}"
     return (
@@ -100,7 +100,8 @@ def _refusal(error: ClientError) -> str:
 
 
 def _failure(error: Exception) -> str:
-    reason = " ".join(str(error).split()).strip(". ")
+    text = str(error).partition("\n")[0] if isinstance(error, ResponseParserError) else str(error)
+    reason = " ".join(text.split()).strip(".: ")
     if isinstance(error, (exceptions.SSOError, exceptions.TokenRetrievalError, exceptions.LoginError)):
         return f"the AWS login is missing or has expired ({reason}): run `aws sso login`"
     if isinstance(error, exceptions.NoCredentialsError):

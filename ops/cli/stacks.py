@@ -251,7 +251,7 @@ def point_out_missing_cluster(stack: PlatformStack) -> None:
     if not stack.has_cluster:
         echo(
             f"{stack.name} has no cluster yet: previews lack the objects of Airflow's chart, which the first "
-            f"deployment creates, too; `make plan STACK={stack.name}` lists them"
+            "deployment creates, too"
         )
 
 

@@ -1,15 +1,19 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from infra.settings import load_aws
 from ops.aws.account import Account
 from ops.cli import app as command
+from ops.cli import stacks
 from ops.pulumi.backend import backend_of
 from ops.pulumi.bootstrap import bootstrap
 from ops.stacks.aws_stack import AwsStack
+from ops.stacks.platform_stack import PlatformStack
 from tests.filled_settings import filled, load_filled
 
 
@@ -52,6 +56,16 @@ def test_bootstrap_prints_the_commands_that_follow(
         "  make images STACK=dev",
         "  make deploy STACK=dev",
     ]
+
+
+@pytest.mark.parametrize(("has_cluster", "lines"), [(False, 1), (True, 0)])
+def test_a_preview_before_the_first_deployment_says_what_it_lacks(
+    capsys: pytest.CaptureFixture[str], has_cluster: bool, lines: int
+) -> None:
+    stacks.point_out_missing_cluster(cast(PlatformStack, SimpleNamespace(name="dev", has_cluster=has_cluster)))
+    assert (
+        capsys.readouterr().out.count("dev has no cluster yet: previews lack the objects of Airflow's chart") == lines
+    )
 
 
 @pytest.mark.usefixtures("without_placeholders")

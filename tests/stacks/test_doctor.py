@@ -5,6 +5,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import boto3
 import pytest
@@ -137,6 +138,16 @@ def test_the_address_of_a_machine_without_a_network_is_unknown(monkeypatch: pyte
     assert machine.public_address(NETWORKS).status == "unknown"
 
 
+@pytest.mark.parametrize(("answer", "status"), [(None, "passed"), (OperationError("no answer"), "failed")])
+def test_a_machine_that_reaches_the_cluster_otherwise_needs_no_public_address(
+    monkeypatch: pytest.MonkeyPatch, answer: OperationError | None, status: str
+) -> None:
+    monkeypatch.setattr(machine, "public_address", lambda _: failed("198.19.0.9 is not in the list"))
+    stack = AwsStack("dev", aws_settings("dev"), pytest.fail)
+    vars(stack)["cluster"] = Mock(**{"check.side_effect": answer})
+    assert doctor._public_address(stack).status == status
+
+
 def test_a_repository_is_read_with_git(tmp_path: Path) -> None:
     missing = DAGS.model_copy(update={"repository": str(tmp_path / "none")})
     assert dag_repository(missing).status == "failed"
@@ -266,7 +277,7 @@ def test_a_deployment_is_stopped_by_failed_checks_only(
     doctor.check_before_deployment(shown(monkeypatch, passed("fine"), unknown("no network")), new_console())
     assert capsys.readouterr().out.splitlines() == ["unknown  check 1          no network"]
     stack = shown(monkeypatch, failed("wrong"), passed("fine"))
-    with pytest.raises(OperationError, match=r"^1 checks failed: follow the advice above, .* `make doctor STACK=dev`"):
+    with pytest.raises(OperationError, match=r"^1 check failed: follow the advice above, .* `make doctor STACK=dev`"):
         doctor.check_before_deployment(stack, new_console())
 
 
