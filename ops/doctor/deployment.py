@@ -28,8 +28,10 @@ def replaced_placeholders(stack: str, settings: Settings) -> Outcome:
     return passed(f"Pulumi.{stack}.yaml contains none")
 
 
-def dag_repository(dags: DagSettings) -> Outcome:
+def dag_repository(stack: str, settings: Settings) -> Outcome:
     """Check that the DAG repository can be read and has the stack's branch."""
+    dags, before = settings.dags, settings.release and settings.release.after
+    creation = f"create it with `make promote FROM={before} TO={stack}`" if before else "push it"
     command = ["git", "ls-remote", "--exit-code", "--heads", dags.repository, f"refs/heads/{dags.branch}"]
     environment = {**os.environ, "LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
     try:
@@ -40,15 +42,15 @@ def dag_repository(dags: DagSettings) -> Outcome:
         return unknown("git is not on PATH")
     except subprocess.TimeoutExpired:
         return unknown(f"{dags.repository} does not answer within {GIT_SECONDS} s")
-    return judge_repository(dags, done.returncode, done.stderr)
+    return judge_repository(dags, creation, done.returncode, done.stderr)
 
 
-def judge_repository(dags: DagSettings, code: int, output: str) -> Outcome:
-    """Judge the answer of `git ls-remote`."""
+def judge_repository(dags: DagSettings, creation: str, code: int, output: str) -> Outcome:
+    """Judge the answer of `git ls-remote`; `creation` is how the branch comes into being."""
     if code == 0:
         return passed(f"{dags.branch} of {dags.repository}")
     if code == NO_MATCH:
-        return failed(f"{dags.repository} has no branch {dags.branch}: push it, or correct airflow:dags.branch")
+        return failed(f"{dags.repository} has no branch {dags.branch}: {creation}, or correct airflow:dags.branch")
     reason = " ".join(output.split())
     if dags.credentials != "none":
         return unknown(f"this machine cannot read {dags.repository} ({reason}); the cluster uses its own key")

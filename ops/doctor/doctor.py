@@ -29,7 +29,7 @@ def checks(stack: AwsStack) -> Iterator[Check]:
     yield Check("AWS CLI", machine.aws_cli, "failed")
     yield Check("Pulumi", partial(_pulumi, echo), "failed")
     yield Check("chart", deployment.chart_available, "failed")
-    yield Check("DAG repository", partial(deployment.dag_repository, settings.dags))
+    yield Check("DAG repository", partial(deployment.dag_repository, stack.name, settings))
     yield Check("public address", partial(_public_address, stack))
     yield from _account_checks(stack)
 

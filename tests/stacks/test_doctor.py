@@ -1,5 +1,6 @@
 """The checks of `make doctor`. Facts come from the mock of AWS, or from recorded answers where it has none."""
 
+import subprocess
 import sys
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
@@ -103,11 +104,15 @@ def account_with(arn: str = "arn:aws:iam::123456789012:user/ada", **clients: Any
             "5 of 5 VPCs are used, and dev needs 1 mo",
         ),
         (accounts.judge_room("VPCs", 5, [{}] * 4 + [{"Tags": TAGS}], "dev", 1), "passed", "dev needs 0 more"),
-        (judge_repository(DAGS, 0, ""), "passed", "dev of https://github.com/team/airflow.git"),
-        (judge_repository(DAGS, 2, ""), "failed", "has no branch dev: push it"),
-        (judge_repository(DAGS, 128, "fatal: not found"), "failed", "cannot be read (fatal: not found): correct"),
-        (judge_repository(DAGS, 128, "Could not resolve host: x"), "unknown", "cannot be reached"),
-        (judge_repository(KEY, 128, "fatal: not found"), "unknown", "the cluster uses its own key"),
+        (judge_repository(DAGS, "push it", 0, ""), "passed", "dev of https://github.com/team/airflow.git"),
+        (judge_repository(DAGS, "push it", 2, ""), "failed", "has no branch dev: push it"),
+        (
+            judge_repository(DAGS, "push it", 128, "fatal: not found"),
+            "failed",
+            "cannot be read (fatal: not found): correct",
+        ),
+        (judge_repository(DAGS, "push it", 128, "Could not resolve host: x"), "unknown", "cannot be reached"),
+        (judge_repository(KEY, "push it", 128, "fatal: not found"), "unknown", "the cluster uses its own key"),
     ],
 )
 def test_a_fact_is_judged(outcome: Outcome, status: str, text: str) -> None:
@@ -149,8 +154,16 @@ def test_a_machine_that_reaches_the_cluster_otherwise_needs_no_public_address(
 
 
 def test_a_repository_is_read_with_git(tmp_path: Path) -> None:
-    missing = DAGS.model_copy(update={"repository": str(tmp_path / "none")})
-    assert dag_repository(missing).status == "failed"
+    def outcome(stack: str, repository: str) -> Outcome:
+        settings = aws_settings(stack)
+        dags = settings.dags.model_copy(update={"repository": repository})
+        return dag_repository(stack, settings.model_copy(update={"dags": dags}))
+
+    assert outcome("dev", str(tmp_path / "none")).status == "failed"
+    subprocess.run(["git", "init", "--quiet", "--bare", str(tmp_path / "empty")], check=True)
+    empty = str(tmp_path / "empty")
+    assert outcome("dev", empty).text.startswith(f"{empty} has no branch dev: push it, or")
+    assert "branch staging: create it with `make promote FROM=dev TO=staging`" in outcome("staging", empty).text
 
 
 def test_region_zones_and_room_are_read_from_the_account(account: Account) -> None:
