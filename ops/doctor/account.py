@@ -7,6 +7,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from infra.airflow_names import CPU_POOL
 from infra.settings import NodePoolSettings
 from ops.aws.account import Account, aws_errors, error_code
 from ops.doctor.outcome import Outcome, failed, passed, unknown
@@ -72,7 +73,7 @@ def judge_vcpus(pool: str, quotas: Mapping[str, float]) -> Outcome:
     text = ", ".join(f"{value:.0f} vCPUs {name}" for name, value in quotas.items())
     if max(quotas.values()) >= SMALLEST_NODE:
         return passed(f"{text} for the pool {pool}")
-    remedy = ", or remove airflow:node_pools.gpu until it is granted" if pool == "gpu" else ""
+    remedy = "" if pool == CPU_POOL else f", or remove airflow:node_pools.{pool} until it is granted"
     return failed(
         f"{text} start no node of the pool {pool}: request {SMALLEST_NODE} or more at "
         f"https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas{remedy}"

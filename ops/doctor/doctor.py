@@ -84,12 +84,13 @@ def _account_checks(stack: AwsStack) -> Iterator[Check]:
         "region": accounts.region,
         "zones": partial(accounts.zones, wanted=settings.network.zones),
         "permissions": partial(permissions, stack=stack.name, role=settings.deploy_role_arn),
-        "CPU quota": partial(accounts.vcpus, pool="cpu", settings=settings.node_pools.cpu),
+        **{
+            f"{name} quota": partial(accounts.vcpus, pool=name, settings=pool)
+            for name, pool in settings.node_pools.items()
+        },
         "address quota": partial(accounts.addresses, stack=stack.name, needed=gateways),
         "VPC quota": partial(accounts.vpcs, stack=stack.name),
     }
-    if settings.node_pools.gpu:
-        examined["GPU quota"] = partial(accounts.vcpus, pool="gpu", settings=settings.node_pools.gpu)
     for name, examine in examined.items():
         yield Check(name, partial(examine, account) if account else accounts.without_credentials)
 

@@ -191,8 +191,7 @@ def test_a_pool_needs_vcpus_of_its_capacity_types_and_families() -> None:
     for code in ("L-DB2E81BA", "L-3819A6DF"):
         asked = {"ServiceCode": "ec2", "QuotaCode": code}
         stubber.add_response("get_service_quota", {"Quota": {"Value": 0.0}}, asked)
-    pool = aws_settings("dev").node_pools.gpu
-    assert pool
+    pool = aws_settings("dev").node_pools["gpu"]
     outcome = accounts.vcpus(account_with(service_quotas=client), "gpu", pool)
     assert outcome.status == "failed"
     assert outcome.text.startswith("0 vCPUs on-demand g, 0 vCPUs spot g start no node of the pool gpu: request 4 or")
@@ -309,7 +308,7 @@ def test_every_check_of_a_stack_has_an_outcome_without_credentials(
     assert {name for name, outcome in outcomes.items() if outcome.status == "failed"} == {
         *("kubectl", "AWS CLI", "credentials", "image builder", "release"),
     }
-    assert outcomes["GPU quota"] == unknown("needs working credentials")
+    assert outcomes["gpu quota"] == unknown("needs working credentials")
 
 
 def test_every_check_of_a_stack_has_an_outcome_with_an_account(aws: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -318,4 +317,4 @@ def test_every_check_of_a_stack_has_an_outcome_with_an_account(aws: str, monkeyp
     stack = AwsStack("dev", aws_settings("dev"), lambda _: None)
     outcomes = {check.name: check.outcome() for check in doctor._account_checks(stack)}
     assert {outcomes[name].status for name in ("credentials", "region", "zones", "VPC quota")} == {"passed"}
-    assert {outcomes[name].status for name in ("permissions", "GPU quota", "address quota")} == {"unknown"}
+    assert {outcomes[name].status for name in ("permissions", "gpu quota", "address quota")} == {"unknown"}
