@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +12,7 @@ from kubernetes.utils.quantity import parse_quantity
 from infra.airflow_names import CPU_POOL, GPU_RESOURCE, POOL_LABEL
 from infra.documents import REPOSITORY
 from infra.errors import OperationError
+from ops.dags.parsing import answer_of
 from ops.plan.cost import NODE_POOL_TYPE, capacity_price, capacity_type, instance_for, pool_name
 from ops.plan.manifests import CHART_TYPE
 from ops.plan.prices import Instance, Prices, prices_of
@@ -148,22 +144,7 @@ def _pods(recording: Recording) -> Sequence[tuple[str, str, Mapping[str, Any]]]:
     """
     [chart] = recording.of_type(CHART_TYPE)
     variables = {variable["name"]: variable["value"] for variable in chart.inputs["values"]["env"]}
-    with tempfile.TemporaryDirectory() as home:
-        environment = {
-            **variables,
-            "PATH": os.environ["PATH"],
-            "HOME": home,
-            "AIRFLOW_HOME": home,
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
-            "PYTHONPATH": str(DAGS),
-            "KUBERNETES_SERVICE_HOST": "cluster.invalid",
-        }
-        command = [sys.executable, "-c", PROGRAM, str(DAGS)]
-        done = subprocess.run(command, env=environment, cwd=home, check=False, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise OperationError(f"Airflow cannot parse the DAGs: {done.stderr.strip()}")
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = answer_of(PROGRAM, DAGS, variables)
     if found["errors"]:
         raise OperationError("\n".join(_sentence(recording.stack, *error) for error in found["errors"].items()))
     return [(dag_id, task_id, pod) for dag_id, task_id, pod in found["pods"]]

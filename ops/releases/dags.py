@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from infra.airflow.values import image_variable
-from infra.errors import OperationError
 from infra.images import content
+from ops.dags.parsing import answer_of
 from ops.releases.clone import Clone
-
-TIMEOUT_SECONDS = 600
-
-# Parsing DAGs must not need the network.
-CLOSED = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
 
 PROGRAM = """
 import json, pathlib, sys
@@ -109,7 +98,8 @@ def dags_of(clone: Clone, commit: str, folder: str, tree: Path) -> Dags:
     if not (tree / folder).is_dir():
         return Dags()
     entries = clone.entries(commit, folder)
-    answer = _read(tree / folder, content.names(tree))
+    images = {image_variable(image): "image:tag" for image in content.names(tree)}
+    answer = answer_of(PROGRAM, tree / folder, images)
     homes = {dag_id: Path(found["file"]).parts[0] for dag_id, found in answer["dags"].items()}
     return Dags(
         dags={dag_id: Dag(found["schedule"], entries[homes[dag_id]]) for dag_id, found in answer["dags"].items()},
@@ -134,38 +124,3 @@ def dag_difference(before: Dags, after: Dags) -> DagDifference:
             if older[name].schedule != newer[name].schedule
         },
     )
-
-
-def _read(folder: Path, images: Iterable[str]) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as home:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": home,
-            "AIRFLOW_HOME": home,
-            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
-            "PYTHONPATH": str(folder),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **CLOSED,
-            # As in the pods of a cluster. Without it DAGs use no separate pods, as on a laptop.
-            "KUBERNETES_SERVICE_HOST": "10.96.0.1",
-            **{image_variable(image): "image:tag" for image in images},
-        }
-        try:
-            done = subprocess.run(
-                [sys.executable, "-c", PROGRAM, str(folder)],
-                check=False,
-                cwd=home,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=TIMEOUT_SECONDS,
-            )
-        except subprocess.TimeoutExpired:
-            raise OperationError(
-                f"the DAGs were not parsed within {TIMEOUT_SECONDS} s: check that no DAG file blocks while it is parsed"
-            ) from None
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise OperationError(f"the DAGs cannot be parsed ({last}): check that `make test` passes")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
