@@ -179,7 +179,7 @@ def _database(database: Resource) -> Database:
         storage=f"{inputs['allocatedStorage']} to {inputs.get('maxAllocatedStorage', inputs['allocatedStorage'])} GiB",
         copies=2 if inputs.get("multiAz") else 1,
         protect=database.protect,
-        changes="immediately" if inputs["applyImmediately"] else "in the next maintenance window",
+        changes="immediately" if inputs.get("applyImmediately") else "in the next maintenance window",
     )
 
 

@@ -461,7 +461,7 @@ def test_an_image_in_its_repository_is_found(account: Account, repositories: Any
 
 def test_a_missing_repository_is_named(account: Account) -> None:
     with pytest.raises(
-        ImageError, match="the ECR repository airflow-dev/ml does not exist: create it with `make deploy STACK=dev`"
+        ImageError, match="the ECR repository airflow-dev/ml does not exist: create it with `make bootstrap STACK=dev`"
     ):
         Ecr("dev", account).repository("ml")
 

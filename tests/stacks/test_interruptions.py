@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from infra.errors import OperationError
-from infra.settings import load_aws
 from ops.aws.account import Account
 from ops.cli import stacks as operations
 from ops.pulumi.deployment import Deployment
@@ -21,6 +20,7 @@ from ops.pulumi.pending import Created
 from ops.releases import deploy_checks
 from ops.stacks.aws_stack import AwsStack
 from ops.stacks.restored_database import DATABASE
+from tests.filled_settings import aws_settings
 from tests.programs import write_program
 from tests.pulumi_engine import backend
 from tests.recordings import recorded
@@ -77,12 +77,13 @@ class InterruptedStack:
         self.cloud.with_suffix(".waiting").unlink(missing_ok=True)
         interruption = {"INTERRUPT": interrupt, "REQUESTS": str(len(self.types))}
         environment = {**self.deployment.environment, **interruption}
-        stack = AwsStack("dev", load_aws("dev"), self.said.append)
+        stack = AwsStack("dev", aws_settings("dev"), self.said.append)
         vars(stack).update(account=self.account, deployment=replace(self.deployment, environment=environment))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(AwsStack, "look_up", lambda _, *creation: self._look_up(*creation))
             for resolve in ("resolve", "resolve_any"):
                 patch.setattr(operations, resolve, lambda *_: stack)
+            patch.setattr(operations.doctors, "check_before_deployment", lambda *_: None)
             patch.setattr(operations, "check_images", lambda *_: None)
             patch.setattr(deploy_checks, "checked_release", lambda *_: None)
             patch.setattr(operations, "echo", self.said.append)
