@@ -15,6 +15,7 @@ import pytest
 from infra.errors import OperationError
 from ops.aws.account import Account
 from ops.cli import stacks as operations
+from ops.doctor import doctor
 from ops.pulumi.deployment import Deployment
 from ops.pulumi.pending import Created
 from ops.releases import deploy_checks
@@ -83,7 +84,7 @@ class InterruptedStack:
             patch.setattr(AwsStack, "look_up", lambda _, *creation: self._look_up(*creation))
             for resolve in ("resolve", "resolve_any"):
                 patch.setattr(operations, resolve, lambda *_: stack)
-            patch.setattr(operations.doctors, "check_before_deployment", lambda *_: None)
+            patch.setattr(doctor, "check_before_deployment", lambda *_: None)
             patch.setattr(operations, "check_images", lambda *_: None)
             patch.setattr(deploy_checks, "checked_release", lambda *_: None)
             patch.setattr(operations, "echo", self.said.append)
