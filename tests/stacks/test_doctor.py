@@ -170,7 +170,7 @@ def test_region_zones_and_room_are_read_from_the_account(account: Account) -> No
     assert accounts.region(account).status == "passed"
     assert accounts.zones(account, ["us-east-1a", "us-east-1z"]).status == "failed"
     ec2 = account.client("ec2")
-    for _ in range(4):  # beside the default VPC
+    for _ in range(4):  # in addition to the default VPC
         ec2.create_vpc(CidrBlock="10.9.0.0/16")
     assert len(ec2.describe_vpcs()["Vpcs"]) == 5
     full = accounts.vpcs(account, "dev")
