@@ -4,16 +4,13 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.account import Account
-from infra.aws.names import Limit
+from infra.aws.names import LOG_GROUPS, Limit
 from infra.aws.policies import Statement, document
 
 # The waiting period before a key is deleted; without the key, its data cannot be read.
 # https://docs.aws.amazon.com/kms/latest/APIReference/API_ScheduleKeyDeletion.html
 SHORTEST_DELETION_DAYS = 7
 LONGEST_DELETION_DAYS = 30
-
-# The paths of the log groups of cluster, network and database.
-LOG_GROUPS = ("eks", "vpc", "rds/instance")
 
 
 class Encryption(pulumi.ComponentResource):

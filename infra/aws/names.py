@@ -12,6 +12,9 @@ SETUP_NAMESPACE = "database-setup"
 POSTGRES_CLIENT_IMAGE = "public.ecr.aws/docker/library/postgres:17.6-alpine"
 POSTGRES_CLIENT_USER_ID = 70
 
+# The paths of the log groups of cluster, network and database, below /aws/.
+LOG_GROUPS = ("eks", "vpc", "rds/instance")
+
 
 class Limit(IntEnum):
     """The maximum length of names, by kind of resource."""

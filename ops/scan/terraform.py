@@ -22,10 +22,12 @@ def configuration(recording: Recording) -> Mapping[str, Any]:
     """
     known = {resource.urn: resource for resource in recording.resources if is_aws(resource)}
     cloud = Cloud(ACCOUNT, recording.region, {})
+    referenced = {urn for resource in known.values() for urn in resource.dependencies} & known.keys()
+    references_to = {urn: dict(_references(known[urn], cloud)) for urn in referenced}
     found: dict[str, dict[str, Any]] = {}
     for resource in known.values():
-        dependencies = [known[urn] for urn in resource.dependencies if urn in known]
-        references = {text: reference for other in dependencies for text, reference in _references(other, cloud)}
+        dependencies = [references_to[urn] for urn in resource.dependencies if urn in known]
+        references = {text: reference for one in dependencies for text, reference in one.items()}
         found.setdefault(type_of(resource), {})[name_of(resource)] = _converted(resource.inputs, references)
     return {"resource": found}
 

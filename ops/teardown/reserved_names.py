@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from infra.aws.names import Limit, Names
+from infra.aws.names import LOG_GROUPS, Limit, Names
 from ops.aws.account import Account, aws_errors
 from ops.aws.eks_cluster import describe
 from ops.console import Echo
-
-# Paths of log groups. AWS writes a last log line after a log group was deleted, which creates it again.
-LOG_PATHS = ("/aws/eks/", "/aws/rds/instance/", "/aws/vpc/")
 
 
 def free_names(account: Account, names: Names, known: Collection[str], echo: Echo) -> None:
@@ -39,10 +36,10 @@ def free_names(account: Account, names: Names, known: Collection[str], echo: Ech
 
 
 def log_groups(account: Account, prefix: str) -> Iterator[str]:
-    """Yield the names of a stack's log groups."""
+    """Yield the names of a stack's log groups. AWS creates one again if it writes a line after the deletion."""
     pages = account.client("logs").get_paginator("describe_log_groups")
-    for path in LOG_PATHS:
-        for page in pages.paginate(logGroupNamePrefix=f"{path}{prefix}-"):
+    for path in LOG_GROUPS:
+        for page in pages.paginate(logGroupNamePrefix=f"/aws/{path}/{prefix}-"):
             yield from (group["logGroupName"] for group in page["logGroups"])
 
 

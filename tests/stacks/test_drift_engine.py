@@ -12,7 +12,7 @@ import pytest
 from ops.cli import app as command
 from ops.cli import stacks
 from ops.pulumi.deployment import Deployment
-from tests.programs import write_program
+from tests.programs import write_cloud_plugin
 from tests.pulumi_engine import small_stack
 
 if missing := [program for program in ("pulumi", "pulumi-language-python") if not shutil.which(program)]:
@@ -39,8 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def deployment(folder: Path) -> Iterator[Deployment]:
     """A small Pulumi program, deployed to a file as the cloud."""
-    text = f"#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name('cloud.py')}\n"
-    plugin = write_program(folder / "bin" / "pulumi-resource-cloud", text)
+    plugin = write_cloud_plugin(folder, "cloud")
     file = folder / "cloud.json"
     file.write_text("{}")
     with small_stack(folder, PROGRAM, f"{plugin.parent}:{os.environ['PATH']}", CLOUD=str(file)) as deployment:

@@ -22,7 +22,7 @@ from ops.releases import deploy_checks
 from ops.stacks.aws_stack import AwsStack
 from ops.stacks.restored_database import DATABASE
 from tests.filled_settings import aws_settings
-from tests.programs import write_program
+from tests.programs import write_cloud_plugin
 from tests.pulumi_engine import backend
 from tests.recordings import recorded
 
@@ -64,8 +64,7 @@ class InterruptedStack:
         }.items():
             (self.project / name).write_text(text)
         for package in PACKAGES:
-            text = f"#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name('cloud.py')}\n"
-            write_program(folder / "bin" / f"pulumi-resource-{package}", text)
+            write_cloud_plugin(folder, package)
         path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = {**backend(folder), "PATH": path, "CLOUD": str(self.cloud), "PULUMI_PARALLEL": "200"}
         self.deployment = Deployment("dev", "pulumi", environment, folder=self.project)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from infra.settings import Settings
 from ops.aws.account import Account
 from ops.stacks.aws_stack import AwsStack
-from tests.programs import write_program
+from tests.programs import write_cloud_plugin
 from tests.pulumi_engine import small_stack
 
 if missing := [program for program in ("pulumi", "pulumi-language-python") if not shutil.which(program)]:
@@ -46,8 +45,7 @@ def test_data_outlives_a_stack_with_its_key_and_the_next_deployment_uses_it(
     for bucket in ("full", "empty"):
         s3.create_bucket(Bucket=bucket)
     s3.put_object(Bucket="full", Key="data")
-    text = f"#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name('cloud.py')}\n"
-    plugin = write_program(tmp_path / "bin" / "pulumi-resource-aws", text)
+    plugin = write_cloud_plugin(tmp_path, "aws")
     cloud = tmp_path / "cloud.json"
     cloud.write_text("{}")
     with small_stack(tmp_path, PROGRAM, f"{plugin.parent}:{os.environ['PATH']}", CLOUD=str(cloud)) as deployment:

@@ -22,7 +22,7 @@ from ops.drift.redacted_state import IS_SECRET, MARK, local, redacted, secret_ur
 from ops.plan.difference import Change
 from ops.pulumi.backend import backend_of
 from ops.stacks.aws_stack import AwsStack
-from tests.programs import write_program
+from tests.programs import write_cloud_plugin
 
 PREFIX = "urn:pulumi:small::airflow::"
 PROVIDER = f"{PREFIX}pulumi:providers:cloud::cloud"
@@ -135,8 +135,7 @@ def cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file as the cloud, for Pulumi's engine."""
     if shutil.which("pulumi") is None:
         pytest.skip("not on PATH: pulumi")
-    text = f"#!/bin/sh\nexec {sys.executable} {Path(__file__).with_name('cloud.py')}\n"
-    plugin = write_program(tmp_path / "bin" / "pulumi-resource-cloud", text)
+    plugin = write_cloud_plugin(tmp_path, "cloud")
     file = tmp_path / "cloud.json"
     monkeypatch.setenv("PATH", f"{plugin.parent}:{os.environ['PATH']}")
     monkeypatch.setenv("CLOUD", str(file))
