@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from infra.airflow_names import CPU_POOL
 from infra.settings import NodePoolSettings
 from ops.aws.account import Account, aws_errors, error_code
-from ops.doctor.outcome import Outcome, failed, passed, unknown
+from ops.doctor.outcome import Outcome, failed, passed, unknown, warning
 
 # https://docs.aws.amazon.com/eks/latest/userguide/network-reqs.html
 ZONES_WITHOUT_EKS = ("use1-az3", "usw1-az2", "cac1-az3")
@@ -73,10 +73,12 @@ def judge_vcpus(pool: str, quotas: Mapping[str, float]) -> Outcome:
     text = ", ".join(f"{value:.0f} vCPUs {name}" for name, value in quotas.items())
     if max(quotas.values()) >= SMALLEST_NODE:
         return passed(f"{text} for the pool {pool}")
-    remedy = "" if pool == CPU_POOL else f", or remove airflow:node_pools.{pool} until it is granted"
-    return failed(
-        f"{text} start no node of the pool {pool}: request {SMALLEST_NODE} or more at "
-        f"https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas{remedy}"
+    remedy = f"request {SMALLEST_NODE} or more at https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas"
+    if pool == CPU_POOL:  # where Airflow itself runs; the others start at zero nodes
+        return failed(f"{text} start no node of the pool {pool}: {remedy}")
+    return warning(
+        f"{text} start no node of the pool {pool}, so its tasks will wait and then fail: {remedy}, or remove "
+        f"airflow:node_pools.{pool} until it is granted"
     )
 
 

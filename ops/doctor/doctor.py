@@ -18,7 +18,7 @@ from ops.doctor.permissions import permissions
 from ops.pulumi.pulumi_cli import pulumi_command
 from ops.stacks.aws_stack import AwsStack
 
-COLORS = {"passed": "green", "failed": "red", "unknown": "yellow"}
+COLORS = {"passed": "green", "warning": "yellow", "failed": "red", "unknown": "yellow"}
 
 
 def checks(stack: AwsStack) -> Iterator[Check]:

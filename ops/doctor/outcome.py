@@ -8,7 +8,7 @@ from typing import Literal
 
 from infra.errors import OperationError
 
-Status = Literal["passed", "failed", "unknown"]
+Status = Literal["passed", "warning", "failed", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Outcome:
     """The outcome of a check.
 
     Attributes:
-        status: Whether it passed; unknown if its facts cannot be read.
+        status: Whether it passed; only `failed` stops a deployment. Unknown if its facts cannot be read.
         text: What was found, what to do, or why it is unknown.
     """
 
@@ -27,6 +27,11 @@ class Outcome:
 def passed(text: str) -> Outcome:
     """Return that a check passed, and what was found."""
     return Outcome("passed", text)
+
+
+def warning(text: str) -> Outcome:
+    """Return what will not work after the deployment, and what to do."""
+    return Outcome("warning", text)
 
 
 def failed(text: str) -> Outcome:

@@ -23,7 +23,7 @@ from ops.doctor import account as accounts
 from ops.doctor import doctor, machine
 from ops.doctor.deployment import dag_repository, judge_repository
 from ops.doctor.needed_actions import ACTIONS, actions_by_resource
-from ops.doctor.outcome import Check, Outcome, failed, passed, unknown
+from ops.doctor.outcome import Check, Outcome, failed, passed, unknown, warning
 from ops.doctor.permissions import Decision, judge_permissions, permissions
 from ops.stacks.aws_stack import AwsStack
 from tests.filled_settings import aws_settings
@@ -88,8 +88,8 @@ def account_with(arn: str = "arn:aws:iam::123456789012:user/ada", **clients: Any
         (accounts.judge_zones({"a": "use1-az1"}, ["a", "z"]), "failed", "EKS has no z (missing)"),
         (
             accounts.judge_vcpus("gpu", {"on-demand g": 0, "spot g": 0}),
-            "failed",
-            "or remove airflow:node_pools.gpu",
+            "warning",
+            "start no node of the pool gpu, so its tasks will wait and then fail: request 4 or more",
         ),
         (
             accounts.judge_vcpus("cpu", {"on-demand standard": 1}),
@@ -193,8 +193,8 @@ def test_a_pool_needs_vcpus_of_its_capacity_types_and_families() -> None:
         stubber.add_response("get_service_quota", {"Quota": {"Value": 0.0}}, asked)
     pool = aws_settings("dev").node_pools["gpu"]
     outcome = accounts.vcpus(account_with(service_quotas=client), "gpu", pool)
-    assert outcome.status == "failed"
-    assert outcome.text.startswith("0 vCPUs on-demand g, 0 vCPUs spot g start no node of the pool gpu: request 4 or")
+    assert outcome.status == "warning"
+    assert outcome.text.startswith("0 vCPUs on-demand g, 0 vCPUs spot g start no node of the pool gpu, so its tasks")
     stubber.assert_no_pending_responses()
 
 
@@ -270,13 +270,14 @@ def shown(monkeypatch: pytest.MonkeyPatch, *outcomes: Outcome) -> AwsStack:
 def test_doctor_exits_with_1_if_a_check_failed_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    stack = shown(monkeypatch, passed("fine"), unknown("no network"))
+    stack = shown(monkeypatch, passed("fine"), warning("no quota"), unknown("no network"))
     monkeypatch.setattr(stacks, "resolve_aws", lambda *_: stack)
     monkeypatch.setattr(sys, "argv", ["ops", "doctor", "dev"])
     command.main()
     assert capsys.readouterr().out.splitlines() == [
         "passed   check 0          fine",
-        "unknown  check 1          no network",
+        "warning  check 1          no quota",
+        "unknown  check 2          no network",
     ]
     shown(monkeypatch, failed("wrong"))
     with pytest.raises(SystemExit, match=r"^1$"):
@@ -286,8 +287,12 @@ def test_doctor_exits_with_1_if_a_check_failed_only(
 def test_a_deployment_is_stopped_by_failed_checks_only(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    doctor.check_before_deployment(shown(monkeypatch, passed("fine"), unknown("no network")), new_console())
-    assert capsys.readouterr().out.splitlines() == ["unknown  check 1          no network"]
+    outcomes = passed("fine"), warning("no quota"), unknown("no network")
+    doctor.check_before_deployment(shown(monkeypatch, *outcomes), new_console())
+    assert capsys.readouterr().out.splitlines() == [
+        "warning  check 1          no quota",
+        "unknown  check 2          no network",
+    ]
     stack = shown(monkeypatch, failed("wrong"), passed("fine"))
     with pytest.raises(OperationError, match=r"^1 check failed: follow the advice above, .* `make doctor STACK=dev`"):
         doctor.check_before_deployment(stack, new_console())
