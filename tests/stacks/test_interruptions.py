@@ -149,7 +149,7 @@ def test_a_failed_or_killed_deployment_continues(stack: InterruptedStack) -> Non
         interrupted(stack, "deploy", interrupt)
     stack.run("deploy")
     assert is_complete(stack)
-    for interrupt in ("update before fail", "update before kill", "update after kill"):
+    for interrupt in ("update before fail", "update before kill", "update after fail", "update after kill"):
         stack.change()
         interrupted(stack, "deploy", interrupt)
     stack.run("deploy")
