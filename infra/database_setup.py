@@ -16,10 +16,9 @@ from infra.airflow_names import (
     database_setup_name,
 )
 from infra.airflow_platform import AUTHORITIES, DatabaseAccess
+from infra.database_connections import USER_CONNECTIONS
 
 SCRIPT = Path(__file__).with_name("create_database.sql")
-# The connection limit of each component's user: authors' code cannot use up all connections of the server.
-USER_CONNECTIONS = 10
 # psql runs as any user; a user of the node has a lower id.
 CLIENT_USER_ID = 10001
 

@@ -18,6 +18,7 @@ from infra import mlflow_users, restricted_pods
 from infra.airflow_names import DATABASE_CA, DATABASE_CA_FOLDER, MLFLOW, MLFLOW_ADMIN_SECRET, MLFLOW_LABELS, MLFLOW_PORT
 from infra.airflow_platform import MLFLOW_PREFIX, Component, Platform
 from infra.dag_declarations import declarations
+from infra.database_connections import MLFLOW as POOL
 
 USER_ID = 10001  # the user of images/mlflow
 
@@ -216,6 +217,8 @@ def environment(platform: Platform) -> list[EnvVarArgsDict]:
         "MLFLOW_HOST": "0.0.0.0",  # noqa: S104
         "MLFLOW_PORT": str(MLFLOW_PORT),
         "MLFLOW_SERVER_ALLOWED_HOSTS": platform.namespace.apply(lambda namespace: ",".join(hosts(namespace))),
+        "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": str(POOL.size),
+        "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": str(POOL.overflow),
         "DO_NOT_TRACK": "true",
     }
     return [{"name": name, "value": value} for name, value in variables.items()]

@@ -6,23 +6,21 @@ The chart can write them as well, but only with the password in its values.
 from collections.abc import Collection, Mapping
 
 from infra.airflow_platform import AUTHORITIES
+from infra.database_connections import PGBOUNCER_OWNER_CONNECTIONS, PGBOUNCER_USER_CONNECTIONS
 
 SERVICE = "airflow-pgbouncer"
 PORT = 6543
 DATABASE = "airflow"
 
-# Connections from PgBouncer to the database: of the owner, and of each component that has its own user. And those from
-# components to PgBouncer.
-OWNER_CONNECTIONS = 14
-USER_CONNECTIONS = 3
+# From components to PgBouncer.
 CLIENT_CONNECTIONS = 400
 
 
 def configuration(host: str, port: int, database: str, owner: str, users: Collection[str], sslmode: str) -> str:
     """Return pgbouncer.ini for Airflow's database."""
-    limits = "\n".join(f"{user} = max_user_connections={USER_CONNECTIONS}" for user in users)
+    limits = "\n".join(f"{user} = max_user_connections={PGBOUNCER_USER_CONNECTIONS}" for user in users)
     return f"""[databases]
-{DATABASE} = host={host} port={port} dbname={database} pool_size={OWNER_CONNECTIONS}
+{DATABASE} = host={host} port={port} dbname={database} pool_size={PGBOUNCER_OWNER_CONNECTIONS}
 
 [pgbouncer]
 pool_mode = transaction

@@ -23,6 +23,7 @@ from infra.airflow_names import (
 )
 from infra.airflow_platform import LOGS_PREFIX, Component, DagSource, Platform
 from infra.dag_declarations import account_name, declarations
+from infra.database_connections import API_SERVER, COMPONENT, Pool
 from infra.documents import DocumentError
 from infra.settings import TaskSettings
 
@@ -170,8 +171,14 @@ def environment(platform: Platform) -> Values:
     return {
         "env": [{"name": name, "value": value} for name, value in variables.items()],
         "config": {"logging": {"remote_base_log_folder": log_folder}},
-        "apiServer": {"env": [*keys, *airflow_keys(*API_SERVER_KEYS)]},
-        "scheduler": {"env": [*airflow_keys(*SCHEDULER_KEYS), {"name": "DAG_ACCOUNTS", "value": dag_accounts()}]},
+        "apiServer": {"env": [*keys, *airflow_keys(*API_SERVER_KEYS), *pool_options(API_SERVER)]},
+        "scheduler": {
+            "env": [
+                *airflow_keys(*SCHEDULER_KEYS),
+                *pool_options(COMPONENT),
+                {"name": "DAG_ACCOUNTS", "value": dag_accounts()},
+            ]
+        },
         "workers": {"env": [*keys, *login, *features]},
     }
 
@@ -191,6 +198,12 @@ def airflow_keys(*options: str) -> list[Values]:
     return [{"name": option, "valueFrom": {"secretKeyRef": AIRFLOW_KEYS[option]}} for option in options]
 
 
+def pool_options(pool: Pool) -> list[Values]:
+    """Return the variables of a component's connection pool."""
+    sizes = {"POOL_SIZE": pool.size, "MAX_OVERFLOW": pool.overflow}
+    return [{"name": f"AIRFLOW__DATABASE__SQL_ALCHEMY_{name}", "value": str(size)} for name, size in sizes.items()]
+
+
 def files_of_components(platform: Platform) -> Values:
     """Mount what the components that run authors' code need as files, not as variables.
 
@@ -206,8 +219,13 @@ def files_of_components(platform: Platform) -> Values:
     variables = {"dagProcessor": [], "triggerer": [fernet, *object_store, path]}
     return {
         section: {
-            # These components call Airflow's API in their own process: a request that fails once fails again.
-            "env": [connection, *variables[section], {"name": "AIRFLOW__WORKERS__EXECUTION_API_RETRIES", "value": "1"}],
+            "env": [
+                connection,
+                *pool_options(COMPONENT),
+                *variables[section],
+                # These components call Airflow's API in their own process: a request that fails once fails again.
+                {"name": "AIRFLOW__WORKERS__EXECUTION_API_RETRIES", "value": "1"},
+            ],
             "extraVolumes": [{"name": "secrets", "secret": {"secretName": secrets.component_secret(component)}}],
             "extraVolumeMounts": [{"name": "secrets", "mountPath": SECRETS_FOLDER, "readOnly": True}],
         }

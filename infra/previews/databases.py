@@ -5,15 +5,13 @@ from collections.abc import Sequence
 import pulumi
 import pulumi_random as random
 
-from infra import feature_store
 from infra.airflow_names import DATABASE_USERS
 from infra.airflow_platform import DatabaseAccess
+from infra.database_connections import PREVIEW_CONNECTIONS, PREVIEW_FEATURES_CONNECTIONS
 from infra.database_setup import DatabaseSetup
 from infra.preview_names import AIRFLOW, FEATURES, MLFLOW, database_names
 
 PASSWORD_LENGTH = 32
-# The limit of the other owners: a small server has about a hundred connections, and the base takes precedence.
-CONNECTIONS = 25
 
 
 class Databases(pulumi.ComponentResource):
@@ -47,7 +45,7 @@ class Databases(pulumi.ComponentResource):
         names = database_names(stack)
         self.airflow = self._create(AIRFLOW, names[AIRFLOW], DATABASE_USERS)
         self.mlflow = self._create(MLFLOW, names[MLFLOW])
-        self.features = self._create(FEATURES, names[FEATURES], connections=feature_store.CONNECTIONS)
+        self.features = self._create(FEATURES, names[FEATURES], connections=PREVIEW_FEATURES_CONNECTIONS)
 
         self.register_outputs({"host": self.airflow.host})
 
@@ -58,7 +56,7 @@ class Databases(pulumi.ComponentResource):
         ).result
 
     def _create(
-        self, purpose: str, name: str, components: Sequence[str] = (), connections: int = CONNECTIONS
+        self, purpose: str, name: str, components: Sequence[str] = (), connections: int = PREVIEW_CONNECTIONS
     ) -> DatabaseAccess:
         admin, password = self._admin, self._create_password(purpose)
         passwords = {component: self._create_password(f"{purpose}-{component}") for component in components}

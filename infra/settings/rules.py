@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from botocore.loaders import Loader
 from botocore.regions import EndpointResolver
 
+from infra import database_connections, helm_values
 from infra.airflow_names import CPU_POOL, GPU_POOL, GPU_RESOURCE, POOL_TAINT
 from infra.settings.instance_families import CPU_FAMILIES, GPU_FAMILIES
 from infra.settings.models import (
@@ -51,6 +52,7 @@ def mistakes(stack: str, settings: Settings, others: StackSummaries) -> Iterator
     yield from _addresses(settings, others)
     yield from _node_pools(settings)
     yield from _database(settings)
+    yield from _connections(stack, settings)
     yield from _dags(settings.dags, others)
     yield from release_mistakes(stack, settings, others)
     if stack == PROD:
@@ -195,6 +197,19 @@ def _database(settings: Settings) -> Iterator[Mistake]:
         yield (
             "database.max_storage_gib",
             f"{most} leaves the disk of {storage} GiB no room to grow: set {-(-storage * 11 // 10)} or more",
+        )
+
+
+def _connections(stack: str, settings: Settings) -> Iterator[Mistake]:
+    instance_class = settings.database.instance_class
+    available = database_connections.available_connections(instance_class)
+    needed = database_connections.of_stack(helm_values.stack_values(stack))
+    if (total := sum(needed.values())) > available:
+        parts = ", ".join(f"{name} {count}" for name, count in needed.items())
+        yield (
+            "database.instance_class",
+            f"{instance_class} allows {available} connections, but the stack opens up to {total} ({parts}): choose "
+            f"{database_connections.class_for(total, instance_class) or 'a larger class'}",
         )
 
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from ops.plan.connections import connections
 from ops.plan.page import kind, usd
 from ops.plan.plan import Comparison, Plan
 from ops.plan.task_nodes import TaskNode
@@ -127,6 +128,7 @@ def _show_summary(console: Console, plan: Plan) -> None:
         database = seen.database
         size = f"{database.instance_class}, {database.storage}"
         console.print(Text(f"database   {database.name} on {size}; a new class or size applies {database.changes}"))
+        console.print(Text(f"           {connections(plan.recording.stack, database.instance_class)}"))
     if seen.buckets:
         console.print(Text(f"buckets    {', '.join(bucket.name for bucket in seen.buckets)}"))
     if not plan.bill.missing:

@@ -19,7 +19,7 @@ from ops.console import Echo
 from ops.kubernetes.watch import Watch, Watcher
 from ops.previews.base import records_of
 from ops.previews.records import Record
-from ops.previews.rules import check_branch, check_room, expiry
+from ops.previews.rules import check_branch, check_connections, check_room, expiry
 from ops.pulumi.pending import settle
 from ops.stacks.missing_images import check_preview_images
 from ops.stacks.platform_stack import PlatformStack
@@ -58,6 +58,7 @@ def keep_record(base: PlatformStack, branch: str, hours: float, now: datetime) -
     stack, records = stack_name(base.name, branch), records_of(base)
     present = {record.stack: record for record in records.all()}
     check_room(base.name, stack, present, base.settings.max_previews)
+    check_connections(base.name, base.settings, stack, present)
     found = present.get(stack, Record(stack, ""))
     if found.removing:
         raise OperationError(

@@ -5,8 +5,10 @@ from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter, ValidationError
 
+from infra import helm_values
+from infra.database_connections import why_no_room
 from infra.errors import OperationError
-from infra.settings import StackSettings
+from infra.settings import ExistingClusterSettings, StackSettings
 from infra.settings.models import Branch
 from infra.settings.preview_rules import why_no_previews
 from infra.settings.stack_summaries import StackSummaries
@@ -54,6 +56,19 @@ def check_room(base: str, stack: str, present: Collection[str], most: int) -> No
             f"{base} has {len(present)} preview environments, and its max_previews is {most}: remove one that `make "
             f"preview-envs STACK={base}` lists, or the expired ones with `make preview-env-gc STACK={base}`"
         )
+
+
+def check_connections(base: str, settings: StackSettings, stack: str, present: Collection[str]) -> None:
+    """Refuse an environment for which the base's database server on AWS has too few connections.
+
+    Raises:
+        OperationError: It has too few.
+    """
+    if stack in present or isinstance(settings, ExistingClusterSettings):
+        return
+    values = helm_values.stack_values(base)
+    if reason := why_no_room(base, settings.database.instance_class, values, sorted(present), stack):
+        raise OperationError(reason)
 
 
 def expiry(now: datetime, hours: float, before: datetime | None) -> datetime:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from infra.database_connections import API_SERVER, COMPONENT, MLFLOW, USER_CONNECTIONS
 from ops.plan.manifests import Object, pods
 
 from .conftest import containers, of_kind, stack_objects
@@ -95,6 +96,21 @@ def test_the_connection_pool_knows_every_user_and_keeps_most_connections_for_the
     assert files["pgbouncer.ini"].endswith(
         "[users]\nairflow-dag-processor = max_user_connections=3\nairflow-triggerer = max_user_connections=3\n"
     )
+
+
+def test_a_component_opens_no_more_connections_than_are_counted(objects: Objects) -> None:
+    counted = {"api-server": API_SERVER, "scheduler": COMPONENT, "dag-processor": COMPONENT, "triggerer": COMPONENT}
+    for name, pool in counted.items():
+        container = pod_of(objects, "Deployment", f"airflow-{name}")["containers"][0]
+        variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+        option = "AIRFLOW__DATABASE__SQL_ALCHEMY_"
+        assert variables[f"{option}POOL_SIZE"] == str(pool.size), name
+        assert variables[f"{option}MAX_OVERFLOW"] == str(pool.overflow), name
+    assert COMPONENT.most <= USER_CONNECTIONS
+    container = pod_of(objects, "Deployment", "mlflow")["containers"][0]
+    variables = {variable["name"]: variable.get("value") for variable in container["env"]}
+    assert variables["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"] == str(MLFLOW.size)
+    assert variables["MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"] == str(MLFLOW.overflow)
 
 
 def test_a_changed_repository_prepares_the_database_again(objects: Objects) -> None:

@@ -180,7 +180,9 @@ def test_a_missing_branch_leaves_nothing(world: World, clone: Path) -> None:
 
 
 def test_a_branch_of_a_repository_is_looked_for_there_and_pushed_nowhere(world: World, clone: Path) -> None:
-    world.stack, world.settings = "dev", load_aws("dev")
+    settings = load_aws("dev")
+    larger = settings.database.model_copy(update={"instance_class": "db.t4g.small"})
+    world.stack, world.settings = "dev", settings.model_copy(update={"database": larger})
     (clone / "Pulumi.dev.yaml").write_text("encryptedkey: AQID\n")
     stack = up(world)
     assert world.steps[0] == "look for feature/x in https://github.com/example/airflow-on-kubernetes.git"

@@ -119,7 +119,7 @@ def test_databases_and_users_are_the_environments_own(recorded: Recorded, base: 
         if "DATABASE_NAME" in secret.inputs.get("stringData", {})
     ]
     limits = {secret["DATABASE_NAME"]: secret["DATABASE_CONNECTIONS"] for secret in made}
-    assert limits == {f"{stack}-airflow": "25", f"{stack}-mlflow": "25", f"{stack}-features": "20"}
+    assert limits == {f"{stack}-airflow": "25", f"{stack}-mlflow": "25", f"{stack}-features": "8"}
     assert {secret["PGUSER"] for secret in made} == {"dbadmin" if base in ON_AWS else "postgres"}
     assert {secret["PGDATABASE"] for secret in made} == {"postgres"}
     users = {name for secret in made for name in json.loads(secret["DATABASE_USERS"])}

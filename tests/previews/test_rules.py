@@ -6,7 +6,7 @@ from infra.errors import OperationError
 from infra.previews.settings import is_expired
 from infra.settings import load
 from infra.settings.loading import stack_summaries
-from ops.previews.rules import check_base, check_branch, check_room, expiry
+from ops.previews.rules import check_base, check_branch, check_connections, check_room, expiry
 
 from .conftest import NOW, settings_of
 
@@ -58,6 +58,13 @@ def test_the_limit_refuses_new_environments_only() -> None:
         check_room("dev", "c", ["a", "b"], most=2)
     with pytest.raises(OperationError, match="its max_previews is 0"):
         check_room("dev", "a", [], most=0)
+
+
+def test_an_environment_needs_connections_on_the_database_server_of_a_base_on_aws() -> None:
+    with pytest.raises(OperationError, match=r"^dev's database, db\.t4g\.micro, .* leaves no room for c: set "):
+        check_connections("dev", load("dev"), "c", [])
+    check_connections("dev", load("dev"), "c", ["c"])
+    check_connections("local", load("local"), "c", ["a", "b"])
 
 
 def test_the_lifetime_begins_now_and_is_never_shortened() -> None:
