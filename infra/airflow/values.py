@@ -33,8 +33,9 @@ OBJECT_STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 WAITING = ("scheduler", "apiServer", "dagProcessor", "triggerer")
 # The components that run authors' code, which have their own Secrets: as in infra/airflow_names.py.
 USERS_BY_SECTION = {"dagProcessor": Component.DAG_PROCESSOR, "triggerer": Component.TRIGGERER}
-# As in images/airflow/bin/heartbeat.py.
+# As in images/airflow/bin/heartbeat.py and wait_for_database.py.
 SECRETS_FOLDER = "/opt/airflow/secrets"
+SECRETS_MOUNT = {"name": "secrets", "mountPath": SECRETS_FOLDER, "readOnly": True}
 # As in images/airflow/Dockerfile.
 PYTHONPATH = "/opt/airflow/lib"
 
@@ -227,7 +228,7 @@ def files_of_components(platform: Platform) -> Values:
                 {"name": "AIRFLOW__WORKERS__EXECUTION_API_RETRIES", "value": "1"},
             ],
             "extraVolumes": [{"name": "secrets", "secret": {"secretName": secrets.component_secret(component)}}],
-            "extraVolumeMounts": [{"name": "secrets", "mountPath": SECRETS_FOLDER, "readOnly": True}],
+            "extraVolumeMounts": [SECRETS_MOUNT],
         }
         for section, component in USERS_BY_SECTION.items()
     }
@@ -317,15 +318,18 @@ def waiting(image: pulumi.Output[str], values: Values, mounts: list[Values]) -> 
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "/opt/airflow/bin/wait_for_database.py"],
-        "volumeMounts": mounts,
+        "volumeMounts": [*mounts, SECRETS_MOUNT],
         "securityContext": values["securityContexts"]["containers"],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
     }
 
-    def variable(section: str) -> Values:
-        component = USERS_BY_SECTION.get(section)
-        secret = secrets.component_secret(component) if component else secrets.DATABASE_SECRET
-        source = {"name": secret, "key": secrets.CONNECTION}
-        return {"name": DATABASE_OPTION, "valueFrom": {"secretKeyRef": source}}
-
-    return {section: {"extraInitContainers": [container | {"env": [variable(section)]}]} for section in WAITING}
+    connection = {
+        "secretName": secrets.DATABASE_SECRET,
+        "items": [{"key": secrets.CONNECTION, "path": secrets.CONNECTION}],
+    }
+    # The other components mount their own Secret themselves.
+    volumes = {"extraVolumes": [{"name": SECRETS_MOUNT["name"], "secret": connection}]}
+    return {
+        section: {"extraInitContainers": [container], **({} if section in USERS_BY_SECTION else volumes)}
+        for section in WAITING
+    }

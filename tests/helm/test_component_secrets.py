@@ -49,13 +49,23 @@ def test_a_component_has_only_the_secrets_that_it_uses(
     assert "envFrom" not in container or not container["envFrom"]
 
 
+@pytest.mark.parametrize("component", ["scheduler", "api-server", *WITHOUT_SECRETS])
+def test_the_address_of_the_database_is_a_file_for_what_waits_for_it(objects: Objects, component: str) -> None:
+    pod = pod_of(objects, "Deployment", f"airflow-{component}")
+    [volume] = [volume for volume in pod["volumes"] if volume["name"] == "secrets"]
+    assert volume["secret"]["secretName"] == f"airflow-{component if component in WITHOUT_SECRETS else 'database'}"
+    [container] = [container for container in pod["initContainers"] if container["name"] == "wait-for-database"]
+    assert not secrets(container)
+    assert {"name": "secrets", "mountPath": "/opt/airflow/secrets", "readOnly": True} in container["volumeMounts"]
+
+
 @pytest.mark.parametrize("component", WITHOUT_SECRETS)
 def test_a_component_that_runs_authors_code_mounts_only_its_own_secret(objects: Objects, component: str) -> None:
     pod = pod_of(objects, "Deployment", f"airflow-{component}")
     mounted = {volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
     assert mounted - {"dags-git"} == {f"airflow-{component}"}
     for container in containers(pod):
-        assert set(secrets(container).values()) <= {f"airflow-{component}", "dags-git"}, container["name"]
+        assert set(secrets(container).values()) <= {"dags-git"}, container["name"]
 
 
 def test_each_component_that_runs_authors_code_logs_in_to_the_database_as_itself(objects: Objects) -> None:

@@ -35,6 +35,15 @@ def program(name: str) -> ModuleType:
     return module
 
 
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """Return the program that waits for the database of the test."""
+    module = program("wait_for_database")
+    monkeypatch.setattr(module, "CONNECTION", tmp_path / "connection")
+    module.CONNECTION.write_text(os.environ[VARIABLE])
+    return module
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Start PostgreSQL; return the address of an empty database."""
@@ -79,38 +88,41 @@ def test_airflows_asynchronous_engine_accepts_the_address(server: str, sslmode: 
     assert asyncio.run(answer()) == 1
 
 
-def test_an_empty_database_is_not_migrated(database: psycopg2.extensions.connection) -> None:
-    assert program("wait_for_database").missing(REVISIONS) == (
+def test_an_empty_database_is_not_migrated(database: psycopg2.extensions.connection, waiting: ModuleType) -> None:
+    assert waiting.missing(REVISIONS) == (
         "the metadata database is not migrated (alembic_version is None, not abc, alembic_version_fab is None, not def)"
     )
 
 
-def test_a_database_of_another_version_is_not_migrated(database: psycopg2.extensions.connection) -> None:
+def test_a_database_of_another_version_is_not_migrated(
+    database: psycopg2.extensions.connection, waiting: ModuleType
+) -> None:
     migrate(database, REVISIONS | {"alembic_version": "old"})
-    assert "(alembic_version is old, not abc)" in program("wait_for_database").missing(REVISIONS)
+    assert "(alembic_version is old, not abc)" in waiting.missing(REVISIONS)
 
 
-def test_a_database_with_every_revision_is_ready(database: psycopg2.extensions.connection) -> None:
+def test_a_database_with_every_revision_is_ready(database: psycopg2.extensions.connection, waiting: ModuleType) -> None:
     migrate(database, REVISIONS)
-    assert program("wait_for_database").missing(REVISIONS) is None
+    assert waiting.missing(REVISIONS) is None
 
 
 def test_a_database_that_gives_its_user_no_rights_yet_is_not_ready(
-    database: psycopg2.extensions.connection, server: str, monkeypatch: pytest.MonkeyPatch
+    database: psycopg2.extensions.connection, waiting: ModuleType
 ) -> None:
     migrate(database, REVISIONS)
     execute(database, "REVOKE ALL ON alembic_version FROM airflow")
-    assert program("wait_for_database").missing(REVISIONS) == "this user of the metadata database has no rights yet"
+    assert waiting.missing(REVISIONS) == "this user of the metadata database has no rights yet"
 
 
-def test_waiting_ends_with_an_error_message(no_database: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    module = program("wait_for_database")
+def test_waiting_ends_with_an_error_message(
+    no_database: None, waiting: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     revisions = tmp_path / "revisions.txt"
     revisions.write_text("alembic_version abc\n")
-    monkeypatch.setattr(module, "REVISIONS", revisions)
-    monkeypatch.setattr(module, "TIMEOUT_SECONDS", -1)
+    monkeypatch.setattr(waiting, "REVISIONS", revisions)
+    monkeypatch.setattr(waiting, "TIMEOUT_SECONDS", -1)
     with pytest.raises(SystemExit, match=r"^error: the metadata database does not answer .* see the log of the Job"):
-        module.main()
+        waiting.main()
 
 
 def heartbeat(database: psycopg2.extensions.connection, seconds_ago: int, host: str = socket.getfqdn()) -> None:

@@ -4,7 +4,6 @@
 small node they starve the migration that they wait for.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -14,6 +13,8 @@ import psycopg2.errors
 
 # Written by revisions.py when the image is built.
 REVISIONS = Path(__file__).with_name("revisions.txt")
+# As in infra/airflow/values.py.
+CONNECTION = Path("/opt/airflow/secrets/connection")
 TIMEOUT_SECONDS = 600
 POLL_SECONDS = 1
 
@@ -31,7 +32,7 @@ def main() -> None:
 def missing(wanted: dict[str, str]) -> str | None:
     """Explain why the database does not have the wanted revision in each table, or return None if it does."""
     try:
-        connection = psycopg2.connect(os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], connect_timeout=5)
+        connection = psycopg2.connect(CONNECTION.read_text(), connect_timeout=5)
     except psycopg2.OperationalError as error:
         reason = str(error).partition("\n")[0]
         return f"the metadata database does not answer ({reason})"
