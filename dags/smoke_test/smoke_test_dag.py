@@ -7,13 +7,17 @@ deployment.
 | Task | What it does | When it fails |
 | --- | --- | --- |
 | reach_services | sends a request to the object store and to MLflow | the log names the service that failed |
+| | tries a port that network policies deny | the log says that nothing enforces them |
 
-It writes nothing. If a run stays queued, its pod does not start: `make status STACK=<stack>` shows why.
+A cluster without enforcement of network policies fails only if the Param `network_policies` is true, as `make smoke`
+sets it on AWS. The DAG writes nothing. If a run stays queued, its pod does not start: `make status STACK=<stack>` shows
+why.
 """
 
 from datetime import timedelta
+from typing import Any
 
-from airflow.sdk import dag, task
+from airflow.sdk import Param, dag, task
 
 from ml_common import pods
 from ml_common.defaults import DEFAULT_ARGS
@@ -33,6 +37,9 @@ PODS = pods.of(__file__)
         "retries": 1,
         "execution_timeout": timedelta(minutes=2),
     },
+    params={
+        "network_policies": Param(False, type="boolean", description="Fail if nothing enforces network policies."),
+    },
     tags=["operations"],
     doc_md=__doc__,
 )
@@ -40,11 +47,12 @@ def smoke_test() -> None:
     """Wire the task."""
 
     @task
-    def reach_services() -> None:
+    def reach_services(params: Any = None) -> None:
         from smoke_test import steps
 
         steps.reach_object_store()
         steps.reach_model_registry()
+        steps.be_confined(required=params["network_policies"])
 
     reach_services()
 

@@ -36,7 +36,7 @@ def run(api: AirflowApi, stack: Stack, watch: Watcher, seconds: float = RUN_SECO
     if api.is_paused(DAG):
         raise OperationError(f"the DAG {DAG} is paused: unpause it in Airflow's UI")
     before = {event["metadata"]["uid"] for event in _events(stack)}
-    run_id = str(api.trigger(DAG, {})["dag_run_id"])
+    run_id = str(api.trigger(DAG, {"network_policies": stack.enforces_network_policies})["dag_run_id"])
     state = ACTIVE[0]
     try:
         deadline = time.monotonic() + seconds

@@ -49,6 +49,7 @@ class AwsStack(PlatformStack):
 
     namespace = NAMESPACE
     server_namespaces = ()
+    enforces_network_policies = True  # EKS Auto Mode does
     setup_namespace = SETUP_NAMESPACE
     git_server = None
     has_registry = True

@@ -44,6 +44,7 @@ class ExistingClusterStack(PlatformStack):
     """A stack on an existing cluster."""
 
     protected = False
+    enforces_network_policies = False  # it depends on the network plugin
     database_client = (POSTGRES_IMAGE, POSTGRES_USER_ID)
 
     def __init__(self, name: str, settings: ExistingClusterSettings, echo: Echo) -> None:

@@ -40,6 +40,11 @@ class PreviewStack(Stack):
         return self.base.server_namespaces
 
     @property
+    def enforces_network_policies(self) -> bool:
+        """Whether its base's cluster is known to enforce network policies."""
+        return self.base.enforces_network_policies
+
+    @property
     def setup_namespace(self) -> str:
         """The namespace where its base's databases are created."""
         return self.base.setup_namespace

@@ -46,6 +46,11 @@ class Stack(ABC):
 
     @property
     @abstractmethod
+    def enforces_network_policies(self) -> bool:
+        """Whether its cluster is known to enforce network policies."""
+
+    @property
+    @abstractmethod
     def setup_namespace(self) -> str:
         """The namespace where databases are created. Only that Job reads the administrator's password."""
 

@@ -1,5 +1,7 @@
 """The requests of the DAG smoke_test to the platform."""
 
+import logging
+import socket
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
@@ -87,3 +89,50 @@ def test_an_unset_address_of_mlflow_is_reported(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(PermanentError, match="MLFLOW_TRACKING_URI is not set"):
         steps.reach_model_registry()
+
+
+@pytest.fixture
+def denied_port(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An open port that network policies should deny."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("AIRFLOW__METRICS__STATSD_HOST", "127.0.0.1")
+        monkeypatch.setattr(steps, "DENIED_PORT", server.getsockname()[1])
+        monkeypatch.setattr(steps, "ENFORCEMENT_SECONDS", 0)
+        monkeypatch.setattr(steps, "POLL_INTERVAL_SECONDS", 0)
+        yield
+
+
+def test_a_task_that_can_use_a_denied_port_fails_if_policies_are_required(denied_port: None) -> None:
+    with pytest.raises(PermanentError, match=r"^Nothing enforces network policies: this task can connect to "):
+        steps.be_confined(required=True)
+
+
+def test_a_task_that_can_use_a_denied_port_warns_otherwise(denied_port: None, caplog: pytest.LogCaptureFixture) -> None:
+    steps.be_confined(required=False)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_a_task_that_cannot_use_a_denied_port_passes(denied_port: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "DENIED_PORT", 9)
+    steps.be_confined(required=True)
+
+
+def test_policies_may_take_effect_some_seconds_after_the_start(
+    denied_port: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([True, True, False])
+    monkeypatch.setattr(steps, "ENFORCEMENT_SECONDS", 60)
+    monkeypatch.setattr(steps, "_can_connect", lambda _: next(answers))
+    steps.be_confined(required=True)
+    assert list(answers) == []
+
+
+def test_a_laptop_has_no_network_policies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW__METRICS__STATSD_HOST", raising=False)
+    steps.be_confined(required=True)
+
+
+def test_an_unknown_server_is_reported(denied_port: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__METRICS__STATSD_HOST", "airflow-statsd.invalid")
+    with pytest.raises(ServiceUnavailableError, match=r"^airflow-statsd\.invalid is unknown: check"):
+        steps.be_confined(required=True)

@@ -185,7 +185,7 @@ def test_a_dag_that_does_not_exist_is_named_at_once(machine: Machine, first: Up)
 
 def test_params_that_a_dag_does_not_have_are_named(machine: Machine, first: Up) -> None:
     refused = machine.run("run", "smoke_test", "--params", "x=1")
-    assert (refused.code, refused.error) == (1, 'error: unknown parameter "x" in PARAMS: the DAG has none\n')
+    assert (refused.code, refused.error) == (1, 'error: unknown parameter "x" in PARAMS: use network_policies\n')
 
 
 def test_task_logs_are_in_the_logs_bucket(machine: Machine, first: Up) -> None:

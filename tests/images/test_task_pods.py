@@ -152,6 +152,13 @@ def test_a_task_cannot_pass_for_the_task_of_another_dag(executor: Any, where: st
     assert refusal_of(pod) == "only Airflow sets the labels and annotations dag_id"
 
 
+def test_a_task_cannot_choose_the_name_of_its_pod(executor: Any) -> None:
+    named = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name="image-classifier-train-1"))
+    pod = built(queue(executor, "churn", named))
+    assert pod.metadata.name == "train"
+    assert refusal_of(pod) == "only Airflow names the pod of a task"
+
+
 def test_no_label_or_annotation_that_airflow_sets_can_be_forged(executor: Any, task_pods: Any) -> None:
     metadata = built(queue(executor, "churn")).metadata
     chosen = {*TEMPLATE.metadata.labels}

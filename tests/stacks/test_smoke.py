@@ -14,8 +14,10 @@ from ops.airflow.dags import Revision
 from ops.airflow.ui import Login
 from ops.kubernetes.cluster import Cluster
 from ops.kubernetes.diagnosis import Namespace
+from ops.stacks.preview_stack import PreviewStack
 from ops.stacks.resolve import stack_with
 from ops.stacks.stack import Stack
+from tests.previews.conftest import settings_of
 
 COMMIT, OTHER = "1" * 40, "2" * 40
 USER, PASSWORD = "admin", "correct"
@@ -50,6 +52,7 @@ class FakeAirflow:
     def __init__(self) -> None:
         self.answers: dict[str, Any] = dict(WELL)
         self.triggered = 0
+        self.conf: dict[str, Any] = {}
         self.given_up: list[str] = []
 
     def get(self, path: str) -> Any:
@@ -87,6 +90,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAirflow]:
                 right = content == {"username": USER, "password": PASSWORD}
                 return self.answer(201 if right else 401, {"access_token": "token"} if right else {})
             it.triggered += 1
+            it.conf = content["conf"]
             return self.answer(200, {"dag_run_id": "run-1"})
 
         def do_PATCH(self) -> None:
@@ -169,6 +173,7 @@ def test_each_passed_check_is_one_line_with_its_duration(fake: FakeAirflow) -> N
     assert all(one.endswith(" s") for one in said)
     assert "111111111111, the latest of the branch" in said[2]
     assert (fake.triggered, fake.given_up) == (1, [])
+    assert fake.conf == {"network_policies": True}
 
 
 def test_a_refused_login_is_an_error(fake: FakeAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +181,15 @@ def test_a_refused_login_is_an_error(fake: FakeAirflow, monkeypatch: pytest.Monk
         monkeypatch.setattr(ui, "airflow_forwarded", lambda _: _as_context(Login(login.url, USER, "wrong")))
         with pytest.raises(OperationError, match=r"^Airflow rejected the login of admin \(HTTP 401\)$"):
             check()
+
+
+def test_the_stacks_on_aws_need_enforced_network_policies_also_for_preview_environments() -> None:
+    dev, local = (stack_with(name, load(name), pytest.fail) for name in ("dev", "local"))
+    assert dev.enforces_network_policies
+    assert not local.enforces_network_policies
+    for base in (dev, local):
+        preview = PreviewStack(base, settings_of(base.name))
+        assert preview.enforces_network_policies == base.enforces_network_policies
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """Airflow's KubernetesExecutor, extended so that a DAG cannot pass for another one: `task_pods.DagKubernetesExecutor`.
 
-A DAG's author chooses parts of its pods (`pod_override`), which Airflow merges last. Here an author cannot
-choose the service account, nor the labels and annotations by which Airflow finds the task of a pod. A task whose pod is
-refused, here or by the Kubernetes API, fails at once, with the reason in its log.
+A DAG's author chooses parts of its pods (`pod_override`), which Airflow merges last. Here an author cannot choose the
+service account, nor the labels and annotations by which Airflow finds the task of a pod, nor the name, by which EKS
+finds the rules of network policies. A task whose pod is refused, here or by the Kubernetes API, fails at once, with
+the reason in its log.
 """
 
 import json
@@ -70,6 +71,8 @@ def of_dag(dag_id: str, config: Mapping[str, Any] | None) -> dict[str, Any]:
     metadata = pod.metadata or k8s.V1ObjectMeta()
     if claimed := sorted({*(metadata.labels or {}), *(metadata.annotations or {})}.intersection(IDENTITY)):
         raise RefusedPodError(f"only Airflow sets the labels and annotations {', '.join(claimed)}")
+    if metadata.name:
+        raise RefusedPodError("only Airflow names the pod of a task")
     # The client has no default for the list of containers, and Airflow's merge needs none of them.
     pod.spec = pod.spec or k8s.V1PodSpec(containers=[])
     if pod.spec.service_account_name not in (None, DEFAULT, account):
