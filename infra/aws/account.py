@@ -21,6 +21,7 @@ class Account:
         names: The resource names of the stack.
         tags: The tags for ownership and cost.
         protect: Whether resources with data are protected from deletion.
+        permissions_boundary: The policy that bounds the permissions of all roles.
     """
 
     provider: aws.Provider
@@ -29,6 +30,7 @@ class Account:
     names: Names
     tags: Mapping[str, str]
     protect: bool
+    permissions_boundary: str | None
 
     @classmethod
     def of(cls, stack: str, settings: Settings) -> "Account":
@@ -43,7 +45,15 @@ class Account:
             default_tags=aws.ProviderDefaultTagsArgs(tags=tags),
         )
         identity = aws.get_caller_identity_output(opts=pulumi.InvokeOutputOptions(provider=provider))
-        return cls(provider, settings.region, identity.account_id, Names(PROJECT, stack), tags, settings.protect)
+        return cls(
+            provider,
+            settings.region,
+            identity.account_id,
+            Names(PROJECT, stack),
+            tags,
+            settings.protect,
+            settings.permissions_boundary,
+        )
 
 
 def stack_tags(stack: str, settings: Settings) -> dict[str, str]:

@@ -81,6 +81,7 @@ class Cluster(pulumi.ComponentResource):
             "cluster-role",
             name=self._account.names.of("cluster", Limit.ROLE),
             assume_role_policy=trust("eks.amazonaws.com", "sts:AssumeRole", "sts:TagSession"),
+            permissions_boundary=self._account.permissions_boundary,
             opts=self._child_opts,
         )
         attachments: list[pulumi.Resource] = [

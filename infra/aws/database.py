@@ -146,6 +146,7 @@ class Database(pulumi.ComponentResource):
             assume_role_policy=self._account.id.apply(
                 lambda account: trust("monitoring.rds.amazonaws.com", conditions=this_account(account))
             ),
+            permissions_boundary=self._account.permissions_boundary,
             opts=self._child_opts,
         )
         policy = aws.iam.RolePolicyAttachment(

@@ -148,6 +148,7 @@ class Identities(pulumi.ComponentResource):
             f"{purpose}-role",
             name=self._account.names.of(purpose, Limit.ROLE),
             assume_role_policy=scope.cluster_arn.apply(lambda arn: pod_trust(service_account, arn, namespace)),
+            permissions_boundary=self._account.permissions_boundary,
             opts=self._child_opts,
         )
         permissions = []

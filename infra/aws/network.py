@@ -236,6 +236,7 @@ class Network(pulumi.ComponentResource):
             assume_role_policy=self._account.id.apply(
                 lambda account: trust("vpc-flow-logs.amazonaws.com", conditions=this_account(account))
             ),
+            permissions_boundary=self._account.permissions_boundary,
             opts=self._child_opts,
         )
         policy = aws.iam.RolePolicy(

@@ -68,6 +68,7 @@ class NodePools(pulumi.ComponentResource):
             "node-role",
             name=self._account.names.of("node", Limit.ROLE),
             assume_role_policy=trust("ec2.amazonaws.com"),
+            permissions_boundary=self._account.permissions_boundary,
             opts=self._child_opts,
         )
         attachments = [

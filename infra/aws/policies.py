@@ -12,20 +12,30 @@ Conditions = Mapping[str, Mapping[str, str | Sequence[str]]]
 
 @dataclass(frozen=True)
 class Statement:
-    """One statement; `principals` is only for resource policies and trust policies."""
+    """One statement; `principals` is only for resource policies and trust policies.
+
+    Attributes:
+        actions: The actions.
+        resources: The resources.
+        conditions: The conditions.
+        principals: The principals.
+        effect: Whether the actions are allowed or denied.
+        others: Whether the statement is about all actions except `actions`.
+    """
 
     actions: Sequence[str]
     resources: Sequence[str] = ()
     conditions: Conditions = field(default_factory=dict)
     principals: Mapping[str, str] | Literal["*"] | None = None
     effect: Literal["Allow", "Deny"] = "Allow"
+    others: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the statement in the format of IAM."""
         elements = {
             "Effect": self.effect,
             "Principal": dict(self.principals) if isinstance(self.principals, Mapping) else self.principals,
-            "Action": list(self.actions),
+            "NotAction" if self.others else "Action": list(self.actions),
             "Resource": list(self.resources),
             "Condition": {operator: dict(values) for operator, values in self.conditions.items()},
         }

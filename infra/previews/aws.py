@@ -1,5 +1,7 @@
 """A preview environment of a base stack on AWS."""
 
+from dataclasses import replace
+
 import pulumi
 import pulumi_kubernetes as kubernetes
 
@@ -27,7 +29,7 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
     """
     stack, dags = settings.stack, declarations()
     check_dag_pools(settings.base, base.node_pools, dags)
-    account = Account.of(stack, base)
+    account = replace(Account.of(stack, base), permissions_boundary=base.preview_permissions_boundary)
     provider = kubernetes.Provider(
         "kubernetes", kubeconfig=outputs("kubeconfig"), cluster_identifier=outputs("cluster_arn")
     )

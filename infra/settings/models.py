@@ -16,6 +16,7 @@ LogDays = Literal[
 
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-arns
 IamArn = Annotated[str, Field(pattern=r"^arn:aws:iam::\d{12}:(role|user)/[\w+=,.@/-]+$")]
+PolicyArn = Annotated[str, Field(pattern=r"^arn:aws:iam::\d{12}:policy/[\w+=,.@/-]+$")]
 
 # https://docs.aws.amazon.com/tag-editor/latest/userguide/best-practices-and-strats.html
 TagValue = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[\w .:/=+@-]+$")]
@@ -260,6 +261,10 @@ class Settings(Model):
     """The AWS account ID; credentials of any other account are refused."""
     deploy_role_arn: IamArn | None = None
     """An IAM role that deployments assume, in AWS and in the cluster, instead of using the caller's credentials."""
+    permissions_boundary: PolicyArn | None = None
+    """The IAM policy that bounds the permissions of all roles of the stack; `make github-roles` creates it."""
+    preview_permissions_boundary: PolicyArn | None = None
+    """The same for the roles of preview environments, which run code that is not merged yet."""
     owner: TagValue
     """The person or team responsible for the stack: the tag `owner`."""
     cost_center: TagValue

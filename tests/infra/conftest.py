@@ -33,6 +33,8 @@ def write_other(root: Path) -> None:
     config = yaml.safe_load((REPOSITORY / "Pulumi.dev.yaml").read_text())["config"]
     config[f"{PROJECT}:account_id"] = "210987654321"
     config[f"{PROJECT}:deploy_role_arn"] = "arn:aws:iam::210987654321:role/deploy"
+    config[f"{PROJECT}:permissions_boundary"] = "arn:aws:iam::210987654321:policy/boundary"
+    config[f"{PROJECT}:preview_permissions_boundary"] = "arn:aws:iam::210987654321:policy/preview-boundary"
     config[f"{PROJECT}:network"] |= {"interface_endpoints": ["ecr.api", "sts"], "flow_log_days": 1}
     config[f"{PROJECT}:cluster"] |= {
         "public_access_cidrs": [],

@@ -590,6 +590,12 @@ def test_only_the_administrators_in_the_settings_and_the_deployment_role_adminis
     assert cluster["accessConfig"]["bootstrapClusterCreatorAdminPermissions"] is False
 
 
+def test_every_role_has_the_boundary_in_the_settings(other: Recording, dev: Recording) -> None:
+    bounded, unbounded = (recording.of_type("aws:iam/role:Role") for recording in (other, dev))
+    assert {role.inputs.get("permissionsBoundary") for role in bounded} == {"arn:aws:iam::210987654321:policy/boundary"}
+    assert {role.inputs.get("permissionsBoundary") for role in unbounded} == {None}
+
+
 def test_without_administrators_in_the_settings_the_creator_administers_the_cluster(dev: Recording) -> None:
     cluster = only(dev.of_type("aws:eks/cluster:Cluster")).inputs
     assert cluster["accessConfig"]["bootstrapClusterCreatorAdminPermissions"] is True
