@@ -83,7 +83,7 @@ def _account_checks(stack: AwsStack) -> Iterator[Check]:
     examined: dict[str, Callable[[Account], Outcome]] = {
         "region": accounts.region,
         "zones": partial(accounts.zones, wanted=settings.network.zones),
-        "permissions": partial(permissions, stack=stack.name, role=settings.deploy_role_arn),
+        "permissions": partial(permissions, stack=stack.name, settings=settings),
         **{
             f"{name} quota": partial(accounts.vcpus, pool=name, settings=pool)
             for name, pool in settings.node_pools.items()

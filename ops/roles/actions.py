@@ -1,75 +1,236 @@
-"""The IAM actions that a deployment needs to create the resources of a stack."""
+"""The IAM actions that the AWS provider and the tool need."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-from infra.aws.names import Names
 
-# By type of resource. A test fails if a stack has a resource of another type.
-ACTIONS: Mapping[str, tuple[str, ...]] = {
-    "aws:cloudwatch/logGroup:LogGroup": ("logs:CreateLogGroup", "logs:PutRetentionPolicy", "logs:TagResource"),
-    "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup": (
-        "ec2:RevokeSecurityGroupIngress",
-        "ec2:RevokeSecurityGroupEgress",
+class Actions(NamedTuple):
+    """The actions by which the AWS provider manages resources of a type."""
+
+    create: tuple[str, ...]
+    read: tuple[str, ...] = ()
+    update: tuple[str, ...] = ()
+    delete: tuple[str, ...] = ()
+
+    def every(self) -> tuple[str, ...]:
+        """Return all actions."""
+        return (*self.create, *self.read, *self.update, *self.delete)
+
+
+def _actions(service: str, create: str, read: str = "", update: str = "", delete: str = "") -> Actions:
+    return Actions(*(tuple(f"{service}:{name}" for name in names.split()) for names in (create, read, update, delete)))
+
+
+# By type of resource. A test compares them with the types of all stacks, and with the permissions that AWS'
+# CloudFormation schemas state for the same types.
+BY_TYPE: Mapping[str, Actions] = {
+    "aws:cloudwatch/logGroup:LogGroup": _actions(
+        "logs",
+        "CreateLogGroup PutRetentionPolicy TagResource",
+        "DescribeLogGroups ListTagsForResource",
+        "AssociateKmsKey DisassociateKmsKey DeleteRetentionPolicy UntagResource",
+        "DeleteLogGroup",
     ),
-    "aws:ec2/eip:Eip": ("ec2:AllocateAddress",),
-    "aws:ec2/flowLog:FlowLog": ("ec2:CreateFlowLogs",),
-    "aws:ec2/internetGateway:InternetGateway": ("ec2:CreateInternetGateway", "ec2:AttachInternetGateway"),
-    "aws:ec2/natGateway:NatGateway": ("ec2:CreateNatGateway",),
-    "aws:ec2/route:Route": ("ec2:CreateRoute",),
-    "aws:ec2/routeTable:RouteTable": ("ec2:CreateRouteTable",),
-    "aws:ec2/routeTableAssociation:RouteTableAssociation": ("ec2:AssociateRouteTable",),
-    "aws:ec2/securityGroup:SecurityGroup": ("ec2:CreateSecurityGroup",),
-    "aws:ec2/subnet:Subnet": ("ec2:CreateSubnet", "ec2:ModifySubnetAttribute"),
-    "aws:ec2/vpc:Vpc": ("ec2:CreateVpc", "ec2:ModifyVpcAttribute", "ec2:CreateTags"),
-    "aws:ec2/vpcEndpoint:VpcEndpoint": ("ec2:CreateVpcEndpoint",),
-    "aws:ecr/lifecyclePolicy:LifecyclePolicy": ("ecr:PutLifecyclePolicy",),
-    "aws:ecr/repository:Repository": ("ecr:CreateRepository", "ecr:TagResource", "ecr:PutImage"),
-    "aws:eks/accessEntry:AccessEntry": ("eks:CreateAccessEntry",),
-    "aws:eks/accessPolicyAssociation:AccessPolicyAssociation": ("eks:AssociateAccessPolicy",),
-    "aws:eks/cluster:Cluster": ("eks:CreateCluster", "eks:DescribeCluster", "eks:TagResource"),
-    "aws:eks/podIdentityAssociation:PodIdentityAssociation": ("eks:CreatePodIdentityAssociation",),
-    "aws:iam/role:Role": ("iam:CreateRole", "iam:PassRole", "iam:TagRole"),
-    "aws:iam/rolePolicy:RolePolicy": ("iam:PutRolePolicy",),
-    "aws:iam/rolePolicyAttachment:RolePolicyAttachment": ("iam:AttachRolePolicy",),
-    "aws:kms/alias:Alias": ("kms:CreateAlias",),
-    "aws:kms/key:Key": ("kms:CreateKey", "kms:EnableKeyRotation", "kms:TagResource", "kms:CreateGrant"),
-    "aws:rds/instance:Instance": ("rds:CreateDBInstance", "rds:AddTagsToResource"),
-    "aws:rds/parameterGroup:ParameterGroup": ("rds:CreateDBParameterGroup", "rds:ModifyDBParameterGroup"),
-    "aws:rds/subnetGroup:SubnetGroup": ("rds:CreateDBSubnetGroup",),
-    "aws:s3/bucket:Bucket": ("s3:CreateBucket", "s3:PutBucketTagging"),
-    "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration": ("s3:PutLifecycleConfiguration",),
-    "aws:s3/bucketLogging:BucketLogging": ("s3:PutBucketLogging",),
-    "aws:s3/bucketOwnershipControls:BucketOwnershipControls": ("s3:PutBucketOwnershipControls",),
-    "aws:s3/bucketPolicy:BucketPolicy": ("s3:PutBucketPolicy",),
-    "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": ("s3:PutBucketPublicAccessBlock",),
-    "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": (
-        "s3:PutEncryptionConfiguration",
+    "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup": _actions(
+        "ec2", "RevokeSecurityGroupIngress RevokeSecurityGroupEgress", "DescribeSecurityGroups DescribeVpcs"
     ),
-    "aws:s3/bucketVersioning:BucketVersioning": ("s3:PutBucketVersioning",),
-    "aws:secretsmanager/secret:Secret": ("secretsmanager:CreateSecret", "secretsmanager:TagResource"),
-    "aws:secretsmanager/secretVersion:SecretVersion": ("secretsmanager:PutSecretValue",),
-    "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": ("ec2:AuthorizeSecurityGroupIngress",),
+    "aws:ec2/eip:Eip": _actions(
+        "ec2",
+        "AllocateAddress CreateTags",
+        "DescribeAddresses DescribeAddressesAttribute",
+        "DeleteTags",
+        "DisassociateAddress ReleaseAddress",
+    ),
+    "aws:ec2/flowLog:FlowLog": _actions(
+        "ec2", "CreateFlowLogs CreateTags", "DescribeFlowLogs", "DeleteTags", "DeleteFlowLogs"
+    ),
+    "aws:ec2/internetGateway:InternetGateway": _actions(
+        "ec2",
+        "CreateInternetGateway AttachInternetGateway CreateTags",
+        "DescribeInternetGateways",
+        "DeleteTags",
+        "DetachInternetGateway DeleteInternetGateway",
+    ),
+    "aws:ec2/natGateway:NatGateway": _actions(
+        "ec2", "CreateNatGateway CreateTags", "DescribeNatGateways", "DeleteTags", "DeleteNatGateway"
+    ),
+    "aws:ec2/route:Route": _actions("ec2", "CreateRoute", "DescribeRouteTables", "ReplaceRoute", "DeleteRoute"),
+    "aws:ec2/routeTable:RouteTable": _actions(
+        "ec2",
+        "CreateRouteTable CreateTags",
+        "DescribeRouteTables",
+        "DeleteTags",
+        "DisassociateRouteTable DeleteRouteTable",
+    ),
+    "aws:ec2/routeTableAssociation:RouteTableAssociation": _actions(
+        "ec2",
+        "AssociateRouteTable",
+        "DescribeRouteTables",
+        "ReplaceRouteTableAssociation",
+        "DisassociateRouteTable",
+    ),
+    "aws:ec2/securityGroup:SecurityGroup": _actions(
+        "ec2",
+        "CreateSecurityGroup CreateTags RevokeSecurityGroupEgress AuthorizeSecurityGroupIngress "
+        "AuthorizeSecurityGroupEgress",
+        "DescribeSecurityGroups",
+        "RevokeSecurityGroupIngress UpdateSecurityGroupRuleDescriptionsIngress "
+        "UpdateSecurityGroupRuleDescriptionsEgress DeleteTags",
+        "DescribeNetworkInterfaces DeleteSecurityGroup",
+    ),
+    "aws:ec2/subnet:Subnet": _actions(
+        "ec2",
+        "CreateSubnet ModifySubnetAttribute CreateTags",
+        "DescribeSubnets DescribeNetworkAcls",
+        "DeleteTags",
+        "DescribeNetworkInterfaces DeleteSubnet",
+    ),
+    "aws:ec2/vpc:Vpc": _actions(
+        "ec2",
+        "CreateVpc ModifyVpcAttribute CreateTags",
+        "DescribeVpcs DescribeVpcAttribute DescribeNetworkAcls DescribeRouteTables DescribeSecurityGroups",
+        "DeleteTags",
+        "DeleteVpc",
+    ),
+    "aws:ec2/vpcEndpoint:VpcEndpoint": _actions(
+        "ec2",
+        "CreateVpcEndpoint CreateTags",
+        "DescribeVpcEndpoints DescribePrefixLists DescribeSubnets DescribeSecurityGroups DescribeVpcs",
+        "ModifyVpcEndpoint DeleteTags",
+        "DeleteVpcEndpoints",
+    ),
+    "aws:ecr/lifecyclePolicy:LifecyclePolicy": _actions(
+        "ecr", "PutLifecyclePolicy", "GetLifecyclePolicy", "", "DeleteLifecyclePolicy"
+    ),
+    "aws:ecr/repository:Repository": _actions(
+        "ecr",
+        "CreateRepository TagResource",
+        "DescribeRepositories ListTagsForResource",
+        "PutImageTagMutability PutImageScanningConfiguration UntagResource",
+        "DeleteRepository",
+    ),
+    "aws:eks/accessEntry:AccessEntry": _actions(
+        "eks",
+        "CreateAccessEntry TagResource",
+        "DescribeAccessEntry",
+        "UpdateAccessEntry UntagResource",
+        "DeleteAccessEntry",
+    ),
+    "aws:eks/accessPolicyAssociation:AccessPolicyAssociation": _actions(
+        "eks", "AssociateAccessPolicy", "ListAssociatedAccessPolicies", "", "DisassociateAccessPolicy"
+    ),
+    "aws:eks/cluster:Cluster": _actions(
+        "eks",
+        "CreateCluster TagResource",
+        "DescribeCluster DescribeUpdate ListTagsForResource",
+        "UpdateClusterConfig UpdateClusterVersion UntagResource",
+        "DeleteCluster",
+    ),
+    "aws:eks/podIdentityAssociation:PodIdentityAssociation": _actions(
+        "eks",
+        "CreatePodIdentityAssociation TagResource",
+        "DescribePodIdentityAssociation ListPodIdentityAssociations",
+        "UpdatePodIdentityAssociation UntagResource",
+        "DeletePodIdentityAssociation",
+    ),
+    "aws:iam/role:Role": _actions(
+        "iam",
+        "CreateRole PassRole TagRole",
+        "GetRole ListRolePolicies ListAttachedRolePolicies ListInstanceProfilesForRole",
+        "UpdateRole UpdateRoleDescription UpdateAssumeRolePolicy PutRolePermissionsBoundary UntagRole",
+        "DeleteRole",
+    ),
+    "aws:iam/rolePolicy:RolePolicy": _actions("iam", "PutRolePolicy", "GetRolePolicy", "", "DeleteRolePolicy"),
+    "aws:iam/rolePolicyAttachment:RolePolicyAttachment": _actions(
+        "iam", "AttachRolePolicy", "ListAttachedRolePolicies", "", "DetachRolePolicy"
+    ),
+    "aws:kms/alias:Alias": _actions("kms", "CreateAlias", "ListAliases", "UpdateAlias", "DeleteAlias"),
+    "aws:kms/key:Key": _actions(
+        "kms",
+        # With the last three, the caller lets AWS services encrypt with the key.
+        "CreateKey TagResource EnableKeyRotation CreateGrant Decrypt GenerateDataKey",
+        "DescribeKey GetKeyPolicy GetKeyRotationStatus ListResourceTags",
+        "PutKeyPolicy UpdateKeyDescription EnableKey DisableKey DisableKeyRotation UntagResource",
+        "ScheduleKeyDeletion",
+    ),
+    "aws:rds/instance:Instance": _actions(
+        "rds",
+        "CreateDBInstance AddTagsToResource",
+        "DescribeDBInstances ListTagsForResource",
+        "ModifyDBInstance RebootDBInstance RemoveTagsFromResource",
+        "DeleteDBInstance CreateDBSnapshot",
+    ),
+    "aws:rds/parameterGroup:ParameterGroup": _actions(
+        "rds",
+        "CreateDBParameterGroup ModifyDBParameterGroup AddTagsToResource",
+        "DescribeDBParameterGroups DescribeDBParameters ListTagsForResource",
+        "ResetDBParameterGroup RemoveTagsFromResource",
+        "DeleteDBParameterGroup",
+    ),
+    "aws:rds/subnetGroup:SubnetGroup": _actions(
+        "rds",
+        "CreateDBSubnetGroup AddTagsToResource",
+        "DescribeDBSubnetGroups ListTagsForResource",
+        "ModifyDBSubnetGroup RemoveTagsFromResource",
+        "DeleteDBSubnetGroup",
+    ),
+    "aws:s3/bucket:Bucket": _actions(
+        "s3",
+        "CreateBucket PutBucketTagging",
+        "ListBucket GetBucketTagging ListTagsForResource GetBucketAbac GetBucketAcl GetBucketCORS GetBucketLocation "
+        "GetBucketLogging GetBucketObjectLockConfiguration GetBucketPolicy GetBucketRequestPayment "
+        "GetBucketVersioning GetBucketWebsite GetAccelerateConfiguration GetEncryptionConfiguration "
+        "GetLifecycleConfiguration GetReplicationConfiguration",
+        "TagResource UntagResource",
+        "DeleteBucket ListBucketVersions DeleteObject DeleteObjectVersion",
+    ),
+    "aws:s3/bucketLifecycleConfiguration:BucketLifecycleConfiguration": _actions(
+        "s3", "PutLifecycleConfiguration", "GetLifecycleConfiguration"
+    ),
+    "aws:s3/bucketLogging:BucketLogging": _actions("s3", "PutBucketLogging", "GetBucketLogging"),
+    "aws:s3/bucketOwnershipControls:BucketOwnershipControls": _actions(
+        "s3", "PutBucketOwnershipControls", "GetBucketOwnershipControls"
+    ),
+    "aws:s3/bucketPolicy:BucketPolicy": _actions("s3", "PutBucketPolicy", "GetBucketPolicy", "", "DeleteBucketPolicy"),
+    "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": _actions(
+        "s3", "PutBucketPublicAccessBlock", "GetBucketPublicAccessBlock"
+    ),
+    "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": _actions(
+        "s3", "PutEncryptionConfiguration", "GetEncryptionConfiguration"
+    ),
+    "aws:s3/bucketVersioning:BucketVersioning": _actions("s3", "PutBucketVersioning", "GetBucketVersioning"),
+    "aws:secretsmanager/secret:Secret": _actions(
+        "secretsmanager",
+        "CreateSecret TagResource",
+        "DescribeSecret GetResourcePolicy",
+        "UpdateSecret UntagResource",
+        "DeleteSecret",
+    ),
+    "aws:secretsmanager/secretVersion:SecretVersion": _actions(
+        "secretsmanager", "PutSecretValue", "GetSecretValue", "UpdateSecretVersionStage"
+    ),
+    "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": _actions(
+        "ec2",
+        "AuthorizeSecurityGroupIngress CreateTags",
+        "DescribeSecurityGroupRules",
+        "ModifySecurityGroupRules DeleteTags",
+        "RevokeSecurityGroupIngress",
+    ),
 }
 
 
-def actions_by_resource(names: Names, account: str, region: str) -> Mapping[str, Iterable[str]]:
-    """Return the actions by an ARN of the stack, so that policies for its names alone are judged correctly.
+def of_types(types: Iterable[str]) -> set[str]:
+    """Return all actions for resources of these types."""
+    return {action for type_ in types for action in BY_TYPE[type_].every()}
 
-    https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html
-    """
-    prefix, regional = names.prefix, f"{region}:{account}"
-    arns = {
-        "ecr": f"arn:aws:ecr:{regional}:repository/{prefix}/airflow",
-        "eks": f"arn:aws:eks:{regional}:cluster/{prefix}-cluster",
-        "iam": f"arn:aws:iam::{account}:role/{prefix}-cluster",
-        "logs": f"arn:aws:logs:{regional}:log-group:/aws/eks/{prefix}-cluster/cluster",
-        "rds": f"arn:aws:rds:{regional}:db:{prefix}-database",
-        "s3": f"arn:aws:s3:::{prefix}-data-{account}",
-        "secretsmanager": f"arn:aws:secretsmanager:{regional}:secret:{prefix}/database/admin-AbCdEf",
-    }
-    found: dict[str, list[str]] = {}
-    for action in dict.fromkeys(action for actions in ACTIONS.values() for action in actions):
-        found.setdefault(arns.get(action.partition(":")[0], "*"), []).append(action)
-    return found
+
+def creations() -> set[str]:
+    """Return the actions that create resources."""
+    return {action for actions in BY_TYPE.values() for action in actions.create}
+
+
+def reads() -> set[str]:
+    """Return the actions that read resources, except the values of secrets."""
+    return {action for actions in BY_TYPE.values() for action in actions.read} - {"secretsmanager:GetSecretValue"}

@@ -12,7 +12,6 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from infra.aws.names import Names
 from infra.errors import OperationError
 from infra.settings import DagSettings
 from ops.aws.account import Account
@@ -22,13 +21,12 @@ from ops.console import new_console
 from ops.doctor import account as accounts
 from ops.doctor import doctor, machine
 from ops.doctor.deployment import dag_repository, judge_repository
-from ops.doctor.needed_actions import ACTIONS, actions_by_resource
 from ops.doctor.outcome import Check, Outcome, failed, passed, unknown, warning
-from ops.doctor.permissions import Decision, judge_permissions, permissions
+from ops.doctor.permissions import Decision, judge_permissions, permissions, simulations
+from ops.roles.policies import Scope
 from ops.stacks.aws_stack import AwsStack
 from tests.filled_settings import aws_settings
 from tests.programs import put_on_path
-from tests.recordings import recorded
 
 NETWORKS = (IPv4Network("198.18.0.0/24"),)
 DAGS = DagSettings(repository="https://github.com/team/airflow.git", branch="dev")
@@ -208,8 +206,8 @@ def test_the_role_of_a_session_is_simulated_for_the_stacks_own_names() -> None:
         "CreateDate": "2026-01-01T00:00:00Z",
     }
     stubber.add_response("get_role", {"Role": role}, {"RoleName": "Deployer"})
-    needed = actions_by_resource(Names("airflow", "dev"), "123456789012", "us-east-1")
-    for resource, actions in needed.items():
+    session = account_with("arn:aws:sts::123456789012:assumed-role/Deployer/ada", iam=client)
+    for request in simulations(Scope.of("dev", aws_settings("dev"), session), None):
         stubber.add_response(
             "simulate_principal_policy",
             {
@@ -218,13 +216,12 @@ def test_the_role_of_a_session_is_simulated_for_the_stacks_own_names() -> None:
                         "EvalActionName": action,
                         "EvalDecision": "implicitDeny" if action == "rds:CreateDBInstance" else "allowed",
                     }
-                    for action in actions
+                    for action in request["ActionNames"]
                 ]
             },
-            {"PolicySourceArn": role["Arn"], "ActionNames": list(actions), "ResourceArns": [resource]},
+            {"PolicySourceArn": role["Arn"], **request},
         )
-    session = account_with("arn:aws:sts::123456789012:assumed-role/Deployer/ada", iam=client)
-    outcome = permissions(session, "dev", None)
+    outcome = permissions(session, "dev", aws_settings("dev"))
     assert outcome.status == "failed"
     assert outcome.text.startswith(f"{role['Arn']} may not do rds:CreateDBInstance: extend its policies")
     stubber.assert_no_pending_responses()
@@ -235,25 +232,14 @@ def test_an_action_under_a_condition_is_unknown_and_the_root_user_may_do_everyth
         "ada", [Decision("ec2:CreateVpc", False, True), Decision("s3:CreateBucket", True, False)]
     )
     assert outcome.status == "unknown"
-    assert permissions(account_with("arn:aws:iam::123456789012:root"), "dev", None).status == "passed"
+    assert permissions(account_with("arn:aws:iam::123456789012:root"), "dev", aws_settings("dev")).status == "passed"
 
 
 def test_refused_permissions_are_an_unknown_outcome() -> None:
     client, stubber = stub("iam")
     stubber.add_client_error("simulate_principal_policy", "AccessDenied")
-    check = Check("permissions", lambda: permissions(account_with(iam=client), "dev", None))
+    check = Check("permissions", lambda: permissions(account_with(iam=client), "dev", aws_settings("dev")))
     assert check.outcome().status == "unknown"
-
-
-@pytest.mark.parametrize("stack", ["dev", "staging", "prod"])
-def test_the_needed_actions_cover_every_type_of_resource(stack: str) -> None:
-    types = {resource.type for resource in recorded(stack).resources if resource.type.startswith("aws:")}
-    assert types - ACTIONS.keys() == set()
-
-
-def test_no_needed_action_is_of_a_type_that_no_stack_has() -> None:
-    types = {resource.type for stack in ("dev", "staging", "prod") for resource in recorded(stack).resources}
-    assert ACTIONS.keys() - types == set()
 
 
 def passing_on(outcome: Outcome) -> Outcome:
