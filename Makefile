@@ -201,6 +201,10 @@ doctor: .venv/ready ## Check everything that a deployment needs, before it takes
 bootstrap: .venv/ready ## Create Pulumi's state, the key of its secrets, and the image repositories (STACK=dev)
 	@$(ops) bootstrap
 
+.PHONY: github-roles
+github-roles: .venv/ready ## Create the roles that the GitHub workflows assume, with narrow permissions (STACK=dev, REPOSITORY=<owner>/<name>: instead of that of the DAGs, REMOVE=1: delete them)
+	@$(ops) github-roles
+
 .PHONY: dags-key
 dags-key: .venv/ready ## Store the key of the DAG repository in the cluster (STACK=dev, KEY=<file> or standard input, USER_NAME=<token's user>)
 	@$(ops) dags-key

@@ -87,6 +87,7 @@ COMMANDS = {
     "stack": Entry(AWS, "stacks", "Write the settings of a new stack"),
     "doctor": Entry(AWS, "stacks", "Check everything that a deployment needs, before it takes half an hour"),
     "bootstrap": Entry(AWS, "stacks", "Create Pulumi's state, the key of its secrets, and the image repositories"),
+    "github-roles": Entry(AWS, "stacks", "Create the roles that the GitHub workflows assume, with narrow permissions"),
     "dags-key": Entry(AWS, "stacks", "Store the key of the DAG repository in the cluster"),
     "kubeconfig": Entry(AWS, "stacks", "Add the cluster to the kubeconfig file"),
     "sweep": Entry(INTERNAL, "stacks", "List what is left of a stack in the account or the cluster"),

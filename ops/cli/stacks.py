@@ -33,6 +33,7 @@ from ops.releases.chain import dag_settings, promotion_chain
 from ops.releases.clone import Clone
 from ops.releases.first_deployment import next_commands
 from ops.releases.images import REGISTRIES
+from ops.roles import github_roles as roles
 from ops.stacks.aws_stack import AwsStack
 from ops.stacks.missing_images import check_images
 from ops.stacks.platform_stack import PlatformStack
@@ -69,6 +70,27 @@ def bootstrap(stack: Stack) -> None:
     echo(f"account {resolved.account.id} is ready for {stack}, whose encrypted key is in Pulumi.{stack}.yaml; now run:")
     for command in commands:
         echo(f"  {command}")
+
+
+def github_roles(
+    stack: Stack,
+    repository: Annotated[
+        str | None,
+        typer.Option(envvar="REPOSITORY", metavar="OWNER/NAME", help="The GitHub repository, if not that of the DAGs."),
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", envvar="REMOVE", help="Delete the roles and policies.")] = False,
+) -> None:
+    """Create the roles that the GitHub workflows assume.
+
+    Each role trusts the jobs of one GitHub environment. The command prints what to enter in GitHub and the stack file.
+    """
+    resolved = resolve_aws(stack, echo)
+    resolved.check_bootstrapped()
+    if remove:
+        roles.remove(stack, resolved.settings, resolved.account, echo)
+    else:
+        found = roles.repository_of(stack, resolved.settings, repository)
+        roles.create(stack, resolved.settings, resolved.account, found, echo)
 
 
 def doctor(stack: Stack) -> None:

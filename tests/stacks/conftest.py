@@ -1,3 +1,4 @@
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from moto.server import ThreadedMotoServer
 
 from infra.settings import Settings, load_aws
 from ops.aws.account import Account, account_of
+from ops.pulumi import bootstrap
+from ops.pulumi.backend import Backend
 
 
 @pytest.fixture(scope="session")
@@ -36,6 +39,15 @@ def aws(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     boto3.DEFAULT_SESSION = None
     return server
+
+
+@pytest.fixture
+def state_in_mock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Pulumi keep its state in the mock of AWS, which has no host name for each bucket, and no TLS."""
+    monkeypatch.setattr(
+        Backend, "url", property(lambda self: f"s3://{self.bucket}?region={self.region}&use_path_style=true")
+    )
+    monkeypatch.setattr(bootstrap, "tls_only", lambda _: json.dumps({"Version": "2012-10-17", "Statement": []}))
 
 
 @pytest.fixture

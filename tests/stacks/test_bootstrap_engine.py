@@ -12,8 +12,6 @@ from pulumi import automation
 from infra.documents import REPOSITORY
 from infra.images import content
 from ops.aws.account import Account
-from ops.pulumi import bootstrap
-from ops.pulumi.backend import Backend
 from ops.pulumi.deployment import Deployment
 from ops.pulumi.image_repositories import create_repositories
 from ops.stacks.aws_stack import AwsStack
@@ -28,16 +26,11 @@ TEXT = (REPOSITORY / "Pulumi.dev.yaml").read_text()
 
 
 @pytest.fixture
-def engine(account: Account, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+def engine(account: Account, state_in_mock: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     """The project, whose state and key are in the mock of AWS."""
     engine = Engine(tmp_path, "dev", {"AWS_REGION": account.region})
     for name in ("PULUMI_HOME", "STANDIN_PYTHON", "PYTHONPATH"):
         monkeypatch.setenv(name, engine.environment[name])
-    # The mock has no host name for each bucket, and no TLS.
-    monkeypatch.setattr(
-        Backend, "url", property(lambda self: f"s3://{self.bucket}?region={self.region}&use_path_style=true")
-    )
-    monkeypatch.setattr(bootstrap, "tls_only", lambda _: json.dumps({"Version": "2012-10-17", "Statement": []}))
     monkeypatch.setattr("ops.pulumi.deployment.REPOSITORY", engine.project)
     return engine
 

@@ -26,7 +26,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     "name",
     [
         *("stack", "doctor", "bootstrap", "preview", "deploy", "drift", "destroy", "unlock", "sweep"),
-        *("kubeconfig", "status", "smoke", "ui", "sync", "dags-key"),
+        *("kubeconfig", "status", "smoke", "ui", "sync", "dags-key", "github-roles"),
     ],
 )
 def test_every_command_explains_itself(
@@ -93,6 +93,14 @@ def test_what_belongs_to_the_account_is_no_leftover_of_a_stack(
             r"^error: local runs on an existing cluster and has no AWS account: choose a stack on AWS$",
         ),
         (["dags-key", "local"], r"^error: local has its own Git server, which needs no key: see `make sync"),
+        (
+            ["github-roles", "local"],
+            r"^error: local runs on an existing cluster and has no AWS account: choose a stack on AWS$",
+        ),
+        (
+            ["github-roles", "dev"],
+            r"^error: s3://airflow-pulumi-state-123456789012-us-east-1 does not exist: run `make bootstrap",
+        ),
         (["kubeconfig", "local"], r"^error: your kubeconfig already contains the cluster of local: select it"),
         (["destroy", "local"], r"^error: nothing was destroyed: type local at the prompt"),
     ],
