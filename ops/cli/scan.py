@@ -2,8 +2,10 @@
 
 from infra.documents import REPOSITORY
 from infra.errors import OperationError
+from infra.settings import Settings, load
 from ops.console import new_console
 from ops.plan.recording import record, stacks
+from ops.roles import github_roles
 from ops.scan.accepted import FILE, accepted, compare
 from ops.scan.checkov import scan as scan_all
 
@@ -16,7 +18,9 @@ def scan() -> None:
     console = new_console(soft_wrap=True)
     names = stacks()
     console.print(f"scanning {', '.join(names)} (a minute)")
-    result = scan_all(map(record, names))
+    settings = {name: load(name) for name in names}
+    roles = [github_roles.recording(name, one) for name, one in settings.items() if isinstance(one, Settings)]
+    result = scan_all([*map(record, names), *roles])
     found = compare(result.findings, accepted())
     for finding in found.new:
         console.print(f"new    {finding.check} {finding.stack} {finding.resource}: {finding.title}")

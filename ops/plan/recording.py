@@ -7,7 +7,7 @@ import logging
 import os
 import runpy
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -84,11 +84,38 @@ def record(
     account = location.get(f"{project.name}:account_id", ACCOUNT)
     recorder = Recorder(account, region, reveal=reveal, stacks=stacks)
 
+    def program() -> None:
+        runpy.run_path(str(root / project.main / "__main__.py"), run_name="__main__")
+
+    environment = {RELEASE_FILE: str(release_file)} if release_file else {}
+    with within(PLAN, **environment), _mock_kubeconfig(contexts):
+        return record_program(program, recorder, project.name, stack, root, (config, secret_keys))
+
+
+def record_program(
+    program: Callable[[], None],
+    recorder: Recorder,
+    project: str,
+    stack: str,
+    root: Path = REPOSITORY,
+    config: tuple[dict[str, str], list[str]] = ({}, []),
+) -> Recording:
+    """Run a program, and return the registered resources.
+
+    Args:
+        program: The program.
+        recorder: Records its requests.
+        project: The name of the project.
+        stack: The name of the stack.
+        root: The folder of the project.
+        config: The configuration as the engine passes it, and the secret keys in it.
+    """
+
     def run() -> None:
         settings = mocks.MockSettings(  # type: ignore[no-untyped-call]
             monitor=recorder,
             engine=mocks.MockEngine(logging.getLogger(__name__)),
-            project=project.name,
+            project=project,
             stack=stack,
             dry_run=False,
             organization="organization",
@@ -97,17 +124,13 @@ def record(
             callbacks=None,
         )
         pulumi.runtime.configure(settings)
-        pulumi.runtime.set_all_config(config, secret_keys)
-        environment = {RELEASE_FILE: str(release_file)} if release_file else {}
-        with _fresh_event_loop() as loop, within(PLAN, **environment), _mock_kubeconfig(contexts):
+        pulumi.runtime.set_all_config(*config)
+        with _fresh_event_loop() as loop:
             loop.run_until_complete(pulumi.runtime.run_in_stack(program))
-
-    def program() -> None:
-        runpy.run_path(str(root / project.main / "__main__.py"), run_name="__main__")
 
     # Use a separate context: Pulumi stores its settings, its configuration and the stack in context variables.
     contextvars.Context().run(run)
-    return Recording(project.name, stack, region, recorder.resources_by_urn(), recorder.exports)
+    return Recording(project, stack, recorder.cloud.region, recorder.resources_by_urn(), recorder.exports)
 
 
 def _config(root: Path, stack: str) -> Mapping[str, Any]:

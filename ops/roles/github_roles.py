@@ -18,6 +18,10 @@ from infra.settings import PROJECT, Settings
 from infra.settings.preview_rules import why_no_previews
 from ops.aws.account import Account, aws_errors, error_code
 from ops.console import Echo
+from ops.plan.cloud import ACCOUNT
+from ops.plan.recorder import Recorder
+from ops.plan.recording import record_program
+from ops.plan.resources import Recording
 from ops.pulumi.pulumi_cli import pulumi_command
 from ops.roles import policies, program
 from ops.roles.policies import Scope
@@ -26,6 +30,8 @@ from ops.roles.program import AUDIENCE, GitHubRole, provider_arn
 # A separate project in the same state: `make destroy` deletes the stack, but not the roles that deploy it again.
 ROLES_PROJECT = f"{PROJECT}-github-roles"
 PREVIEW = "preview"
+# The repository in recordings.
+EXAMPLE = "example/airflow"
 # https://docs.github.com/en/repositories/creating-and-managing-repositories/about-repositories
 REPOSITORY = re.compile(r"[\w.-]+(@\d+)?/[\w.-]+(@\d+)?")
 ON_GITHUB = re.compile(r"(?:https://|ssh://git@|git@)github\.com[/:](?P<repository>[\w.-]+/[\w.-]+?)(?:\.git)?/?")
@@ -110,6 +116,15 @@ def remove(stack: str, settings: Settings, account: Account, echo: Echo) -> None
         deployed.destroy(suppress_progress=True)
         deployed.workspace.remove_stack(stack)
     echo(f"deleted the roles of {stack}; the identity provider {provider_arn(account.id)} stays, for other stacks")
+
+
+def recording(stack: str, settings: Settings) -> Recording:
+    """Return the resources that the command creates, recorded without Pulumi's engine and AWS."""
+    scope = Scope.of(stack, settings, Account(ACCOUNT, "", settings.region, None))
+    roles, boundaries = roles_of(stack, settings, scope), boundaries_of(stack, settings, scope)
+    run = partial(program.create, scope, EXAMPLE, roles, boundaries, has_provider=False)
+    recorder = Recorder(ACCOUNT, settings.region, reveal=False)
+    return record_program(run, recorder, ROLES_PROJECT, f"{stack}-github-roles")
 
 
 def next_steps(stack: str, settings: Settings, scope: Scope, roles: Sequence[GitHubRole]) -> Iterator[str]:

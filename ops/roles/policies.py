@@ -167,8 +167,10 @@ def reader(scope: Scope) -> list[Statement]:
         *(f"arn:aws:s3:::{scope.prefix}-*", scope.arn("secretsmanager", f"secret:{scope.prefix}/*")),
         *_repositories(scope),
     ]
+    # Without DescribeInstanceAttribute, which returns the user data of instances.
+    unlimited = [action for action in UNLIMITED if action != "ec2:Describe*"]
     return [
-        Statement(UNLIMITED, ("*",)),
+        Statement([*unlimited, *_of("ec2", needed)], ("*",)),
         Statement(
             sorted({action for action in needed if not action.startswith(("ec2:", "kms:"))} | set(READ_IMAGES)),
             on_resources,

@@ -8,9 +8,10 @@ from infra.errors import OperationError
 from infra.settings import DagSettings, Settings
 from ops.plan.cloud import ACCOUNT
 from ops.pulumi.backend import backend_of
-from ops.roles.github_roles import next_steps, repository_of, roles_of
+from ops.roles.github_roles import next_steps, recording, repository_of, roles_of
 from ops.roles.policies import Scope
 from ops.roles.program import provider_arn, trust
+from ops.scan.terraform import configuration
 from tests.filled_settings import aws_settings
 from tests.roles.evaluation import permits_trust
 
@@ -105,3 +106,17 @@ def test_the_next_steps_name_every_value_that_is_missing() -> None:
     assert not any(
         "Pulumi.dev.yaml" in line for line in next_steps("dev", complete, SCOPE, roles_of("dev", complete, SCOPE))
     )
+
+
+def test_the_recorded_roles_are_scanned_with_their_policies() -> None:
+    found = recording("dev", aws_settings("dev"))
+    assert found.stack == "dev-github-roles"
+    scanned = configuration(found)["resource"]
+    assert set(scanned["aws_iam_role"]) == {"deploy", "read", "preview"}
+    assert {name.rpartition("-")[0] for name in scanned["aws_iam_role_policy_attachment"]} == {
+        "deploy",
+        "read",
+        "preview",
+    }
+    for role in found.of_type("aws:iam/role:Role"):
+        assert "repo:example/airflow:environment:" in role.inputs["assumeRolePolicy"]
