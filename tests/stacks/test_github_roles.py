@@ -1,6 +1,7 @@
 """`make github-roles`: the trusted repository, and what to enter where."""
 
 import json
+import re
 
 import pytest
 
@@ -14,6 +15,7 @@ from ops.roles.program import provider_arn, trust
 from ops.scan.terraform import configuration
 from tests.filled_settings import aws_settings
 from tests.roles.evaluation import permits_trust
+from tests.workflows.parsed import jobs
 
 SCOPE = Scope("dev", ACCOUNT, "us-east-1", backend_of("dev", ACCOUNT, "us-east-1"))
 
@@ -66,6 +68,8 @@ def test_a_name_that_is_no_repository_is_an_error(name: str) -> None:
         ("repo:team/airflow-fork:environment:dev", False),
         ("repo:other/airflow:environment:dev", False),
         ("repo:team@12/other@345:environment:dev", False),
+        ("repo:team@12/airflow@345:environment:prod", False),
+        ("repo:team@12/airflow@345:ref:refs/heads/dev", False),
         ("repo:team2@12/airflow@345:environment:dev", False),
     ],
 )
@@ -80,6 +84,12 @@ def test_a_repository_with_ids_is_trusted_only_with_these_ids() -> None:
     assert permits_trust(policy, "repo:team@12/airflow@345:environment:dev")
     assert not permits_trust(policy, "repo:team@12/airflow@346:environment:dev")
     assert not permits_trust(policy, "repo:team/airflow:environment:dev")
+
+
+def test_the_environments_are_those_of_all_jobs_that_assume_a_role() -> None:
+    used = {job.content["environment"] for job in jobs() if job.content["permissions"].get("id-token") == "write"}
+    of_dev = {re.sub(r"\$\{\{.*\}\}", "dev", environment) for environment in used}
+    assert of_dev == {role.environment for role in roles_of("dev", aws_settings("dev"), SCOPE)}
 
 
 @pytest.mark.parametrize(
