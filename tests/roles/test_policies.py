@@ -268,6 +268,15 @@ def test_the_role_of_previews_changes_nothing_of_its_base() -> None:
     assert {action for action, _ in done} <= set(actions.of_types(policies.PREVIEW_TYPES))
 
 
+def test_the_role_of_previews_cannot_push_to_repositories_with_signed_images() -> None:
+    statements = policies.previews(scope_of("dev"), BOUNDARY)
+    registry = f"arn:aws:ecr:{REGION}:{ACCOUNT}:repository/airflow-dev"
+    for action in policies.PUSH_IMAGES:
+        assert permits(statements, action, f"{registry}/previews/airflow")
+        assert not permits(statements, action, f"{registry}/airflow")
+    assert permits(statements, "ecr:BatchGetImage", f"{registry}/airflow")
+
+
 def test_the_role_of_previews_deletes_only_objects_of_previews() -> None:
     statements = policies.previews(scope_of("dev"), BOUNDARY)
     bucket = f"arn:aws:s3:::airflow-dev-data-{ACCOUNT}"
