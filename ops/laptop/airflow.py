@@ -27,6 +27,17 @@ DAGS = REPOSITORY / "dags"
 PROGRAM = (sys.executable, "-m", "airflow")
 PREPARE_DATABASE = REPOSITORY / "images" / "airflow" / "bin" / "prepare_database.py"
 OPS = (sys.executable, "-m", "ops")
+# Libraries that tasks take seconds of CPU time to import. Modules of the DAGs are not among them: each task imports
+# their current version.
+PRELOADED = (
+    "airflow.executors.local_executor",
+    "airflow.sdk.execution_time.task_runner",
+    "boto3",
+    "mlflow.pyfunc",
+    "sklearn.metrics",
+    "torchvision.models",
+    "torchvision.transforms.v2",
+)
 # The variable of OpenLineage's clients for the address of the server.
 LINEAGE_URL = "OPENLINEAGE_URL"
 LINEAGE_NAMESPACE = "laptop"
@@ -52,6 +63,7 @@ def overrides(home: Home, ports: dict[str, int]) -> dict[str, dict[str, str]]:
             "dags_folder": str(DAGS),
             "plugins_folder": str(home.airflow / "plugins"),
             "execution_api_server_url": f"{url(ports)}/execution/",
+            "mp_forkserver_preload": ",".join(PRELOADED),
             "fernet_key": home.secrets.fernet_key,
         },
         "database": {"sql_alchemy_conn": f"postgresql+psycopg2://{database}"},
@@ -64,6 +76,8 @@ def overrides(home: Home, ports: dict[str, int]) -> dict[str, dict[str, str]]:
         "api_auth": {"jwt_secret": home.secrets.jwt},
         "dag_processor": {"parsing_processes": "1"},
         "scheduler": {
+            # macOS' libraries do not survive a fork.
+            **({"mp_start_method": "forkserver"} if sys.platform == "linux" else {}),
             "scheduler_health_check_server_host": LOOPBACK,
             "scheduler_health_check_server_port": str(ports["scheduler"]),
         },

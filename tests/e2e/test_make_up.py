@@ -214,6 +214,17 @@ def test_no_secret_is_in_a_process_argument_or_a_log(machine: Machine, first: Up
     assert not [secret for secret in secrets if secret in logs]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="tasks are forked on Linux only")
+def test_tasks_start_with_pytorch_imported(machine: Machine, first: Up) -> None:
+    workers = [
+        process
+        for process in psutil.Process(machine.pids()["scheduler"]).children(recursive=True)
+        if "airflow worker" in " ".join(process.cmdline())
+    ]
+    assert workers
+    assert all("libtorch_cpu" in Path(f"/proc/{worker.pid}/maps").read_text() for worker in workers)
+
+
 def test_status_shows_every_process_healthy(machine: Machine, first: Up) -> None:
     status = machine.run("status")
     assert status.code == 0, status.output
