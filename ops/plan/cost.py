@@ -236,20 +236,20 @@ def _repository(_resource: Resource, month: Month) -> Iterator[tuple[str, Price,
 
 def _node_pool(resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
     """Charge a pool's nodes: those for tasks and, in the pool `cpu`, those for Airflow's services."""
-    usage, overhead = usage_of(resource, month.usage), month.usage.node_overhead
+    usage = usage_of(resource, month.usage)
     if pool_name(resource) == CPU_POOL:
         services = month.usage.services_of(month.recording.stack)
         plural = "node" if services.nodes == 1 else "nodes"
         basis = f"{services.nodes} {plural} for Airflow's services x {HOURS} h"
-        yield from _nodes(resource, month, services + overhead, ALWAYS * services.nodes * HOURS, basis)
+        yield from _nodes(resource, month, services, ALWAYS * services.nodes * HOURS, basis)
     basis = f"{usage.task_hours.text}, one task per node"
-    yield from _nodes(resource, month, usage.task + overhead, usage.task_hours, basis)
+    yield from _nodes(resource, month, usage.task, usage.task_hours, basis)
 
 
 def _nodes(
-    pool: Resource, month: Month, size: Size, hours: Amount, basis: str
+    pool: Resource, month: Month, pods: Size, hours: Amount, basis: str
 ) -> Iterator[tuple[str, Price, Amount, str]]:
-    instance = instance_for(pool, month.prices, size)
+    instance = instance_for(pool, month.prices, month.usage.node_overhead.node_for(pods), gpus=int(has_gpus(pool)))
     disk = disk_of(pool, month.recording)
     yield f"{instance.type} {capacity_type(pool)}", capacity_price(instance, pool, month.usage), hours, basis
     fee = month.prices.instances.auto_mode_fee
@@ -266,10 +266,10 @@ def _nodes(
             yield f"{what} of {instance.type}", month.prices.service(price), months * units, basis
 
 
-def instance_for(pool: Resource, prices: Prices, size: Size) -> Instance:
-    """Return the cheapest instance of a pool with at least this size."""
+def instance_for(pool: Resource, prices: Prices, size: Size, gpus: int) -> Instance:
+    """Return the cheapest instance of a pool with at least this size and this many GPUs."""
     families, sizes = requirement(pool, "instance-family"), requirement(pool, "instance-size", [])
-    return prices.cheapest_instance(families, size.vcpu, size.memory_gib, sizes)
+    return prices.cheapest_instance(families, size.vcpu, size.memory_gib, gpus, sizes)
 
 
 def capacity_type(pool: Resource) -> str:

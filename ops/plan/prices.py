@@ -1,6 +1,6 @@
 """The dated price table, prices.yaml."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from infra.documents import read_yaml
 from infra.errors import OperationError
 
 FILE = Path(__file__).with_name("prices.yaml")
-VCPUS = {"large": 2, "xlarge": 4, "2xlarge": 8, "4xlarge": 16}
+VCPUS = {"medium": 2, "large": 2, "xlarge": 4}  # beyond, a multiple of xlarge
 
 
 class Table(BaseModel):
@@ -52,11 +52,20 @@ class Share(Table):
 
 
 class Family(Table):
-    """An EC2 instance family: US dollars per hour by size, On-Demand, Linux."""
+    """An EC2 instance family.
+
+    Attributes:
+        architecture: The architecture of its processors.
+        memory_gib_per_vcpu: The memory of most sizes.
+        memory_gib: The memory of the other sizes.
+        gpus: The GPUs of the sizes that have any.
+        usd: US dollars per hour by size, On-Demand, Linux.
+    """
 
     architecture: str
     memory_gib_per_vcpu: float
-    gpu: bool = False
+    memory_gib: Mapping[str, float] = {}
+    gpus: Mapping[str, int] = {}
     usd: Mapping[str, float]
 
 
@@ -76,12 +85,16 @@ class Instance(Table):
         type: Its name, such as m7a.large.
         vcpus: Its vCPUs.
         memory_gib: Its memory.
+        gpus: Its GPUs.
+        architecture: The architecture of its processors.
         price: Its On-Demand price per hour.
     """
 
     type: str
     vcpus: int
     memory_gib: float
+    gpus: int
+    architecture: str
     price: Price
 
 
@@ -123,14 +136,32 @@ class Prices(Table):
         return Price(usd=instance.price.usd * fee.share, unit="hour", source=fee.source, as_of=fee.as_of)
 
     def cheapest_instance(
-        self, families: Collection[str], vcpus: float, memory_gib: float, sizes: Collection[str] = ()
+        self, families: Collection[str], vcpus: float, memory_gib: float, gpus: int = 0, sizes: Collection[str] = ()
     ) -> Instance:
-        """Return the cheapest instance of some families with at least this many vCPUs and this much memory.
+        """Return the cheapest instance of some families with at least these vCPUs, this memory and these GPUs.
 
         Without `sizes`, all sizes are allowed.
 
         Raises:
             OperationError: A family is not in the table, or none of its instances is large enough.
+        """
+        fitting = [
+            instance
+            for instance in self.instances_of(families, sizes)
+            if instance.vcpus >= vcpus and instance.memory_gib >= memory_gib and instance.gpus >= gpus
+        ]
+        if not fitting:
+            raise OperationError(
+                f"no instance of {', '.join(families)} in prices.yaml has {vcpus:g} vCPUs, {memory_gib:g} GiB and "
+                f"{gpus} GPUs: add larger sizes"
+            )
+        return min(fitting, key=lambda instance: (instance.price.usd, instance.type))
+
+    def instances_of(self, families: Collection[str], sizes: Collection[str] = ()) -> list[Instance]:
+        """Return the instances of some families; without `sizes`, those of all sizes.
+
+        Raises:
+            OperationError: A family is not in the table.
         """
         table = self.instances
         for name in families:
@@ -138,30 +169,24 @@ class Prices(Table):
                 raise OperationError(
                     f"prices.yaml has no price for the family {name}: add it under instances, from {table.source}"
                 )
-        fitting = [
-            instance
+        return [
+            self._instance(name, size)
             for name in families
-            for instance in self._instances(name)
-            if instance.vcpus >= vcpus
-            and instance.memory_gib >= memory_gib
-            and (not sizes or instance.type.partition(".")[2] in sizes)
+            for size in table.families[name].usd
+            if not sizes or size in sizes
         ]
-        if not fitting:
-            raise OperationError(
-                f"no instance of {', '.join(families)} in prices.yaml has {vcpus:g} vCPUs and {memory_gib:g} GiB: "
-                "add larger sizes"
-            )
-        return min(fitting, key=lambda instance: (instance.price.usd, instance.type))
 
-    def _instances(self, name: str) -> Iterator[Instance]:
+    def _instance(self, name: str, size: str) -> Instance:
         table, family = self.instances, self.instances.families[name]
-        for size, usd in family.usd.items():
-            yield Instance(
-                type=f"{name}.{size}",
-                vcpus=VCPUS[size],
-                memory_gib=VCPUS[size] * family.memory_gib_per_vcpu,
-                price=Price(usd=usd, unit="hour", source=table.source, as_of=table.as_of),
-            )
+        vcpus = VCPUS.get(size) or int(size.removesuffix("xlarge")) * VCPUS["xlarge"]
+        return Instance(
+            type=f"{name}.{size}",
+            vcpus=vcpus,
+            memory_gib=family.memory_gib.get(size, vcpus * family.memory_gib_per_vcpu),
+            gpus=family.gpus.get(size, 0),
+            architecture=family.architecture,
+            price=Price(usd=family.usd[size], unit="hour", source=table.source, as_of=table.as_of),
+        )
 
 
 def prices_of(region: str, file: Path = FILE) -> Prices | None:

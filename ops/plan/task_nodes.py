@@ -38,6 +38,15 @@ print(json.dumps({"errors": bag.import_errors, "pods": pods}))
 
 
 @dataclass(frozen=True)
+class TaskPod:
+    """What a DAG sets of the pod of a task: its specification, which is merged into the stack's pod template."""
+
+    dag_id: str
+    task_id: str
+    pod: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Request:
     """What tasks ask for: a node pool, and the resources of a pod."""
 
@@ -85,14 +94,23 @@ def task_nodes(recording: Recording, usage: Usage) -> list[TaskNode]:
     Raises:
         OperationError: A DAG cannot be parsed as in this stack, or a task does not fit its node pool.
     """
-    pools = {pool_name(pool): pool for pool in recording.of_type(NODE_POOL_TYPE)}
     prices = prices_of(recording.region)
-    if not pools or prices is None:
+    if not recording.of_type(NODE_POOL_TYPE) or prices is None:
         return []
-    tasks: dict[tuple[str, Request], list[str]] = defaultdict(list)
-    for dag_id, task_id, pod in _pods(recording):
-        tasks[dag_id, Request.of(pod)].append(task_id)
-    return [_node(dag_id, tuple(names), request, pools, prices, usage) for (dag_id, request), names in tasks.items()]
+    return nodes_of(task_pods(recording), recording, prices, usage)
+
+
+def nodes_of(tasks: Sequence[TaskPod], recording: Recording, prices: Prices, usage: Usage) -> list[TaskNode]:
+    """Return the nodes of tasks.
+
+    Raises:
+        OperationError: A task does not fit its node pool.
+    """
+    pools = {pool_name(pool): pool for pool in recording.of_type(NODE_POOL_TYPE)}
+    alike: dict[tuple[str, Request], list[str]] = defaultdict(list)
+    for task in tasks:
+        alike[task.dag_id, Request.of(task.pod)].append(task.task_id)
+    return [_node(dag_id, tuple(names), request, pools, prices, usage) for (dag_id, request), names in alike.items()]
 
 
 def _node(
@@ -109,8 +127,8 @@ def _node(
             f"choose from {', '.join(pools)}"
         )
     pool = pools[request.pool]
-    instance = instance_for(pool, prices, request.size + usage.node_overhead)
-    if exceeded := _exceeded(request, instance, pool):
+    instance = instance_for(pool, prices, usage.node_overhead.node_for(request.size), request.gpus)
+    if exceeded := _exceeded(instance, pool):
         raise OperationError(
             f"dags/{dag_id}: {', '.join(tasks)} cannot start in the node pool {request.pool}, because {exceeded}: "
             "raise the limit in airflow:node_pools, or request less"
@@ -119,8 +137,8 @@ def _node(
     return TaskNode(dag_id, tasks, request, f"{instance.type} {capacity_type(pool)}", usd)
 
 
-def _exceeded(request: Request, instance: Instance, pool: Resource) -> str | None:
-    """Return which limit of a pool the first node of a request would exceed."""
+def _exceeded(instance: Instance, pool: Resource) -> str | None:
+    """Return which limit of a pool its first node would exceed."""
     limits = pool.inputs["spec"]["limits"]
     asked = {
         "cpu": (instance.vcpus, f"{instance.vcpus} vCPUs of {instance.type} exceed max_cpus"),
@@ -128,7 +146,7 @@ def _exceeded(request: Request, instance: Instance, pool: Resource) -> str | Non
             instance.memory_gib * 2**30,
             f"{instance.memory_gib:g} GiB of {instance.type} exceed max_memory_gib",
         ),
-        GPU_RESOURCE: (request.gpus, f"{request.gpus} GPUs exceed max_gpus"),
+        GPU_RESOURCE: (instance.gpus, f"{instance.gpus} GPUs of {instance.type} exceed max_gpus"),
     }
     for name, (amount, sentence) in asked.items():
         if amount > float(parse_quantity(limits.get(name, "0"))):
@@ -136,8 +154,8 @@ def _exceeded(request: Request, instance: Instance, pool: Resource) -> str | Non
     return None
 
 
-def _pods(recording: Recording) -> Sequence[tuple[str, str, Mapping[str, Any]]]:
-    """Return the DAG, the task and the pod of each task whose DAG sets a pod.
+def task_pods(recording: Recording) -> list[TaskPod]:
+    """Return the pods of all tasks whose DAGs set a pod.
 
     Raises:
         OperationError: A DAG cannot be parsed.
@@ -147,7 +165,7 @@ def _pods(recording: Recording) -> Sequence[tuple[str, str, Mapping[str, Any]]]:
     found = answer_of(PROGRAM, DAGS, variables)
     if found["errors"]:
         raise OperationError("\n".join(_sentence(recording.stack, *error) for error in found["errors"].items()))
-    return [(dag_id, task_id, pod) for dag_id, task_id, pod in found["pods"]]
+    return [TaskPod(*pod) for pod in found["pods"]]
 
 
 def _sentence(stack: str, file: str, traceback: str) -> str:

@@ -38,9 +38,18 @@ class Size(Stated):
     vcpu: float
     memory_gib: float
 
-    def __add__(self, other: "Size") -> "Size":
-        """Add CPU and memory."""
-        return Size(vcpu=self.vcpu + other.vcpu, memory_gib=self.memory_gib + other.memory_gib)
+
+class Overhead(Stated):
+    """What is reserved on each node: vCPUs, a part of its memory, and a share of its memory."""
+
+    vcpu: float
+    memory_gib: float
+    memory_share: float
+
+    def node_for(self, pods: Size) -> Size:
+        """Return the size of a node that leaves this much to its pods."""
+        memory_gib = (pods.memory_gib + self.memory_gib) / (1 - self.memory_share)
+        return Size(vcpu=pods.vcpu + self.vcpu, memory_gib=memory_gib)
 
 
 class Services(Size):
@@ -69,7 +78,7 @@ class Usage(Stated):
 
     services: Mapping[str, Services]
     node_pools: Mapping[str, PoolUsage]
-    node_overhead: Size
+    node_overhead: Overhead
     spot_share: float
     amounts: Mapping[str, Amount]
     buckets: Mapping[str, Bucket]

@@ -22,6 +22,7 @@ ORDER = (
     "drift",
     "admission",
     "task_admission",
+    "node_pools",
     "serving_rollout",
     "airflow",
     "flights",

@@ -127,7 +127,7 @@ def test_each_node_pool_is_billed_for_its_own_hours(prices: Prices) -> None:
 
 
 def test_only_the_sizes_of_a_pool_are_charged(prices: Prices) -> None:
-    assert prices.cheapest_instance(["m7a"], 1, 1, ["2xlarge", "4xlarge"]).type == "m7a.2xlarge"
+    assert prices.cheapest_instance(["m7a"], 1, 1, sizes=["2xlarge", "4xlarge"]).type == "m7a.2xlarge"
 
 
 def test_disk_throughput_above_the_free_amount_is_charged(prices: Prices) -> None:
@@ -198,6 +198,21 @@ def test_the_cheapest_instance_that_fits_is_charged(prices: Prices) -> None:
         prices.cheapest_instance(["x1"], 1, 1)
     with pytest.raises(OperationError, match=r"no instance of m6a in prices.yaml has 500 vCPUs"):
         prices.cheapest_instance(["m6a"], 500, 1)
+
+
+def test_more_gpus_than_one_need_a_larger_instance(prices: Prices) -> None:
+    assert prices.cheapest_instance(["g6", "g5"], 1, 1, gpus=1).type == "g6.xlarge"
+    assert prices.cheapest_instance(["g6", "g5"], 1, 1, gpus=2).type == "g6.12xlarge"
+    assert prices.cheapest_instance(["g6", "g5"], 1, 1, gpus=8).type == "g6.48xlarge"
+    assert prices.cheapest_instance(["p5"], 1, 1, gpus=8).memory_gib == 2048
+    with pytest.raises(OperationError, match=r"no instance of m6a in prices.yaml has 1 vCPUs, 1 GiB and 1 GPUs"):
+        prices.cheapest_instance(["m6a"], 1, 1, gpus=1)
+
+
+def test_a_node_is_larger_than_its_pods() -> None:
+    node = stated_usage().node_overhead.node_for(Size(vcpu=3, memory_gib=12))
+    assert node.vcpu == pytest.approx(3.1)
+    assert node.memory_gib == pytest.approx(13 / 0.925)
 
 
 def test_every_resource_of_every_stack_is_charged_or_free(recording: Recording) -> None:

@@ -11,7 +11,7 @@ from infra.errors import OperationError
 from ops.plan.cost import NODE_POOL_TYPE
 from ops.plan.manifests import CHART_TYPE
 from ops.plan.resources import Recording, Resource
-from ops.plan.task_nodes import TaskNode, task_nodes
+from ops.plan.task_nodes import TaskNode, TaskPod, task_nodes
 from ops.plan.usage import stated_usage
 from tests.recordings import recorded
 
@@ -54,7 +54,7 @@ def test_the_task_that_trains_on_a_gpu_gets_the_cheapest_node_with_one(nodes: li
 def test_every_other_task_gets_a_node_of_the_cpu_pool(nodes: list[TaskNode]) -> None:
     others = [node for node in nodes if not node.request.gpus]
     assert {node.dag_id for node in others} >= {"flight_features", "flight_model", "image_classifier", "smoke_test"}
-    assert {(node.request.pool, node.instance) for node in others} == {("cpu", "t3a.large Spot")}
+    assert {(node.request.pool, node.instance) for node in others} == {("cpu", "t3a.medium Spot")}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +62,7 @@ def test_every_other_task_gets_a_node_of_the_cpu_pool(nodes: list[TaskNode]) -> 
     [
         ("cpu", "2", "4 vCPUs of g6.xlarge exceed max_cpus, 2: raise the limit in airflow:node_pools, or request less"),
         ("memory", "8Gi", "16 GiB of g6.xlarge exceed max_memory_gib, 8Gi: raise the limit"),
+        ("nvidia.com/gpu", "0", "1 GPUs of g6.xlarge exceed max_gpus, 0: raise the limit"),
     ],
 )
 def test_a_limit_that_is_too_small_for_a_task_is_one_sentence(
@@ -73,7 +74,7 @@ def test_a_limit_that_is_too_small_for_a_task_is_one_sentence(
 
     resources = {"requests": {"cpu": "3", "memory": "12Gi"}, "limits": {"nvidia.com/gpu": "1"}}
     pod = {"nodeSelector": {"karpenter.sh/nodepool": "gpu"}, "containers": [{"resources": resources}]}
-    monkeypatch.setattr("ops.plan.task_nodes._pods", lambda _: [("image_classifier", "train", pod)])
+    monkeypatch.setattr("ops.plan.task_nodes.task_pods", lambda _: [TaskPod("image_classifier", "train", pod)])
     with pytest.raises(OperationError) as caught:
         nodes_of(changed(recorded("dev"), NODE_POOL_TYPE, lower))
     prefix = "dags/image_classifier: train cannot start in the node pool gpu, because "
