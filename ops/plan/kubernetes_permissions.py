@@ -36,12 +36,12 @@ def _of_roles(recording: Recording) -> Iterator[Grant]:
 
 def _of_egress(recording: Recording) -> Iterator[Grant]:
     for policy in recording.of_type(*EGRESS):
-        who = _account(policy.inputs["spec"]["podSelector"].get("matchLabels", {}))
-        for rule in policy.inputs["spec"].get("egress") or () if who else ():
-            ports = [port["port"] for port in rule["ports"]]
-            servers = [server for peer in rule.get("to", [{}]) for server in _servers(peer)]
-            resources = tuple(f"{server}:{port}" for server in servers for port in ports)
-            yield Grant(who, "Allow", ("connect",), resources, (), policy.name)
+        if who := _account(policy.inputs["spec"]["podSelector"].get("matchLabels", {})):
+            for rule in policy.inputs["spec"].get("egress") or ():
+                ports = [port["port"] for port in rule["ports"]]
+                servers = [server for peer in rule.get("to", [{}]) for server in _servers(peer)]
+                resources = tuple(f"{server}:{port}" for server in servers for port in ports)
+                yield Grant(who, "Allow", ("connect",), resources, (), policy.name)
 
 
 def _account(labels: Mapping[str, str]) -> str | None:
