@@ -1,7 +1,6 @@
 """End-to-end tests of `make up`, in a separate home and on separate ports."""
 
 import contextlib
-import io
 import json
 import os
 import re
@@ -331,7 +330,7 @@ def test_a_model_of_the_users_images_becomes_the_champion(machine: Machine, firs
 def test_the_demo_of_flights_replays_months_and_saves_the_pages(machine: Machine, first: Up) -> None:
     """Replay one month instead of five, of a model that is trained on the weeks after it."""
     calendar = flights.Calendar(date(2013, 1, 1), first_model=date(2013, 3, 26), months=[date(2013, 2, 1)])
-    console = new_console(file=io.StringIO())
+    console = new_console()
     replay = flights.Replay(machine.laptop.api(), console, lambda _: None)
     [february] = replay.run(calendar)
     assert (february.month, february.version, february.requested) == ("February", "1", False)
