@@ -3,8 +3,7 @@
 # What identifies a flight.
 KEY = ("day", "carrier", "flight", "scheduled_departure")
 DETAILS = ("origin", "destination", "tail_number")
-# Known before departure. The shares are those of late flights in the seven days before the partition's day; the age and
-# the seats are the averages of the planes that the carrier used on the route in these days.
+# Known before departure. The shares are those of late flights in the seven days before the partition's day.
 FEATURES = (
     "minute_of_day",
     "day_of_week",

@@ -141,8 +141,6 @@ def build(staging: str, days: Sequence[date]) -> None:
         history_days=raw_files.HISTORY_DAYS,
     )
     with feature_store.transaction() as connection:
-        # The planner expects few rows of each join, and would read the next table once for every flight.
-        connection.execute("SET LOCAL enable_nestloop = off")
         connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(staging, "features")))
         connection.execute(query, {"days": list(days)})
 

@@ -24,7 +24,7 @@ INTENDED_USE = (
 LIMITS = [
     "The flights are those of 2013 from three airports; other airports, years and carriers are not covered.",
     "The weather is the observation of the scheduled hour, not a forecast made earlier.",
-    "The age and the seats are averages of the planes that the carrier used on the route in the seven days before.",
+    "Flights without a tail number were mostly cancelled, so that unknown features of a plane reveal some of them.",
     "Late flights follow seasons and storms that the training days may not contain; flight_monitor measures that.",
     "The probabilities say nothing about the cause of a delay, and must not be used to judge people.",
 ]

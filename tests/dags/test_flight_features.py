@@ -109,33 +109,25 @@ def late_share(column: str, value: str) -> float:
     return sum(of_value) / len(of_value)
 
 
-def usual_seats(carrier: str, origin: str, destination: str) -> float:
-    """The average seats of the planes that a carrier used on a route in the seven days before."""
-    planes = {plane["tailnum"]: plane for plane in raw("planes", None)}
-    earlier = [flight for number in range(1, 8) for flight in raw("flights", DAY - timedelta(days=number))]
-    route = [one for one in earlier if (one["carrier"], one["origin"], one["dest"]) == (carrier, origin, destination)]
-    seats = [int(planes[flight["tailnum"]]["seats"]) for flight in route if flight["tailnum"] in planes]
-    return sum(seats) / len(seats)
-
-
 def test_every_flight_of_a_day_becomes_a_row_with_what_was_known_before_departure(
     features: psycopg.Connection,
 ) -> None:
     assert run(DAY)["rows"] == len(raw("flights", DAY))
+    planes = {plane["tailnum"]: plane for plane in raw("planes", None)}
     weather = {(hour["origin"], hour["hour"]): hour for hour in raw("weather", DAY)}
     expected = {(flight["carrier"], int(flight["flight"]), flight["hour"]): flight for flight in raw("flights", DAY)}
     found = {(row["carrier"], row["flight"], str(row["scheduled_departure"].hour)): row for row in rows(features, DAY)}
     assert found.keys() == expected.keys()
     for key, flight in expected.items():
-        row, hour = found[key], weather[flight["origin"], flight["hour"]]
+        row, hour, plane = found[key], weather[flight["origin"], flight["hour"]], planes.get(flight["tailnum"])
         assert row["late"] is is_late(flight)
         assert row["scheduled_departure"] == datetime(2013, 1, 10, int(flight["hour"]), int(flight["minute"]))
         assert row["minute_of_day"] == int(flight["hour"]) * 60 + int(flight["minute"])
         assert (row["day_of_week"], row["distance"]) == (4, int(flight["distance"]))
         assert row["temperature"] == float(hour["temp"])
         assert row["wind_gust"] == (None if hour["wind_gust"] == "NA" else float(hour["wind_gust"]))
+        assert row["plane_seats"] == (float(plane["seats"]) if plane else None)
     united = next(row for row in rows(features, DAY) if row["carrier"] == "UA" and row["origin"] == "EWR")
-    assert united["plane_seats"] == usual_seats("UA", "EWR", united["destination"])
     assert united["late_share_carrier"] == late_share("carrier", "UA")
     assert united["late_share_origin"] == late_share("origin", "EWR")
     at_nine = [flight for flight in raw("flights", DAY) if flight["origin"] == "JFK" and flight["hour"] == "9"]
@@ -145,16 +137,15 @@ def test_every_flight_of_a_day_becomes_a_row_with_what_was_known_before_departur
 
 def test_the_outcome_of_a_day_does_not_change_its_own_features(features: psycopg.Connection, data: Bucket) -> None:
     def without_outcome() -> list[dict[str, Any]]:
-        return sorted(({**row, "late": None, "tail_number": None} for row in rows(features, DAY)), key=repr)
+        return sorted(({**row, "late": None} for row in rows(features, DAY)), key=repr)
 
-    def all_cancelled(flights: list[dict[str, str]]) -> None:
+    def all_late(flights: list[dict[str, str]]) -> None:
         for flight in flights:
-            # The source knows the plane of few cancelled flights.
-            flight.update(dict.fromkeys(("dep_time", "arr_time", "arr_delay", "tailnum"), "NA"))
+            flight["arr_delay"] = "600"
 
     run(DAY)
     before = without_outcome()
-    edit(data, "flights", DAY, all_cancelled)
+    edit(data, "flights", DAY, all_late)
     run(DAY)
     assert all(row["late"] for row in rows(features, DAY))
     assert without_outcome() == before
@@ -339,6 +330,7 @@ def test_cancelled_flights_and_unknown_planes_are_kept_and_counted(features: psy
     counts = record(features, DAY)["counts"]
     assert counts["cancelled"] == sum(flight["dep_time"] == "NA" for flight in flights) > 0
     assert counts["unknown_planes"] == sum(flight["tailnum"] not in planes for flight in flights) > 0
+    assert counts["nulls"]["plane_seats"] == counts["unknown_planes"]
     assert counts["late"] == sum(map(is_late, flights))
 
 

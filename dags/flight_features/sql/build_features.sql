@@ -1,6 +1,5 @@
 -- The features of the requested days, from the raw data of these days and the seven days before each.
 {% set groups = {"carrier": "carrier", "route": "origin, destination", "origin": "origin"} %}
-{% set fleet = "carrier, origin, destination" %}
 WITH
 {% for name, columns in groups.items() %}
 {{ name }}_history AS (
@@ -14,24 +13,8 @@ WITH
         PARTITION BY {{ columns }} ORDER BY day
         RANGE BETWEEN '{{ history_days }} days' PRECEDING AND '1 day' PRECEDING
     )
-),
+){{ "," if not loop.last }}
 {% endfor %}
--- Only of earlier days: the plane of a cancelled flight is often unknown, so that its own plane reveals the outcome.
-fleet AS (
-    SELECT
-        day,
-        {{ fleet }},
-        sum(sum(extract(year FROM day) - planes.year)) OVER earlier::double precision
-            / nullif(sum(count(planes.year)) OVER earlier, 0) AS age,
-        sum(sum(planes.seats)) OVER earlier::double precision / nullif(sum(count(planes.seats)) OVER earlier, 0) AS seats
-    FROM {{ staging }}.flights
-    LEFT JOIN {{ staging }}.planes USING (tail_number)
-    GROUP BY day, {{ fleet }}
-    WINDOW earlier AS (
-        PARTITION BY {{ fleet }} ORDER BY day
-        RANGE BETWEEN '{{ history_days }} days' PRECEDING AND '1 day' PRECEDING
-    )
-)
 INSERT INTO {{ staging }}.features ({{ columns | join(", ") }})
 SELECT
     flights.day,
@@ -52,15 +35,15 @@ SELECT
     weather.precipitation,
     weather.pressure,
     weather.visibility,
-    fleet.age,
-    fleet.seats,
+    extract(year FROM flights.day) - planes.year,
+    planes.seats,
     carrier_history.late_share,
     route_history.late_share,
     origin_history.late_share,
     flights.late
 FROM {{ staging }}.flights
 LEFT JOIN {{ staging }}.weather USING (day, origin, hour)
-JOIN fleet USING (day, {{ fleet }})
+LEFT JOIN {{ staging }}.planes USING (tail_number)
 {% for name, columns in groups.items() %}
 JOIN {{ name }}_history USING (day, {{ columns }})
 {% endfor %}

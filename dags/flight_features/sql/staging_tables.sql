@@ -59,3 +59,7 @@ CREATE UNLOGGED TABLE IF NOT EXISTS {{ staging }}.planes (
 CREATE UNLOGGED TABLE IF NOT EXISTS {{ staging }}.features (LIKE flight_features);
 -- Not unique: a check reports duplicates.
 CREATE INDEX IF NOT EXISTS feature_keys ON {{ staging }}.features ({{ key | join(", ") }});
+
+-- The planner expects few rows of the joins before these, and would read each table once for every flight.
+CREATE INDEX IF NOT EXISTS weather_hours ON {{ staging }}.weather (day, origin, hour);
+CREATE INDEX IF NOT EXISTS plane_tail_numbers ON {{ staging }}.planes (tail_number);
