@@ -73,6 +73,24 @@ class Destination(Declaration):
         return host
 
 
+ConnectionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=250)]
+
+
+class Notification(Declaration):
+    """An Airflow connection through which people are notified: an smtp, slackwebhook or aws connection."""
+
+    connection: ConnectionId
+    """The ID of the connection."""
+    server: Destination | None = None
+    """The server of the connection if it does not use HTTPS, such as a mail server."""
+    topic: Annotated[str, Field(pattern=r"^arn:aws:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_.-]+$")] | None = None
+    """The SNS topic of an aws connection without keys; it has no effect outside AWS."""
+
+
+def _notification(value: Any) -> Any:
+    return {"connection": value} if isinstance(value, str) else value
+
+
 ServerName = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]*[a-z0-9])?$", max_length=50)]
 
 
@@ -109,8 +127,20 @@ class DagDeclaration(Declaration):
     It has no effect on a laptop and on existing clusters."""
     egress: tuple[Destination, ...] = ()
     """Servers that tasks connect to, besides those of the stack and HTTPS, SSH and Git anywhere."""
+    notify: tuple[Annotated[Notification, BeforeValidator(_notification, ConnectionId | Notification)], ...] = ()
+    """Whom a run that fails or misses its deadline notifies: Airflow connections."""
     permissions: tuple[Permission, ...] = ()
     """Further AWS permissions; they have no effect outside AWS."""
+
+    @property
+    def notification_servers(self) -> tuple[Destination, ...]:
+        """The servers of `notify`, besides HTTPS."""
+        return tuple(one.server for one in self.notify if one.server)
+
+    @property
+    def notification_topics(self) -> tuple[str, ...]:
+        """The SNS topics of `notify`."""
+        return tuple(one.topic for one in self.notify if one.topic)
 
 
 def declarations(root: Path = REPOSITORY) -> Mapping[str, DagDeclaration]:

@@ -33,8 +33,8 @@ days before, so also run the seven days after a corrected day again.
 **Contract.** `contract.yaml` says what the consumers of the table can rely on. If the published days violate it, the
 run fails and sends no event, so no other DAG uses them: correct the code, and run the days again.
 
-**Late features.** If a run has not succeeded one hour after it was queued, a notification is sent through the Airflow
-connection `notifications`; see `ml_common/notification.py`.
+**Late features.** If a run has not succeeded one hour after it was queued, a notification is sent, as for a failed run;
+see `ml_common/notification.py`.
 
 **Retries.** The features depend on the raw files only: in any order and at any repetition, a partition gets the same
 rows and the same checksum. Clear the whole run rather than a single task: its tables are gone when the run has ended.

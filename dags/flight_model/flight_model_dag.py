@@ -47,11 +47,11 @@ To serve the older version again, clear `deploy` of the run that registered it.
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import Asset, Param, PartitionedAssetTimetable, TriggerRule, dag, task
 
 from flight_model import candidates
 from ml_common import partitions, pods
+from ml_common.approval import Approval
 from ml_common.defaults import DEFAULT_ARGS
 
 PODS = pods.of(__file__)
@@ -132,11 +132,11 @@ def flight_model() -> None:
 
         return gate.next_task(evaluated, decision)
 
-    approval = ApprovalOperator(
+    approval = Approval(
         task_id=APPROVAL,
         subject="Should the new model of late flights become the champion?",
         body="{{ ti.xcom_pull(task_ids='gate')['summary'] }}",
-        defaults=ApprovalOperator.REJECT,
+        defaults=Approval.REJECT,
         response_timeout=timedelta(days=3),
     )
 

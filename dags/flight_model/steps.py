@@ -117,6 +117,7 @@ def evaluate(frozen: Frozen, choice: Choice, fitted: Fitted, seed: int) -> Evalu
     bins = {name: statistics.calibration(late, probabilities) for name, probabilities in predicted.items()}
     importance = evaluation.importance(model, flights, seed)
     drawn = (pictures.roc(late, predicted), pictures.calibration(bins), pictures.importance(importance))
+    files = dict(zip(PICTURES, drawn, strict=True))
     folder = f"{_folder(fitted['training_key'])}evaluation/"
     new, *others = measured.values()
     details = {
@@ -125,7 +126,7 @@ def evaluate(frozen: Frozen, choice: Choice, fitted: Fitted, seed: int) -> Evalu
         "importance": importance,
         "late": int(late.sum()),
     }
-    bucket.publish(folder, dict(zip(PICTURES, drawn, strict=True)), details)
+    bucket.publish(folder, files, details)
     evaluated = Evaluation(
         folder=folder,
         first=str(split.evaluation_begins),
@@ -136,7 +137,7 @@ def evaluate(frozen: Frozen, choice: Choice, fitted: Fitted, seed: int) -> Evalu
         champion_metrics=others[0] if others else None,
         is_champion=champion is not None and _training_key(champion) == fitted["training_key"],
     )
-    _record(_run(frozen, choice, fitted, evaluated))
+    _record(versions.training_run(frozen, choice, fitted, evaluated, files))
     metrics.send({"auc": new["auc"]}, dag_id="flight_model", model=versions.MODEL_NAME)
     return evaluated
 
@@ -150,7 +151,7 @@ def register(
     tags = {"training_set": frozen["training_set"], "as_of": frozen["as_of"]}
     version = registry.register(
         versions.MODEL_NAME,
-        _run(frozen, choice, fitted, evaluated),
+        versions.training_run(frozen, choice, fitted, evaluated, _pictures(evaluated)),
         lambda folder, entry: versions.write_files(folder, model, entry),
         {**tags, "approved_by": approved_by} if approved_by else tags,
     )
@@ -193,8 +194,8 @@ def write_card(
     files = card.files(facts, _pictures(evaluated))
     for name, (content, content_type) in files.items():
         bucket.put(_folder(fitted["training_key"]) + name, content, content_type)
-    run = _run(frozen, choice, fitted, evaluated, {name: content for name, (content, _) in files.items()})
-    _record(run)
+    contents = {name: content for name, (content, _) in files.items()}
+    _record(versions.training_run(frozen, choice, fitted, evaluated, contents))
     if registered:
         registry.describe(versions.MODEL_NAME, registered["version"], card.markdown(facts))
     return _folder(fitted["training_key"]) + card.PAGE
@@ -203,12 +204,6 @@ def write_card(
 def _record(run: registry.Run) -> None:
     registry.record(versions.MODEL_NAME, run)
     wandb_runs.record(versions.MODEL_NAME, run, WANDB)
-
-
-def _run(
-    frozen: Frozen, choice: Choice, fitted: Fitted, evaluated: Evaluation, files: Mapping[str, bytes] | None = None
-) -> registry.Run:
-    return versions.training_run(frozen, choice, fitted, evaluated, files or _pictures(evaluated))
 
 
 def _pictures(evaluated: Evaluation) -> dict[str, bytes]:

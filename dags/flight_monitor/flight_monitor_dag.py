@@ -9,7 +9,7 @@ than a guess.
 
 **Output.** One row per month and version in the table `flight_monitor` of the Airflow connection `features`, the page
 `s3://$ARTIFACTS_BUCKET/flight_monitor/monitor.html`, the joined flights of the month under `flight_monitor/outcomes/`,
-an event of the asset `retrain_request` if a new model is needed, and a message through the connection `notifications`.
+an event of the asset `retrain_request` if a new model is needed, and a message to `notify` in dag.yaml.
 
 | Task | What it does | When it fails |
 | --- | --- | --- |
@@ -19,7 +19,7 @@ an event of the asset `retrain_request` if a new model is needed, and a message 
 | report | judges each version, writes the row and the page | see Retries |
 | decide | chooses what follows from the verdict | see Retries |
 | request_retraining | sends an event of `retrain_request`, which starts flight_model | see Retries |
-| notify | sends the message | check the connection `notifications` |
+| notify | sends the message | check the connections of `notify` in dag.yaml |
 | archive | gives old raw files of flight_features a cheaper storage class | check the bucket's permissions |
 
 **Verdicts.** Outcomes decide, inputs only warn, because the weather drifts with the seasons:

@@ -25,6 +25,7 @@ from ml_common.object_store import artifacts_bucket
 
 log = logging.getLogger(__name__)
 
+DAG = "flight_monitor"
 MODEL = "flight_delays"
 TRAINING_SET = "training_set"
 SQL = Path(__file__).with_name("sql")
@@ -154,7 +155,7 @@ def report(month: Month, drifts: ByVersion, performances: ByVersion, limits: Lim
     ]
     _record(rows)
     latest = {name: rows[-1][name] for name in ("outcomes", "auc", "skill", "minimum_skill")}
-    metrics.send(latest, dag_id="flight_monitor", model=MODEL)
+    metrics.send(latest, dag_id=DAG, model=MODEL)
     for judgement in judgements.values():
         log.info(judgement.reason)
     return _what_follows(month, judgements)
@@ -188,7 +189,7 @@ def next_tasks(reported: Report) -> list[str]:
 def send(reported: Report) -> None:
     """Send the message of a report."""
     what = "a new model is requested" if reported["request"] else "the inputs drifted"
-    notify(f"{MODEL} {reported['month']}: {what}", str(reported["message"]))
+    notify(DAG, f"{MODEL} {reported['month']}: {what}", str(reported["message"]))
 
 
 def _by_version(outcomes: str) -> Iterator[tuple[str, pd.DataFrame]]:

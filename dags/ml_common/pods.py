@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from ml_common import declarations
 from ml_common.image_names import full_name
 
 ExecutorConfig = dict[str, Any]
@@ -95,8 +94,7 @@ class Pods:
 
 def of(dag_file: str) -> Pods:
     """Return the pods of the DAG in a file, as the `dag.yaml` next to it declares them."""
-    declaration = Path(dag_file).with_name("dag.yaml")
-    content = (yaml.safe_load(declaration.read_text()) if declaration.exists() else None) or {}
+    content = declarations.of(Path(dag_file).parent)
     return Pods(content.get("image", DEFAULT_IMAGE), content.get("gpus", 0), content.get("node_pool"))
 
 

@@ -4,7 +4,7 @@ A DAG's author can give its pods any label but those of Airflow, so task pods ar
 of one DAG by the label `dag_id`. Policies are additive.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,7 +26,7 @@ from infra.airflow_names import (
     SERVING_PORT,
 )
 from infra.airflow_platform import Platform
-from infra.dag_declarations import account_name, declarations
+from infra.dag_declarations import Destination, account_name, declarations
 
 Spec = dict[str, Any]
 
@@ -189,6 +189,10 @@ def tasks_policies(git: pulumi.Input[Sequence[Spec]], airflow_namespace: pulumi.
     }
 
 
+def _egress_rules(servers: Iterable[Destination], *, names: bool) -> list[Spec]:
+    return [egress_rule(server.host, server.ports, names=names) for server in dict.fromkeys(servers)]
+
+
 class NetworkPolicies(pulumi.ComponentResource):
     """The policies of both namespaces."""
 
@@ -226,12 +230,19 @@ class NetworkPolicies(pulumi.ComponentResource):
                 "components-to-lineage", senders, allowed, platform.namespace, platform, self._child_opts
             )
             create_egress_policy("tasks-to-lineage", {}, allowed, platform.tasks_namespace, platform, self._child_opts)
-        for dag_id, dag in declarations().items():
-            rules = [egress_rule(server.host, server.ports, names=names) for server in dag.egress]
+        dags = declarations()
+        for dag_id, dag in dags.items():
+            rules = _egress_rules((*dag.egress, *dag.notification_servers), names=names)
             if rules:
                 of_dag = {"matchLabels": {"dag_id": dag_id}}
                 name = f"{account_name(dag_id)}-egress"
                 create_egress_policy(name, of_dag, rules, platform.tasks_namespace, platform, self._child_opts)
+        # The triggerer notifies about runs that failed or are late.
+        rules = _egress_rules((server for dag in dags.values() for server in dag.notification_servers), names=names)
+        if rules:
+            triggerer = {"matchLabels": {COMPONENT_LABEL: "triggerer"}}
+            name = "triggerer-to-notifications"
+            create_egress_policy(name, triggerer, rules, platform.namespace, platform, self._child_opts)
 
     def _create(self, name: str, policy: Policy, namespace: pulumi.Output[str]) -> None:
         kubernetes.networking.v1.NetworkPolicy(

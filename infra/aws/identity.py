@@ -128,10 +128,14 @@ class Identities(pulumi.ComponentResource):
 
     def _create_component_role(self, component: Component) -> pulumi.Output[str]:
         namespace = component.namespace(self._scope.namespace, tasks_namespace(self._scope.namespace))
-        return self._create_role(component, component.service_account, namespace, GRANTS[component])
+        further = publishing(*self._scope.dags.values()) if component is Component.TRIGGERER else ()
+        return self._create_role(component, component.service_account, namespace, GRANTS[component], further)
 
     def _create_dag_role(self, dag_id: str, declaration: DagDeclaration) -> pulumi.Output[str]:
-        further = [Statement(one.actions, one.resources) for one in declaration.permissions]
+        further = [
+            *(Statement(one.actions, one.resources) for one in declaration.permissions),
+            *publishing(declaration),
+        ]
         account, namespace = account_name(dag_id), tasks_namespace(self._scope.namespace)
         return self._create_role(account, account, namespace, dag_grants(dag_id, declaration), further)
 
@@ -180,6 +184,12 @@ class Identities(pulumi.ComponentResource):
                 *further,
             )
         )
+
+
+def publishing(*dags: DagDeclaration) -> list[Statement]:
+    """Return the permission to publish to the SNS topics through which DAGs notify people."""
+    topics = tuple(dict.fromkeys(topic for dag in dags for topic in dag.notification_topics))
+    return [Statement(("sns:Publish",), topics)] if topics else []
 
 
 def pod_trust(service_account: str, cluster_arn: str, namespace: str) -> str:

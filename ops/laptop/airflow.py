@@ -24,6 +24,7 @@ from ops.process_environment import SYSTEM, allowed
 
 ADMIN = "admin"
 DAGS = REPOSITORY / "dags"
+PLUGINS = REPOSITORY / "images" / "airflow" / "plugins"
 PROGRAM = (sys.executable, "-m", "airflow")
 PREPARE_DATABASE = REPOSITORY / "images" / "airflow" / "bin" / "prepare_database.py"
 OPS = (sys.executable, "-m", "ops")
@@ -61,7 +62,7 @@ def overrides(home: Home, ports: dict[str, int]) -> dict[str, dict[str, str]]:
             "executor": "LocalExecutor",
             "parallelism": str(max(2, os.cpu_count() or 2)),
             "dags_folder": str(DAGS),
-            "plugins_folder": str(home.airflow / "plugins"),
+            "plugins_folder": str(PLUGINS),
             "execution_api_server_url": f"{url(ports)}/execution/",
             "mp_forkserver_preload": ",".join(PRELOADED),
             "fernet_key": home.secrets.fernet_key,
@@ -112,6 +113,7 @@ def environment(home: Home, ports: dict[str, int]) -> dict[str, str]:
         **mlflow.login(home, mlflow_users.TASKS),
         "SODA_PYTHON": str(SODA_PYTHON),
         "WANDB_MODE": os.environ.get("WANDB_MODE", "disabled"),
+        "MODEL_APPROVAL": os.environ.get("MODEL_APPROVAL", "none"),
         "SERVING_ROLLOUT_COMMAND": shlex.join([*OPS, "roll-out", "--home", str(home.root)]),
     }
 

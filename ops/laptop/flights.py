@@ -1,6 +1,7 @@
 """The demo of flights: months of 2013 pass until a model that is no longer right is replaced."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import PurePosixPath
@@ -16,13 +17,28 @@ from ops.laptop import object_store, progress
 from ops.laptop.laptop import Laptop
 
 FEATURES, MODEL, SCORES, MONITOR = DAGS = ("flight_features", "flight_model", "flight_scores", "flight_monitor")
-FIRST_DAY = date(2013, 1, 1)
-# The first model is trained on January to March, and evaluated on the four weeks before this day.
-FIRST_MODEL = date(2013, 4, 29)
-MONTHS = [date(2013, month, 1) for month in range(4, 9)]
 COMMAND = "make up DEMO=flights"
 TRIGGER_SECONDS = 120
 POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Calendar:
+    """What is replayed.
+
+    Attributes:
+        first_day: The first day of features.
+        first_model: The first model is trained on the days before this one.
+        months: The first days of the months with scores and monitoring.
+    """
+
+    first_day: date
+    first_model: date
+    months: Sequence[date]
+
+
+# The first model is trained on January to March, and evaluated on the four weeks before its day.
+YEAR = Calendar(date(2013, 1, 1), date(2013, 4, 29), [date(2013, month, 1) for month in range(4, 9)])
 
 
 @dataclass(frozen=True)
@@ -45,20 +61,22 @@ class Replay:
         self._api = api
         self._console = console
         self._echo = echo
+        self._published: date | None = None  # the last day with features
         for dag in DAGS:
             progress.unpause(api, dag, echo)
 
-    def run(self) -> list[MonitoredMonth]:
-        """Replay the months; return what the monitor measured.
+    def run(self, calendar: Calendar = YEAR) -> list[MonitoredMonth]:
+        """Replay the months of a calendar; return what the monitor measured.
 
         Raises:
             OperationError: A run failed, or a run that another one starts did not start.
         """
-        self._echo("\nJanuary to April: features, and a first model")
-        self._features(FIRST_DAY, FIRST_MODEL - timedelta(days=1))
-        self._run(MODEL, {"as_of": str(FIRST_MODEL)})
+        last_day = calendar.first_model - timedelta(days=1)
+        self._echo(f"\n{calendar.first_day:%B} to {last_day:%B}: features, and a first model")
+        self._features(calendar.first_day, last_day)
+        self._run(MODEL, {"as_of": str(calendar.first_model)})
         measured = []
-        for first in MONTHS:
+        for first in calendar.months:
             last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
             self._echo(f"\n{first:%B}: features, scores, monitoring")
             measured += self._month(first, last)
@@ -80,7 +98,12 @@ class Replay:
         ]
 
     def _features(self, first: date, last: date) -> None:
-        self._run(FEATURES, {"first": str(first), "last": str(last)})
+        """Publish the days that this replay has not published yet."""
+        if self._published:
+            first = max(first, self._published + timedelta(days=1))
+        if first <= last:
+            self._run(FEATURES, {"first": str(first), "last": str(last)})
+            self._published = last
 
     def _run(self, dag: str, conf: dict[str, Any]) -> None:
         self._follow(dag, progress.start(self._api, dag, conf, lambda _: None))

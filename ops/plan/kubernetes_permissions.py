@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from infra.airflow.egress import APPLICATION_NETWORK_POLICY, NETWORK_POLICY
+from infra.airflow_names import COMPONENT_LABEL
+from infra.airflow_platform import Component
 from infra.dag_declarations import account_name
 from ops.plan.grants import Grant
 from ops.plan.resources import Recording
@@ -34,12 +36,20 @@ def _of_roles(recording: Recording) -> Iterator[Grant]:
 
 def _of_egress(recording: Recording) -> Iterator[Grant]:
     for policy in recording.of_type(*EGRESS):
-        dag_id = policy.inputs["spec"]["podSelector"].get("matchLabels", {}).get("dag_id")
-        for rule in policy.inputs["spec"].get("egress") or () if dag_id else ():
-            ports = [port["port"] for port in rule["ports"]]
-            servers = [server for peer in rule.get("to", [{}]) for server in _servers(peer)]
-            resources = tuple(f"{server}:{port}" for server in servers for port in ports)
-            yield Grant(account_name(dag_id), "Allow", ("connect",), resources, (), policy.name)
+        if who := _account(policy.inputs["spec"]["podSelector"].get("matchLabels", {})):
+            for rule in policy.inputs["spec"].get("egress") or ():
+                ports = [port["port"] for port in rule["ports"]]
+                servers = [server for peer in rule.get("to", [{}]) for server in _servers(peer)]
+                resources = tuple(f"{server}:{port}" for server in servers for port in ports)
+                yield Grant(who, "Allow", ("connect",), resources, (), policy.name)
+
+
+def _account(labels: Mapping[str, str]) -> str | None:
+    """Return the service account of the pods of a DAG or of one component."""
+    if dag_id := labels.get("dag_id"):
+        return account_name(dag_id)
+    component = labels.get(COMPONENT_LABEL)
+    return Component(component).service_account if component else None
 
 
 def _servers(peer: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,6 @@ import pytest
 from airflow.sdk.definitions.deadline import DeadlineReference
 
 from ml_common import deadlines, notification
-from tests.dags import test_integrity
 
 # As Airflow passes it to the callback of a deadline: some fields of the run in JSON, and the deadline.
 CONTEXT: dict[str, Any] = {
@@ -22,27 +21,20 @@ CONTEXT: dict[str, Any] = {
     "deadline": {"id": "1", "deadline_time": datetime(2013, 1, 11, 6, 0, 1, tzinfo=UTC)},
 }
 
-DEADLINES = """
-import json, sys
-from airflow.dag_processing.dagbag import DagBag
-from airflow.serialization.encoders import encode_deadline_alert
-dag = DagBag(sys.argv[1]).dags["flight_features"]
-print(json.dumps([encode_deadline_alert(alert) for alert in dag.deadline]))
-"""
-
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """The subjects and texts of the notifications."""
-    messages: list[tuple[str, str]] = []
-    monkeypatch.setattr(notification, "notify", lambda subject, text: messages.append((subject, text)))
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str, str]]:
+    """The DAGs, subjects and texts of the notifications."""
+    messages: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(notification, "notify", lambda *message: messages.append(message))
     return messages
 
 
-def test_a_late_run_is_announced_with_its_partition_and_its_state(sent: list[tuple[str, str]]) -> None:
+def test_a_late_run_is_announced_with_its_partition_and_its_state(sent: list[tuple[str, str, str]]) -> None:
     asyncio.run(deadlines.notify_late(CONTEXT))
     assert sent == [
         (
+            "churn",
             "churn is late for 2013-01-10",
             "The run scheduled__2013-01-11T05:00:00+00:00 of churn did not succeed by 2013-01-11 06:00 UTC and is "
             "running. Open it in Airflow to see which task waits or failed.",
@@ -50,12 +42,14 @@ def test_a_late_run_is_announced_with_its_partition_and_its_state(sent: list[tup
     ]
 
 
-def test_a_run_without_a_partition_is_announced_too(sent: list[tuple[str, str]]) -> None:
+def test_a_run_without_a_partition_is_announced_too(sent: list[tuple[str, str, str]]) -> None:
     asyncio.run(deadlines.notify_late({**CONTEXT, "dag_run": {**CONTEXT["dag_run"], "partition_key": None}}))
-    assert [subject for subject, _ in sent] == ["churn is late"]
+    assert [subject for _, subject, _ in sent] == ["churn is late"]
 
 
-def test_runs_of_a_backfill_are_not_announced_because_they_wait_for_each_other(sent: list[tuple[str, str]]) -> None:
+def test_runs_of_a_backfill_are_not_announced_because_they_wait_for_each_other(
+    sent: list[tuple[str, str, str]],
+) -> None:
     asyncio.run(deadlines.notify_late({**CONTEXT, "dag_run": {**CONTEXT["dag_run"], "run_type": "backfill"}}))
     assert sent == []
 
@@ -64,9 +58,3 @@ def test_the_deadline_starts_when_a_run_is_queued() -> None:
     alert = deadlines.alert_after(timedelta(hours=2))
     assert alert.reference == DeadlineReference.DAGRUN_QUEUED_AT
     assert alert.interval == timedelta(hours=2)
-
-
-def test_airflow_stores_the_alert_of_flight_features_with_the_path_of_its_callback(tmp_path: Any) -> None:
-    [stored] = test_integrity.run(DEADLINES, test_integrity.DAGS / "flight_features", tmp_path)
-    assert "'path': 'ml_common.deadlines.notify_late'" in str(stored)
-    assert "DagRunQueuedAtDeadline" in str(stored)

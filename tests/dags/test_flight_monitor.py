@@ -282,14 +282,14 @@ def test_the_page_shows_all_months_and_the_charts(store: psycopg.Connection, art
 
 
 def test_a_message_says_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[tuple[str, str]] = []
-    monkeypatch.setattr(steps, "notify", lambda subject, text: sent.append((subject, text)))
+    sent: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(steps, "notify", lambda *message: sent.append(message))
     request = steps.Request(as_of="2013-08-01", month="2013-07", reason="why")
     steps.send(steps.Report(month="2013-07", request=request, message="why"))
     steps.send(steps.Report(month="2013-05", request=None, message="warm"))
     assert sent == [
-        ("flight_delays 2013-07: a new model is requested", "why"),
-        ("flight_delays 2013-05: the inputs drifted", "warm"),
+        ("flight_monitor", "flight_delays 2013-07: a new model is requested", "why"),
+        ("flight_monitor", "flight_delays 2013-05: the inputs drifted", "warm"),
     ]
 
 

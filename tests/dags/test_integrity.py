@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,7 @@ import pytest
 from infra.airflow.values import image_variable
 from infra.dag_declarations import declarations
 from infra.images import content
+from ml_common import partitions
 
 DAGS = Path(__file__).parents[2] / "dags"
 DAG_FILES = sorted(DAGS.rglob("*_dag.py"))
@@ -39,11 +41,16 @@ HEAVY = {
     "wandb",
 }
 
-INSPECT = """
-import json, sys
+# Reads the DAGs once for each set of variables, in one process, and prints what a function finds in each DagBag.
+REPORT = """
+import json, os, sys
+from datetime import UTC, datetime
 from airflow.dag_processing.dagbag import DagBag
-from airflow.serialization.serialized_objects import DagSerialization
-bag = DagBag(sys.argv[1])
+from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+from airflow.serialization.encoders import encode_deadline_alert
+from airflow.serialization.serialized_objects import BaseSerialization, DagSerialization
+from kubernetes.client import ApiClient, models as k8s
+
 def facts(dag):
     DagSerialization.to_dict(dag)
     return {
@@ -56,17 +63,23 @@ def facts(dag):
             "downstream": sorted(task.downstream_task_ids),
         } for task in dag.tasks},
     }
-print(json.dumps({"errors": bag.import_errors, "parsed": [stat.file for stat in bag.dagbag_stats],
-                  "dags": {dag_id: facts(dag) for dag_id, dag in bag.dags.items()}}))
-"""
+
+def everything(bag):
+    return {"errors": bag.import_errors, "parsed": [stat.file for stat in bag.dagbag_stats],
+            "dags": {dag_id: facts(dag) for dag_id, dag in bag.dags.items()}}
+
+def errors(bag):
+    return bag.import_errors
+
+def configs(bag):
+    return [task.executor_config for dag in bag.dags.values() for task in dag.tasks]
 
 # What the KubernetesExecutor makes of each task: the cluster's template with the task's own on top.
-MERGE = """
-import json, sys
-from airflow.dag_processing.dagbag import DagBag
-from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
-from airflow.serialization.serialized_objects import BaseSerialization
-from kubernetes.client import ApiClient, models as k8s
+def pods(bag):
+    assert not bag.import_errors, bag.import_errors
+    return {dag_id: {task.task_id: merged(task.executor_config) for task in dag.tasks}
+            for dag_id, dag in bag.dags.items()}
+
 def template():
     container = k8s.V1Container(
         name="base", image="airflow", security_context=k8s.V1SecurityContext(read_only_root_filesystem=True),
@@ -77,21 +90,26 @@ def template():
         volumes=[k8s.V1Volume(name="tmp", empty_dir=k8s.V1EmptyDirVolumeSource())],
     )
     return k8s.V1Pod(spec=spec)
+
 def merged(config):
     stored = json.loads(json.dumps(BaseSerialization.serialize(config)))
     pod = PodGenerator.reconcile_pods(template(), PodGenerator.from_obj(BaseSerialization.deserialize(stored)))
     return ApiClient().sanitize_for_serialization(pod)["spec"]
-bag = DagBag(sys.argv[1])
-assert not bag.import_errors, bag.import_errors
-pods = {dag_id: {task.task_id: merged(task.executor_config) for task in dag.tasks} for dag_id, dag in bag.dags.items()}
-print(json.dumps(pods))
-"""
 
-CONFIGS = """
-import json, sys
-from airflow.dag_processing.dagbag import DagBag
-bag = DagBag(sys.argv[1])
-print(json.dumps([task.executor_config for dag in bag.dags.values() for task in dag.tasks]))
+def alerts(bag):
+    return {dag_id: [encode_deadline_alert(alert) for alert in dag.deadline or ()] for dag_id, dag in bag.dags.items()}
+
+def january(bag):
+    timetable = DagSerialization.from_dict(DagSerialization.to_dict(bag.dags["flight_features"])).timetable
+    bounds = {"earliest": datetime(2013, 1, 1, tzinfo=UTC), "latest": datetime(2013, 1, 31, tzinfo=UTC)}
+    return [info.partition_key for info in timetable.iter_partition_dagrun_infos(**bounds)]
+
+own, found = dict(os.environ), {}
+for name, (function, variables) in json.loads(os.environ.pop("VARIANTS")).items():
+    os.environ.clear()
+    os.environ.update(own | variables)
+    found[name] = globals()[function](DagBag(sys.argv[1]))
+print(json.dumps(found, default=str))
 """
 
 IMAGES = {image_variable(name): f"registry.example/{name}:1" for name in content.names()}
@@ -99,14 +117,34 @@ POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", **IMAGES}
 # As in infra/airflow/values.py.
 POOLS = {"NODE_POOLS": json.dumps({"cpu": [], "gpu": ["nvidia.com/gpu"]})}
 
+NO_IMAGES = {name: value for name, value in POD.items() if name not in IMAGES}
+# What is read of the DAGs, and the variables of the process that reads them.
+VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "laptop": ("everything", {}),
+    "pods": ("pods", POD),
+    "pods with node pools": ("pods", {**POD, **POOLS}),
+    "on a laptop": ("configs", {}),
+    "in the pod of a task": ("configs", {**POD, "AIRFLOW_IS_K8S_EXECUTOR_POD": "True"}),
+    "no images": ("errors", NO_IMAGES),
+    "alerts": ("alerts", {}),
+    "days of January": ("january", {}),
+}
+
+# Imports each file in a separate process, which starts with Airflow's SDK.
 PARSE = """
-import json, sys, time
+import importlib.util, json, multiprocessing, sys, time
+from pathlib import Path
 import airflow.sdk
-before, started = set(sys.modules), time.perf_counter()
-import importlib.util
-spec = importlib.util.spec_from_file_location("parsed", sys.argv[1])
-spec.loader.exec_module(importlib.util.module_from_spec(spec))
-print(json.dumps({"seconds": time.perf_counter() - started, "modules": sorted(set(sys.modules))}))
+
+def parse(path):
+    before, started = set(sys.modules), time.process_time()
+    spec = importlib.util.spec_from_file_location("parsed", path)
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    return {"seconds": time.process_time() - started, "modules": sorted(set(sys.modules) - before)}
+
+paths = [str(path) for path in Path(sys.argv[1]).rglob("*_dag.py")]
+with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+    print(json.dumps(dict(zip(paths, pool.map(parse, paths, chunksize=1)))))
 """
 
 
@@ -136,8 +174,14 @@ def run(program: str, argument: Path, home: Path, variables: Mapping[str, str] =
 
 
 @pytest.fixture(scope="module")
-def bag(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    return run(INSPECT, DAGS, tmp_path_factory.mktemp("airflow"))
+def report(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What is read of the DAGs, by the name of the variant."""
+    return run(REPORT, DAGS, tmp_path_factory.mktemp("airflow"), {"VARIANTS": json.dumps(VARIANTS)})
+
+
+@pytest.fixture(scope="module")
+def bag(report: Any) -> Any:
+    return report["laptop"]
 
 
 def test_no_dag_has_an_import_error_and_every_dag_file_holds_one(bag: Any) -> None:
@@ -191,6 +235,17 @@ def test_the_tasks_of_flight_features_follow_each_other_between_setup_and_teardo
     assert set(tasks["create_staging"]["downstream"]) == {*order, "drop_staging"} - {"verify"}
 
 
+def test_a_backfill_of_january_has_the_keys_of_its_31_days(report: Any) -> None:
+    days = [day for key in report["days of January"] for day in partitions.days(key, {})]
+    assert days == partitions.between(date(2013, 1, 1), date(2013, 1, 31))
+
+
+def test_airflow_stores_the_alert_of_flight_features_with_the_path_of_its_callback(report: Any) -> None:
+    [stored] = report["alerts"]["flight_features"]
+    assert "'path': 'ml_common.deadlines.notify_late'" in str(stored)
+    assert "DagRunQueuedAtDeadline" in str(stored)
+
+
 def test_the_scores_of_flight_scores_follow_the_lookup_of_the_champion(bag: Any) -> None:
     tasks = bag["dags"]["flight_scores"]["tasks"]
     assert {task_id: task["downstream"] for task_id, task in tasks.items()} == {"champion": ["score"], "score": []}
@@ -222,10 +277,10 @@ def test_the_tasks_of_flight_model_follow_each_other_and_its_card_does_not_follo
     }
 
 
-@pytest.fixture(scope="module")
-def pods(tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture
+def pods(report: Any) -> Any:
     """The specification of each task's pod, by DAG and task."""
-    return run(MERGE, DAGS, tmp_path_factory.mktemp("airflow"), POD)
+    return report["pods"]
 
 
 def test_every_task_asks_for_an_image_cpu_and_memory_and_keeps_the_rest_of_the_pod_template(pods: Any) -> None:
@@ -248,8 +303,8 @@ def test_only_the_task_that_deploys_has_a_kubernetes_token(pods: Any) -> None:
             assert pod["automountServiceAccountToken"] is (task_id == "deploy"), f"{dag_id}.{task_id}"
 
 
-def test_only_training_asks_for_a_gpu_where_the_cluster_has_some(tmp_path: Path) -> None:
-    tasks = run(MERGE, DAGS, tmp_path, {**POD, **POOLS})["image_classifier"]
+def test_only_training_asks_for_a_gpu_where_the_cluster_has_some(report: Any) -> None:
+    tasks = report["pods with node pools"]["image_classifier"]
     train = tasks.pop("train")
     assert train["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert train["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists"}]
@@ -260,29 +315,30 @@ def test_only_training_asks_for_a_gpu_where_the_cluster_has_some(tmp_path: Path)
         assert "nvidia.com/gpu" not in pod["containers"][0]["resources"]["limits"], task_id
 
 
-@pytest.mark.parametrize(
-    "variables", [{}, {**POD, "AIRFLOW_IS_K8S_EXECUTOR_POD": "True"}], ids=["on a laptop", "in the pod of a task"]
-)
-def test_no_task_configures_a_pod_where_it_gets_none(variables: Mapping[str, str], tmp_path: Path) -> None:
-    configs = run(CONFIGS, DAGS, tmp_path, variables)
-    assert configs
-    assert not any(configs)
+@pytest.mark.parametrize("variant", ["on a laptop", "in the pod of a task"])
+def test_no_task_configures_a_pod_where_it_gets_none(variant: str, report: Any) -> None:
+    assert report[variant]
+    assert not any(report[variant])
 
 
-def test_an_unset_image_variable_is_an_error_that_names_it(tmp_path: Path) -> None:
-    variables = {name: value for name, value in POD.items() if name not in IMAGES}
-    errors = run(INSPECT, DAGS, tmp_path, variables)["errors"]
+def test_an_unset_image_variable_is_an_error_that_names_it(report: Any) -> None:
+    errors = report["no images"]
     assert len(errors) == len(DAG_FILES)
     for error in errors.values():
         assert re.search(r"([A-Z]+)_IMAGE is not set: set it to the container image of images/[a-z]+ with its", error)
 
 
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The CPU time and the imported modules of each file."""
+    return run(PARSE, DAGS, tmp_path_factory.mktemp("airflow"))
+
+
 @pytest.mark.parametrize("path", DAG_FILES, ids=lambda path: path.stem)
-def test_parsing_imports_nothing_heavy(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parsed = run(PARSE, path, tmp_path)
+def test_parsing_imports_nothing_heavy(path: Path, parsed: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
-        print(f"\n{path.relative_to(DAGS)} is parsed in {parsed['seconds']:.3f} s")
-    assert HEAVY.isdisjoint(parsed["modules"])
+        print(f"\n{path.relative_to(DAGS)} is parsed in {parsed[str(path)]['seconds']:.3f} s of CPU")
+    assert HEAVY.isdisjoint(parsed[str(path)]["modules"])
 
 
 @pytest.mark.parametrize(
@@ -330,7 +386,6 @@ def test_a_valid_param_is_accepted(name: str, value: object) -> None:
     assert PARAMS[name].resolve(value) == value
 
 
-@pytest.mark.parametrize("module", ["image_classifier.validation", "image_classifier.gate"])
-def test_steps_that_need_neither_torch_nor_mlflow_do_not_import_them(module: str, tmp_path: Path) -> None:
-    program = f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))"
+def test_steps_that_need_neither_torch_nor_mlflow_do_not_import_them(tmp_path: Path) -> None:
+    program = "import json, sys, image_classifier.validation, image_classifier.gate; print(json.dumps([*sys.modules]))"
     assert {"torch", "mlflow"}.isdisjoint(run(program, DAGS, tmp_path))

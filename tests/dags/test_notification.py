@@ -4,10 +4,8 @@ import json
 import logging
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from email import message_from_bytes, policy
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -16,17 +14,42 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, Envelope
 from moto.server import ThreadedMotoServer
 
-from ml_common import notification
+from ml_common import declarations, notification
 from ml_common.errors import PermanentError, ServiceUnavailableError
+from tests import webhook
 from tests.servers import free_port
+from tests.webhook import Webhook
 
-SECRET = "T012/B345/s3cr3t-0f-th3-w3bh00k"
+SECRET = webhook.KEY
 SUBJECT = "flights: skill < 0.05"
 TEXT = "Brier skill 0.021 & falling.\nSee <the page>."
 
 
+@pytest.fixture(autouse=True)
+def dags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the DAG `churn`, which notifies people through the connection `notifications`."""
+    (tmp_path / "churn").mkdir()
+    declare(tmp_path, "notify: [notifications]")
+    monkeypatch.setattr(declarations, "DAGS", tmp_path)
+    return tmp_path
+
+
+def declare(dags: Path, text: str) -> None:
+    (dags / "churn" / "dag.yaml").write_text(text)
+
+
 def define(monkeypatch: pytest.MonkeyPatch, **connection: Any) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_NOTIFICATIONS", json.dumps(connection))
+
+
+def notify(subject: str = SUBJECT) -> None:
+    notification.notify("churn", subject, TEXT)
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> list[str]:
+    with caplog.at_level(logging.INFO, notification.log.name):
+        notify()
+    return [record.getMessage() for record in caplog.records]
 
 
 class Mailbox:
@@ -74,47 +97,25 @@ def mail_server(port: int, password: str = SECRET) -> dict[str, Any]:
     }
 
 
-@dataclass
-class Webhook:
-    """A webhook as Slack has it: what it received, and how it answers."""
-
-    address: str
-    status: int = 200
-    received: list[tuple[str, Any]] = field(default_factory=list)
-
-
 @pytest.fixture
-def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            hook.received.append((self.path, json.loads(body)))
-            self.send_response(hook.status)
-            self.end_headers()
-            self.wfile.write(b"ok" if hook.status == 200 else b"invalid_token")
-
-        def log_message(self, *_arguments: Any) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        hook = Webhook(f"http://127.0.0.1:{server.server_port}/services")
-        Thread(target=server.serve_forever, daemon=True).start()
-        define(monkeypatch, conn_type="slackwebhook", host=hook.address, password=SECRET)
-        yield hook
-        server.shutdown()
+def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
+    """A webhook as the connection `notifications`."""
+    with webhook.running() as running:
+        define(monkeypatch, **running.connection)
+        yield running
 
 
 def failure() -> str:
     """The sentence of a notification that is not delivered, whose traceback shows no secret."""
     with pytest.raises(ServiceUnavailableError) as failed:
-        notification.notify(SUBJECT, TEXT)
+        notify()
     assert SECRET not in "".join(traceback.format_exception(failed.value))
     assert len(str(failed.value).splitlines()) == 1
     return str(failed.value)
 
 
 def test_a_mail_server_receives_the_message(mailbox: Mailbox) -> None:
-    notification.notify(SUBJECT, TEXT)
+    notify()
     [envelope] = mailbox.envelopes
     assert envelope.rcpt_tos == ["a@example.com", "b@example.com"]
     assert isinstance(envelope.content, bytes)
@@ -125,10 +126,10 @@ def test_a_mail_server_receives_the_message(mailbox: Mailbox) -> None:
     assert "Brier skill 0.021 &amp; falling.\nSee &lt;the page&gt;." in part.get_content()
 
 
-def test_a_webhook_receives_the_message(webhook: Webhook) -> None:
-    notification.notify(SUBJECT, TEXT)
+def test_a_webhook_receives_the_message(slack: Webhook) -> None:
+    notify()
     expected = "*flights: skill &lt; 0.05*\nBrier skill 0.021 &amp; falling.\nSee &lt;the page&gt;."
-    assert webhook.received == [(f"/services/{SECRET}", {"text": expected})]
+    assert slack.received == [(f"/services/{SECRET}", {"text": expected})]
 
 
 def test_the_subscribers_of_a_topic_receive_the_message_also_where_the_object_store_has_its_own_address(
@@ -143,7 +144,7 @@ def test_the_subscribers_of_a_topic_receive_the_message_also_where_the_object_st
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     endpoint = {"sns": {"endpoint_url": f"http://127.0.0.1:{s3_port}"}}
     define(monkeypatch, conn_type="aws", extra={"topic_arn": topic, "service_config": endpoint})
-    notification.notify(f"{SUBJECT} ü {'x' * 100}", TEXT)
+    notify(f"{SUBJECT} ü {'x' * 100}")
     [received] = sqs.receive_message(QueueUrl=queue)["Messages"]
     message = json.loads(received["Body"])
     assert message["Message"] == TEXT
@@ -151,18 +152,37 @@ def test_the_subscribers_of_a_topic_receive_the_message_also_where_the_object_st
 
 
 def test_without_the_connection_one_line_says_that_nothing_was_sent(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, notification.log.name):
-        notification.notify(SUBJECT, TEXT)
-    assert [record.getMessage() for record in caplog.records] == [
+    assert logged(caplog) == [
         "Sent no notification 'flights: skill < 0.05': define the Airflow connection `notifications` of type `smtp`, "
         "`slackwebhook` or `aws` to receive it."
     ]
 
 
+@pytest.mark.parametrize("text", ["", "notify: []", "image: ml"])
+def test_a_dag_that_declares_no_connection_sends_nothing(
+    dags: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    declare(dags, text)
+    assert logged(caplog) == [
+        "Sent no notification 'flights: skill < 0.05': declare connections as `notify` in dags/churn/dag.yaml."
+    ]
+
+
+def test_each_declared_connection_gets_the_message_also_if_another_one_fails(
+    dags: Path, slack: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = "server: {host: smtp.example.com, ports: [587]}"
+    declare(dags, f"notify: [{{connection: mail, {server}}}, notifications, undefined]")
+    monkeypatch.setenv("AIRFLOW_CONN_MAIL", json.dumps(mail_server(free_port())))
+    with pytest.raises(ServiceUnavailableError, match=r"was not sent through the Airflow connection `mail` \(smtp\): "):
+        notify()
+    assert len(slack.received) == 1
+
+
 def test_a_connection_of_another_type_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     define(monkeypatch, conn_type="http", host="example.com", password=SECRET)
     with pytest.raises(PermanentError, match=r"^The Airflow connection `notifications` has the type 'http': change it"):
-        notification.notify(SUBJECT, TEXT)
+        notify()
 
 
 @pytest.mark.parametrize(
@@ -176,11 +196,11 @@ def test_a_connection_of_another_type_is_refused(monkeypatch: pytest.MonkeyPatch
 def test_a_missing_setting_is_named(connection: dict[str, Any], missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     define(monkeypatch, **connection)
     with pytest.raises(PermanentError, match=rf"^The Airflow connection `notifications` .* has no `{missing}`: add it"):
-        notification.notify(SUBJECT, TEXT)
+        notify()
 
 
-def test_a_webhook_that_refuses_is_explained_without_its_secret(webhook: Webhook) -> None:
-    webhook.status = 403
+def test_a_webhook_that_refuses_is_explained_without_its_secret(slack: Webhook) -> None:
+    slack.status = 403
     assert failure() == (
         "The notification 'flights: skill < 0.05' was not sent through the Airflow connection `notifications` "
         "(slackwebhook): Response body: 'invalid_token', Status Code: 403. See: "

@@ -11,7 +11,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,14 @@ import pytest
 from PIL import Image, ImageDraw
 
 from infra import mlflow_users
-from ops.laptop import mlflow, object_store, ports, processes, serving
+from ops.console import new_console
+from ops.laptop import flights, mlflow, object_store, ports, processes, serving
 from ops.laptop.home import Home, write_atomically
 from ops.laptop.images import DIGITS_PREFIX, digits
 from ops.laptop.laptop import Laptop
 from ops.loopback import port_is_free
+from tests import webhook
+from tests.webhook import Webhook
 
 MINUTE = 60
 
@@ -254,11 +259,16 @@ def test_a_second_up_keeps_the_services_creates_no_duplicates_and_unpauses_the_d
 
 def pause(machine: Machine) -> None:
     """Pause the DAG, as in the UI."""
+    request(machine, "PATCH", "dags/image_classifier", {"is_paused": True})
+
+
+def request(machine: Machine, method: str, path: str, content: Any = None) -> None:
+    """Send a request to Airflow's API."""
     airflow = httpx.Client(base_url=f"http://127.0.0.1:{machine.laptop.ports['api-server']}", timeout=30)
     login = {"username": "admin", "password": machine.home.secrets.admin}
     token = airflow.post("/auth/token", json=login).json()["access_token"]
     headers = {"Authorization": f"Bearer {token}"}
-    airflow.patch("/api/v2/dags/image_classifier", json={"is_paused": True}, headers=headers).raise_for_status()
+    airflow.request(method, f"/api/v2/{path}", json=content, headers=headers).raise_for_status()
 
 
 def test_an_invalid_parameter_is_named_and_no_run_is_started(machine: Machine, first: Up) -> None:
@@ -270,7 +280,18 @@ def test_an_invalid_parameter_is_named_and_no_run_is_started(machine: Machine, f
     assert machine.laptop.api().active_run("image_classifier") == runs is None
 
 
-def test_a_model_below_the_minimum_does_not_replace_the_champion(machine: Machine, first: Up, tmp_path: Path) -> None:
+@contextmanager
+def notified(machine: Machine) -> Iterator[Webhook]:
+    """Run a webhook that the DAGs notify."""
+    with webhook.running() as slack:
+        request(machine, "POST", "connections", {"connection_id": "notifications", **slack.connection})
+        yield slack
+        request(machine, "DELETE", "connections/notifications")
+
+
+def test_a_model_below_the_minimum_does_not_replace_the_champion_and_the_team_is_notified_once(
+    machine: Machine, first: Up, tmp_path: Path
+) -> None:
     """Train on noise, with a truncated file, an empty file and a file in another color mode."""
     champion = serving.champion(machine.home, machine.laptop.ports)
     for name in ("left", "right"):
@@ -282,7 +303,14 @@ def test_a_model_below_the_minimum_does_not_replace_the_champion(machine: Machin
     whole = (tmp_path / "noise/left/0 ü.png").read_bytes()
     (tmp_path / "noise/left/truncated.png").write_bytes(whole[: len(whole) // 2])
     Image.new("CMYK", (16, 16), (10, 200, 30, 0)).save(tmp_path / "noise/right/cmyk.jpg")
-    failed = machine.run("up", "--images", str(tmp_path / "noise"), "--params", "epochs=1 minimum_accuracy=0.99")
+    with notified(machine) as slack:
+        failed = machine.run("up", "--images", str(tmp_path / "noise"), "--params", "epochs=1 minimum_accuracy=0.99")
+        deadline = time.monotonic() + MINUTE
+        while not slack.received and time.monotonic() < deadline:
+            time.sleep(0.5)
+    [(_, message)] = slack.received
+    assert message["text"].startswith("*image_classifier failed*\nThe run manual__")
+    assert " of image_classifier failed in gate. Open it in Airflow" in message["text"]
     assert failed.code == 1
     assert "failed in gate" in failed.error
     assert "still serves version" in failed.error
@@ -308,6 +336,22 @@ def test_a_model_of_the_users_images_becomes_the_champion(machine: Machine, firs
     assert machine.report()["promoted"]
     assert machine.predict((tmp_path / "shapes.v2/ring/3").read_bytes()) == "ring"
     assert machine.predict((tmp_path / "shapes.v2/box/3").read_bytes()) == "box"
+
+
+def test_the_demo_of_flights_replays_months_and_saves_the_pages(machine: Machine, first: Up) -> None:
+    """Replay one month instead of five, of a model that is trained on the weeks after it."""
+    calendar = flights.Calendar(date(2013, 1, 1), first_model=date(2013, 3, 26), months=[date(2013, 2, 1)])
+    console = new_console()
+    replay = flights.Replay(machine.laptop.api(), console, lambda _: None)
+    [february] = replay.run(calendar)
+    assert (february.month, february.version, february.requested) == ("February", "1", False)
+    assert february.flights == 24_951
+    assert february.auc > 0.7
+    flights.show(console, machine.laptop, [february])
+    saved = {path.name for path in (machine.home.results / "flights").iterdir()}
+    pages = ("flight_features-partitions", "flight_monitor-monitor", "flight_scores-riskiest")
+    assert saved >= {f"{page}.html" for page in pages}
+    assert any(name.startswith("flight_model-") for name in saved)
 
 
 def test_after_kill_9_of_all_processes_up_recovers_with_nothing_lost(machine: Machine, first: Up) -> None:

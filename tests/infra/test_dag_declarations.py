@@ -71,6 +71,18 @@ def test_a_model_server_has_a_size_and_replicas(root: Path) -> None:
         jsonschema.validate({"serves": {"name": "churn", "size": "huge"}}, json.loads(schema_text()))
 
 
+def test_a_dag_notifies_through_connections_with_their_server_or_topic(root: Path) -> None:
+    topic = "arn:aws:sns:us-east-1:123456789012:team"
+    mail = {"connection": "mail", "server": {"host": "smtp.example.com", "ports": [587]}}
+    found = declare(root, f"notify: [team, {json.dumps(mail)}, {{connection: oncall, topic: '{topic}'}}]\n")
+    assert [one.connection for one in found.notify] == ["team", "mail", "oncall"]
+    assert [(server.host, server.ports) for server in found.notification_servers] == [("smtp.example.com", (587,))]
+    assert found.notification_topics == (topic,)
+    jsonschema.validate({"notify": ["team", mail]}, json.loads(schema_text()))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"notify": [{"slack": "team"}]}, json.loads(schema_text()))
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -91,6 +103,11 @@ def test_a_model_server_has_a_size_and_replicas(root: Path) -> None:
         ("serves: {size: small}\n", r"serves.name: Field required"),
         ("serves: {name: churn, size: huge}\n", r"serves.size: Input should be 'small', 'medium' or 'large'"),
         ("serves: {name: churn, replicas: 0}\n", r"serves.replicas: Input should be greater than or equal to 1"),
+        ("notify: team\n", r"dag.yaml, line 1: notify: Input should be a valid tuple"),
+        ("notify: [the team]\n", r"dag.yaml, line 1: notify.0.connection: String should match pattern"),
+        ("notify: [{slack: team}]\n", r"dag.yaml, line 1: notify.0.connection: Field required"),
+        ("notify: [{connection: x, kind: pager}]\n", r"dag.yaml, line 1: notify.0.kind: Extra inputs are not permi"),
+        ("notify: [{connection: x, topic: team}]\n", r"dag.yaml, line 1: notify.0.topic: String should match pattern"),
         ("node_pool: Large\n", r"node_pool: String should match pattern"),
         ("gpus: -1\n", r"gpus: Input should be greater than or equal to 0"),
         ("image: none\n", r"^dags/churn/dag.yaml: image: there is no folder images/none$"),

@@ -1,3 +1,4 @@
+from datetime import date
 from typing import Any
 
 import pytest
@@ -70,7 +71,8 @@ def test_each_month_gets_features_scores_and_monitoring_after_a_first_model() ->
     assert [dag for dag, _ in airflow.started[:5]] == [FEATURES, MODEL, FEATURES, SCORES, MONITOR]
     assert airflow.started[0][1] == {"first": "2013-01-01", "last": "2013-04-28"}
     assert airflow.started[1][1] == {"as_of": "2013-04-29"}
-    assert airflow.started[2][1] == airflow.started[3][1] == {"first": "2013-04-01", "last": "2013-04-30"}
+    assert airflow.started[2][1] == {"first": "2013-04-29", "last": "2013-04-30"}
+    assert airflow.started[3][1] == {"first": "2013-04-01", "last": "2013-04-30"}
     assert [(month.month, month.requested) for month in months] == [
         ("April", False),
         ("May", False),
@@ -78,6 +80,14 @@ def test_each_month_gets_features_scores_and_monitoring_after_a_first_model() ->
         ("July", True),
         ("August", False),
     ]
+
+
+def test_days_that_have_features_are_not_published_again() -> None:
+    airflow = FakeAirflow(requested=0)
+    calendar = flights.Calendar(date(2013, 1, 1), date(2013, 3, 26), [date(2013, 2, 1)])
+    [month] = Replay(airflow, new_console(), lambda _: None).run(calendar)  # type: ignore[arg-type]
+    assert month.month == "February"
+    assert [dag for dag, _ in airflow.started] == [FEATURES, MODEL, SCORES, MONITOR]
 
 
 def test_a_request_that_starts_no_training_ends_the_replay_with_a_sentence() -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from infra.airflow import network_policies
-from infra.dag_declarations import DagDeclaration, Destination
+from infra.aws import platform
+from infra.dag_declarations import DagDeclaration, Destination, Notification
 from ops.plan.kubernetes_permissions import grants
 from ops.plan.permissions import matrix
 from ops.plan.recording import record
@@ -50,3 +51,29 @@ def test_a_dag_may_connect_to_the_servers_that_it_declares(
         ("dag-churn", ("connect",), servers),
         ("dag-churn", ("connect",), ("198.51.100.0/24:22",)),
     ]
+
+
+@pytest.mark.parametrize(("stack", "server"), [("dev", "smtp.example.com:587"), ("local", "any address:587")])
+def test_the_tasks_of_a_dag_and_the_triggerer_may_connect_to_the_servers_of_its_notifications(
+    monkeypatch: pytest.MonkeyPatch, stack: str, server: str
+) -> None:
+    mail = Notification(connection="mail", server=Destination(host="smtp.example.com", ports=(587,)))
+    dags = {dag_id: DagDeclaration(notify=(mail, Notification(connection="team"))) for dag_id in ("churn", "fraud")}
+    monkeypatch.setattr(network_policies, "declarations", lambda: dags)
+    found = [grant for grant in grants(record(stack)) if grant.actions == ("connect",)]
+    assert [(grant.who, grant.resources) for grant in found] == [
+        ("dag-churn", (server,)),
+        ("dag-fraud", (server,)),
+        ("airflow-triggerer", (server,)),
+    ]
+
+
+def test_a_dag_and_the_triggerer_may_publish_to_the_topics_of_its_notifications(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    topic = "arn:aws:sns:us-east-1:123456789012:team"
+    dags = {"churn": DagDeclaration(notify=(Notification(connection="team", topic=topic),)), "quiet": DagDeclaration()}
+    monkeypatch.setattr(platform, "declarations", lambda: dags)
+    _, rows = matrix(record("dev"))
+    publishing = {account: row["team"] for account, row in rows.items() if "team" in row}
+    assert publishing == {"dag-churn": ["Publish"], "airflow-triggerer": ["Publish"]}

@@ -1,11 +1,10 @@
+{% import "rejections.sql" as rejections %}
 -- Give each raw row a reason to reject it, or none. Keep the rows without a reason, and count the others by reason.
 WITH judged AS (
     SELECT
         *,
         CASE
-            WHEN (year, month, day) IS DISTINCT FROM (
-                extract(year FROM file_day)::text, extract(month FROM file_day)::text, extract(day FROM file_day)::text
-            ) THEN 'of another day'
+            {{ rejections.of_another_day() }}
             WHEN (
                 {% for column in ("flight", "distance", "hour", "minute") %}
                 {{ column }} ~ '{{ integer }}' AND
@@ -14,7 +13,7 @@ WITH judged AS (
             ) IS NOT TRUE THEN 'not a number'
             WHEN hour::integer NOT BETWEEN 0 AND 23 OR minute::integer NOT BETWEEN 0 AND 59 THEN 'not a time'
             WHEN carrier IS NULL OR dest IS NULL THEN 'no carrier or destination'
-            WHEN origin IS NULL OR origin <> ALL (%(origins)s) THEN format('unknown origin %%s', left(origin, 10))
+            {{ rejections.unknown_origin() }}
             WHEN row_number() OVER (
                 PARTITION BY file_day, carrier, flight, hour, minute ORDER BY origin, dest, tailnum, dep_time, arr_delay
             ) > 1 THEN 'duplicate flight'
@@ -39,8 +38,4 @@ kept AS (
     FROM judged
     WHERE reason IS NULL
 )
-INSERT INTO {{ staging }}.rejected
-SELECT 'flights', file_day, reason, count(*)
-FROM judged
-WHERE reason IS NOT NULL
-GROUP BY file_day, reason
+{{ rejections.count(staging, 'flights') }}

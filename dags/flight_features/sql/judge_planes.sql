@@ -1,3 +1,4 @@
+{% import "rejections.sql" as rejections %}
 -- As in judge_flights.sql. The rejected planes have no day.
 WITH judged AS (
     SELECT
@@ -18,8 +19,4 @@ kept AS (
     FROM judged
     WHERE reason IS NULL
 )
-INSERT INTO {{ staging }}.rejected
-SELECT 'planes', file_day, reason, count(*)
-FROM judged
-WHERE reason IS NOT NULL
-GROUP BY file_day, reason
+{{ rejections.count(staging, 'planes') }}

@@ -1,19 +1,18 @@
+{% import "rejections.sql" as rejections %}
 -- As in judge_flights.sql. The clock shows an hour twice when daylight saving time ends: the later observation is kept.
 {% set measures = ("temp", "humid", "wind_speed", "wind_gust", "precip", "pressure", "visib") %}
 WITH judged AS (
     SELECT
         *,
         CASE
-            WHEN (year, month, day) IS DISTINCT FROM (
-                extract(year FROM file_day)::text, extract(month FROM file_day)::text, extract(day FROM file_day)::text
-            ) THEN 'of another day'
+            {{ rejections.of_another_day() }}
             WHEN (
                 {% for measure in measures %}
                 ({{ measure }} IS NULL OR {{ measure }} ~ '{{ number }}') AND
                 {% endfor %}
                 hour ~ '{{ integer }}'
             ) IS NOT TRUE THEN 'not a number'
-            WHEN origin IS NULL OR origin <> ALL (%(origins)s) THEN format('unknown origin %%s', left(origin, 10))
+            {{ rejections.unknown_origin() }}
             WHEN row_number() OVER (
                 PARTITION BY file_day, origin, hour ORDER BY time_hour DESC, {{ measures | join(", ") }}
             ) > 1 THEN 'duplicate hour'
@@ -32,8 +31,4 @@ kept AS (
     FROM judged
     WHERE reason IS NULL
 )
-INSERT INTO {{ staging }}.rejected
-SELECT 'weather', file_day, reason, count(*)
-FROM judged
-WHERE reason IS NOT NULL
-GROUP BY file_day, reason
+{{ rejections.count(staging, 'weather') }}
