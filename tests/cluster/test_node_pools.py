@@ -107,6 +107,9 @@ class Stack:
             scheduler_job_id="1",
         )
         made: Object = ApiClient().sanitize_for_serialization(pod)
+        # kwok's nodes are ready when Karpenter registers them: Kubernetes may schedule a task there and then evict it,
+        # because the part that evicts has not seen yet that this taint is gone.
+        made["spec"].setdefault("tolerations", []).append({"key": "karpenter.sh/unregistered", "operator": "Exists"})
         return made
 
     def tasks_with(self, *, gpus: bool) -> list[TaskPod]:

@@ -109,7 +109,7 @@ def test_a_deployment_that_cannot_succeed_is_cancelled_with_the_reason(
 ) -> None:
     deployment = ExistingClusterStack("local", settings, pytest.fail).deployment
     monkeypatch.setattr("ops.pulumi.deployment.POLL_INTERVAL_SECONDS", 0.2)
-    (clone / "bin" / "pulumi").write_text("#!/bin/sh\nexec sleep 60\n")
+    (clone / "bin" / "pulumi").write_text("#!/bin/sh\nexec sleep 10\n")
     with pytest.raises(OperationError, match=r"^pod it: no image$"):
         deployment.run("up", watch=lambda: "pod it: no image")
 
