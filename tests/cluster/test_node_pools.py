@@ -222,10 +222,16 @@ def running() -> set[str]:
 
 
 def run(stack: Stack, tasks: Sequence[TaskPod], name: str = "task") -> list[str]:
-    """Create the pods of tasks, wait until all run, and return their names."""
+    """Create the pods of tasks, wait until all run on initialized nodes, and return their names."""
     names = create(stack, tasks, name)
-    wait_until(lambda: running() >= set(names), f"{len(names)} tasks")
+    wait_until(lambda: running() >= set(names) and all_initialized(), f"{len(names)} tasks")
     return names
+
+
+def all_initialized() -> bool:
+    """Return whether Karpenter has initialized all nodes: it leaves behind those that it deletes earlier."""
+    conditions = [node["status"].get("conditions", []) for node in get("nodeclaims")]
+    return all(any((one["type"], one["status"]) == ("Initialized", "True") for one in each) for each in conditions)
 
 
 def finish(*names: str) -> None:
