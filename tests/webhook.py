@@ -29,7 +29,7 @@ class Webhook:
 
 @contextmanager
 def running() -> Iterator[Webhook]:
-    """Run a webhook on a port of its own."""
+    """Run a webhook on a free port."""
     webhook = Webhook()
 
     class Handler(BaseHTTPRequestHandler):
