@@ -11,7 +11,7 @@ from infra.airflow_names import NAMESPACE, tasks_namespace
 from infra.airflow_platform import LOGS_PREFIX, MLFLOW_PREFIX, Component
 from infra.aws.account import Account
 from infra.aws.names import Limit
-from infra.aws.policies import Statement, document, trust
+from infra.aws.policies import Statement, declared, document, publishing, trust
 from infra.dag_declarations import DagDeclaration, account_name
 
 BucketPurpose = Literal["data", "artifacts", "logs"]
@@ -132,10 +132,7 @@ class Identities(pulumi.ComponentResource):
         return self._create_role(component, component.service_account, namespace, GRANTS[component], further)
 
     def _create_dag_role(self, dag_id: str, declaration: DagDeclaration) -> pulumi.Output[str]:
-        further = [
-            *(Statement(one.actions, one.resources) for one in declaration.permissions),
-            *publishing(declaration),
-        ]
+        further = declared(declaration)
         account, namespace = account_name(dag_id), tasks_namespace(self._scope.namespace)
         return self._create_role(account, account, namespace, dag_grants(dag_id, declaration), further)
 
@@ -184,12 +181,6 @@ class Identities(pulumi.ComponentResource):
                 *further,
             )
         )
-
-
-def publishing(*dags: DagDeclaration) -> list[Statement]:
-    """Return the permission to publish to the SNS topics through which DAGs notify people."""
-    topics = tuple(dict.fromkeys(topic for dag in dags for topic in dag.notification_topics))
-    return [Statement(("sns:Publish",), topics)] if topics else []
 
 
 def pod_trust(service_account: str, cluster_arn: str, namespace: str) -> str:

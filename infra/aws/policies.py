@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from infra.dag_declarations import DagDeclaration
+
 VERSION = "2012-10-17"
 
 Conditions = Mapping[str, Mapping[str, str | Sequence[str]]]
@@ -57,3 +59,14 @@ def trust(service: str, *actions: str, conditions: Conditions | None = None) -> 
 def this_account(account: str) -> Conditions:
     """Return the condition that a service acts on behalf of this account."""
     return {"StringEquals": {"aws:SourceAccount": account}}
+
+
+def declared(dag: DagDeclaration) -> list[Statement]:
+    """Return the permissions that a DAG declares, besides those on the stack's buckets."""
+    return [*(Statement(one.actions, one.resources) for one in dag.permissions), *publishing(dag)]
+
+
+def publishing(*dags: DagDeclaration) -> list[Statement]:
+    """Return the permission to publish to the SNS topics through which DAGs notify people."""
+    topics = tuple(dict.fromkeys(topic for dag in dags for topic in dag.notification_topics))
+    return [Statement(("sns:Publish",), topics)] if topics else []

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from infra.aws.names import LOG_GROUPS, Limit, Names, shortened
-from infra.aws.policies import Conditions, Statement
+from infra.aws.policies import Conditions, Statement, declared
 from infra.dag_declarations import DagDeclaration
 from infra.preview_names import PREFIX
 from infra.settings import PROJECT, Settings
@@ -248,7 +248,7 @@ def preview_boundary(scope: Scope, dags: Iterable[DagDeclaration]) -> list[State
             (scope.arn("kms", "key/*"),),
             conditions={"StringEquals": {"kms:ViaService": f"s3.{scope.region}.amazonaws.com"}},
         ),
-        *(Statement(one.actions, one.resources) for dag in dags for one in dag.permissions),
+        *(statement for dag in dags for statement in declared(dag)),
     ]
 
 

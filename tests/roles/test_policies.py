@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 import pytest
 
 from infra.aws.policies import Statement
-from infra.dag_declarations import DagDeclaration, Permission
+from infra.dag_declarations import DagDeclaration, Notification, Permission
 from infra.errors import OperationError
 from ops.plan.cloud import ACCOUNT
 from ops.plan.resources import Recording, Resource
@@ -298,12 +298,17 @@ def test_a_role_of_the_stack_grants_no_permissions() -> None:
 
 def test_a_pod_of_a_preview_uses_only_objects_of_previews_and_what_dags_declare() -> None:
     queue = f"arn:aws:sqs:{REGION}:{ACCOUNT}:scores"
-    declared = DagDeclaration(permissions=(Permission(actions=("sqs:SendMessage",), resources=(queue,)),))
+    topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:team"
+    declared = DagDeclaration(
+        notify=(Notification(connection="team", topic=topic),),
+        permissions=(Permission(actions=("sqs:SendMessage",), resources=(queue,)),),
+    )
     bound = policies.preview_boundary(scope_of("dev"), [declared])
     bucket = f"arn:aws:s3:::airflow-dev-data-{ACCOUNT}"
     assert permits(bound, "s3:PutObject", f"{bucket}/previews/preview-x/a")
     assert not permits(bound, "s3:PutObject", f"{bucket}/images/a")
     assert permits(bound, "sqs:SendMessage", queue)
+    assert permits(bound, "sns:Publish", topic)
     assert not permits(bound, "rds:DeleteDBInstance", f"arn:aws:rds:{REGION}:{ACCOUNT}:db:airflow-prod-database")
 
 
