@@ -221,13 +221,11 @@ def test_no_secret_is_in_a_process_argument_or_a_log(machine: Machine, first: Up
 
 @pytest.mark.skipif(sys.platform != "linux", reason="tasks are forked on Linux only")
 def test_tasks_start_with_pytorch_imported(machine: Machine, first: Up) -> None:
-    workers = [
-        process
-        for process in psutil.Process(machine.pids()["scheduler"]).children(recursive=True)
-        if "airflow worker" in " ".join(process.cmdline())
-    ]
-    assert workers
-    assert all("libtorch_cpu" in Path(f"/proc/{worker.pid}/maps").read_text() for worker in workers)
+    children = psutil.Process(machine.pids()["scheduler"]).children(recursive=True)
+    workers = each(children, lambda child: child if "airflow worker" in " ".join(child.cmdline()) else None)
+    files = each([worker for worker in workers if worker], lambda worker: str(worker.memory_maps()))
+    assert files
+    assert all("libtorch_cpu" in names for names in files)
 
 
 def test_status_shows_every_process_healthy(machine: Machine, first: Up) -> None:
