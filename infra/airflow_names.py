@@ -11,7 +11,7 @@ TASKS_SUFFIX = "-tasks"
 # A label of every namespace: https://kubernetes.io/docs/reference/labels-annotations-taints/#kubernetes-io-metadata-name
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 
-# The login of Airflow's administrator, and the key of the DAG repository, which tasks need as well.
+# The login of Airflow's administrator, and the key of the DAG repository.
 ADMIN_SECRET = "airflow-admin"  # noqa: S105
 DAGS_SECRET = "dags-git"  # noqa: S105
 
@@ -23,6 +23,9 @@ USER_ID = 50000  # the user of images/airflow
 
 # The link in the chart's volume of DAGs that git-sync updates.
 DAGS_LINK = "/opt/airflow/dags/repo"
+# The server in the dag-processor's pod from which tasks fetch the DAGs: images/airflow/lib/dags_server.py.
+DAGS_SERVER = "airflow-dags"
+DAGS_SERVER_PORT = 8800
 
 # The components that run authors' code: each logs in to the database as its own user, whose name is that of the
 # owner and the component's, and whose rights images/airflow/bin/database_users.py lists.

@@ -23,7 +23,6 @@ from infra.airflow.priorities import TASK, class_name
 from infra.airflow_names import (
     COMPONENT_LABEL,
     CPU_POOL,
-    DAGS_SECRET,
     GPU_RESOURCE,
     NAMESPACE_LABEL,
     POOL_LABEL,
@@ -155,7 +154,7 @@ class Limits:
     def task_secrets(self) -> list[str]:
         """The Secrets that tasks may use."""
         store = [self.object_store_secret] if self.object_store_secret else []
-        return [mlflow_server.TASKS_SECRET, feature_store.SECRET, DAGS_SECRET, *store]
+        return [mlflow_server.TASKS_SECRET, feature_store.SECRET, *store]
 
 
 def of_task_pods(limits: Limits) -> Policy:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from infra.airflow import chart
+from infra.airflow import chart, dags_server
 from infra.airflow.admission import Admission
 from infra.airflow.network_policies import NetworkPolicies
 from infra.airflow.permissions import Permissions
@@ -17,8 +17,6 @@ from infra.airflow_platform import Platform
 from infra.settings import TaskSettings
 
 RELEASE = "airflow"
-# As in helm-values/pod-template.yaml.
-KNOWN_HOSTS = "dags-known-hosts"
 
 
 class Airflow(pulumi.ComponentResource):
@@ -59,15 +57,17 @@ class Airflow(pulumi.ComponentResource):
         ]
         if platform.airflow_database.authorities:
             surroundings += _database_authorities(platform, child_opts)
-        if platform.dags.known_hosts:
-            surroundings.append(_known_hosts(platform, child_opts))
-        kubernetes.helm.v4.Chart(
+        airflow = kubernetes.helm.v4.Chart(
             RELEASE,
             name=RELEASE,
             namespace=platform.namespace,
             chart=str(chart.archive()),
             values=with_platform(values, platform, tasks),
             opts=pulumi.ResourceOptions.merge(child_opts, pulumi.ResourceOptions(depends_on=surroundings)),
+        )
+        # Pulumi waits until a Service has pods.
+        dags_server.create_service(
+            platform, pulumi.ResourceOptions.merge(child_opts, pulumi.ResourceOptions(depends_on=[airflow]))
         )
         self.outputs = {"airflow_admin_secret": ADMIN_SECRET, "airflow_service": f"{RELEASE}-api-server"}
 
@@ -88,13 +88,3 @@ def _database_authorities(platform: Platform, opts: pulumi.ResourceOptions) -> l
             (f"tasks-{DATABASE_CA}", platform.tasks_namespace),
         )
     ]
-
-
-def _known_hosts(platform: Platform, opts: pulumi.ResourceOptions) -> pulumi.Resource:
-    """Create the ConfigMap with the Git server's host keys for tasks; the control plane has those in the chart's."""
-    return kubernetes.core.v1.ConfigMap(
-        KNOWN_HOSTS,
-        metadata={"name": KNOWN_HOSTS, "namespace": platform.tasks_namespace},
-        data={"known_hosts": platform.dags.known_hosts},
-        opts=opts,
-    )

@@ -15,10 +15,12 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 from pulumi_kubernetes.networking.v1 import NetworkPolicySpecArgs
 
 from infra.airflow import pgbouncer
+from infra.airflow.dags_server import DAG_PROCESSOR
 from infra.airflow.egress import create_egress_policy, egress_rule
 from infra.airflow_names import (
     API_SERVER_PORT,
     COMPONENT_LABEL,
+    DAGS_SERVER_PORT,
     MLFLOW_LABELS,
     MLFLOW_PORT,
     NAMESPACE_LABEL,
@@ -47,7 +49,7 @@ POD_IDENTITY = "169.254.170.23/32"
 COMPONENTS_WITH_DATABASE = ("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations")
 WITH_OBJECT_STORE = ("api-server", "triggerer")
 WITH_KUBERNETES = ("scheduler", "api-server")
-WITH_GIT_SYNC = ("dag-processor", "triggerer")
+WITH_GIT_SYNC = (DAG_PROCESSOR, "triggerer")
 # They send the state of DAG runs, and of tasks that a user changes in the UI; tasks send their own.
 WITH_LINEAGE = ("scheduler", "api-server")
 AIRFLOW: Spec = {"match_labels": {"tier": "airflow"}}
@@ -131,6 +133,7 @@ def airflow_policies(tasks_namespace: pulumi.Input[str], *, pooled: bool) -> Map
         "metrics": Policy(
             statsd, incoming=[ingress(STATSD_PORT, peers=[peer(AIRFLOW), tasks], protocol="UDP"), ingress(METRICS_PORT)]
         ),
+        "dags": Policy(components(DAG_PROCESSOR), incoming=[ingress(DAGS_SERVER_PORT, peers=[tasks])]),
         "git-sync-metrics": Policy(components(*WITH_GIT_SYNC), incoming=[ingress(GIT_SYNC_METRICS_PORT)]),
         "components-to-database": Policy(with_database, outgoing=[database]),
         "components-to-kubernetes": Policy(components(*WITH_KUBERNETES), outgoing=[egress(*KUBERNETES_PORTS)]),
@@ -159,11 +162,10 @@ def airflow_policies(tasks_namespace: pulumi.Input[str], *, pooled: bool) -> Map
     return result
 
 
-def tasks_policies(git: pulumi.Input[Sequence[Spec]], airflow_namespace: pulumi.Input[str]) -> Mapping[str, Policy]:
+def tasks_policies(airflow_namespace: pulumi.Input[str]) -> Mapping[str, Policy]:
     """Return the policies of the tasks' namespace by name.
 
     Args:
-        git: The ports of the Git server.
         airflow_namespace: The namespace of the servers that tasks use.
     """
 
@@ -180,7 +182,7 @@ def tasks_policies(git: pulumi.Input[Sequence[Spec]], airflow_namespace: pulumi.
                 egress(API_SERVER_PORT, to=in_airflow(components("api-server"))),
                 egress(MLFLOW_PORT, to=in_airflow(MLFLOW)),
                 egress(SERVING_PORT, to=in_airflow(SERVING)),
-                {"ports": git},
+                egress(DAGS_SERVER_PORT, to=in_airflow(components(DAG_PROCESSOR))),
                 egress(*OBJECT_STORE_PORTS),
                 IDENTITY,
                 egress(*KUBERNETES_PORTS),
@@ -203,10 +205,9 @@ class NetworkPolicies(pulumi.ComponentResource):
         super().__init__("airflow:airflow:NetworkPolicies", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         airflow, tasks = platform.namespace, platform.tasks_namespace
-        git = pulumi.Output.from_input(platform.dags.repository).apply(lambda address: ports(*git_ports(address)))
         for namespace, policies in (
             (airflow, airflow_policies(tasks, pooled=pooled)),
-            (tasks, tasks_policies(git, airflow)),
+            (tasks, tasks_policies(airflow)),
         ):
             for policy_name, policy in policies.items():
                 self._create(policy_name, policy, namespace)

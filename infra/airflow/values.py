@@ -7,7 +7,7 @@ from typing import Any
 import pulumi
 
 from infra import computing, feature_store, helm_values, mlflow_server, mlflow_users
-from infra.airflow import secrets
+from infra.airflow import dags_server, secrets
 from infra.airflow.chart import schema
 from infra.airflow.priorities import CONTROL_PLANE, TASK, class_name
 from infra.airflow.validation import ValuesError, check
@@ -36,6 +36,8 @@ USERS_BY_SECTION = {"dagProcessor": Component.DAG_PROCESSOR, "triggerer": Compon
 # As in images/airflow/bin/heartbeat.py and wait_for_database.py.
 SECRETS_FOLDER = "/opt/airflow/secrets"
 SECRETS_MOUNT = {"name": "secrets", "mountPath": SECRETS_FOLDER, "readOnly": True}
+# As in images/airflow/lib/git_sync_bundle.py.
+DAGS_VARIABLE = "DAGS_URL"
 # As in images/airflow/Dockerfile.
 PYTHONPATH = "/opt/airflow/lib"
 
@@ -87,6 +89,7 @@ def with_platform(values: Values, platform: Platform, tasks: TaskSettings) -> Va
         files_of_components(platform),
         migration(platform),
         git_sync(platform.dags),
+        dags_of_tasks(platform, values),
         certificates(platform, values),
         waiting(platform.images["airflow"], values, certificate_mounts(platform)),
         parallelism(tasks, values),
@@ -180,7 +183,9 @@ def environment(platform: Platform) -> Values:
                 {"name": "DAG_ACCOUNTS", "value": dag_accounts()},
             ]
         },
-        "workers": {"env": [*keys, *login, *features]},
+        "workers": {
+            "env": [*keys, *login, *features, {"name": DAGS_VARIABLE, "value": dags_server.url(platform.namespace)}]
+        },
     }
 
 
@@ -277,6 +282,13 @@ def git_sync(dags: DagSource) -> Values:
         "dags": {"gitSync": source | access[dags.credentials]},
         "dagProcessor": {"dagBundleConfigList": [bundle(dags)]},
     }
+
+
+def dags_of_tasks(platform: Platform, values: Values) -> Values:
+    """Set the container that serves the DAGs to tasks."""
+    security_context = values["securityContexts"]["containers"]
+    container = dags_server.container(platform.images["airflow"], platform.dags, security_context)
+    return {"dagProcessor": {"extraContainers": [container]}}
 
 
 def bundle(dags: DagSource) -> Values:

@@ -17,7 +17,7 @@ VOLUME_GIB = 1
 FOLDER = "dags"
 SEED_SCRIPT = Path(__file__).with_name("seed_repository.sh")
 
-# The components with git-sync, as tasks have.
+# The components with git-sync.
 AIRFLOW_CLIENTS = ("dag-processor", "triggerer")
 
 
@@ -58,7 +58,7 @@ def address(host: pulumi.Input[str]) -> pulumi.Output[str]:
 
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
     """Return the pods of the Airflow in a namespace that may connect to the server."""
-    return [peers.airflow(namespace, *AIRFLOW_CLIENTS), peers.tasks(namespace)]
+    return [peers.airflow(namespace, *AIRFLOW_CLIENTS)]
 
 
 def server_pod(image: str, branch: str) -> ServerPod:

@@ -58,7 +58,7 @@ def create(settings: PreviewSettings, base: Settings, outputs: Outputs) -> Platf
     namespace, tasks = airflow_namespace.create(
         stack, pulumi.ResourceOptions(provider=provider, depends_on=[identities, databases])
     )
-    dags_key.copy(base.dags, NAMESPACE, (namespace, tasks), in_cluster)
+    dags_key.copy(base.dags, NAMESPACE, namespace, in_cluster)
 
     return Platform(
         provider=provider,

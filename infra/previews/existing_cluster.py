@@ -55,7 +55,7 @@ def create(settings: PreviewSettings, base: ExistingClusterSettings, outputs: Ou
     keys = outputs("object_store_credentials")
     credentials = create_credentials(namespace, tasks, keys, opts)
     if base.dags:
-        dags_key.copy(base.dags, base.namespace, (namespace, tasks), opts)
+        dags_key.copy(base.dags, base.namespace, namespace, opts)
 
     registry = f"{base.registry}/{PREVIEWS}" if base.registry else ON_NODES
     return Platform(

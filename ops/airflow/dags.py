@@ -117,49 +117,23 @@ def _git(*arguments: str) -> str:
 
 
 def put_key(stack: Stack, settings: DagSettings, key: str, user: str, echo: Echo) -> None:
-    """Store the key of the DAG repository in the cluster, for Airflow and for tasks.
+    """Store the key of the DAG repository in the cluster.
 
     Raises:
-        OperationError: The repository needs no key, the key is invalid, or a namespace does not exist yet.
+        OperationError: The repository needs no key, the key is invalid, or the namespace does not exist yet.
     """
     content = key_secret(settings.credentials, key, user)
-    present = stack.cluster.namespaces()
-    for namespace in key_namespaces(stack):
-        if namespace not in present:
-            raise OperationError(
-                f"the cluster has no namespace {namespace} yet: run `make deploy STACK={stack.name}`; "
-                "it will fail because the key is missing; then rerun this command"
-            )
+    if stack.namespace not in stack.cluster.namespaces():
+        raise OperationError(
+            f"the cluster has no namespace {stack.namespace} yet: run `make deploy STACK={stack.name}`; "
+            "it will fail because the key is missing; then rerun this command"
+        )
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": DAGS_SECRET}, "stringData": dict(content)}
-    for namespace in key_namespaces(stack):
-        try:
-            stack.cluster.create(namespace, secret)
-        except ConflictError:
-            stack.cluster.replace(namespace, secret)
-    echo(
-        f"stored the key of {settings.repository} in the Secret {DAGS_SECRET} of "
-        f"{' and '.join(key_namespaces(stack))}: new pods use it"
-    )
-
-
-def key_namespaces(stack: Stack) -> tuple[str, str]:
-    """Return the namespaces whose pods read the DAG repository."""
-    return stack.namespace, stack.tasks_namespace
-
-
-def share_key(stack: Stack) -> None:
-    """Copy the key from Airflow's namespace to that of tasks if it is only in the first.
-
-    Tasks of a stack that was deployed when they ran in Airflow's namespace do not have it yet.
-
-    Raises:
-        OperationError: The request to the cluster failed, or the namespace of tasks does not exist yet.
-    """
-    airflow, tasks = key_namespaces(stack)
-    key = stack.cluster.get("Secret", DAGS_SECRET, airflow)
-    if key and stack.cluster.get("Secret", DAGS_SECRET, tasks) is None:
-        copy = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": DAGS_SECRET}, "data": key["data"]}
-        stack.cluster.create(tasks, copy)
+    try:
+        stack.cluster.create(stack.namespace, secret)
+    except ConflictError:
+        stack.cluster.replace(stack.namespace, secret)
+    echo(f"stored the key of {settings.repository} in the Secret {DAGS_SECRET} of {stack.namespace}: new pods use it")
 
 
 def key_secret(credentials: str, key: str, user: str = ANY_USER) -> Mapping[str, str]:

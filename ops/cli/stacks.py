@@ -3,7 +3,7 @@
 import getpass
 import sys
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -278,23 +278,13 @@ def point_out_missing_cluster(stack: PlatformStack) -> None:
 
 
 def watcher(stack: PlatformStack) -> Watcher | None:
-    """Return a watcher for the stack's pods, which also shares the key of its DAG repository with them.
+    """Return a watcher for the stack's pods.
 
     It is None if the stack has no cluster that responds: the deployment may create it, or access to it.
     """
     if not responds(stack):
         return None
-    watch = Watch(stack.cluster, stack.namespaces, stack.diagnosis)
-    source = stack.settings.dags
-    if source is None or source.credentials == "none":
-        return watch
-
-    def look() -> str | None:
-        with suppress(OperationError):  # until the deployment has created the namespace, or the API responds
-            dags.share_key(stack)
-        return watch()
-
-    return look
+    return Watch(stack.cluster, stack.namespaces, stack.diagnosis)
 
 
 def responds(stack: PlatformStack) -> bool:

@@ -33,8 +33,9 @@ def pods(component: str, namespace: str = NAMESPACE) -> list[str]:
     return [item["metadata"]["name"] for item in items if not item["metadata"].get("deletionTimestamp")]
 
 
-def test_a_run_survives_the_loss_of_the_scheduler(airflow: Airflow, patient: str) -> None:
-    kubectl("delete", "pod", "-n", NAMESPACE, "--grace-period=0", "--force", *pods("scheduler"))
+def test_a_run_survives_the_loss_of_the_scheduler_and_of_the_dag_processor(airflow: Airflow, patient: str) -> None:
+    lost = [*pods("scheduler"), *pods("dag-processor")]
+    kubectl("delete", "pod", "-n", NAMESPACE, "--grace-period=0", "--force", *lost)
 
 
 def test_a_run_survives_the_loss_of_its_tasks_pod(airflow: Airflow, patient: str) -> None:
@@ -49,7 +50,7 @@ def test_a_run_survives_the_loss_of_its_tasks_pod(airflow: Airflow, patient: str
 def test_a_run_survives_the_loss_of_the_git_server(airflow: Airflow, patient: str) -> None:
     kubectl("scale", "statefulset/git", "--replicas=0", "-n", PLATFORM_NAMESPACE)
     try:
-        wait_until(lambda: state(airflow, patient, "wait") == "success", "the first task", RUN_SECONDS)
+        assert airflow.finish("patient", patient, RUN_SECONDS) == "success"
         assert airflow.dags() >= {"image_classifier", "patient"}
     finally:
         kubectl("scale", "statefulset/git", "--replicas=1", "-n", PLATFORM_NAMESPACE)

@@ -17,7 +17,7 @@ def hostile(airflow: Airflow) -> str:
     return run
 
 
-SECRETS = "a task may only use the Secrets mlflow-tasks, features-database, dags-git, object-store"
+SECRETS = "a task may only use the Secrets mlflow-tasks, features-database, object-store"
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def of_classifier(change: Change) -> Change:
     return both
 
 
-SECRETS = "a task may only use the Secrets mlflow-tasks, features-database, dags-git, object-store"
+SECRETS = "a task may only use the Secrets mlflow-tasks, features-database, object-store"
 ACCOUNTS = "a task may only use the service account of its DAG, or airflow-task"
 TOKENS = "only a task of a DAG that declares `serves` in dag.yaml may have a Kubernetes token"
 GPUS = "a task may only use as many GPUs as its DAG declares as `gpus` in dag.yaml"
@@ -203,7 +203,7 @@ POD_SECURITY = "violates PodSecurity"
         pytest.param(with_label("app.kubernetes.io/name", "mlflow"), LABELS, id="the label of MLflow"),
         pytest.param(with_label("app.kubernetes.io/component", "serving"), LABELS, id="the label of the server"),
         pytest.param(with_spec(), None, id="nothing"),
-        pytest.param(with_volume(secret={"secretName": "dags-git"}), None, id="the key of the DAGs"),
+        pytest.param(with_volume(secret={"secretName": "dags-git"}), SECRETS, id="the key of the DAGs"),
         pytest.param(with_group("features-database"), None, id="the connection to the feature store"),
         pytest.param(with_group("mlflow-database"), SECRETS, id="the connection of MLflow's server"),
         pytest.param(with_token(audience="pods.eks.amazonaws.com"), None, id="the token for its identity on AWS"),

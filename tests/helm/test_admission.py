@@ -75,7 +75,7 @@ def test_a_task_may_use_the_accounts_of_its_namespace(objects: Objects) -> None:
     assert all(f'"{account}"' in expression for account in found)
 
 
-def test_a_task_may_use_the_secrets_of_its_namespace_and_the_key_of_its_dags(objects: Objects, task: Any) -> None:
+def test_a_task_may_use_the_secrets_of_its_namespace(objects: Objects, task: Any) -> None:
     expression = rule(objects, "airflow-task-pods", "Secrets")
     there = {
         item["metadata"]["name"]
@@ -83,7 +83,7 @@ def test_a_task_may_use_the_secrets_of_its_namespace_and_the_key_of_its_dags(obj
         if item["kind"] == "Secret" and item["metadata"]["namespace"] == "airflow-tasks"
     }
     assert named_secrets(task["spec"]) <= there
-    for secret in (*there, "dags-git"):
+    for secret in there:
         assert f'"{secret}"' in expression
     for item in objects:
         if item["kind"] == "Secret" and item["metadata"]["name"] not in there:

@@ -46,7 +46,7 @@ def test_every_pod_that_connects_has_the_certificate_authorities(stack: str) -> 
         if name in names:
             assert any(volume["name"] == "database-ca" for volume in pod["volumes"]), name
             for container in containers(pod):
-                if container["name"] not in ("git-sync", "git-sync-init", "metrics-exporter"):
+                if container["name"] not in ("git-sync", "git-sync-init", "dags-server", "metrics-exporter"):
                     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
                     assert "/etc/database-ca" in mounts, (name, container["name"])
 

@@ -203,8 +203,8 @@ def test_only_components_that_need_it_reach_the_local_database(stack: str, objec
     assert not admitted(rules, "airflow-platform", airflow("statsd"), "airflow")
 
 
-def test_a_task_reaches_the_execution_api_the_registry_and_the_model_server(objects: Objects) -> None:
-    assert ports_out(objects, airflow("worker"), "airflow-tasks") >= {8080, 5000, 9125, 443, *git_ports("")}
+def test_a_task_reaches_the_execution_api_the_dags_the_registry_and_the_model_server(objects: Objects) -> None:
+    assert ports_out(objects, airflow("worker"), "airflow-tasks") >= {8080, 8800, 5000, 9125, 443}
     reached = {
         (to["namespaceSelector"]["matchLabels"][NAME_LABEL], port["port"])
         for rule in judged(objects, "airflow-tasks", {}, "Egress")
@@ -212,7 +212,16 @@ def test_a_task_reaches_the_execution_api_the_registry_and_the_model_server(obje
         if "podSelector" in to
         for port in rule["ports"]
     }
-    assert reached == {("airflow", port) for port in (8080, 5000, 9125)}
+    assert reached == {("airflow", port) for port in (8080, 8800, 5000, 9125)}
+
+
+def test_only_tasks_fetch_dags_which_they_do_not_clone(objects: Objects) -> None:
+    [rule] = [rule for rule in judged(objects, "airflow", airflow("dag-processor"), "Ingress")
+              if rule["ports"] == [{"port": 8800, "protocol": "TCP"}]]  # fmt: skip
+    assert admitted([rule], "airflow", airflow("worker"), "airflow-tasks")
+    assert not admitted([rule], "airflow", airflow("worker"), "default")
+    assert not admitted([rule], "airflow", airflow("scheduler"), "airflow")
+    assert not {22, 9418} & ports_out(objects, airflow("worker"), "airflow-tasks")
 
 
 def test_the_exporter_takes_the_metrics_of_airflow_and_of_tasks(objects: Objects) -> None:

@@ -39,6 +39,19 @@ def test_a_task_has_no_access_to_airflows_database_and_none_of_its_keys(template
     assert all("secret" not in volume for volume in template["spec"]["volumes"])
 
 
+def test_a_task_starts_at_once_and_fetches_its_dags_from_the_dag_processors_pod(
+    template: Any, objects: Objects
+) -> None:
+    [container] = containers(template["spec"])
+    assert not {variable["name"] for variable in container["env"]} & {"GITSYNC_REPO", "GIT_SYNC_REPO"}
+    [url] = [variable["value"] for variable in container["env"] if variable["name"] == "DAGS_URL"]
+    address = urlsplit(url)
+    service = of_kind(objects, "Service")[str(address.hostname).partition(".")[0]]["spec"]
+    assert address.port == service["ports"][0]["port"]
+    pod = of_kind(objects, "Deployment")["airflow-dag-processor"]["spec"]["template"]
+    assert pod["metadata"]["labels"].items() >= service["selector"].items()
+
+
 def test_a_task_has_no_kubernetes_token(template: Any) -> None:
     assert template["spec"]["serviceAccountName"] == "airflow-task"
     assert template["spec"]["automountServiceAccountToken"] is False
@@ -66,8 +79,8 @@ def test_a_task_has_the_variables_that_keep_its_memory_small(template: Any) -> N
 def test_a_task_can_only_write_to_volumes(template: Any) -> None:
     mounts = template["spec"]["containers"][0]["volumeMounts"]
     written = {mount["mountPath"] for mount in mounts if not mount.get("readOnly")}
-    assert written == {"/tmp", "/opt/airflow/logs"}
-    assert {mount["mountPath"] for mount in mounts} - written <= {"/opt/airflow/dags", "/etc/database-ca"}
+    assert written == {"/tmp", "/opt/airflow/logs", "/opt/airflow/dags"}
+    assert {mount["mountPath"] for mount in mounts} - written <= {"/etc/database-ca"}
 
 
 def test_a_task_connects_to_the_feature_store_as_its_owner_and_gives_up_soon(

@@ -152,7 +152,7 @@ def test_each_server_has_only_the_clients_that_use_it(local: Recording) -> None:
         *("mlflow", "database-setup", "airflow-tasks"),
     }
     assert clients(local, "s3-clients") == {"api-server", "triggerer", "airflow-tasks", "mlflow", "serving"}
-    assert clients(local, "git-clients") == {"dag-processor", "triggerer", "airflow-tasks"}
+    assert clients(local, "git-clients") == {"dag-processor", "triggerer"}
 
 
 def test_the_git_server_accepts_no_pushes_from_the_network(local: Recording) -> None:

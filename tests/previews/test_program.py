@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 
 from infra.airflow.chart import cached_archive
 from infra.airflow.values import checked_values
@@ -271,34 +270,8 @@ def test_the_branch_is_followed_where_it_is(recorded: Recorded, base: str) -> No
 def test_the_key_of_a_private_repository_is_the_bases(recorded: Recorded, base: str) -> None:
     metadata = [one.inputs.get("metadata", {}) for one in recorded(base).of_type("kubernetes:core/v1:Secret")]
     assert {one["namespace"] for one in metadata if one.get("name") == "dags-git"} == (
-        own_namespaces(base) if base.startswith("private") else set()
+        {settings_of(base).stack} if base.startswith("private") else set()
     )
-
-
-@pytest.mark.skipif(not cached_archive().exists(), reason="the chart is not in the cache")
-@pytest.mark.parametrize("branch", ["feature/x", None])
-@pytest.mark.parametrize("base", ["private", "local"])
-def test_tasks_know_the_server_of_a_repository_that_they_read_with_an_ssh_key(
-    recorded: Recorded, base: str, branch: str | None
-) -> None:
-    recording = recorded(base, branch, reveal=True)
-    [chart] = recording.of_type(CHART_TYPE)
-    settings = named(recording, CHART_TYPE, "airflow").inputs["values"]["dags"]["gitSync"]
-    [template] = [
-        yaml.safe_load(item["data"]["pod_template_file.yaml"])
-        for item in rendered(chart.inputs)
-        if item["metadata"]["name"] == "airflow-config"
-    ]
-    mounted = [each["configMap"]["name"] for each in template["spec"]["volumes"] if "configMap" in each]
-    made = {
-        item["metadata"]["name"]: item
-        for item in own_objects(recording)
-        if item["kind"] == "ConfigMap"
-        and item["metadata"]["namespace"] == tasks_namespace(recording.exports["namespace"])
-    }
-    assert mounted == list(made) == (["dags-known-hosts"] if base == "private" else [])
-    for item in made.values():
-        assert item["data"] == {"known_hosts": settings["knownHosts"]}
 
 
 def test_images_are_those_of_this_clone_apart_from_those_of_the_base(recorded: Recorded, base: str) -> None:

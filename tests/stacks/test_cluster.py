@@ -83,14 +83,13 @@ def test_an_object_is_created_and_deleted_once(api: KubernetesApi) -> None:
         api.cluster.delete("Job", "migrate", NAMESPACE, {}, "batch/v1")
 
 
-TASKS = f"{NAMESPACE}-tasks"
 PRIVATE = DagSettings(repository="https://example.com/dags.git", branch="dev", credentials="token")
 
 
 def stack_with(api: KubernetesApi, *namespaces: str) -> Stack:
     for name in namespaces:
         api.objects[f"/api/v1/namespaces/{name}"] = {"metadata": {"name": name}}
-    found = SimpleNamespace(cluster=api.cluster, namespace=NAMESPACE, tasks_namespace=TASKS, name="local")
+    found = SimpleNamespace(cluster=api.cluster, namespace=NAMESPACE, name="local")
     return cast(Stack, found)
 
 
@@ -99,39 +98,22 @@ def keys(api: KubernetesApi) -> dict[str, Any]:
     return {path.split("/")[4]: thing for path, thing in api.objects.items() if path.endswith("/secrets/dags-git")}
 
 
-def test_a_new_key_replaces_the_old_one_for_airflow_and_for_tasks(api: KubernetesApi) -> None:
-    stack = stack_with(api, NAMESPACE, TASKS)
+def test_a_new_key_replaces_the_old_one(api: KubernetesApi) -> None:
+    stack = stack_with(api, NAMESPACE)
     said: list[str] = []
     for token in ("first", "second"):
         dags.put_key(stack, PRIVATE, token, "me", said.append)
         stored = keys(api)
-        assert stored.keys() == {NAMESPACE, TASKS}
+        assert stored.keys() == {NAMESPACE}
         assert {key["stringData"]["GIT_SYNC_PASSWORD"] for key in stored.values()} == {token}
     assert len(said) == 2
 
 
-def test_a_key_is_stored_nowhere_if_a_namespace_is_missing(api: KubernetesApi) -> None:
-    stack = stack_with(api, NAMESPACE)
-    with pytest.raises(OperationError, match=r"^the cluster has no namespace airflow-tasks yet: run `make deploy STA"):
+def test_a_key_is_stored_nowhere_if_the_namespace_is_missing(api: KubernetesApi) -> None:
+    stack = stack_with(api)
+    with pytest.raises(OperationError, match=r"^the cluster has no namespace airflow yet: run `make deploy STA"):
         dags.put_key(stack, PRIVATE, "token", "me", lambda _: None)
     assert keys(api) == {}
-
-
-def test_tasks_get_the_key_of_a_stack_that_was_deployed_before_they_had_a_namespace(api: KubernetesApi) -> None:
-    stack = stack_with(api, NAMESPACE, TASKS)
-    dags.share_key(stack)
-    assert keys(api) == {}
-    api.cluster.create(NAMESPACE, secret("dags-git") | {"data": {"gitSshKey": "b2xk"}})
-    dags.share_key(stack)
-    assert keys(api)[TASKS]["data"] == {"gitSshKey": "b2xk"}
-
-
-def test_a_key_that_tasks_have_is_not_overwritten(api: KubernetesApi) -> None:
-    stack = stack_with(api, NAMESPACE, TASKS)
-    for namespace, content in ((NAMESPACE, "b2xk"), (TASKS, "bmV3")):
-        api.cluster.create(namespace, secret("dags-git") | {"data": {"gitSshKey": content}})
-    dags.share_key(stack)
-    assert keys(api)[TASKS]["data"] == {"gitSshKey": "bmV3"}
 
 
 def test_kinds_of_the_core_api_are_not_looked_up_in_other_groups(api: KubernetesApi) -> None:

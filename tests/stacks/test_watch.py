@@ -4,7 +4,6 @@ from typing import Any, cast
 import pytest
 
 from infra.errors import OperationError
-from ops.airflow import dags
 from ops.cli import stacks
 from ops.kubernetes.cluster import Cluster
 from ops.kubernetes.diagnosis import Diagnosis, Namespace
@@ -74,49 +73,6 @@ def test_a_cluster_that_does_not_respond_for_half_a_minute_is_reported() -> None
         "deployment: the cluster x does not respond: start it"
     )
     assert looks(Story(gone, [], gone, []), seconds=20) == [None] * 4
-
-
-def test_a_deployment_shares_the_key_of_the_dags_as_soon_as_tasks_have_a_namespace(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    answers = [OperationError("there is no namespace"), None]
-    asked: list[object] = []
-
-    def share_key(stack: object) -> None:
-        asked.append(stack)
-        if error := answers.pop(0):
-            raise error
-
-    monkeypatch.setattr(dags, "share_key", share_key)
-    cluster = Story(*[()] * 4)
-    stack = SimpleNamespace(
-        has_cluster=True,
-        cluster=cluster,
-        namespaces=("airflow", "airflow-tasks"),
-        diagnosis=Diagnosis("local", "", ""),
-        settings=SimpleNamespace(dags=SimpleNamespace(credentials="ssh")),
-    )
-    watch = stacks.watcher(cast(PlatformStack, stack))
-    assert watch is not None
-    assert (watch(), watch()) == (None, None)
-    assert asked == [stack, stack]
-
-
-@pytest.mark.parametrize("source", [None, SimpleNamespace(credentials="none")])
-def test_a_deployment_looks_for_no_key_if_the_repository_needs_none(
-    monkeypatch: pytest.MonkeyPatch, source: object
-) -> None:
-    monkeypatch.setattr(dags, "share_key", pytest.fail)
-    stack = SimpleNamespace(
-        has_cluster=True,
-        cluster=Story(()),
-        namespaces=("airflow",),
-        diagnosis=Diagnosis("local", "", ""),
-        settings=SimpleNamespace(dags=source),
-    )
-    watch = stacks.watcher(cast(PlatformStack, stack))
-    assert watch is not None
-    assert watch() is None
 
 
 def test_a_cluster_that_does_not_respond_at_the_start_is_not_watched(capsys: pytest.CaptureFixture[str]) -> None:

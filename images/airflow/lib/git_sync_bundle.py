@@ -1,6 +1,7 @@
 """A bundle of the DAGs that git-sync checks out; its version is their commit."""
 
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,13 @@ from typing import Any
 from airflow.dag_processing.bundles.base import BundleVersion
 from airflow.dag_processing.bundles.local import LocalDagBundle
 
+from served_dags import fetch
+
 log = logging.getLogger(__name__)
+
+# As in infra/airflow_names.py and infra/airflow/values.py.
+LINK = Path("/opt/airflow/dags/repo")
+SERVER = "DAGS_URL"
 
 # git-sync's link points to a work tree with the commit's name: `repo -> .worktrees/<commit>`.
 COMMIT = re.compile(r"[0-9a-f]{40,64}")
@@ -21,7 +28,7 @@ REMOTE = re.compile(
 
 
 class GitSyncBundle(LocalDagBundle):
-    """The DAGs folder, which git-sync keeps at the newest commit of a branch.
+    """The DAGs folder, which git-sync keeps at the newest commit of a branch; tasks fetch that commit once.
 
     Airflow's user interface shows the commit of each DAG version. There is only one checkout, so runs cannot be pinned
     to a commit: set `[dag_processor] disable_bundle_versioning`.
@@ -35,7 +42,11 @@ class GitSyncBundle(LocalDagBundle):
         self._work_tree: Path | None = None
 
     def initialize(self) -> None:
-        """Log the commit, also in the logs of tasks."""
+        """Fetch the DAGs in the pod of a task, and log the commit."""
+        if SERVER in os.environ:
+            with self.lock():
+                if not LINK.exists():
+                    fetch(os.environ[SERVER], LINK)
         super().initialize()
         log.info("Running the DAGs of commit %s", commit_of(self.path))
 
