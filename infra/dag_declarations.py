@@ -126,7 +126,7 @@ class DagDeclaration(Declaration):
     """The node pool of tasks that name none: of those with GPUs if the DAG declares `gpus`, otherwise of all of them.
     It has no effect on a laptop and on existing clusters."""
     egress: tuple[Destination, ...] = ()
-    """Servers that tasks connect to, besides those of the stack and HTTPS, SSH and Git anywhere."""
+    """Servers that tasks connect to, besides those of the stack and HTTPS anywhere."""
     notify: tuple[Annotated[Notification, BeforeValidator(_notification, ConnectionId | Notification)], ...] = ()
     """Whom a run that fails or misses its deadline notifies: Airflow connections."""
     permissions: tuple[Permission, ...] = ()

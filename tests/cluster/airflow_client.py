@@ -112,6 +112,18 @@ class Airflow:
 
         return str(wait_until(ended, f"the run {run_id} of {dag_id}", seconds))
 
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str, seconds: float) -> None:
+        """Answer the question of a task as soon as it is asked."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}"
+
+        def asked() -> bool:
+            questions = self.get(f"{path}/hitlDetails", response_received=False)["hitl_details"]
+            return any(question["task_instance"]["task_id"] == task_id for question in questions)
+
+        wait_until(asked, f"the question of {task_id}", seconds)
+        details = f"{path}/taskInstances/{task_id}/-1/hitlDetails"
+        self.request("PATCH", details, json={"chosen_options": [option], "params_input": {}})
+
     def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> str:
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         return str(self.get(path, full_content=True)["content"])

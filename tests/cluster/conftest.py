@@ -10,10 +10,11 @@ import pytest
 
 from infra.airflow.chart import cached_archive
 from infra.documents import REPOSITORY
+from ops.plan.recording import record
 from ops.plan.resources import Recording
 
 from .airflow_client import Airflow
-from .stack import NAMESPACE, PLATFORM_NAMESPACE, deploy, get, push, recorded, wait_until
+from .stack import NAMESPACE, PLATFORM_NAMESPACE, STACK, deploy, get, project, push, wait_until
 
 FOLDER = Path(__file__).parent
 DAGS = FOLDER / "dags"
@@ -53,8 +54,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def recording() -> Recording:
-    return recorded()
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    """Return the recording of the stack, in which a person approves models."""
+    return record(STACK, project(tmp_path_factory.mktemp("project"), {"model_approval": "required"}), reveal=True)
 
 
 @pytest.fixture(scope="session")

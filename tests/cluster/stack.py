@@ -8,12 +8,14 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from infra.documents import REPOSITORY
+from infra.settings import PROJECT
 from ops.plan.manifests import CHART_TYPE, Object, own_objects
 from ops.plan.recording import record
 from ops.plan.resources import Recording
@@ -51,6 +53,16 @@ def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENC
 
 def recorded() -> Recording:
     return record(STACK, reveal=True)
+
+
+def project(folder: Path, settings: Mapping[str, Any]) -> Path:
+    """Write a project whose stack `local` has further settings."""
+    for name in ("Pulumi.yaml", "infra"):
+        (folder / name).symlink_to(REPOSITORY / name)
+    stack = yaml.safe_load((REPOSITORY / f"Pulumi.{STACK}.yaml").read_text())
+    stack["config"] |= {f"{PROJECT}:{name}": value for name, value in settings.items()}
+    (folder / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump(stack))
+    return folder
 
 
 def deploy(recording: Recording, changes: tuple[str, ...] = ()) -> None:

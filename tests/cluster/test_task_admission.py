@@ -3,19 +3,16 @@
 import json
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from infra.documents import REPOSITORY
-from infra.settings import PROJECT
 from ml_common.serving_manifests import ServingSettings, manifests
 from ops.plan.manifests import Object, objects
 from ops.plan.recording import record
 
-from .stack import FIRST, STACK, apply, kubectl, wait_until
+from .stack import FIRST, STACK, apply, kubectl, project, wait_until
 
 NAMESPACE = "guarded"
 TASKS = f"{NAMESPACE}-tasks"
@@ -30,20 +27,10 @@ KINDS = (
 Change = Callable[[Any], object]
 
 
-def project(folder: Path) -> Path:
-    """Return a project whose stack `local` is in a namespace of this test."""
-    for name in ("Pulumi.yaml", "infra"):
-        (folder / name).symlink_to(REPOSITORY / name)
-    settings = yaml.safe_load((REPOSITORY / f"Pulumi.{STACK}.yaml").read_text())
-    settings["config"][f"{PROJECT}:namespace"] = NAMESPACE
-    (folder / f"Pulumi.{STACK}.yaml").write_text(yaml.safe_dump(settings))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def stack_objects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Object]]:
     """Return the objects of the stack; those that the policies depend on are in the cluster."""
-    found = objects(record(STACK, project(tmp_path_factory.mktemp("project")), reveal=True))
+    found = objects(record(STACK, project(tmp_path_factory.mktemp("project"), {"namespace": NAMESPACE}), reveal=True))
     ours = [item for item in found if item["kind"] in KINDS and "platform" not in json.dumps(item["metadata"])]
     apply(item for item in ours if item["kind"] in FIRST)
     try:
@@ -118,9 +105,20 @@ def with_token(**token: Any) -> Change:
     return with_volume(projected={"sources": [{"serviceAccountToken": {"path": "token", **token}}]})
 
 
-def with_variable(secret: str, containers: str = "containers") -> Change:
-    variable = {"name": "STOLEN", "valueFrom": {"secretKeyRef": {"name": secret, "key": "connection"}}}
-    return lambda pod: pod["spec"][containers][0]["env"].append(variable)
+def variable(secret: str) -> Object:
+    return {"name": "STOLEN", "valueFrom": {"secretKeyRef": {"name": secret, "key": "connection"}}}
+
+
+def with_variable(secret: str) -> Change:
+    return lambda pod: pod["spec"]["containers"][0]["env"].append(variable(secret))
+
+
+def with_init_container(secret: str) -> Change:
+    def change(pod: Any) -> None:
+        [container] = pod["spec"]["containers"]
+        pod["spec"]["initContainers"] = [{**container, "name": "first", "env": [variable(secret)]}]
+
+    return change
 
 
 def with_group(secret: str) -> Change:
@@ -173,7 +171,7 @@ POD_SECURITY = "violates PodSecurity"
             for secret in ("airflow-database", "airflow-fernet", "airflow-admin")
             for how, change in (
                 ("a variable", with_variable),
-                ("a variable of an init container", lambda name: with_variable(name, "initContainers")),
+                ("a variable of an init container", with_init_container),
                 ("a group of variables", with_group),
                 ("a volume", lambda name: with_volume(secret={"secretName": name})),
                 ("a projected volume", lambda name: with_volume(projected={"sources": [{"secret": {"name": name}}]})),

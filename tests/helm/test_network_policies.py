@@ -215,7 +215,7 @@ def test_a_task_reaches_the_execution_api_the_dags_the_registry_and_the_model_se
     assert reached == {("airflow", port) for port in (8080, 8800, 5000, 9125)}
 
 
-def test_only_tasks_fetch_dags_which_they_do_not_clone(objects: Objects) -> None:
+def test_only_tasks_reach_the_server_of_the_dags_and_they_reach_no_port_of_git(objects: Objects) -> None:
     [rule] = [rule for rule in judged(objects, "airflow", airflow("dag-processor"), "Ingress")
               if rule["ports"] == [{"port": 8800, "protocol": "TCP"}]]  # fmt: skip
     assert admitted([rule], "airflow", airflow("worker"), "airflow-tasks")

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -59,12 +59,6 @@ def files(folder: Path, work_tree: Path) -> Iterator[Path]:
         yield from (path for name in names if (path := Path(parent, name)).is_file() and is_inside(path))
 
 
-def main(arguments: list[str], run: Callable[..., None] = uvicorn.run) -> None:
-    """Serve until the process is stopped."""
-    link, folder = arguments
-    # Other pods reach it under the address of this pod.
-    run(application(Path(link), folder), host="0.0.0.0", port=PORT, log_level="warning")  # noqa: S104
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    # Other pods reach it under the address of this pod.
+    uvicorn.run(application(Path(sys.argv[1]), sys.argv[2]), host="0.0.0.0", port=PORT, log_level="warning")  # noqa: S104
