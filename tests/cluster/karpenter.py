@@ -1,9 +1,10 @@
 """Karpenter on the test cluster: its controllers are real, and its nodes are kwok's, which run nothing.
 
-`python -m tests.cluster.karpenter` builds it. Its instance types are those of the price table, and its node pools those
-of a stack, with what EKS Auto Mode adds.
+`python -m tests.cluster.karpenter` builds both. Its instance types are those of the price table, and its node pools
+those of a stack, with what EKS Auto Mode adds.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +27,6 @@ from ops.plan.resources import Recording
 from ops.plan.usage import stated_usage
 from tests.servers import free_port
 
-KARPENTER = "sigs.k8s.io/karpenter"
-VERSION = "v1.13.0"
-KWOK = "sigs.k8s.io/kwok"
-KWOK_VERSION = "v0.8.0"
-
-REPORTED = "Capacity:    nodeClaim.Spec.Resources.Requests,"
 CRDS = ("pkg/apis/crds", "kwok/apis/crds")
 STAGES = ("node/fast", "node/heartbeat", "pod/fast")
 NODE_CLASS: Object = {
@@ -50,36 +46,83 @@ ZONE = "us-east-1a"
 RESERVED_MEMORY_GIB = 10 / 1024
 
 
-def program() -> Path:
-    """Return Karpenter with kwok's provider; build it if it is not in this machine's cache."""
-    file = Path(platformdirs.user_cache_dir("airflow-on-kubernetes")) / "karpenter" / VERSION / "karpenter"
-    if not file.exists():
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder) / "karpenter"
-            shutil.copytree(module_folder(KARPENTER, VERSION), source, copy_function=shutil.copyfile)
-            correct_capacity(source / "kwok" / "cloudprovider" / "cloudprovider.go")
-            command = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(file), "./kwok"]
-            subprocess.run(command, check=True, cwd=source)
-    return file
+@dataclass(frozen=True)
+class Program:
+    """A program in a Go module, with corrections of one file: texts by what they replace."""
+
+    module: str
+    version: str
+    package: str
+    file: str
+    corrections: Mapping[str, str]
+
+    def source(self) -> Path:
+        """Return the module's folder; download it if it is not in this machine's cache."""
+        command = ["go", "mod", "download", "-json", f"{self.module}@{self.version}"]
+        return Path(json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["Dir"])
+
+    def path(self) -> Path:
+        """Return the program; build it if it is not in this machine's cache."""
+        name = self.module.rpartition("/")[2]
+        corrected = hashlib.sha256(json.dumps([self.file, self.corrections]).encode()).hexdigest()[:8]
+        cache = Path(platformdirs.user_cache_dir("airflow-on-kubernetes"))
+        program = cache / name / f"{self.version}-{corrected}" / name
+        if not program.exists():
+            with tempfile.TemporaryDirectory() as folder:
+                source = Path(folder) / name
+                shutil.copytree(self.source(), source, copy_function=shutil.copyfile)
+                self._correct(source / self.file)
+                command = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(program), self.package]
+                subprocess.run(command, check=True, cwd=source, env={**os.environ, "CGO_ENABLED": "0"})
+        return program
+
+    def _correct(self, file: Path) -> None:
+        text = file.read_text()
+        for found, correction in self.corrections.items():
+            assert text.count(found) == 1, f"{self.module} {self.version} has not once {found!r} in {self.file}"
+            text = text.replace(found, correction)
+        file.write_text(text)
 
 
-def correct_capacity(provider: Path) -> None:
-    """Make the provider report the capacity of an instance, which limits count, instead of the requests of its pods."""
-    text = provider.read_text()
-    assert text.count(REPORTED) == 1, f"{KARPENTER} {VERSION} reports the capacity of nodes in another way"
-    provider.write_text(text.replace(REPORTED, "Capacity: instanceType.Capacity,"))
+KARPENTER = Program(
+    module="sigs.k8s.io/karpenter",
+    version="v1.13.0",
+    package="./kwok",
+    file="kwok/cloudprovider/cloudprovider.go",
+    corrections={
+        # Limits count the capacity of an instance, instead of which the provider reports the requests of its pods.
+        "Capacity:    nodeClaim.Spec.Resources.Requests,": "Capacity: instanceType.Capacity,",
+        # A real node has the taints of its pool from the start: it never takes a pod that does not tolerate them.
+        "[]corev1.Taint{v1.UnregisteredNoExecuteTaint}": (
+            "append([]corev1.Taint{v1.UnregisteredNoExecuteTaint}, nodeClaim.Spec.Taints...)"
+        ),
+    },
+)
+KWOK = Program(
+    module="sigs.k8s.io/kwok",
+    version="v0.8.0",
+    package="./cmd/kwok",
+    file="pkg/utils/informer/event.go",
+    corrections={
+        # A watch from version 0 sends all objects first, which the test cluster's storage refuses: kwok would see
+        # changes only when it lists objects again, up to a minute later.
+        "if !o.EnableListPager || o.EnableStreamWatch {": (
+            'if opts.ResourceVersion == "" && (!o.EnableListPager || o.EnableStreamWatch) {'
+        ),
+    },
+)
 
 
-def module_folder(module: str, version: str) -> Path:
-    """Return the source of a Go module; download it if it is not in this machine's cache."""
-    command = ["go", "mod", "download", "-json", f"{module}@{version}"]
-    return Path(json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["Dir"])
+def build() -> None:
+    """Build the programs that are not in this machine's cache."""
+    for program in (KARPENTER, KWOK):
+        program.path()
 
 
 def custom_resource_definitions() -> list[Object]:
     """Return Karpenter's kinds."""
-    source = module_folder(KARPENTER, VERSION)
-    return [yaml.safe_load(file.read_text()) for folder in CRDS for file in sorted((source / folder).glob("*.yaml"))]
+    folders = [KARPENTER.source() / folder for folder in CRDS]
+    return [yaml.safe_load(file.read_text()) for folder in folders for file in sorted(folder.glob("*.yaml"))]
 
 
 def node_pools(recording: Recording) -> list[Object]:
@@ -153,17 +196,17 @@ def running_karpenter(types: list[Object], folder: Path) -> Iterator[None]:
         "METRICS_PORT": str(free_port()),
         "HEALTH_PROBE_PORT": str(free_port()),
     }
-    with running([str(program())], folder / "karpenter.log", variables):
+    with running([str(KARPENTER.path())], folder / "karpenter.log", variables):
         yield
 
 
 @contextmanager
 def running_kwok(folder: Path) -> Iterator[None]:
     """Run kwok, which keeps the nodes of Karpenter ready and says that their pods run; its log is in the folder."""
-    source = module_folder(KWOK, KWOK_VERSION) / "kustomize" / "stage"
+    source = KWOK.source() / "kustomize" / "stage"
     files = [file for stage in STAGES for file in (source / stage).glob("*.yaml") if file.stem != "kustomization"]
     command = [
-        *("kwok", "--kubeconfig", os.environ["KUBECONFIG"]),
+        *(str(KWOK.path()), "--kubeconfig", os.environ["KUBECONFIG"]),
         *("--manage-nodes-with-annotation-selector", "kwok.x-k8s.io/node=fake"),
         *(argument for file in files for argument in ("--config", str(file))),
     ]
@@ -187,4 +230,4 @@ def running(command: list[str], log: Path, variables: Mapping[str, str]) -> Iter
 
 
 if __name__ == "__main__":
-    print(program())
+    build()
