@@ -73,7 +73,7 @@ class Program:
                 shutil.copytree(self.source(), source, copy_function=shutil.copyfile)
                 self._correct(source / self.file)
                 command = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(program), self.package]
-                subprocess.run(command, check=True, cwd=source, env={**os.environ, "CGO_ENABLED": "0"})
+                subprocess.run(command, check=True, cwd=source)
         return program
 
     def _correct(self, file: Path) -> None:
