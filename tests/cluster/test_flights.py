@@ -41,14 +41,6 @@ def published(airflow: Airflow, run: str) -> Any:
     return airflow.get(f"dags/flight_features/dagRuns/{run}/taskInstances/publish/xcomEntries/return_value")["value"]
 
 
-def answered(airflow: Airflow, option: str) -> str:
-    """Train a model, answer the question whether to promote it, and return the run."""
-    run = airflow.trigger("flight_model", MODEL)
-    airflow.answer("flight_model", run, "approval", option, RUN_SECONDS)
-    assert airflow.finish("flight_model", run, RUN_SECONDS) == "success"
-    return run
-
-
 @pytest.fixture(scope="module")
 def data() -> Iterator[Any]:
     """Yield the data bucket."""
@@ -70,13 +62,18 @@ def features(airflow: Airflow) -> Any:
 @pytest.fixture(scope="module")
 def rejected(airflow: Airflow, features: Any) -> str:
     """Reject a model, and return the run."""
-    return answered(airflow, "Reject")
+    run = airflow.trigger("flight_model", MODEL)
+    airflow.answer("flight_model", run, "approval", "Reject", RUN_SECONDS)
+    assert airflow.finish("flight_model", run, RUN_SECONDS) == "success"
+    return run
 
 
 @pytest.fixture(scope="module")
 def january(airflow: Airflow, rejected: str) -> None:
-    """Approve the same model, and score the month."""
-    answered(airflow, "Approve")
+    """Approve the model when asked again, and score the month."""
+    airflow.clear("flight_model", rejected, "approval")
+    airflow.answer("flight_model", rejected, "approval", "Approve", RUN_SECONDS)
+    assert airflow.finish("flight_model", rejected, RUN_SECONDS) == "success"
     run = airflow.trigger("flight_scores", JANUARY)
     assert airflow.finish("flight_scores", run, RUN_SECONDS) == "success"
 
