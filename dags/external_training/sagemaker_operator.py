@@ -8,7 +8,7 @@ from airflow.providers.amazon.aws.triggers.sagemaker import SageMakerTrigger
 from airflow.sdk.exceptions import TaskDeferred
 
 
-class TrainingOperator(SageMakerTrainingOperator):  # type: ignore[misc] # the provider has no types
+class TrainingOperator(SageMakerTrainingOperator):
     """Waits for a job of the same name, or takes its result; only a failed one is started again, under another name.
 
     The provider's operator starts another job, which is paid for again.

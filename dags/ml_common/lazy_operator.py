@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, ClassVar
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, XComArg
 from airflow.sdk.exceptions import AirflowException
 
 from ml_common.errors import PermanentError
@@ -25,7 +25,7 @@ class LazyOperator(BaseOperator):
     template_fields = ("arguments",)
     template_fields_renderers: ClassVar = {"arguments": "json"}
 
-    def __init__(self, *, operator: str, arguments: Mapping[str, Any] | None, **kwargs: Any) -> None:
+    def __init__(self, *, operator: str, arguments: Mapping[str, Any] | XComArg | None, **kwargs: Any) -> None:
         """Describe the operator.
 
         Args:
@@ -35,7 +35,7 @@ class LazyOperator(BaseOperator):
         """
         super().__init__(**kwargs)
         self.operator = operator
-        self.arguments = arguments
+        self.arguments: Any = arguments
 
     def execute(self, context: Any) -> Any:
         """Run the operator, if there are arguments."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -38,10 +39,9 @@ def about(service: str, listed: list[Any]) -> list[Any]:
     return [one for one in listed if any(action.startswith(f"{service}:") for action in one["Action"])]
 
 
-def role(recording: Recording, name: str) -> dict[str, Any]:
+def role(recording: Recording, name: str) -> Mapping[str, Any]:
     [found] = [one for one in recording.of_type("aws:iam/role:Role") if one.name == name]
-    inputs: dict[str, Any] = found.inputs
-    return inputs
+    return found.inputs
 
 
 def test_the_dag_starts_jobs_of_the_stack_and_passes_one_role_to_sagemaker_alone(connected: Recording) -> None:

@@ -570,6 +570,7 @@ def test_the_outputs_are_those_that_commands_and_other_stacks_use(recording: Rec
             "image_repositories",
             "preview_image_repositories",
             "role_arns",
+            "job_role_arns",
             "airflow_service",
             "airflow_admin_secret",
             "model_registry_url",
