@@ -258,3 +258,6 @@ requirements: ## Update requirements/*.txt from requirements/*.in (UPGRADE=1: to
 
 .venv-soda/ready: requirements/soda.txt requirements/uv.txt ops/environments.py
 	@$(first_python) -m ops.environments create soda
+
+.venv-zenml/ready: requirements/zenml.txt requirements/uv.txt ops/environments.py
+	@$(first_python) -m ops.environments create zenml

@@ -1,8 +1,8 @@
 """Create the virtual environments from the pinned requirements. This module requires only Python.
 
-`create main` creates `.venv` (Airflow, the ML libraries, the tools). `create mlflow`, `create scan` and `create soda`
-create `.venv-mlflow` (the MLflow server), `.venv-scan` (checkov) and `.venv-soda` (Soda), whose requirements conflict
-with Airflow's. `pin` rewrites `requirements/*.txt` from `requirements/*.in`.
+`create main` creates `.venv` (Airflow, the ML libraries, the tools). `create mlflow`, `create scan`, `create soda` and
+`create zenml` create `.venv-mlflow` (the MLflow server), `.venv-scan` (checkov), `.venv-soda` (Soda) and `.venv-zenml`
+(ZenML), whose requirements conflict with Airflow's. `pin` rewrites `requirements/*.txt` from `requirements/*.in`.
 
 Every package is a wheel with a pinned hash: a different file of the same version is refused, and no package is built
 from source. There are two exceptions. Builds of PyTorch that do not come from PyPI, and their CUDA libraries, have
@@ -36,6 +36,7 @@ ENVIRONMENTS = {
     "mlflow": (REPOSITORY / ".venv-mlflow", REQUIREMENTS / "mlflow.txt", 1),
     "scan": (REPOSITORY / ".venv-scan", REQUIREMENTS / "scan.txt", 1),
     "soda": (REPOSITORY / ".venv-soda", REQUIREMENTS / "soda.txt", 1),
+    "zenml": (REPOSITORY / ".venv-zenml", REQUIREMENTS / "zenml.txt", 1),
 }
 # PyTorch from PyPI and its CUDA libraries have a separate file, because other builds come without these libraries.
 TORCH_FILE = REQUIREMENTS / "torch.txt"

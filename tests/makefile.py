@@ -73,7 +73,7 @@ class Sandbox:
         self.python = write_program(folder / ".venv/bin/python", recorder)
         for program in ("zizmor", "lint-imports"):
             write_program(folder / ".venv/bin" / program, recorder)
-        for name in (".venv", ".venv-mlflow", ".venv-scan", ".venv-soda"):
+        for name in (".venv", ".venv-mlflow", ".venv-scan", ".venv-soda", ".venv-zenml"):
             (folder / name).mkdir(exist_ok=True)
             (folder / name / "ready").touch()
 
