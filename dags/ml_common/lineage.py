@@ -1,11 +1,13 @@
 """The lineage of a task: which folders and tables it reads and writes, given as URIs.
 
 `ml_common.object_store` and `ml_common.feature_store` record it, and Airflow's OpenLineage provider sends it when the
-task ends. Where the provider is not configured, nothing is recorded. Lineage never fails a task.
+task ends. Where the provider is not configured, and in environments without Airflow, nothing is recorded. Lineage never
+fails a task.
 """
 
 import logging
 from functools import cache
+from importlib.util import find_spec
 from threading import Lock
 
 log = logging.getLogger(__name__)
@@ -29,6 +31,8 @@ def writes(uri: str) -> None:
 
 
 def _record(method: str, uri: str) -> None:
+    if find_spec("airflow") is None:
+        return
     from airflow.sdk import plugins_manager
     from airflow.sdk.lineage import get_hook_lineage_collector
 

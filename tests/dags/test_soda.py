@@ -86,5 +86,7 @@ def test_a_tool_that_fails_is_an_error(program: Path) -> None:
 
 def test_a_missing_environment_is_explained(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECHO_PYTHON", "/nowhere/python")
-    with pytest.raises(PermanentError, match=r"^The environment of echo is missing: run `make setup`, or rebuild the"):
+    with pytest.raises(
+        PermanentError, match=r"^The environment of echo is missing: run `make .venv-echo/ready`, or set"
+    ):
         tools.run("echo", program, None)
