@@ -28,7 +28,7 @@ help: ## List all commands
 ##@ On this machine, with nothing but Python
 
 .PHONY: up
-up: $(ready) $(if $(value DEMO),.venv-soda/ready) ## Start Airflow, train the image classifier and serve it (IMAGES=<folder>, PARAMS="epochs=3", DEMO=flights: replay months of flights instead)
+up: $(ready) $(if $(value DEMO)$(value ZENML),.venv-soda/ready) $(if $(value ZENML),.venv-zenml/ready) ## Start Airflow, train the image classifier and serve it (IMAGES=<folder>, PARAMS="epochs=3", DEMO=flights: replay months of flights instead, ZENML=1: start ZenML and run a ZenML pipeline instead)
 	@$(ops) up
 
 .PHONY: down
@@ -118,6 +118,10 @@ sync: .venv/ready ## Push HEAD to the Git server of a stack on an existing clust
 .PHONY: dag
 dag: .venv/ready ## Write a new DAG with its steps, its declaration and its test (NAME=churn)
 	@$(ops) dag
+
+.PHONY: zenml
+zenml: .venv/ready .venv-zenml/ready ## Write the graph of each ZenML pipeline, dags/<dag_id>/pipeline.py, which makes it a DAG
+	@$(ops) zenml
 
 .PHONY: run
 run: $(ready_for_all_dags) ## Run a DAG and follow it (DAG=churn, PARAMS="limit=10", STACK=dev: on a stack instead of this machine)

@@ -134,6 +134,14 @@ class AirflowApi:
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
         return self._get(path, deserialize=True)["value"]
 
+    def set_connection(self, connection: str, fields: dict[str, str]) -> None:
+        """Create a connection, or replace it."""
+        content = {"connection_id": connection, **fields}
+        answer = self._client.patch(f"/api/v2/connections/{connection}", json=content)
+        if answer.status_code == 404:
+            answer = self._client.post("/api/v2/connections", json=content)
+        answer.raise_for_status()
+
     def _get(self, path: str, **parameters: Any) -> Any:
         answer = self._client.get(path, params=parameters)
         answer.raise_for_status()

@@ -72,14 +72,14 @@ def create(name: str) -> None:
     python = supported_python()
     started = time.monotonic()
     echo(f"installing {requirements.relative_to(REPOSITORY)} into {folder.name} (a minute or more the first time)")
-    interpreter = folder / "bin" / "python"
-    if not runs(interpreter):
+    program = interpreter(name)
+    if not runs(program):
         shutil.rmtree(folder, ignore_errors=True)
         check_free_disk(folder.parent, gibibytes)
         run([python, "-m", "venv", str(folder)], NO_VENV)
-    pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
+    pip = [str(program), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]
     install_pinned(pip, REQUIREMENTS / "uv.txt")
-    install = [str(folder / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(interpreter)]
+    install = [str(folder / "bin" / "uv"), "pip", "install", "--quiet", "--python", str(program)]
     install_pinned([*install, "--no-build"], requirements)
     if name == "main":
         install_torch([*install, "--no-build"])
@@ -89,6 +89,11 @@ def create(name: str) -> None:
         run([*build, "--no-deps", "--editable", str(REPOSITORY)], UNREACHABLE)
     ready.write_text(f"{requirements.name}\n")
     echo(f"{folder.name} is ready after {time.monotonic() - started:.0f} s")
+
+
+def interpreter(name: str) -> Path:
+    """Return the Python interpreter of the environment `name`."""
+    return ENVIRONMENTS[name][0] / "bin" / "python"
 
 
 NO_VENV = (

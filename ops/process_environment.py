@@ -52,12 +52,12 @@ TESTS = (*OPERATIONS, *PACKAGES, "LAPTOP_HOME", "PYTEST_*", "TEST_BASE_IMAGE", "
 PARAMETERS = (
     *("STACK", "NAME", "LIKE", "BRANCH", "HOURS", "FROM", "TO", "CONFIRM", "DRY_RUN", "CHANGE", "GATE", "YES"),
     *("AGAINST", "PULL_REQUEST", "BUILT", "PREVIEW", "REFRESH", "FORCE", "ISSUE", "WITHOUT_SECRETS"),
-    *("IMAGES", "PARAMS", "DEMO", "S", "DAG", "KEY", "USER_NAME", "REPOSITORY", "REMOVE"),
+    *("IMAGES", "PARAMS", "DEMO", "ZENML", "S", "DAG", "KEY", "USER_NAME", "REPOSITORY", "REMOVE"),
 )
 # Variables of shell completion: https://typer.tiangolo.com/tutorial/options-autocompletion/
 COMPLETION = ("_OPS_COMPLETE", "_TYPER_COMPLETE_*", "COMP_*")
 COMMANDS = {
-    **dict.fromkeys(("up", "down", "clean", "login", "logs", "roll-out"), LAPTOP),
+    **dict.fromkeys(("up", "down", "clean", "login", "logs", "roll-out", "zenml"), LAPTOP),
     **dict.fromkeys(("plan", "plan-comment", "scan"), PLAN),
     "gate": TESTS,  # `make gate GATE=tests` runs them
 }

@@ -9,4 +9,5 @@ OF_TASKS = {
     "dag-flight-scores",
     "dag-image-classifier",
     "dag-smoke-test",
+    "dag-zenml-flight-model",
 }

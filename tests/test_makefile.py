@@ -10,7 +10,7 @@ from ops.cli.app import COMMANDS, INTERNAL, loaded, main
 from tests.makefile import REPOSITORY, Call, Sandbox, parsed, targets
 
 READ = [(target, variable) for target, variables in targets().items() for variable in sorted(variables - {"PYTHON"})]
-FLAGS = {"YES", "REFRESH", "DRY_RUN", "ISSUE", "PREVIEW", "WITHOUT_SECRETS", "REMOVE"}
+FLAGS = {"YES", "REFRESH", "DRY_RUN", "ISSUE", "PREVIEW", "WITHOUT_SECRETS", "REMOVE", "ZENML"}
 CHOICES = {
     ("up", "DEMO"): "flights",
     ("promote", "CONFIRM"): "migration",

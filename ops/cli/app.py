@@ -70,6 +70,9 @@ COMMANDS = {
     "unlock": Entry(KUBERNETES, "stacks", "Release the lock that a killed command left on a stack"),
     "sync": Entry(KUBERNETES, "stacks", "Push HEAD to the Git server of a stack on an existing cluster"),
     "dag": Entry(DAGS, "dags", "Write a new DAG with its steps, its declaration and its test"),
+    "zenml": Entry(
+        DAGS, "dags", "Write the graph of each ZenML pipeline, dags/<dag_id>/pipeline.py, which makes it a DAG"
+    ),
     "run": Entry(DAGS, "dags", "Run a DAG and follow it"),
     "promote": Entry(RELEASES, "releases", "Promote the release of a stack to the next stack"),
     "rollback": Entry(RELEASES, "releases", "Roll a stack back to an earlier release"),

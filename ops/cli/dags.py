@@ -11,6 +11,7 @@ from ops.cli.laptop import HomeFolder, opened
 from ops.cli.options import completed_stacks
 from ops.console import echo, new_console
 from ops.dags.scaffold import write_dag
+from ops.dags.zenml_graphs import pipelines, write
 from ops.laptop import progress
 from ops.laptop.home import DEFAULT_HOME
 from ops.laptop.laptop import Laptop
@@ -24,6 +25,16 @@ def dag(name: Annotated[str, typer.Argument(envvar="NAME", help="The ID of the n
     for file in write_dag(name):
         echo(f"wrote {file.relative_to(REPOSITORY)}")
     echo(f"run it with `make run DAG={name}`, and its test with `make test`")
+
+
+def zenml() -> None:
+    """Write the graph of each ZenML pipeline."""
+    folders = pipelines()
+    changed = [file for folder in folders for file in write(folder)]
+    for file in changed:
+        echo(f"wrote {file.relative_to(REPOSITORY)}")
+    if not changed:
+        echo(f"the graphs of {', '.join(folder.name for folder in folders)} are up to date")
 
 
 def run(

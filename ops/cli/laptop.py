@@ -18,7 +18,19 @@ from infra.errors import OperationError
 from ops.airflow_api import AirflowApiError
 from ops.cli.options import completed_stacks
 from ops.console import echo, new_console
-from ops.laptop import airflow, flights, images, laptop, object_store, ports, processes, progress, serving
+from ops.laptop import (
+    airflow,
+    flights,
+    images,
+    laptop,
+    object_store,
+    ports,
+    processes,
+    progress,
+    serving,
+    zenml,
+    zenml_demo,
+)
 from ops.laptop.home import DEFAULT_HOME, Home
 from ops.laptop.laptop import DAG, Laptop
 from ops.laptop.params import image_classifier_schemas, parameters
@@ -55,14 +67,21 @@ def up(
     demo: Annotated[
         Demo | None, typer.Option(envvar="DEMO", help="Replay months of flights instead of training on images.")
     ] = None,
+    with_zenml: Annotated[
+        bool, typer.Option("--zenml", envvar="ZENML", help="Start ZenML too, and run a ZenML pipeline instead.")
+    ] = False,
     no_run: Annotated[bool, typer.Option("--no-run", help="Start the services only.")] = False,
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Start everything, run the DAG and show its results."""
     if demo and (images or params):
         raise OperationError(f"IMAGES and PARAMS have no effect with DEMO={demo.value}: remove them")
+    if with_zenml and (images or params or demo):
+        raise OperationError("IMAGES, PARAMS and DEMO have no effect with ZENML=1: remove them")
     with opened(home) as here:
-        if demo and not no_run:
+        if with_zenml:
+            start_with_zenml(here, run=not no_run)
+        elif demo and not no_run:
             replay_flights(here)
         else:
             start(here, images, parameters(params, image_classifier_schemas()), run=not no_run)
@@ -204,6 +223,27 @@ def replay_flights(home: Home) -> None:
     stages.end("replay")
     flights.show(console, machine, months)
     console.print(f"assets       {airflow.url(machine.ports)}/assets")
+    show_services(console, machine, passwords=sys.stdout.isatty())
+    console.print("\nseconds      " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in stages.seconds.items()))
+
+
+def start_with_zenml(home: Home, *, run: bool) -> None:
+    """Start what is not running, and ZenML; run a ZenML pipeline and show where its results are."""
+    stages = Stages()
+    with home.lock():
+        machine = Laptop.at(home, with_zenml=True)
+        machine.start(echo, lambda: None)
+        api = machine.api()
+        zenml.connect(home, machine.ports, api)
+        for dag in zenml_demo.DAGS:
+            machine.wait_for_dag(api, dag)
+    stages.end("services")
+    if not run:
+        return
+    run_id = zenml_demo.run(api, console, echo)
+    stages.end("runs")
+    finished = api.result(zenml_demo.PIPELINE, run_id, "finish_run")
+    console.print(f"\nZenML's run {finished['run']} of Airflow's run {finished['airflow_run']} is {finished['status']}")
     show_services(console, machine, passwords=sys.stdout.isatty())
     console.print("\nseconds      " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in stages.seconds.items()))
 

@@ -15,6 +15,7 @@ from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from infra.helm_values import airflow_settings
 from infra.lineage import Lineage
+from ops import environments
 from ops.laptop import mlflow
 from ops.laptop.home import Home, write_atomically
 from ops.laptop.object_store import BUCKETS, client_environment
@@ -112,6 +113,7 @@ def environment(home: Home, ports: dict[str, int]) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": mlflow.url(ports),
         **mlflow.login(home, mlflow_users.TASKS),
         "SODA_PYTHON": str(SODA_PYTHON),
+        "ZENML_PYTHON": str(environments.interpreter("zenml")),
         "WANDB_MODE": os.environ.get("WANDB_MODE", "disabled"),
         "MODEL_APPROVAL": os.environ.get("MODEL_APPROVAL", "none"),
         "SERVING_ROLLOUT_COMMAND": shlex.join([*OPS, "roll-out", "--home", str(home.root)]),

@@ -63,6 +63,11 @@ class Home:
         return self.root / "mlflow"
 
     @property
+    def zenml(self) -> Path:
+        """The ZenML server's database; exists once `make up ZENML=1` has run."""
+        return self.root / "zenml"
+
+    @property
     def results(self) -> Path:
         """The folder of the last run's pictures and report."""
         return self.root / "results"
@@ -198,6 +203,9 @@ class Secrets:
     fernet_key: str
     jwt: str
     api: str
+    zenml_admin: str
+    zenml_jwt: str
+    zenml_encryption_key: str
 
     @classmethod
     def generate(cls) -> "Secrets":
@@ -216,6 +224,9 @@ class Secrets:
             fernet_key=base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
             jwt=secrets.token_urlsafe(48),
             api=secrets.token_urlsafe(32),
+            zenml_admin=secrets.token_urlsafe(12),
+            zenml_jwt=secrets.token_urlsafe(48),
+            zenml_encryption_key=secrets.token_hex(32),
         )
 
 

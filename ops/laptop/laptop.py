@@ -12,7 +12,7 @@ import psutil
 from infra.errors import OperationError
 from ops.airflow_api import AirflowApi, AirflowApiError
 from ops.console import Echo
-from ops.laptop import airflow, mlflow, object_migration, object_store, ports, postgres, processes, serving
+from ops.laptop import airflow, mlflow, object_migration, object_store, ports, postgres, processes, serving, zenml
 from ops.laptop.home import Home
 from ops.laptop.processes import Service
 
@@ -21,7 +21,7 @@ START_SECONDS = 120.0
 FREE_GIBIBYTES = 2
 # Groups of services in the order in which they stop: clients before the services that store their data.
 STOP_ORDER = (
-    ("triggerer", "dag-processor", "scheduler", "api-server", "mlflow"),
+    ("triggerer", "dag-processor", "scheduler", "api-server", "mlflow", "zenml"),
     ("s3",),
     ("s3-volume", "s3-master"),
     ("postgres",),
@@ -36,12 +36,14 @@ class Laptop:
     ports: dict[str, int]
 
     @classmethod
-    def at(cls, home: Home) -> "Laptop":
-        """Create a home if necessary and choose its ports.
+    def at(cls, home: Home, *, with_zenml: bool = False) -> "Laptop":
+        """Create a home if necessary and choose its ports; `with_zenml` adds the ZenML server to it for good.
 
         Child processes that a dead service left behind are stopped first, to free its port.
         """
         home.create()
+        if with_zenml:
+            home.zenml.mkdir(mode=0o700, exist_ok=True)
         for name, record in processes.records(home).items():
             if record.leader() is None:
                 processes.stop(home, name)
@@ -64,6 +66,7 @@ class Laptop:
             *object_store.services(self.home, self.ports),
             mlflow.service(self.home, self.ports),
             *airflow.services(self.home, self.ports),
+            *zenml.services(self.home, self.ports),
         )
 
     @property
@@ -82,6 +85,7 @@ class Laptop:
             OperationError: A service did not start; the message names its log.
         """
         self._check_free_disk()
+        zenml.check(self.home)
         if object_migration.pending(self.home):
             stop(self.home)  # nothing may write during the migration
         postgres.prepare(self.home)

@@ -28,6 +28,7 @@ PREFERRED = {
     "scheduler": 8974,
     "serving": 8000,
 }
+ZENML = {"zenml": 8237}  # only in a home with a ZenML server
 # What DAGs serve, other than `make up`'s.
 SERVED = 8001
 
@@ -40,7 +41,7 @@ def choose(home: Home) -> dict[str, int]:
     before = _read(home) if _path(home).exists() else {}
     running = {name for name, record in processes.records(home).items() if record.leader() is not None}
     chosen: dict[str, int] = {}
-    for name, preferred in {**PREFERRED, **_served(before)}.items():
+    for name, preferred in {**_preferred(home), **_served(before)}.items():
         port = before.get(name, preferred)
         if name.partition(".")[0] not in running or name not in before:
             taken = set(chosen.values()) | set(before.values()) - {before.get(name, 0)}
@@ -73,9 +74,13 @@ def load(home: Home) -> dict[str, int]:
     if not _path(home).exists():
         raise OperationError(f"nothing was ever started in {home.root}: run `make up`")
     found = _read(home)
-    if missing := PREFERRED.keys() - found.keys():
+    if missing := _preferred(home).keys() - found.keys():
         raise OperationError(f"{_path(home)} has no port for {', '.join(sorted(missing))}: run `make up`")
     return found
+
+
+def _preferred(home: Home) -> dict[str, int]:
+    return PREFERRED | (ZENML if home.zenml.exists() else {})
 
 
 def _served(ports: dict[str, int]) -> dict[str, int]:

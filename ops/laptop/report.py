@@ -15,7 +15,7 @@ from rich.text import Text
 from infra import mlflow_users
 from infra.errors import OperationError
 from ops.airflow_api import AirflowApi, Task
-from ops.laptop import airflow, mlflow, object_store, serving
+from ops.laptop import airflow, mlflow, object_store, serving, zenml
 from ops.laptop.home import DEFAULT_HOME, write_atomically
 from ops.laptop.laptop import DAG, Laptop
 from ops.laptop.progress import failures
@@ -75,7 +75,11 @@ def show_services(console: Console, machine: Laptop, *, passwords: bool) -> None
     console.print(f"MLflow       {mlflow.url(machine.ports)}")
     if passwords:
         console.print(f"             user {mlflow_users.ADMIN}, password {machine.home.secrets.mlflow_admin}")
-    else:
+    if machine.home.zenml.exists():
+        console.print(f"ZenML        {zenml.url(machine.ports)}")
+        if passwords:
+            console.print(f"             user {zenml.ADMIN}, password {machine.home.secrets.zenml_admin}")
+    if not passwords:
         root = machine.home.root
         home = f"LAPTOP_HOME={quote_for_shell(str(root))} " if root != DEFAULT_HOME else ""
         console.print(f"passwords    {home}make login")

@@ -23,12 +23,13 @@ READ, WRITE, DELETE = "read", "write", "delete"
 
 PREFIXES = {
     "data": (
-        *("images/", "quarantine/", "image_classifier/", "flight_features/", "flight_features/raw/", "flight_model/"),
-        *("flight_monitor/", "flight_scores/", "smoke_test/", "elsewhere/"),
+        *("images/", "quarantine/", "image_classifier/", "flight_features/", "flight_features/raw/"),
+        *("flight_features/partitions/", "flight_model/", "flight_monitor/", "flight_scores/", "smoke_test/"),
+        *("zenml_flight_model/", "elsewhere/"),
     ),
     "artifacts": (
         *("image_classifier/", "flight_features/", "flight_model/", "flight_monitor/", "flight_scores/", "smoke_test/"),
-        *("mlflow/", "elsewhere/"),
+        *("zenml_flight_model/", "zenml/", "mlflow/", "elsewhere/"),
     ),
     "logs": ("airflow/", "elsewhere/"),
 }

@@ -29,6 +29,7 @@ ALLOWED: dict[str, dict[tuple[str, str], set[str]]] = {
     "dag-flight-features": {
         ("data", "flight_features/"): {READ, WRITE, DELETE},
         ("data", "flight_features/raw/"): {READ, WRITE, DELETE},
+        ("data", "flight_features/partitions/"): {READ, WRITE, DELETE},
         ("artifacts", "flight_features/"): {READ, WRITE, DELETE},
         ("artifacts", "mlflow/"): {READ, WRITE},
         ("logs", "airflow/"): {READ, WRITE},
@@ -50,6 +51,14 @@ ALLOWED: dict[str, dict[tuple[str, str], set[str]]] = {
     "dag-flight-model": {
         ("data", "flight_model/"): {READ, WRITE, DELETE},
         ("artifacts", "flight_model/"): {READ, WRITE, DELETE},
+        ("artifacts", "mlflow/"): {READ, WRITE},
+        ("logs", "airflow/"): {READ, WRITE},
+    },
+    "dag-zenml-flight-model": {
+        ("data", "zenml_flight_model/"): {READ, WRITE, DELETE},
+        ("data", "flight_features/partitions/"): {READ},
+        ("artifacts", "zenml_flight_model/"): {READ, WRITE, DELETE},
+        ("artifacts", "zenml/"): {READ, WRITE, DELETE},
         ("artifacts", "mlflow/"): {READ, WRITE},
         ("logs", "airflow/"): {READ, WRITE},
     },

@@ -537,7 +537,7 @@ def test_preview_images_have_separate_repositories_if_previews_are_allowed(dev: 
     def names(recording: Recording) -> set[str]:
         return {one.inputs["name"] for one in recording.of_type("aws:ecr/repository:Repository")}
 
-    images = {"airflow", "ml", "mlflow", "serving"}
+    images = {"airflow", "ml", "mlflow", "serving", "zenml"}
     assert names(dev) == {f"airflow-dev/{path}{name}" for name in images for path in ("", "previews/")}
     assert names(prod) == {f"airflow-prod/{name}" for name in images}
     for repository in dev.of_type("aws:ecr/repository:Repository"):

@@ -1,0 +1,1 @@
+"""Trains a model of late flights as a ZenML pipeline."""
