@@ -64,7 +64,7 @@ def _wire(steps: Mapping[str, Any], here: pods.Pods) -> None:
     # Does not decide whether the run in Airflow succeeds.
     @task
     def finish_run(started: Any) -> Any:
-        return run("finish", run=started)
+        return run("finish", run=started) if started else None
 
     started = start_run()
     finished = finish_run(started).as_teardown()

@@ -30,6 +30,8 @@ def dag(name: Annotated[str, typer.Argument(envvar="NAME", help="The ID of the n
 def zenml() -> None:
     """Write the graph of each ZenML pipeline."""
     folders = pipelines()
+    if not folders:
+        raise OperationError("there is no dags/<dag_id>/pipeline.py: write a ZenML pipeline, see docs/zenml.md")
     changed = [file for folder in folders for file in write(folder)]
     for file in changed:
         echo(f"wrote {file.relative_to(REPOSITORY)}")
