@@ -10,9 +10,8 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from infra.airflow_names import COMPONENT_LABEL, DAGS_LINK, DAGS_SERVER, DAGS_SERVER_PORT
-from infra.airflow_platform import DagSource, Platform
+from infra.airflow_platform import Component, DagSource, Platform
 
-DAG_PROCESSOR = "dag-processor"
 PORT_NAME = "dags"
 
 
@@ -44,7 +43,7 @@ def create_service(platform: Platform, opts: pulumi.ResourceOptions) -> kubernet
         DAGS_SERVER,
         metadata={"name": DAGS_SERVER, "namespace": platform.namespace},
         spec={
-            "selector": {"tier": "airflow", COMPONENT_LABEL: DAG_PROCESSOR},
+            "selector": {"tier": "airflow", COMPONENT_LABEL: Component.DAG_PROCESSOR.value},
             "ports": [{"name": PORT_NAME, "port": DAGS_SERVER_PORT, "target_port": PORT_NAME}],
         },
         opts=opts,

@@ -15,7 +15,6 @@ from pulumi_kubernetes.meta.v1 import LabelSelectorArgs, ObjectMetaArgs
 from pulumi_kubernetes.networking.v1 import NetworkPolicySpecArgs
 
 from infra.airflow import pgbouncer
-from infra.airflow.dags_server import DAG_PROCESSOR
 from infra.airflow.egress import create_egress_policy, egress_rule
 from infra.airflow_names import (
     API_SERVER_PORT,
@@ -27,7 +26,7 @@ from infra.airflow_names import (
     SERVING_LABELS,
     SERVING_PORT,
 )
-from infra.airflow_platform import Platform
+from infra.airflow_platform import Component, Platform
 from infra.dag_declarations import Destination, account_name, declarations
 
 Spec = dict[str, Any]
@@ -49,7 +48,7 @@ POD_IDENTITY = "169.254.170.23/32"
 COMPONENTS_WITH_DATABASE = ("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations")
 WITH_OBJECT_STORE = ("api-server", "triggerer")
 WITH_KUBERNETES = ("scheduler", "api-server")
-WITH_GIT_SYNC = (DAG_PROCESSOR, "triggerer")
+WITH_GIT_SYNC = (Component.DAG_PROCESSOR.value, "triggerer")
 # They send the state of DAG runs, and of tasks that a user changes in the UI; tasks send their own.
 WITH_LINEAGE = ("scheduler", "api-server")
 AIRFLOW: Spec = {"match_labels": {"tier": "airflow"}}
@@ -133,7 +132,7 @@ def airflow_policies(tasks_namespace: pulumi.Input[str], *, pooled: bool) -> Map
         "metrics": Policy(
             statsd, incoming=[ingress(STATSD_PORT, peers=[peer(AIRFLOW), tasks], protocol="UDP"), ingress(METRICS_PORT)]
         ),
-        "dags": Policy(components(DAG_PROCESSOR), incoming=[ingress(DAGS_SERVER_PORT, peers=[tasks])]),
+        "dags": Policy(components(Component.DAG_PROCESSOR.value), incoming=[ingress(DAGS_SERVER_PORT, peers=[tasks])]),
         "git-sync-metrics": Policy(components(*WITH_GIT_SYNC), incoming=[ingress(GIT_SYNC_METRICS_PORT)]),
         "components-to-database": Policy(with_database, outgoing=[database]),
         "components-to-kubernetes": Policy(components(*WITH_KUBERNETES), outgoing=[egress(*KUBERNETES_PORTS)]),
@@ -182,7 +181,7 @@ def tasks_policies(airflow_namespace: pulumi.Input[str]) -> Mapping[str, Policy]
                 egress(API_SERVER_PORT, to=in_airflow(components("api-server"))),
                 egress(MLFLOW_PORT, to=in_airflow(MLFLOW)),
                 egress(SERVING_PORT, to=in_airflow(SERVING)),
-                egress(DAGS_SERVER_PORT, to=in_airflow(components(DAG_PROCESSOR))),
+                egress(DAGS_SERVER_PORT, to=in_airflow(components(Component.DAG_PROCESSOR.value))),
                 egress(*OBJECT_STORE_PORTS),
                 IDENTITY,
                 egress(*KUBERNETES_PORTS),

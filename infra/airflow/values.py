@@ -27,7 +27,6 @@ from infra.database_connections import API_SERVER, COMPONENT, Pool
 from infra.documents import DocumentError
 from infra.settings import TaskSettings
 
-# The Secret that `make dags-key` creates for a private repository.
 OBJECT_STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 # Each component waits for the database itself, so that they can start in any order.
 WAITING = ("scheduler", "apiServer", "dagProcessor", "triggerer")
