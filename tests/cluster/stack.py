@@ -68,12 +68,27 @@ def project(folder: Path, settings: Mapping[str, Any]) -> Path:
 def deploy(recording: Recording, changes: tuple[str, ...] = ()) -> None:
     """Deploy the program's resources; `changes` are further values in the format of Helm's --set."""
     objects = own_objects(recording)
-    # A Job is immutable: Pulumi replaces it, but kubectl and Helm would fail.
-    kubectl("delete", "job", "--all", "-n", PLATFORM_NAMESPACE)
+    jobs = [item for item in objects if item["kind"] == "Job"]
+    timeout = f"--timeout={PATIENCE_SECONDS}s"
     apply(item for item in objects if item["kind"] in FIRST)
-    apply(item for item in objects if item["kind"] not in FIRST)
+    apply(item for item in objects if item["kind"] not in (*FIRST, "Job"))
+    # As Pulumi does. The database must be there before what uses it: Kubernetes is slow to retry what has failed.
+    for item in objects:
+        if item["kind"] == "StatefulSet":
+            kubectl("rollout", "status", *reference(item), timeout)
+    for item in jobs:
+        # A Job is immutable: Pulumi replaces it, but kubectl and Helm would fail.
+        kubectl("delete", *reference(item), "--ignore-not-found")
+    apply(jobs)
+    for item in jobs:
+        kubectl("wait", "--for=condition=complete", *reference(item), timeout)
     for chart in recording.of_type(CHART_TYPE):
         install(chart.inputs, changes)
+
+
+def reference(item: Object) -> tuple[str, ...]:
+    """Return the arguments that name an object."""
+    return f"{item['kind']}/{item['metadata']['name']}", "--namespace", item["metadata"]["namespace"]
 
 
 def install(chart: Any, changes: tuple[str, ...]) -> None:
