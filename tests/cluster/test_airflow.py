@@ -47,8 +47,9 @@ def test_the_dags_of_the_branch_are_listed(airflow: Airflow) -> None:
 
 def test_the_image_classifier_runs_with_each_task_in_a_pod_of_its_own(airflow: Airflow) -> None:
     """From images to a served model; how well it learns is proven where `make up` is."""
-    store_digits()
-    run = airflow.trigger("image_classifier", {"epochs": 1, "minimum_accuracy": 0.5})
+    store_data()
+    params = {"epochs": 1, "minimum_accuracy": 0, "base_checkpoint": BASE_CHECKPOINT}
+    run = airflow.trigger("image_classifier", params)
     assert airflow.finish("image_classifier", run, seconds=1500) == "success"
     tasks = airflow.tasks("image_classifier", run)
     assert {task["state"] for task in tasks} == {"success"}
@@ -56,42 +57,49 @@ def test_the_image_classifier_runs_with_each_task_in_a_pod_of_its_own(airflow: A
     assert len(set(hosts)) == len(hosts) == 9
 
 
-def store_digits() -> None:
-    """Fill the data bucket as `make up` does, from a pod with the keys of tasks."""
-    kubectl("delete", "pod", "digits", "-n", TASKS_NAMESPACE, "--ignore-not-found")
+def store_data() -> None:
+    """Store images and a checkpoint to start from, in a pod with the keys of tasks."""
+    kubectl("delete", "pod", "data", "-n", TASKS_NAMESPACE, "--ignore-not-found")
     template = get("configmap", "airflow-config")["data"]["pod_template_file.yaml"]
     images = get("deployment", "airflow-scheduler")["spec"]["template"]["spec"]["containers"][0]["env"]
     image = next(variable["value"] for variable in images if variable["name"] == "ML_IMAGE")
     pod = json.loads(kubectl("create", "--dry-run=client", "-o", "json", "-f", "-", stdin=template))
-    pod["metadata"] = {"name": "digits", "labels": pod["metadata"]["labels"]}
-    pod["spec"]["containers"][0] |= {"image": image, "command": ["python", "-c", DIGITS]}
+    pod["metadata"] = {"name": "data", "labels": pod["metadata"]["labels"]}
+    pod["spec"]["containers"][0] |= {"image": image, "command": ["python", "-c", STORE_DATA]}
     kubectl("create", "-n", TASKS_NAMESPACE, "-f", "-", stdin=json.dumps(pod))
 
     def phase() -> str:
-        return str(get("pod", "digits", namespace=TASKS_NAMESPACE)["status"]["phase"])
+        return str(get("pod", "data", namespace=TASKS_NAMESPACE)["status"]["phase"])
 
-    wait_until(lambda: phase() in ("Succeeded", "Failed"), "the images")
-    assert phase() == "Succeeded", kubectl("logs", "digits", "-n", TASKS_NAMESPACE)
-    kubectl("delete", "pod", "digits", "-n", TASKS_NAMESPACE)
+    wait_until(lambda: phase() in ("Succeeded", "Failed"), "the data")
+    assert phase() == "Succeeded", kubectl("logs", "data", "-n", TASKS_NAMESPACE)
+    kubectl("delete", "pod", "data", "-n", TASKS_NAMESPACE)
 
 
-DIGITS = """
+BASE_CHECKPOINT = "base/random.pth"
+IMAGES = 400
+STORE_DATA = f"""
 import io, os
 from concurrent.futures import ThreadPoolExecutor
-import boto3
+import boto3, torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from torchvision.models import resnet18
 
 digits, s3 = load_digits(), boto3.client("s3")
 
 def store(number):
     data = io.BytesIO()
     Image.fromarray((digits.images[number] * 15.9).astype("uint8")).save(data, "PNG")
-    key = f"images/digits/{digits.target[number]}/{number:04}.png"
+    key = f"images/digits/{{digits.target[number]}}/{{number:04}}.png"
     s3.put_object(Bucket=os.environ["DATA_BUCKET"], Key=key, Body=data.getvalue())
 
 with ThreadPoolExecutor(8) as pool:
-    list(pool.map(store, range(len(digits.images))))
+    list(pool.map(store, range({IMAGES})))
+
+checkpoint = io.BytesIO()
+torch.save(resnet18().state_dict(), checkpoint)
+s3.put_object(Bucket=os.environ["ARTIFACTS_BUCKET"], Key="{BASE_CHECKPOINT}", Body=checkpoint.getvalue())
 """
 
 
