@@ -124,17 +124,6 @@ class Airflow:
         details = f"{path}/taskInstances/{task_id}/-1/hitlDetails"
         self.request("PATCH", details, json={"chosen_options": [option], "params_input": {}})
 
-    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Run a task that has ended again, with all tasks that follow."""
-        body = {
-            "dag_run_id": run_id,
-            "task_ids": [task_id],
-            "include_downstream": True,
-            "only_failed": False,
-            "dry_run": False,
-        }
-        self.request("POST", f"dags/{dag_id}/clearTaskInstances", json=body)
-
     def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> str:
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
         return str(self.get(path, full_content=True)["content"])
