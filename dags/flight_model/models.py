@@ -1,13 +1,14 @@
 """Fitted models as files: equal models are equal bytes, and reading one runs no code from it."""
 
 import re
+import warnings
 from io import BytesIO
+from types import ModuleType
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 import pandas as pd
-import skops.io
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -38,7 +39,7 @@ def probabilities(model: Any, features: pd.DataFrame) -> NDArray[np.float64]:
 
 def to_bytes(model: Any) -> bytes:
     """Return a fitted model as a file of skops, with numbers in place of addresses and times."""
-    written = ZipFile(BytesIO(skops.io.dumps(model)))
+    written = ZipFile(BytesIO(_skops_io().dumps(model)))
     numbers: dict[str, str] = {}
     schema = ADDRESS.sub(lambda found: numbers.setdefault(found[0], str(len(numbers))), written.read(SCHEMA).decode())
     files = {SCHEMA: schema.encode()}
@@ -60,9 +61,20 @@ def from_bytes(file: bytes) -> Any:
         PermanentError: The file is something else.
     """
     try:
-        return skops.io.loads(file, trusted=list(TRUSTED))
+        return _skops_io().loads(file, trusted=list(TRUSTED))
     except Exception as error:
         raise PermanentError(
             f"The file is not a model of flight_model ({type(error).__name__}: {error}): delete its folder, and run "
             "the task again."
         ) from error
+
+
+def _skops_io() -> ModuleType:
+    """Import skops.io, which takes seconds: it imports all of scikit-learn, and looks for SciPy's functions everywhere.
+
+    It looks for them in every module that is loaded, and Airflow's modules warn of each name that they do not have.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import skops.io
+    return skops.io

@@ -389,3 +389,8 @@ def test_a_valid_param_is_accepted(name: str, value: object) -> None:
 def test_steps_that_need_neither_torch_nor_mlflow_do_not_import_them(tmp_path: Path) -> None:
     program = "import json, sys, image_classifier.validation, image_classifier.gate; print(json.dumps([*sys.modules]))"
     assert {"torch", "mlflow"}.isdisjoint(run(program, DAGS, tmp_path))
+
+
+def test_steps_that_read_no_model_of_flights_do_not_import_skops(tmp_path: Path) -> None:
+    program = "import json, sys, flight_model.steps; print(json.dumps([*sys.modules]))"
+    assert "skops" not in run(program, DAGS, tmp_path)
