@@ -75,7 +75,7 @@ def started() -> Iterator[tuple[Home, int]]:
         service = postgres.service(home, free_port())
         start(home, service)
         try:
-            wait_until_healthy(home, service, seconds=60)
+            wait_until_healthy(home, service, seconds=180)
             yield home, service.port or 0
         finally:
             stop(home, "postgres")

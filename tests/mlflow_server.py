@@ -16,7 +16,7 @@ from ops.loopback import LOOPBACK
 from tests.servers import free_port, wait_for
 
 PYTHON = Path(os.environ.get("MLFLOW_VENV", REPOSITORY / ".venv-mlflow"), "bin", "python")
-START_SECONDS = 90
+START_SECONDS = 300
 PASSWORDS = {user: f"password of {user}" for user in mlflow_users.USERS}
 
 

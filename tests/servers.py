@@ -12,7 +12,7 @@ import yaml
 
 from ops.loopback import LOOPBACK
 
-START_SECONDS = 30
+START_SECONDS = 120
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:

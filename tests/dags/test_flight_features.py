@@ -190,7 +190,7 @@ def test_a_second_run_of_a_day_waits_until_the_first_has_published(features: psy
             replace(first)
             waiting = pool.submit(second)
             assert wait([waiting], timeout=1).not_done
-        waiting.result(timeout=30)
+        waiting.result(timeout=300)
     assert len(rows(features, DAY)) == len(raw("flights", DAY))
 
 

@@ -127,7 +127,7 @@ def run(folder: Path, home: Path, params: dict[str, str], settings: dict[str, di
         check=False,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert "state: " in done.stdout, done.stdout + done.stderr
     return done.stdout.rpartition("state: ")[2].strip()

@@ -60,7 +60,7 @@ class ServingProcesses:
         endpoint = self.start(version)
         for old in self.running[:-1]:
             old.send_signal(signal.SIGTERM)
-            assert old.wait(30) in {0, -signal.SIGTERM}
+            assert old.wait(120) in {0, -signal.SIGTERM}
         return endpoint
 
 

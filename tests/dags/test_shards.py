@@ -102,7 +102,7 @@ def test_the_next_shard_is_fetched_while_the_current_one_is_used() -> None:
 
     reading = Shards([1, 1, 1], load).read()
     next(reading)
-    assert fetched[1].wait(10)
+    assert fetched[1].wait(60)
     assert not fetched[2].is_set()
 
 

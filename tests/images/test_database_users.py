@@ -223,7 +223,7 @@ class running_dag_processor:  # noqa: N801 - a context manager
         self._process.wait()
 
 
-def wait_for(server: Server, query: str, home: Path, seconds: float = 90) -> None:
+def wait_for(server: Server, query: str, home: Path, seconds: float = 300) -> None:
     """Wait until a query has a row."""
     deadline = time.monotonic() + seconds
     with connect(server, "airflow") as connection:

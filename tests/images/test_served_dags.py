@@ -117,7 +117,7 @@ def test_a_task_waits_for_a_server_that_starts(
         fetching.start()
         time.sleep(1)
         with serving(checkout, port=port):
-            fetching.join(20)
+            fetching.join(120)
     assert files(link / "dags") == {"one_dag.py": "first"}
     assert caplog.text.count("Waiting for the server of the DAGs") == 1
 

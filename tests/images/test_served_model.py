@@ -261,7 +261,7 @@ class Recorder:
 
     def __call__(self, questions: list[int]) -> list[str]:
         self.batches.append(questions)
-        assert self.free.wait(30)
+        assert self.free.wait(120)
         return [str(question) for question in questions]
 
 

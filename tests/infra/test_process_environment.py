@@ -178,7 +178,7 @@ def test_a_healthy_database_is_healthy_with_any_libpq_variables(foreign: dict[st
     service = postgres.service(home, chosen["postgres"])
     processes.start(home, service)
     try:
-        processes.wait_until_healthy(home, service, 60)
+        processes.wait_until_healthy(home, service, 180)
         shown = make(foreign | {"LAPTOP_HOME": str(home.root)}, "status").stdout
         [line] = [line for line in shown.splitlines() if line.startswith("postgres ")]
         assert " healthy " in line

@@ -45,9 +45,9 @@ def start(home: Home) -> S3Server:
     for service in behind:
         processes.start(home, service)
     for service in behind:
-        processes.wait_until_healthy(home, service, 60)
+        processes.wait_until_healthy(home, service, 180)
     processes.start(home, gateway)
-    processes.wait_until_healthy(home, gateway, 60)
+    processes.wait_until_healthy(home, gateway, 180)
     object_store.create_buckets(home, server.ports["s3"])
     return server
 

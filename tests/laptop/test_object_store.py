@@ -151,7 +151,7 @@ def maintenance(server: S3Server, temporary: Path) -> str:
         input=script,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         cwd=server.home.objects,
         env={"HOME": str(temporary), "TMPDIR": str(temporary)},
     )
@@ -308,7 +308,7 @@ def shaken_hands(port: int, own: Path | None) -> bool:
     if own:
         context.load_cert_chain(own)
     try:
-        with context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=10)) as connection:
+        with context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=60)) as connection:
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             return bool(connection.recv(1))
     except (ssl.SSLError, ConnectionError):
@@ -334,7 +334,7 @@ def test_no_port_speaks_grpc_without_the_certificate(server: S3Server, tmp_path:
             grpc.secure_channel(f"127.0.0.1:{port}", foreign),
         ):
             with channel, pytest.raises(grpc.RpcError) as refused:
-                channel.unary_unary(f"/{method}")(b"", timeout=5)
+                channel.unary_unary(f"/{method}")(b"", timeout=30)
             assert refused.value.code() == grpc.StatusCode.UNAVAILABLE, port
 
 

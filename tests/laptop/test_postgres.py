@@ -47,7 +47,7 @@ def server(home: Home) -> Service:
 def start(home: Home, service: Service) -> None:
     postgres.prepare(home)
     processes.start(home, service)
-    processes.wait_until_healthy(home, service, 30)
+    processes.wait_until_healthy(home, service, 180)
 
 
 def lock(home: Home) -> Path:
@@ -61,7 +61,7 @@ def kill(home: Home) -> None:
     family = [leader, *leader.children(recursive=True)]
     for process in family:
         process.kill()
-    psutil.wait_procs(family, timeout=10)
+    psutil.wait_procs(family, timeout=60)
     (home.records / "postgres.json").unlink()
     assert lock(home).exists()
 

@@ -59,12 +59,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def start(home: Home, wanted: Service) -> processes.Record:
     processes.start(home, wanted)
-    processes.wait_until_healthy(home, wanted, 10)
+    processes.wait_until_healthy(home, wanted, 60)
     return processes.records(home)["sleeper"]
 
 
 def wait_for_members(record: processes.Record, count: int) -> list[psutil.Process]:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(record.members()) < count and time.monotonic() < deadline:
         time.sleep(0.05)
     return record.members()
@@ -178,7 +178,7 @@ def test_the_error_for_a_service_that_exits_has_the_end_of_its_log(home: Home) -
     wanted = Service("sleeper", failing, {}, None, healthy=lambda: False)
     processes.start(home, wanted)
     with pytest.raises(OperationError, match=r"sleeper exited during startup(.|\n)*no such database"):
-        processes.wait_until_healthy(home, wanted, 10)
+        processes.wait_until_healthy(home, wanted, 60)
 
 
 def test_a_service_that_never_answers_is_reported_after_the_timeout(home: Home) -> None:

@@ -24,7 +24,7 @@ from infra.airflow import chart
 from tests.servers import free_port
 
 HERE = Path(__file__).parent
-START_SECONDS = 30
+START_SECONDS = 120
 
 Samples = dict[str, list[tuple[dict[str, str], float]]]
 Query = Callable[[str], list[dict[str, Any]]]

@@ -51,7 +51,7 @@ def run(
         check=False,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=300,
     )
 
 
