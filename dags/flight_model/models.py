@@ -3,7 +3,6 @@
 import re
 import warnings
 from io import BytesIO
-from types import ModuleType
 from typing import Any
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
@@ -69,7 +68,7 @@ def from_bytes(file: bytes) -> Any:
         ) from error
 
 
-def _skops_io() -> ModuleType:
+def _skops_io() -> Any:
     """Import skops.io, which takes seconds: it imports all of scikit-learn, and looks for SciPy's functions everywhere.
 
     It looks for them in every module that is loaded, and Airflow's modules warn of each name that they do not have.
