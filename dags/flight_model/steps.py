@@ -16,7 +16,7 @@ import sklearn
 
 from flight_features.columns import FEATURES, TARGET
 from flight_model import candidates, card, evaluation, models, pictures, training_set, versions
-from flight_model.outputs import Choice, Compared, Decision, Evaluation, Fitted, Frozen, Registration
+from flight_model.outputs import Choice, Compared, Computing, Decision, Evaluation, Fitted, Frozen, Registration
 from ml_common import content_keys, deployment, metrics, registry, statistics, wandb_runs
 from ml_common.errors import PermanentError
 from ml_common.object_store import MANIFEST, artifacts_bucket
@@ -72,22 +72,10 @@ def refit(frozen: Frozen, choice: Choice, seed: int) -> Fitted:
 
 def _fit(frozen: Frozen, candidate: str, seed: int, before: date) -> Fitted:
     """Fit a candidate to the flights before a day, once for the same inputs."""
-    bucket = artifacts_bucket()
-    inputs = {
-        "flights": frozen["sha256"],
-        "before": str(before),
-        "candidate": candidate,
-        "hyperparameters": candidates.hyperparameters(candidate),
-        "seed": seed,
-        "code_version": content_keys.code_version(CODE),
-        "scikit-learn": sklearn.__version__,
-    }
+    inputs = training_inputs(frozen, candidate, seed, before)
     training_key = content_keys.content_key(inputs)
-    folder = _folder(training_key)
-    manifest = bucket.published(folder)
-    if manifest is not None:
-        log.info("Reusing the model at %s, which was fitted to the same flights.", bucket.uri(folder))
-        stored: Fitted = manifest["fitted"]
+    stored = published(training_key)
+    if stored is not None:
         return stored
     flights = training_set.read(frozen["training_set"], before=before)
     started = time.perf_counter()
@@ -99,8 +87,39 @@ def _fit(frozen: Frozen, candidate: str, seed: int, before: date) -> Fitted:
         seconds=time.perf_counter() - started,
         finished_at_ms=int(time.time() * 1000),
     )
-    bucket.publish(folder, {MODEL: models.to_bytes(model)}, {"inputs": inputs, "fitted": fitted})
+    publish(fitted, inputs, models.to_bytes(model))
     return fitted
+
+
+def training_inputs(frozen: Frozen, candidate: str, seed: int, before: date) -> dict[str, Any]:
+    """Return everything that a fitted model depends on."""
+    return {
+        "flights": frozen["sha256"],
+        "before": str(before),
+        "candidate": candidate,
+        "hyperparameters": candidates.hyperparameters(candidate),
+        "seed": seed,
+        "code_version": content_keys.code_version(CODE),
+        "scikit-learn": sklearn.__version__,
+    }
+
+
+def published(training_key: str) -> Fitted | None:
+    """Return the fitted model of a training key, or None."""
+    folder = _folder(training_key)
+    manifest = artifacts_bucket().published(folder)
+    if manifest is None:
+        return None
+    log.info("Reusing the model at %s, which was fitted to the same flights.", artifacts_bucket().uri(folder))
+    fitted: Fitted = manifest["fitted"]
+    return fitted
+
+
+def publish(fitted: Fitted, inputs: Mapping[str, Any], model: bytes) -> None:
+    """Store a fitted model under its training key."""
+    artifacts_bucket().publish(
+        _folder(fitted["training_key"]), {MODEL: model}, {"inputs": {**inputs}, "fitted": fitted}
+    )
 
 
 def evaluate(frozen: Frozen, choice: Choice, fitted: Fitted, seed: int) -> Evaluation:
@@ -177,6 +196,7 @@ def write_card(
     decision: Decision,
     approval: Mapping[str, Any] | None,
     registered: Registration | None,
+    computing: Computing | None = None,
 ) -> str:
     """Write the model card to the artifacts bucket and to MLflow; return the key of the page."""
     bucket = artifacts_bucket()
@@ -189,6 +209,7 @@ def write_card(
         decision,
         approval,
         registered,
+        computing,
     )
     log.info(facts["decision"])
     files = card.files(facts, _pictures(evaluated))
