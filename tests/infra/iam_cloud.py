@@ -24,11 +24,11 @@ READ, WRITE, DELETE = "read", "write", "delete"
 PREFIXES = {
     "data": (
         *("images/", "quarantine/", "image_classifier/", "flight_features/", "flight_features/raw/", "flight_model/"),
-        *("flight_monitor/", "flight_scores/", "smoke_test/", "elsewhere/"),
+        *("flight_monitor/", "flight_scores/", "docs_index/", "smoke_test/", "elsewhere/"),
     ),
     "artifacts": (
         *("image_classifier/", "flight_features/", "flight_model/", "flight_monitor/", "flight_scores/", "smoke_test/"),
-        *("mlflow/", "elsewhere/"),
+        *("docs_index/", "mlflow/", "elsewhere/"),
     ),
     "logs": ("airflow/", "elsewhere/"),
 }
