@@ -1,6 +1,6 @@
 """Real services for the steps: an S3 server in this process, and an MLflow server as it is deployed."""
 
-# First: it looks for SciPy's functions in every module that is loaded, which would make pulumi_aws load all of its own.
+# Imported first: skops looks for SciPy's functions in every loaded module, which makes pulumi_aws load all its parts.
 import skops.io  # noqa: F401, I001
 
 import io
