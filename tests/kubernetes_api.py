@@ -21,6 +21,7 @@ KINDS = {
         "namespaces": "Namespace",
         "persistentvolumes": "PersistentVolume",
         "secrets": "Secret",
+        "serviceaccounts": "ServiceAccount",
     },
     "/apis/batch/v1": {"jobs": "Job"},
 }

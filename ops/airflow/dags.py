@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra.airflow_names import COMPONENT_LABEL, DAGS_LINK, DAGS_SECRET
+from infra.dag_declarations import account_name
 from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from infra.existing_cluster_names import GIT_REPOSITORY
@@ -79,6 +80,11 @@ def _head(stack: Stack) -> str | None:
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return None
     return listed.stdout.split()[0] if listed.stdout else None
+
+
+def has_account(stack: Stack, dag_id: str) -> bool:
+    """Return whether a DAG has its service account, which the deployment after its push creates."""
+    return stack.cluster.get("ServiceAccount", account_name(dag_id), stack.tasks_namespace) is not None
 
 
 def push(stack: Stack, echo: Echo, revision: str = "HEAD") -> None:

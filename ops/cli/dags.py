@@ -37,12 +37,16 @@ def run(
 ) -> None:
     """Run a DAG with Params and follow it until it has ended."""
     if stack:
+        from ops.airflow.dags import has_account
         from ops.airflow.ui import airflow_forwarded, client
         from ops.stacks.resolve import resolve_running
 
-        with airflow_forwarded(resolve_running(stack, echo)) as login, client(login) as api:
+        running = resolve_running(stack, echo)
+        with airflow_forwarded(running) as login, client(login) as api:
             if not api.has_dag(dag):
                 raise OperationError(f"{stack} has no DAG {dag}: push dags/{dag} to its branch, see `make status`")
+            if not has_account(running, dag):
+                echo(f"{dag} is newer than the last deployment: run `make deploy STACK={stack}` to give it its rights")
             run_and_follow(api, dag, params, f"make run DAG={dag} STACK={stack}")
         return
     with opened(home) as here:

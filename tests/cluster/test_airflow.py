@@ -203,7 +203,8 @@ def test_a_pushed_dag_is_listed_and_runs(airflow: Airflow, clone: Path) -> None:
 
 def test_a_dag_is_run_and_followed_from_the_command_line(airflow: Airflow) -> None:
     lines = ops("run", "quick", "--stack", STACK).stdout.splitlines()
-    assert lines[0].startswith("started the run manual__")
+    assert lines[0] == f"quick is newer than the last deployment: run `make deploy STACK={STACK}` to give it its rights"
+    assert lines[1].startswith("started the run manual__")
     assert lines[-1].endswith(" succeeded")
     unknown = ops("run", "nothing", "--stack", STACK)
     assert (unknown.returncode, unknown.stderr) == (

@@ -1,11 +1,14 @@
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from infra.errors import OperationError
 from ops.airflow import dags
 from ops.airflow.dags import Revision, key_secret, remote_helper
+from tests.kubernetes_api import kubernetes_api
 from tests.programs import write_program
 
 
@@ -104,3 +107,12 @@ def test_a_push_works_through_a_program_with_spaces_in_its_arguments(
 )
 def test_the_running_commit_is_compared_with_the_branch(revision: Revision, sentence: str) -> None:
     assert str(revision) == sentence
+
+
+def test_a_dag_has_an_account_once_it_is_deployed() -> None:
+    with kubernetes_api() as api:
+        stack: Any = SimpleNamespace(cluster=api.cluster, tasks_namespace="airflow-tasks")
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "dag-flight-scores"}}
+        api.cluster.create("airflow-tasks", account)
+        assert dags.has_account(stack, "flight_scores")
+        assert not dags.has_account(stack, "churn")
