@@ -17,7 +17,7 @@ from ops.laptop.home import Home
 from ops.laptop.processes import Service
 
 DAG = serving.DEMO.model
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 FREE_GIBIBYTES = 2
 # Groups of services in the order in which they stop: clients before the services that store their data.
 STOP_ORDER = (
