@@ -101,6 +101,10 @@ smoke: .venv/ready ## Check a deployed stack: health, commit, DAG files, the pod
 ui: .venv/ready ## Port-forward Airflow's and MLflow's UI and print the logins (STACK=local)
 	@$(ops) ui
 
+.PHONY: user
+user: .venv/ready ## Create, change or delete a user of Airflow (NAME=anna, ROLE=viewer|user|op|admin, STACK=dev: on a stack instead of this machine, NEW_PASSWORD=1, REMOVE=1)
+	@$(ops) user
+
 .PHONY: destroy
 destroy: .venv/ready ## Delete a stack and prove that nothing is left (STACK=dev, YES=1 or CONFIRM=<stack>: do not ask)
 	@$(ops) destroy

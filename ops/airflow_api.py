@@ -8,6 +8,7 @@ import httpx
 ACTIVE = ("queued", "running")
 HEALTHY = "healthy"
 TIMEOUT_SECONDS = 30
+USERS = "/auth/fab/v1/users"
 
 
 class AirflowApiError(Exception):
@@ -39,7 +40,11 @@ class Task:
 
 
 class AirflowApi:
-    """A logged-in client of one Airflow."""
+    """A logged-in client of one Airflow.
+
+    Attributes:
+        user: The name that it is logged in with.
+    """
 
     def __init__(self, url: str, user: str, password: str) -> None:
         """Log in.
@@ -47,6 +52,7 @@ class AirflowApi:
         Raises:
             AirflowApiError: Airflow rejected the login.
         """
+        self.user = user
         self._client = httpx.Client(
             base_url=url, timeout=TIMEOUT_SECONDS, transport=httpx.HTTPTransport(retries=3), trust_env=False
         )
@@ -133,6 +139,29 @@ class AirflowApi:
         """Return a task's return value."""
         path = f"/api/v2/dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value"
         return self._get(path, deserialize=True)["value"]
+
+    def roles(self, user: str) -> list[str] | None:
+        """Return the roles of a user; None if there is no such user."""
+        answer = self._client.get(f"{USERS}/{user}")
+        if answer.status_code == 404:
+            return None
+        answer.raise_for_status()
+        return [role["name"] for role in answer.json()["roles"]]
+
+    def create_user(self, name: str, role: str, password: str) -> None:
+        """Create a user with a role."""
+        person = {"email": name, "first_name": name, "last_name": "-"}
+        content = {"username": name, "roles": [{"name": role}], "password": password, **person}
+        self._client.post(USERS, json=content).raise_for_status()
+
+    def change_user(self, name: str, **fields: Any) -> None:
+        """Change the given fields of a user. Airflow ends the sessions of a user whose password changes."""
+        answer = self._client.patch(f"{USERS}/{name}", params={"update_mask": ",".join(fields)}, json=fields)
+        answer.raise_for_status()
+
+    def delete_user(self, name: str) -> None:
+        """Delete a user."""
+        self._client.delete(f"{USERS}/{name}").raise_for_status()
 
     def _get(self, path: str, **parameters: Any) -> Any:
         answer = self._client.get(path, params=parameters)

@@ -52,7 +52,7 @@ TESTS = (*OPERATIONS, *PACKAGES, "LAPTOP_HOME", "PYTEST_*", "TEST_BASE_IMAGE", "
 PARAMETERS = (
     *("STACK", "NAME", "LIKE", "BRANCH", "HOURS", "FROM", "TO", "CONFIRM", "DRY_RUN", "CHANGE", "GATE", "YES"),
     *("AGAINST", "PULL_REQUEST", "BUILT", "PREVIEW", "REFRESH", "FORCE", "ISSUE", "WITHOUT_SECRETS"),
-    *("IMAGES", "PARAMS", "DEMO", "S", "DAG", "KEY", "USER_NAME", "REPOSITORY", "REMOVE"),
+    *("IMAGES", "PARAMS", "DEMO", "S", "DAG", "KEY", "USER_NAME", "REPOSITORY", "REMOVE", "ROLE", "NEW_PASSWORD"),
 )
 # Variables of shell completion: https://typer.tiangolo.com/tutorial/options-autocompletion/
 COMPLETION = ("_OPS_COMPLETE", "_TYPER_COMPLETE_*", "COMP_*")
@@ -95,7 +95,8 @@ def enter_command(arguments: Sequence[str]) -> None:
     """Enter the environment of a command, given the arguments of `ops`."""
     command, *others = [each for each in arguments if not each.startswith("-")] or [""]
     names = COMMANDS.get(command, OPERATIONS)
-    with_stack = {"status": bool(others), "run": any(each.split("=")[0] == "--stack" for each in arguments)}
+    option = any(each.split("=")[0] == "--stack" for each in arguments)
+    with_stack = {"status": bool(others), "run": option, "user": option}
     if command in with_stack and not with_stack[command] and not os.environ.get("STACK"):
         names = LAPTOP
     enter((*names, *PARAMETERS, *COMPLETION))

@@ -16,8 +16,8 @@ from infra.airflow.chart import ChartUnreachableError, archive  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the file that takes longest: parallel workers take the files in this order."""
-    items.sort(key=lambda item: item.path.parent.name != "e2e")
+    """End with the tests that start whole systems: in CI, the cluster has ended by then and the cores are free."""
+    items.sort(key=lambda item: item.path.parent.name == "e2e")
 
 
 @pytest.hookimpl(wrapper=True)

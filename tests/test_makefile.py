@@ -10,12 +10,13 @@ from ops.cli.app import COMMANDS, INTERNAL, loaded, main
 from tests.makefile import REPOSITORY, Call, Sandbox, parsed, targets
 
 READ = [(target, variable) for target, variables in targets().items() for variable in sorted(variables - {"PYTHON"})]
-FLAGS = {"YES", "REFRESH", "DRY_RUN", "ISSUE", "PREVIEW", "WITHOUT_SECRETS", "REMOVE"}
+FLAGS = {"YES", "REFRESH", "DRY_RUN", "ISSUE", "PREVIEW", "WITHOUT_SECRETS", "REMOVE", "NEW_PASSWORD"}
 CHOICES = {
     ("up", "DEMO"): "flights",
     ("promote", "CONFIRM"): "migration",
     ("rollback", "CONFIRM"): "database",
     ("gate", "GATE"): "tests",
+    ("user", "ROLE"): "op",
 }
 NUMBERS = {"HOURS": "5"}
 # Variables that programs read from the environment for every target.

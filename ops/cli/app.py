@@ -66,6 +66,7 @@ COMMANDS = {
     "deploy": Entry(KUBERNETES, "stacks", "Deploy a stack"),
     "smoke": Entry(KUBERNETES, "stacks", "Check a deployed stack: health, commit, DAG files, the pod of a task"),
     "ui": Entry(KUBERNETES, "stacks", "Port-forward Airflow's and MLflow's UI and print the logins"),
+    "user": Entry(KUBERNETES, "users", "Create, change or delete a user of Airflow"),
     "destroy": Entry(KUBERNETES, "stacks", "Delete a stack and prove that nothing is left"),
     "unlock": Entry(KUBERNETES, "stacks", "Release the lock that a killed command left on a stack"),
     "sync": Entry(KUBERNETES, "stacks", "Push HEAD to the Git server of a stack on an existing cluster"),

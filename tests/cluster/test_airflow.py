@@ -213,6 +213,16 @@ def test_a_dag_is_run_and_followed_from_the_command_line(airflow: Airflow) -> No
     )
 
 
+def test_a_user_is_created_from_the_command_line_and_logs_in(airflow: Airflow) -> None:
+    created = ops("user", "anna", "--role", "viewer", "--stack", STACK).stdout.splitlines()
+    assert created[0] == "created the viewer anna"
+    login = {"username": "anna", "password": created[1].removeprefix("password   ")}
+    viewer = {"Authorization": f"Bearer {httpx.post(f'{airflow.url}/auth/token', json=login).json()['access_token']}"}
+    assert httpx.get(f"{airflow.url}/api/v2/dags", headers=viewer).status_code == 200
+    paused = httpx.patch(f"{airflow.url}/api/v2/dags/quick", headers=viewer, json={"is_paused": True})
+    assert paused.status_code == 403
+
+
 def ops(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "ops", *arguments], check=False, capture_output=True, text=True)
 

@@ -261,12 +261,65 @@ def pause(machine: Machine) -> None:
 
 
 def request(machine: Machine, method: str, path: str, content: Any = None) -> None:
-    """Send a request to Airflow's API."""
-    airflow = httpx.Client(base_url=f"http://127.0.0.1:{machine.laptop.ports['api-server']}", timeout=30)
-    login = {"username": "admin", "password": machine.home.secrets.admin}
-    token = airflow.post("/auth/token", json=login).json()["access_token"]
-    headers = {"Authorization": f"Bearer {token}"}
-    airflow.request(method, f"/api/v2/{path}", json=content, headers=headers).raise_for_status()
+    """Send a request to Airflow's API as the administrator."""
+    client = logged_in(machine, "admin", machine.home.secrets.admin)
+    client.request(method, path, json=content).raise_for_status()
+
+
+def test_users_can_do_what_their_role_allows_until_they_are_removed(machine: Machine, first: Up) -> None:
+    created = machine.run("user", "anna")
+    assert created.code == 0, created.error
+    assert created.output.startswith("created the viewer anna\n")
+    viewer = logged_in(machine, "anna", password_in(created))
+    assert viewer.get("dags").status_code == 200
+    assert viewer.patch("dags/smoke_test", json={"is_paused": False}).status_code == 403
+    assert viewer.get("connections").status_code == 403
+
+    changed = machine.run("user", "anna", "--new-password", "--role", "user")
+    assert changed.output.endswith("anna has the role user, within 30 s\n")
+    assert token(machine, "anna", password_in(created)).status_code == 401
+    assert token(machine, "anna", password_in(changed)).status_code == 201
+    assert machine.run("user", "anna").output == "anna has the role user\n"
+
+    op = logged_in(machine, "otto", password_in(machine.run("user", "otto", "--role", "op")))
+    assert op.patch("dags/smoke_test", json={"is_paused": False}).status_code == 200
+    assert op.get("connections").status_code == 200
+
+    assert machine.run("user", "anna", "--remove").output == "deleted anna, who is logged out within 30 s\n"
+    assert token(machine, "anna", password_in(changed)).status_code == 401
+
+
+def test_the_administrator_and_unknown_users_are_not_removed(machine: Machine, first: Up) -> None:
+    refused = machine.run("user", "admin", "--remove")
+    assert (refused.code, refused.error) == (
+        1,
+        "error: admin is the administrator that the other commands log in as: choose another NAME\n",
+    )
+    unknown = machine.run("user", "nobody.here", "--remove")
+    assert (unknown.code, unknown.error) == (
+        1,
+        "error: there is no user nobody.here: correct NAME, or see the users in Airflow's UI under Security\n",
+    )
+
+
+def password_in(up: Up) -> str:
+    [password] = re.findall(r"^password   (\S+)$", up.output, re.MULTILINE)
+    return str(password)
+
+
+def token(machine: Machine, user: str, password: str) -> httpx.Response:
+    url = f"http://127.0.0.1:{machine.laptop.ports['api-server']}/auth/token"
+    return httpx.post(url, json={"username": user, "password": password}, timeout=30, trust_env=False)
+
+
+def logged_in(machine: Machine, user: str, password: str) -> httpx.Client:
+    """Return a client of Airflow's API."""
+    return httpx.Client(
+        base_url=f"http://127.0.0.1:{machine.laptop.ports['api-server']}/api/v2",
+        headers={"Authorization": f"Bearer {token(machine, user, password).json()['access_token']}"},
+        timeout=30,
+        trust_env=False,
+    )
 
 
 def test_an_invalid_parameter_is_named_and_no_run_is_started(machine: Machine, first: Up) -> None:

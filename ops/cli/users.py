@@ -1,0 +1,58 @@
+"""The command for users of Airflow."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra.errors import OperationError
+from ops.airflow import users
+from ops.airflow_api import AirflowApi
+from ops.cli.laptop import HomeFolder, opened
+from ops.cli.options import completed_stacks
+from ops.console import echo
+from ops.laptop.home import DEFAULT_HOME
+from ops.laptop.laptop import Laptop
+
+
+def user(
+    name: Annotated[str, typer.Argument(envvar="NAME", help="The name to log in with, such as anna.")],
+    role: Annotated[
+        users.Role | None, typer.Option(envvar="ROLE", help="What the user may do. A new user is a viewer.")
+    ] = None,
+    stack: Annotated[
+        str | None,
+        typer.Option(envvar="STACK", autocompletion=completed_stacks, help="The stack; if omitted, this machine."),
+    ] = None,
+    new_password: Annotated[
+        bool, typer.Option("--new-password", envvar="NEW_PASSWORD", help="Replace the password, and log out the user.")
+    ] = False,
+    remove: Annotated[bool, typer.Option("--remove", envvar="REMOVE", help="Delete the user.")] = False,
+    home: HomeFolder = DEFAULT_HOME,
+) -> None:
+    """Create, change or delete a user of Airflow.
+
+    A viewer reads. A user also runs DAGs, an op also changes connections, variables and pools, an admin also users.
+    """
+    if remove and (role or new_password):
+        raise OperationError("ROLE and NEW_PASSWORD have no effect with REMOVE=1: remove them")
+    with _airflow(stack, home) as api:
+        if remove:
+            users.remove(api, name, echo)
+        else:
+            users.put(api, name, role, echo, new_password=new_password)
+
+
+@contextmanager
+def _airflow(stack: str | None, home: Path) -> Iterator[AirflowApi]:
+    if stack:
+        from ops.airflow.ui import airflow_forwarded, client
+        from ops.stacks.resolve import resolve_running
+
+        with airflow_forwarded(resolve_running(stack, echo)) as login, client(login) as api:
+            yield api
+    else:
+        with opened(home) as here:
+            yield Laptop.known(here).api()
