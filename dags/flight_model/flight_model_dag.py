@@ -91,28 +91,28 @@ def flight_model() -> None:
 
     @task
     def freeze(params: Any = None, triggering_asset_events: Any = None) -> Any:
-        from flight_model import steps
+        from flight_model import fitting
 
         requests = [event.extra for event in triggering_asset_events[RETRAIN_REQUEST]]
-        return steps.freeze(params["as_of"], requests, params["evaluation_days"])
+        return fitting.freeze(params["as_of"], requests, params["evaluation_days"])
 
     @task(executor_config=PODS.on_cpu(TRAINING), map_index_template="{{ task.op_kwargs['candidate'] }}")
     def train(frozen: Any, candidate: Any, params: Any = None) -> Any:
-        from flight_model import steps
+        from flight_model import fitting
 
-        return steps.train(frozen, candidate, params["seed"])
+        return fitting.train(frozen, candidate, params["seed"])
 
     @task(trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
     def choose(results: Any) -> Any:
-        from flight_model import steps
+        from flight_model import fitting
 
-        return steps.choose(results)
+        return fitting.choose(results)
 
     @task(executor_config=PODS.on_cpu(TRAINING))
     def refit(frozen: Any, choice: Any, params: Any = None) -> Any:
-        from flight_model import steps
+        from flight_model import fitting
 
-        return steps.refit(frozen, choice, params["seed"])
+        return fitting.refit(frozen, choice, params["seed"])
 
     @task(executor_config=PODS.on_cpu(TRAINING))
     def evaluate(frozen: Any, choice: Any, fitted: Any, params: Any = None) -> Any:

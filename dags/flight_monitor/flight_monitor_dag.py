@@ -131,9 +131,9 @@ def flight_monitor() -> None:
 
     @task.branch
     def decide(reported: Any) -> list[str]:
-        from flight_monitor import steps
+        from flight_monitor import follow_up
 
-        return steps.next_tasks(reported)
+        return follow_up.next_tasks(reported)
 
     @task(outlets=[RETRAIN_REQUEST])
     def request_retraining(reported: Any, outlet_events: Any = None) -> None:
@@ -143,9 +143,9 @@ def flight_monitor() -> None:
 
     @task(trigger_rule="none_failed_min_one_success")
     def notify(reported: Any) -> None:
-        from flight_monitor import steps
+        from flight_monitor import follow_up
 
-        steps.send(reported)
+        follow_up.send(reported)
 
     @task
     def archive(dag_run: Any = None, params: Any = None) -> int:

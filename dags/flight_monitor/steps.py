@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import pandas as pd
 import psycopg
@@ -15,18 +15,17 @@ from psycopg.types.json import Jsonb
 from sklearn.metrics import roc_auc_score
 
 from flight_features.columns import FEATURES, KEY, TARGET
-from flight_monitor import page
+from flight_monitor import follow_up, page
+from flight_monitor.follow_up import DAG, Report, Request
 from flight_monitor.months import Month
 from flight_monitor.verdicts import Judgement, Limits, Verdict, judge
 from ml_common import feature_store, lineage, metrics, pages, registry, sql_templates, statistics
 from ml_common.errors import PermanentError
-from ml_common.notification import notify
 from ml_common.object_store import artifacts_bucket
 
 log = logging.getLogger(__name__)
 
-DAG = "flight_monitor"
-MODEL = "flight_delays"
+MODEL = follow_up.MODEL
 TRAINING_SET = "training_set"
 SQL = Path(__file__).with_name("sql")
 FOLDER = "flight_monitor/"
@@ -44,22 +43,6 @@ PARQUET_TYPES = {
 JSON_COLUMNS = ("calibration", "psi", "ks")
 
 ByVersion = Mapping[str, Mapping[str, Any]]
-
-
-class Request(TypedDict):
-    """The `extra` of an event of the asset `retrain_request`: a model is needed as of this day, and why."""
-
-    as_of: str
-    month: str
-    reason: str
-
-
-class Report(TypedDict):
-    """What follows from a month."""
-
-    month: str
-    request: Request | None
-    message: str | None
 
 
 def join_outcomes(month: Month) -> str:
@@ -176,20 +159,6 @@ def _what_follows(month: Month, judgements: Mapping[str, Judgement]) -> Report:
         request=wanted,
         message="\n".join([*sentences, f"Page: {artifacts_bucket().uri(PAGE)}"]) if tell else None,
     )
-
-
-def next_tasks(reported: Report) -> list[str]:
-    """Return the tasks that run next: none if all is fine."""
-    return [
-        *(["request_retraining"] if reported["request"] else []),
-        *(["notify"] if reported["message"] else []),
-    ]
-
-
-def send(reported: Report) -> None:
-    """Send the message of a report."""
-    what = "a new model is requested" if reported["request"] else "the inputs drifted"
-    notify(DAG, f"{MODEL} {reported['month']}: {what}", str(reported["message"]))
 
 
 def _by_version(outcomes: str) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -22,7 +22,7 @@ from moto.server import ThreadedMotoServer
 from pyarrow import parquet
 
 from flight_features.columns import COLUMNS, FEATURES, TARGET
-from flight_model import candidates, evaluation, gate, models, steps, training_set, versions
+from flight_model import candidates, evaluation, fitting, gate, models, steps, training_set, versions
 from flight_model.outputs import Decision, Registration
 from infra.documents import REPOSITORY
 from ml_common import registry
@@ -79,9 +79,9 @@ class Trained:
     """The outputs of the steps up to the gate."""
 
     def __init__(self, as_of: str, names: list[str] = candidates.NAMES, seed: int = SEED) -> None:
-        self.frozen = steps.freeze(as_of, [], 28)
-        self.choice = steps.choose([steps.train(self.frozen, name, seed) for name in names])
-        self.fitted = steps.refit(self.frozen, self.choice, seed)
+        self.frozen = fitting.freeze(as_of, [], 28)
+        self.choice = fitting.choose([fitting.train(self.frozen, name, seed) for name in names])
+        self.fitted = fitting.refit(self.frozen, self.choice, seed)
         self.evaluated = steps.evaluate(self.frozen, self.choice, self.fitted, seed)
 
     def decide(self, minimum_auc: float = 0.65) -> Decision:
@@ -124,7 +124,7 @@ def run(name: str) -> Any:
 def test_the_training_set_has_all_flights_before_the_day_and_a_hash_of_them(
     features: psycopg.Connection, artifacts: Bucket
 ) -> None:
-    frozen = steps.freeze(APRIL, [], 28)
+    frozen = fitting.freeze(APRIL, [], 28)
     [count] = features.execute("SELECT count(*) FROM flight_features WHERE day < %s", [APRIL]).fetchone() or [0]
     assert (frozen["rows"], frozen["days"], frozen["first"], frozen["last"]) == (count, 118, "2013-01-01", "2013-04-28")
     stored = parquet.read_table(io.BytesIO(artifacts.get(frozen["training_set"]))).to_pandas()
@@ -132,21 +132,21 @@ def test_the_training_set_has_all_flights_before_the_day_and_a_hash_of_them(
     assert len(stored) == count
     assert stored[TARGET].sum() == frozen["late"]
     assert frozen["sha256"][:16] in frozen["training_set"]
-    assert steps.freeze(APRIL, [], 28) == frozen
+    assert fitting.freeze(APRIL, [], 28) == frozen
 
 
 def test_a_changed_row_gives_another_training_set_and_leaves_the_old_one(
     features: psycopg.Connection, artifacts: Bucket
 ) -> None:
-    before = steps.freeze(APRIL, [], 28)
+    before = fitting.freeze(APRIL, [], 28)
     one = "(day, carrier, flight, scheduled_departure) = (SELECT day, carrier, flight, scheduled_departure FROM "
     where = one + "flight_features ORDER BY day, carrier, flight, scheduled_departure LIMIT 1)"
     features.execute(f"UPDATE flight_features SET distance = distance + 1 WHERE {where}")
-    after = steps.freeze(APRIL, [], 28)
+    after = fitting.freeze(APRIL, [], 28)
     features.execute(f"UPDATE flight_features SET distance = distance - 1 WHERE {where}")
     assert after["sha256"] != before["sha256"]
     assert artifacts.exists(before["training_set"])
-    assert steps.freeze(APRIL, [], 28) == before
+    assert fitting.freeze(APRIL, [], 28) == before
 
 
 def test_the_day_is_the_param_or_the_one_requested_last_or_after_the_last_published() -> None:
@@ -158,15 +158,15 @@ def test_the_day_is_the_param_or_the_one_requested_last_or_after_the_last_publis
 
 def test_missing_days_are_named(features: psycopg.Connection) -> None:
     with pytest.raises(PermanentError, match=r"^No day before 2013-01-01 is published: run flight_features for at le"):
-        steps.freeze("2013-01-01", [], 28)
+        fitting.freeze("2013-01-01", [], 28)
     with pytest.raises(PermanentError, match=r"^83 days before 2013-03-25 are published instead of at least 84, 3 ti"):
-        steps.freeze("2013-03-25", [], 28)
+        fitting.freeze("2013-03-25", [], 28)
     with pytest.raises(
         PermanentError,
         match=r"^4 of the 216 days from 2013-01-01 to 2013-08-04 are not published "
         r"\(2013-08-01, 2013-08-02, 2013-08-03 and 1 more\): run flight_features for them, or start a r",
     ):
-        steps.freeze("2013-08-05", [], 28)
+        fitting.freeze("2013-08-05", [], 28)
 
 
 def test_without_a_feature_table_the_error_says_which_dag_to_run(
@@ -174,11 +174,11 @@ def test_without_a_feature_table_the_error_says_which_dag_to_run(
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_FEATURES", f"{feature_server}?options=-csearch_path%3Dnone")
     with pytest.raises(PermanentError, match=r"^No day is published: run flight_features first\.$"):
-        steps.freeze(None, [], 28)
+        fitting.freeze(None, [], 28)
 
 
 def test_the_file_of_a_frozen_set_is_read_by_days() -> None:
-    frozen = steps.freeze(APRIL, [], 28)
+    frozen = fitting.freeze(APRIL, [], 28)
     found = training_set.read(frozen["training_set"], date(2013, 4, 1), date(2013, 4, 3))
     assert {str(day) for day in found["day"]} == {"2013-04-01", "2013-04-02"}
     assert (found.dtypes[list(FEATURES)] == "float64").all()
@@ -198,10 +198,10 @@ def test_trained_on_january_to_march_the_auc_of_april_is_as_measured_and_logisti
     assert trained.choice["candidate"] in candidates.BOOSTING
     assert (trained.evaluated["first"], trained.evaluated["last"]) == ("2013-04-01", "2013-04-28")
     assert 0.70 <= trained.evaluated["metrics"]["auc"] <= 0.72
-    logistic = steps.refit(trained.frozen, {**trained.choice, "candidate": candidates.LOGISTIC}, SEED)
+    logistic = fitting.refit(trained.frozen, {**trained.choice, "candidate": candidates.LOGISTIC}, SEED)
     flights = training_set.read(trained.frozen["training_set"], date(2013, 4, 1))
     baseline = evaluation.measure(
-        flights[TARGET], models.probabilities(steps._model(logistic), flights[list(FEATURES)])
+        flights[TARGET], models.probabilities(fitting.model_of(logistic), flights[list(FEATURES)])
     )
     assert baseline["auc"] < trained.evaluated["metrics"]["auc"] - 0.02
     assert trained.fitted["rows"] == len(training_set.read(trained.frozen["training_set"], before=date(2013, 4, 1)))
@@ -209,7 +209,7 @@ def test_trained_on_january_to_march_the_auc_of_april_is_as_measured_and_logisti
 
 @pytest.mark.parametrize("name", ["logistic", "boosting", "boosting_sampled"])
 def test_the_same_seed_gives_the_same_bytes(name: str) -> None:
-    frozen = steps.freeze(APRIL, [], 28)
+    frozen = fitting.freeze(APRIL, [], 28)
     flights = training_set.read(frozen["training_set"], before=date(2013, 1, 8))
     features, late = flights[list(FEATURES)], flights[TARGET]
     first = models.to_bytes(models.fit(name, SEED, features, late))
@@ -230,22 +230,22 @@ def test_a_file_that_is_no_model_is_refused() -> None:
 
 
 def test_a_candidate_that_was_fitted_is_not_fitted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    frozen = steps.freeze(APRIL, [], 28)
-    first = steps.train(frozen, candidates.LOGISTIC, SEED)
+    frozen = fitting.freeze(APRIL, [], 28)
+    first = fitting.train(frozen, candidates.LOGISTIC, SEED)
     monkeypatch.setattr(models, "fit", None)
-    assert steps.train(frozen, candidates.LOGISTIC, SEED) == first
+    assert fitting.train(frozen, candidates.LOGISTIC, SEED) == first
 
 
 def test_a_candidate_that_fails_does_not_stop_the_others() -> None:
-    frozen = steps.freeze(APRIL, [], 28)
-    choice = steps.choose([steps.train(frozen, name, SEED) for name in (candidates.LOGISTIC, "boosting_sampled")])
+    frozen = fitting.freeze(APRIL, [], 28)
+    choice = fitting.choose([fitting.train(frozen, name, SEED) for name in (candidates.LOGISTIC, "boosting_sampled")])
     assert choice["candidate"] == "boosting_sampled"
     assert choice["failed"] == ["boosting", "boosting_slow"]
 
 
 def test_only_without_any_candidate_the_choice_fails() -> None:
     with pytest.raises(PermanentError, match=r"^All candidates failed: see the logs of the task train\.$"):
-        steps.choose([])
+        fitting.choose([])
 
 
 def test_a_training_is_one_run_in_mlflow_with_a_run_of_each_candidate_below_it() -> None:
@@ -341,7 +341,7 @@ def test_the_card_of_a_model_that_nobody_approved_says_so(answer: dict[str, Any]
 def test_the_card_is_a_page_without_external_files_and_json_in_the_bucket_and_in_mlflow(artifacts: Bucket) -> None:
     trained = april()
     card = trained.card(None, trained.register())
-    folder = f"{steps.MODELS}{trained.fitted['training_key']}/"
+    folder = f"{fitting.MODELS}{trained.fitted['training_key']}/"
     page = artifacts.get(folder + "card.html").decode()
     assert page.count("data:image/png;base64,") == 3
     assert 'src="http' not in page
@@ -365,7 +365,7 @@ def test_a_registered_version_predicts_as_the_evaluated_model_and_takes_missing_
     flights = training_set.read(trained.frozen["training_set"], date(2013, 4, 28))[list(FEATURES)]
     flights.loc[flights.index[0]] = None
     loaded = registry.load(versions.MODEL_NAME, version)
-    assert (loaded.predict(flights) == models.probabilities(steps._model(trained.fitted), flights)).all()
+    assert (loaded.predict(flights) == models.probabilities(fitting.model_of(trained.fitted), flights)).all()
 
 
 # Serves a version as the pod does, without the code of a checkout.
@@ -397,7 +397,7 @@ def test_the_model_server_answers_rows_of_features_with_a_probability_for_each(t
             server.terminate()
     assert answer.status_code == 200, answer.text
     flights.loc[flights.index[0], "temperature"] = None
-    expected = models.probabilities(steps._model(trained.fitted), flights)
+    expected = models.probabilities(fitting.model_of(trained.fitted), flights)
     assert answer.json()["predictions"] == pytest.approx(expected.tolist())
     assert incomplete.status_code == 422
     assert incomplete.json()["detail"].startswith("Failed to enforce schema")

@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from flight_features import steps as feature_steps
 from flight_features.columns import COLUMNS, FEATURES, KEY, TARGET
-from flight_monitor import archive, months, steps
+from flight_monitor import archive, follow_up, months, steps
 from flight_monitor.verdicts import Limits, Verdict, judge
 from flight_scores import steps as score_steps
 from ml_common import feature_store, registry, sql_templates
@@ -90,7 +90,7 @@ def create_version(tags: Mapping[str, str]) -> str:
     return str(client.create_model_version(steps.MODEL, "s3://mlflow/nothing", tags=dict(tags)).version)
 
 
-def measure(month: months.Month, limits: Limits = LIMITS) -> steps.Report:
+def measure(month: months.Month, limits: Limits = LIMITS) -> follow_up.Report:
     """Run the steps as the DAG does."""
     outcomes = steps.join_outcomes(month)
     return steps.report(month, steps.drift(outcomes), steps.performance(outcomes), limits)
@@ -231,7 +231,7 @@ def test_drift_alone_warns_and_is_measured_against_the_training_set_of_the_versi
     score(store, frame, frame["late_share_route"], register(artifacts, colder))
     register(artifacts, frame)
     report = measure(APRIL)
-    assert (steps.next_tasks(report), report["request"]) == (["notify"], None)
+    assert (follow_up.next_tasks(report), report["request"]) == (["notify"], None)
     [row] = rows(store)
     assert row["verdict"] == Verdict.WARN
     assert "but the inputs drifted: " in row["reason"]
@@ -247,9 +247,9 @@ def test_a_version_that_is_no_longer_the_champion_requests_nothing(
     publish(store, frame)
     score(store, frame, 0.9, register(artifacts, frame))
     report = measure(APRIL)
-    assert steps.next_tasks(report) == ["request_retraining", "notify"]
+    assert follow_up.next_tasks(report) == ["request_retraining", "notify"]
     register(artifacts, frame)
-    assert steps.next_tasks(measure(APRIL)) == []
+    assert follow_up.next_tasks(measure(APRIL)) == []
 
 
 def test_a_month_without_scores_fails_in_one_sentence(store: psycopg.Connection) -> None:
@@ -283,10 +283,10 @@ def test_the_page_shows_all_months_and_the_charts(store: psycopg.Connection, art
 
 def test_a_message_says_what_follows(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[tuple[str, str, str]] = []
-    monkeypatch.setattr(steps, "notify", lambda *message: sent.append(message))
-    request = steps.Request(as_of="2013-08-01", month="2013-07", reason="why")
-    steps.send(steps.Report(month="2013-07", request=request, message="why"))
-    steps.send(steps.Report(month="2013-05", request=None, message="warm"))
+    monkeypatch.setattr(follow_up, "notify", lambda *message: sent.append(message))
+    request = follow_up.Request(as_of="2013-08-01", month="2013-07", reason="why")
+    follow_up.send(follow_up.Report(month="2013-07", request=request, message="why"))
+    follow_up.send(follow_up.Report(month="2013-05", request=None, message="warm"))
     assert sent == [
         ("flight_monitor", "flight_delays 2013-07: a new model is requested", "why"),
         ("flight_monitor", "flight_delays 2013-05: the inputs drifted", "warm"),

@@ -391,6 +391,14 @@ def test_steps_that_need_neither_torch_nor_mlflow_do_not_import_them(tmp_path: P
     assert {"torch", "mlflow"}.isdisjoint(run(program, DAGS, tmp_path))
 
 
+def test_steps_of_flights_that_use_no_model_registry_do_not_import_mlflow(tmp_path: Path) -> None:
+    program = (
+        "import json, sys, flight_model.fitting, flight_model.gate, flight_features.steps, flight_monitor.follow_up"
+    )
+    imported = run(f"{program}; print(json.dumps([*sys.modules]))", DAGS, tmp_path)
+    assert {"mlflow", "matplotlib"}.isdisjoint(imported)
+
+
 def test_steps_that_read_no_model_of_flights_do_not_import_skops(tmp_path: Path) -> None:
     program = "import json, sys, flight_model.steps; print(json.dumps([*sys.modules]))"
     assert "skops" not in run(program, DAGS, tmp_path)
