@@ -11,7 +11,7 @@ from ops.airflow_api import AirflowApi
 from ops.console import Echo
 
 # A name is part of the address of a user in Airflow's API, and the e-mail address that Airflow wants.
-NAME = re.compile(r"[\w.@+-]{1,64}")
+NAME = re.compile(r"\w[\w.@+-]{0,63}")
 PASSWORD_BYTES = 18
 # The default of `[fab] cache_ttl`, for which Airflow remembers a user.
 CACHE_SECONDS = 30
@@ -75,6 +75,8 @@ def check_name(api: AirflowApi, name: str) -> None:
         OperationError: The name is invalid, or that of the administrator with whom `api` is logged in.
     """
     if not NAME.fullmatch(name):
-        raise OperationError(f"{name!r} cannot name a user: use up to 64 letters, digits and characters of .@+-_")
+        raise OperationError(
+            f"{name!r} cannot name a user: use up to 64 letters, digits and characters of .@+-_, a letter first"
+        )
     if name == api.user:
         raise OperationError(f"{name} is the administrator that the other commands log in as: choose another NAME")

@@ -8,7 +8,7 @@ from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from ops.airflow_api import AirflowApi
 from ops.cli.laptop import HomeFolder, opened
-from ops.cli.options import completed_stacks
+from ops.cli.options import StackOrThisMachine
 from ops.console import echo, new_console
 from ops.dags.scaffold import write_dag
 from ops.laptop import progress
@@ -29,10 +29,7 @@ def dag(name: Annotated[str, typer.Argument(envvar="NAME", help="The ID of the n
 def run(
     dag: Annotated[str, typer.Argument(envvar="DAG", help="The ID of the DAG, such as churn.")],
     params: Annotated[str, typer.Option(envvar="PARAMS", help='Params of the DAG, such as "limit=10".')] = "",
-    stack: Annotated[
-        str | None,
-        typer.Option(envvar="STACK", autocompletion=completed_stacks, help="The stack; if omitted, this machine."),
-    ] = None,
+    stack: StackOrThisMachine = None,
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Run a DAG with Params and follow it until it has ended."""

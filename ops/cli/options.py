@@ -18,6 +18,12 @@ def completed_stacks(incomplete: str) -> list[str]:
 
 
 Stack = Annotated[str, typer.Argument(envvar="STACK", autocompletion=completed_stacks, help="The stack, such as dev.")]
+StackOrThisMachine = Annotated[
+    str | None,
+    typer.Option(
+        "--stack", envvar="STACK", autocompletion=completed_stacks, help="The stack; if omitted, this machine."
+    ),
+]
 PreviewBase = Annotated[
     str, typer.Argument(envvar="STACK", autocompletion=completed_stacks, help="The stack whose cluster runs it.")
 ]

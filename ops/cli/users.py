@@ -11,7 +11,7 @@ from infra.errors import OperationError
 from ops.airflow import users
 from ops.airflow_api import AirflowApi
 from ops.cli.laptop import HomeFolder, opened
-from ops.cli.options import completed_stacks
+from ops.cli.options import StackOrThisMachine
 from ops.console import echo
 from ops.laptop.home import DEFAULT_HOME
 from ops.laptop.laptop import Laptop
@@ -22,10 +22,7 @@ def user(
     role: Annotated[
         users.Role | None, typer.Option(envvar="ROLE", help="What the user may do. A new user is a viewer.")
     ] = None,
-    stack: Annotated[
-        str | None,
-        typer.Option(envvar="STACK", autocompletion=completed_stacks, help="The stack; if omitted, this machine."),
-    ] = None,
+    stack: StackOrThisMachine = None,
     new_password: Annotated[
         bool, typer.Option("--new-password", envvar="NEW_PASSWORD", help="Replace the password, and log out the user.")
     ] = False,

@@ -295,10 +295,10 @@ def test_the_administrator_and_unknown_users_are_not_removed(machine: Machine, f
         1,
         "error: admin is the administrator that the other commands log in as: choose another NAME\n",
     )
-    unknown = machine.run("user", "nobody.here", "--remove")
+    unknown = machine.run("user", "unknown.user", "--remove")
     assert (unknown.code, unknown.error) == (
         1,
-        "error: there is no user nobody.here: correct NAME, or see the users in Airflow's UI under Security\n",
+        "error: there is no user unknown.user: correct NAME, or see the users in Airflow's UI under Security\n",
     )
 
 

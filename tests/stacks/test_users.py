@@ -14,7 +14,7 @@ def test_a_login_name_or_an_email_address_names_a_user(name: str) -> None:
     users.check_name(API, name)
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/../admin", "ann\n", "x" * 65])
+@pytest.mark.parametrize("name", ["", ".", "..", "a b", "a/../admin", "ann\n", "x" * 65])
 def test_a_name_that_cannot_be_part_of_an_address_is_refused(name: str) -> None:
     with pytest.raises(OperationError, match=r"cannot name a user: use up to 64 letters, digits and characters of"):
         users.check_name(API, name)
