@@ -1,14 +1,17 @@
 """What holds for every test."""
 
 import gc
+import os
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
+from infra import computing
 from ops.process_environment import TESTS, enter
 
 enter(TESTS)  # before a library reads a variable of the user's
+os.environ.update(computing.VARIABLES)  # tests compute on the same cores as other workers
 # A worker imports tens of thousands of generated classes; the default would search them for garbage again and again.
 gc.set_threshold(100_000, 50, 100)
 
@@ -16,8 +19,8 @@ from infra.airflow.chart import ChartUnreachableError, archive  # noqa: E402
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """End with the tests that start whole systems: in CI, the cluster has ended by then and the cores are free."""
-    items.sort(key=lambda item: item.path.parent.name == "e2e")
+    """Run the longest file late, when CI has free cores, but not last, when the other workers have no tests left."""
+    items.sort(key=lambda item: "laptop, on the whole" if item.path.parent.name == "e2e" else item.path.parent.name)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 SEED = 0
 IMAGE_SIZE = 32
-EPOCHS = 6
+EPOCHS = 3
 BATCHES_PER_EPOCH = 32
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-3

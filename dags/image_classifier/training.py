@@ -81,7 +81,7 @@ def fit(
     """
     network.to(device.torch_device, memory_format=device.memory_format)  # type: ignore[call-overload]
     network.train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
     total_steps = max(epochs * steps_per_epoch, SHORTEST_SCHEDULE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, max_lr=learning_rate, total_steps=total_steps, pct_start=WARM_UP_FRACTION
