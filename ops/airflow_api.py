@@ -152,21 +152,32 @@ class AirflowApi:
         """Create a user with a role."""
         person = {"email": name, "first_name": name, "last_name": "-"}
         content = {"username": name, "roles": [{"name": role}], "password": password, **person}
-        self._client.post(USERS, json=content).raise_for_status()
+        accepted(self._client.post(USERS, json=content))
 
     def change_user(self, name: str, **fields: Any) -> None:
         """Change the given fields of a user. Airflow ends the sessions of a user whose password changes."""
-        answer = self._client.patch(f"{USERS}/{name}", params={"update_mask": ",".join(fields)}, json=fields)
-        answer.raise_for_status()
+        accepted(self._client.patch(f"{USERS}/{name}", params={"update_mask": ",".join(fields)}, json=fields))
 
     def delete_user(self, name: str) -> None:
         """Delete a user."""
-        self._client.delete(f"{USERS}/{name}").raise_for_status()
+        accepted(self._client.delete(f"{USERS}/{name}"))
 
     def _get(self, path: str, **parameters: Any) -> Any:
         answer = self._client.get(path, params=parameters)
         answer.raise_for_status()
         return answer.json()
+
+
+def accepted(answer: httpx.Response) -> None:
+    """Check that Airflow accepted a request.
+
+    Raises:
+        AirflowApiError: Airflow rejected it; the message has the reason.
+        httpx.HTTPStatusError: Airflow failed.
+    """
+    if answer.is_client_error:
+        raise AirflowApiError(f"Airflow rejected the request (HTTP {answer.status_code}): {answer.json()['detail']}")
+    answer.raise_for_status()
 
 
 def _name(task: dict[str, Any]) -> str:
