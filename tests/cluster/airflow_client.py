@@ -110,7 +110,8 @@ class Airflow:
             state = self.state(dag_id, run_id)
             return state if state in FINISHED else None
 
-        return str(wait_until(ended, f"the run {run_id} of {dag_id}", seconds))
+        # Each answer takes CPU time of the api-server, which the tasks need.
+        return str(wait_until(ended, f"the run {run_id} of {dag_id}", seconds, interval=2))
 
     def answer(self, dag_id: str, run_id: str, task_id: str, option: str, seconds: float) -> None:
         """Answer the question of a task as soon as it is asked."""

@@ -42,12 +42,14 @@ def apply(objects: Iterable[Object], *arguments: str) -> None:
     kubectl("apply", "--server-side", "--force-conflicts", *arguments, "-f", "-", stdin=text)
 
 
-def wait_until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
-    """Wait until a condition is true, and return its value."""
+def wait_until(
+    condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS, *, interval: float = 1
+) -> Any:
+    """Wait until a condition is true, and return its value; look every `interval` seconds."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         assert time.monotonic() < deadline, f"after {seconds:.0f} s still waiting for {what}"
-        time.sleep(0.5)
+        time.sleep(interval)
     return answer
 
 
