@@ -20,7 +20,7 @@ from infra.airflow.chart import ChartUnreachableError, archive  # noqa: E402
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest file late, when CI has free cores, but not last, when the other workers have no tests left."""
-    items.sort(key=lambda item: "laptop, on the whole" if item.path.parent.name == "e2e" else item.path.parent.name)
+    items.sort(key=lambda item: "images, then" if item.path.parent.name == "e2e" else item.path.parent.name)
 
 
 @pytest.hookimpl(wrapper=True)
