@@ -20,7 +20,12 @@ from infra.airflow.chart import ChartUnreachableError, archive  # noqa: E402
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the longest file late, when CI has free cores, but not last, when the other workers have no tests left."""
-    items.sort(key=lambda item: "images, then" if item.path.parent.name == "e2e" else item.path.parent.name)
+
+    def order(item: pytest.Item) -> tuple[str, bool]:
+        folder = item.path.parent.name
+        return ("images", True) if folder == "e2e" else (folder, False)
+
+    items.sort(key=order)
 
 
 @pytest.hookimpl(wrapper=True)
