@@ -62,6 +62,7 @@ def record(project: str, run: Run, folder: str) -> None:
     with TemporaryDirectory() as temporary:
         for each in (run, *run.children):
             _log(Path(temporary), project, each, run.training_key, settings)
+        _finish()
         if mode == "offline":
             key = f"{folder}{run.training_key}.tar.gz"
             artifacts_bucket().put(key, _packed(Path(temporary)), "application/gzip")
@@ -104,6 +105,13 @@ def _log(folder: Path, project: str, run: Run, group: str, settings: Mapping[str
         raise ServiceUnavailableError(
             f"Weights & Biases did not take the run {run.name!r} ({error}): check the connection `{CONNECTION}`."
         ) from error
+
+
+def _finish() -> None:
+    """Wait until all is written or sent: the end of a run is only announced to the process that does it."""
+    import wandb
+
+    wandb.teardown()
 
 
 def _history(run: Run) -> Iterator[tuple[int, dict[str, float]]]:

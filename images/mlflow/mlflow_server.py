@@ -14,6 +14,10 @@ import uvicorn
 
 from access import Gate, Right, User
 
+# Longer than clients keep a connection that they do not use: if the server closed it as early as they do, a request
+# could arrive just as it does.
+KEEP_ALIVE_SECONDS = 75
+
 USERS = {"admin": Right.DELETE, "tasks": Right.WRITE, "serving": Right.READ}
 
 
@@ -55,6 +59,7 @@ def main() -> None:
         port=int(setting("MLFLOW_PORT")),
         log_config=str(Path(server.__file__).with_name("uvicorn_log_config.yaml")),
         access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         # On startup, MLflow looks for containers of its assistant, which is not served here. It has no WebSockets.
         lifespan="off",
         ws="none",

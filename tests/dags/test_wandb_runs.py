@@ -11,6 +11,7 @@ from threading import Thread
 
 import pytest
 from mlflow.entities import Metric
+from wandb.sdk.lib.service.service_connection import ServiceConnection
 
 from ml_common import wandb_runs
 from ml_common.errors import PermanentError, ServiceUnavailableError
@@ -82,6 +83,18 @@ def test_offline_a_run_with_its_card_and_candidates_is_an_archive_for_wandb_sync
         for text in ("flight_delays", run.name, str(run.params["candidate"]), "auc"):
             assert text.encode() in recorded
     assert server.requests == []
+
+
+def test_offline_the_archive_is_complete_however_late_the_runs_are_written(
+    artifacts: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(ServiceConnection, "inform_finish", lambda *_, **__: None)
+    wandb_runs.record("flight_delays", RUN, "flight_model/wandb/")
+    with tarfile.open(fileobj=io.BytesIO(artifacts.get("flight_model/wandb/parentkey.tar.gz"))) as archive:
+        recorded = [archive.extractfile(entry).read() for entry in archive if entry.name.endswith(".wandb")]  # type: ignore[union-attr]
+    assert len(recorded) == 2
+    assert all(b"flight_delays" in each and b"auc" in each for each in recorded)
 
 
 def test_online_the_key_of_the_connection_is_sent_to_its_host_and_a_refusal_is_tried_again(

@@ -120,6 +120,16 @@ def test_without_a_login_every_route_except_the_health_check_is_refused(
     assert answered == {("GET", "/health")}
 
 
+def test_a_connection_stays_open_longer_than_clients_keep_it(server: MlflowServer) -> None:
+    longest = 6  # httpx keeps one for 5 s.
+    with socket.create_connection(("127.0.0.1", urlsplit(server.url).port), timeout=longest) as connection:
+        connection.sendall(f"GET /health HTTP/1.1\r\nHost: {urlsplit(server.url).netloc}\r\n\r\n".encode())
+        while not connection.recv(1024).endswith(b"OK"):
+            pass
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
+
+
 @pytest.mark.parametrize("path", ["/healthx", "/health/", "/health/../version", "//", "/static-files/../x", "/%2e/"])
 def test_no_path_that_looks_like_the_health_check_is_served_without_a_login(server: MlflowServer, path: str) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(server.url).port)) as connection:
