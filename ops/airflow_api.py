@@ -8,6 +8,8 @@ import httpx
 ACTIVE = ("queued", "running")
 HEALTHY = "healthy"
 TIMEOUT_SECONDS = 30
+# Airflow closes a connection that is not used for 5 s, and a request that arrives just then has no answer.
+KEEP_ALIVE_SECONDS = 2
 USERS = "/auth/fab/v1/users"
 
 
@@ -53,9 +55,8 @@ class AirflowApi:
             AirflowApiError: Airflow rejected the login.
         """
         self.user = user
-        self._client = httpx.Client(
-            base_url=url, timeout=TIMEOUT_SECONDS, transport=httpx.HTTPTransport(retries=3), trust_env=False
-        )
+        transport = httpx.HTTPTransport(retries=3, limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS))
+        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_SECONDS, transport=transport, trust_env=False)
         answer = self._client.post("/auth/token", json={"username": user, "password": password})
         if answer.status_code != 201:
             raise AirflowApiError(f"Airflow rejected the login of {user} (HTTP {answer.status_code})")
