@@ -8,6 +8,8 @@ override as_it_is = $(eval override $(1) := $$(value $(1)))$(eval export $(1))
 
 # Ignore Python's own variables, such as PYTHONHOME; ops/process_environment.py filters all others.
 override isolated := -E -s
+# Tests start many processes; without bytecode, each would compile all libraries.
+unexport PYTHONDONTWRITEBYTECODE
 override run := .venv/bin/python $(isolated) -m
 override ops := $(run) ops
 # Many shells do not expand `~` in `make PYTHON=~/bin/python3`.
