@@ -13,9 +13,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
-from torchvision.models import ResNet, get_model_weights
 
 from image_classifier import augmentation, glyphs, keys, networks, training
+from image_classifier.resnets import ResNet, get_model_weights
 from ml_common import device as devices
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import Bucket

@@ -1,6 +1,6 @@
 """torchvision's ResNets, with one output for each class of a dataset."""
 
-from torchvision.models import ResNet, get_model
+from image_classifier.resnets import ResNet, get_model
 
 # Memory that a pixel of the input takes until the gradients are computed, in single precision, by architecture.
 TRAINING_BYTES_PER_PIXEL = {"resnet18": 640, "resnet34": 930, "resnet50": 2480}

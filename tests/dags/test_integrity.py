@@ -391,6 +391,26 @@ def test_steps_that_need_neither_torch_nor_mlflow_do_not_import_them(tmp_path: P
     assert {"torch", "mlflow"}.isdisjoint(run(program, DAGS, tmp_path))
 
 
+def test_a_prediction_does_not_import_the_compiler_of_torch(tmp_path: Path) -> None:
+    program = """
+import json, sys, torch
+from image_classifier import networks
+with torch.inference_mode():
+    networks.create("resnet18", 2).eval()(torch.rand(1, 3, 32, 32))
+print(json.dumps([*sys.modules]))
+"""
+    assert "torch._dynamo" not in run(program, DAGS, tmp_path)
+
+
+def test_the_compiler_of_torch_can_be_imported_after_the_networks(tmp_path: Path) -> None:
+    program = """
+import json, torch
+from image_classifier import networks
+print(json.dumps(torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).tolist()))
+"""
+    assert run(program, DAGS, tmp_path) == [2, 2]
+
+
 def test_steps_of_flights_that_use_no_model_registry_do_not_import_mlflow(tmp_path: Path) -> None:
     program = (
         "import json, sys, flight_model.fitting, flight_model.gate, flight_features.steps, flight_monitor.follow_up"
