@@ -170,7 +170,8 @@ class Database(pulumi.ComponentResource):
         )
         parameters = aws.rds.ParameterGroup(
             "database-parameters",
-            name=names.of("database", Limit.SUBNET_GROUP),
+            # A group fits one major version, and an upgrade needs the old and the new one at the same time.
+            name=names.of(f"database-postgres{ENGINE_VERSION}", Limit.SUBNET_GROUP),
             family=f"postgres{ENGINE_VERSION}",
             parameters=[aws.rds.ParameterGroupParameterArgs(name="rds.force_ssl", value="1")],
             opts=self._child_opts,
@@ -184,6 +185,7 @@ class Database(pulumi.ComponentResource):
             engine="postgres",
             engine_version=ENGINE_VERSION,
             auto_minor_version_upgrade=True,
+            allow_major_version_upgrade=True,
             instance_class=settings.instance_class,
             storage_type=aws.rds.StorageType.GP3,
             allocated_storage=settings.storage_gib,
