@@ -111,6 +111,10 @@ user: .venv/ready ## Create, change or delete a user of Airflow (NAME=anna, ROLE
 destroy: .venv/ready ## Delete a stack and prove that nothing is left (STACK=dev, YES=1 or CONFIRM=<stack>: do not ask)
 	@$(ops) destroy
 
+.PHONY: upgrade-check
+upgrade-check: .venv/ready .venv-scan/ready ## Show what to upgrade and by when; exit code 1 if support has ended (STACK=prod)
+	@$(ops) upgrade-check
+
 .PHONY: unlock
 unlock: .venv/ready ## Release the lock that a killed command left on a stack (STACK=dev, YES=1: do not ask)
 	@$(ops) unlock

@@ -19,8 +19,10 @@ VERSION = "1.22.0"
 SHA256 = "1f7d1dfe3d58e2c54899950aba907a43625a18c8b6fb3c54760c21592129a5b6"
 ARCHIVE = f"{NAME}-{VERSION}.tgz"
 
-# The Apache Software Foundation archives every release: https://archive.apache.org/dist/airflow/helm-chart/
-URL = f"https://archive.apache.org/dist/airflow/helm-chart/{VERSION}/{ARCHIVE}"
+# The Apache Software Foundation archives every release of Airflow and of its chart.
+RELEASES = "https://archive.apache.org/dist/airflow/"
+CHART_RELEASES = f"{RELEASES}helm-chart/"
+URL = f"{CHART_RELEASES}{VERSION}/{ARCHIVE}"
 TIMEOUT_SECONDS = 30
 
 

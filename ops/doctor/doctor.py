@@ -1,12 +1,11 @@
-"""Run the checks of a stack on AWS, and show their outcomes."""
+"""The checks before a deployment of a stack on AWS."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from rich.console import Console
-from rich.text import Text
 
 from infra.errors import OperationError
 from ops.aws.account import Account, account_of
@@ -15,10 +14,9 @@ from ops.doctor import account as accounts
 from ops.doctor import deployment, machine
 from ops.doctor.outcome import Check, Outcome, failed, passed
 from ops.doctor.permissions import permissions
+from ops.doctor.report import run, show
 from ops.pulumi.pulumi_cli import pulumi_command
 from ops.stacks.aws_stack import AwsStack
-
-COLORS = {"passed": "green", "warning": "yellow", "failed": "red", "unknown": "yellow"}
 
 
 def checks(stack: AwsStack) -> Iterator[Check]:
@@ -44,9 +42,7 @@ def checks_of_release(stack: AwsStack) -> Iterator[Check]:
 
 def check(stack: AwsStack, console: Console) -> bool:
     """Run and show all checks; return whether none failed."""
-    found = [(check.name, check.outcome()) for check in (*checks(stack), *checks_of_release(stack))]
-    show(console, found)
-    return not any(outcome.status == "failed" for _, outcome in found)
+    return run((*checks(stack), *checks_of_release(stack)), console)
 
 
 def check_before_deployment(stack: AwsStack, console: Console) -> None:
@@ -62,12 +58,6 @@ def check_before_deployment(stack: AwsStack, console: Console) -> None:
             f"{failures} check{'s' * (failures != 1)} failed: follow the advice above, then rerun this command; `make "
             f"doctor STACK={stack.name}` shows all checks"
         )
-
-
-def show(console: Console, outcomes: Sequence[tuple[str, Outcome]]) -> None:
-    """Print a line for each outcome."""
-    for name, outcome in outcomes:
-        console.print(Text.assemble((f"{outcome.status:<8}", COLORS[outcome.status]), f" {name:<16} {outcome.text}"))
 
 
 def _account_checks(stack: AwsStack) -> Iterator[Check]:

@@ -1,6 +1,8 @@
 """The ECR registry of a stack on AWS."""
 
 from base64 import b64decode
+from collections.abc import Mapping
+from datetime import datetime
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -66,6 +68,25 @@ class Ecr:
             NoRepositoryError: The repository does not exist yet.
         """
         return self._digest(self._path(image), imageDigest=digest) is not None
+
+    def newest(self, image: str) -> tuple[datetime, Mapping[str, int] | None]:
+        """Return when the newest image was pushed, and the findings of its scan by severity; None without a scan.
+
+        Raises:
+            NoRepositoryError: The repository does not exist yet.
+            ImageError: It is empty.
+        """
+        repository = self._path(image)
+        with aws_errors():
+            try:
+                pages = self._client.get_paginator("describe_images").paginate(repositoryName=repository)
+                found = [each for page in pages for each in page["imageDetails"]]
+            except ClientError as error:
+                self._refuse(error, repository)
+        if not found:
+            raise ImageError(f"the ECR repository {repository} is empty: run `make images STACK={self._stack}`")
+        last = max(found, key=lambda each: each["imagePushedAt"])
+        return last["imagePushedAt"], last.get("imageScanFindingsSummary", {}).get("findingSeverityCounts")
 
     def deliver(self, tool: Tool, name: str) -> str:
         """Log in if necessary, push an image, and return its digest.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ LOG_LINES = 40
 NO_LOG = "unable to retrieve container logs"
 # By default, the client trusts a file in the shared temporary folder, which every user can write first.
 NO_DISCOVERY_CACHE = f"{os.devnull}/none"
+# A `Warning` header, such as `299 - "policy/v1beta1 PodDisruptionBudget is deprecated in v1.21+"`.
+WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
 
 
 class NotFoundError(OperationError):
@@ -120,6 +123,13 @@ class Cluster:
         metadata = thing["metadata"]
         return self.get(thing["kind"], metadata["name"], metadata.get("namespace"), thing["apiVersion"]) is not None
 
+    def warnings(self, kind: str, version: str) -> list[str]:
+        """Return the API's warnings about a kind of object, such as that this version is deprecated."""
+        with self._errors():
+            path = self._resource(kind, version).path(namespace=None)
+            answer = self._dynamic.request("GET", path, limit=1, serialize=False)
+        return WARNING.findall(", ".join(answer.headers.getlist("Warning")))
+
     def namespaces(self) -> list[str]:
         """Return the names of all namespaces."""
         return self.names("Namespace")
@@ -167,11 +177,13 @@ class Cluster:
         return _DynamicClient(self.client, NO_DISCOVERY_CACHE)
 
     def _call(self, verb: str, kind: str, version: str = "v1", **arguments: Any) -> dict[str, Any]:
+        with self._errors():
+            return dict(getattr(self._resource(kind, version), verb)(**arguments).to_dict())
+
+    def _resource(self, kind: str, version: str) -> Any:
         # Without the prefix, the client asks all API groups for a kind of the core API.
         prefix = "apis" if "/" in version else "api"
-        with self._errors():
-            resource = self._dynamic.resources.get(prefix=prefix, api_version=version, kind=kind)
-            return dict(getattr(resource, verb)(**arguments).to_dict())
+        return self._dynamic.resources.get(prefix=prefix, api_version=version, kind=kind)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

@@ -6,10 +6,13 @@ from typing import Any
 import pytest
 import yaml
 
+from ops.doctor.kinds import own_apis
+from ops.kubernetes.cluster import NotFoundError
 from ops.plan.manifests import Object, objects, pods
 from ops.plan.recording import record, stacks
+from ops.stacks.resolve import resolve
 
-from .stack import apply, kubectl
+from .stack import STACK, apply, kubectl
 
 STACKS = stacks()
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -101,3 +104,14 @@ def test_pod_security_restricted_refuses_a_pod_that_may_be_root(stack_objects: l
     pod["spec"]["securityContext"] = {}
     with pytest.raises(AssertionError, match="violates PodSecurity"):
         apply([pod], "--dry-run=server")
+
+
+def test_a_stacks_objects_need_no_deprecated_api(kinds: None) -> None:
+    cluster = resolve(STACK, pytest.fail).cluster
+    outcome = own_apis("dev", cluster)
+    assert outcome.status == "passed", outcome.text
+    assert cluster.warnings("Endpoints", "v1") == [
+        "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+    ]
+    with pytest.raises(NotFoundError):
+        cluster.warnings("CronJob", "batch/v1beta1")
