@@ -33,12 +33,13 @@ UNLIMITED = (
     *("ec2:Describe*", "elasticloadbalancing:Describe*", "rds:Describe*", "ecr:DescribeRepositories"),
     *("ecr:GetAuthorizationToken", "iam:ListRoles", "kms:ListAliases", "logs:DescribeLogGroups"),
     *("secretsmanager:ListSecrets", "servicequotas:GetAWSDefaultServiceQuota", "servicequotas:GetServiceQuota"),
-    "tag:GetResources",
+    *("tag:GetResources", "eks:DescribeClusterVersions"),
 )
 READ_IMAGES = (
     *("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:DescribeImages", "ecr:GetDownloadUrlForLayer"),
     "ecr:ListImages",
 )
+UPGRADE_INSIGHTS = "eks:ListInsights"
 PUSH_IMAGES = ("ecr:CompleteLayerUpload", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart")
 # What a deployment creates in EC2, by the names in ARNs.
 NETWORK = (
@@ -142,7 +143,7 @@ def deployer(scope: Scope, boundary: str) -> list[Statement]:
             conditions={"StringEquals": {"iam:AWSServiceName": SERVICES_WITH_OWN_ROLE}},
         ),
         Statement(("eks:CreateCluster",), ("*",), conditions=_new(scope)),
-        Statement(_of("eks", needed), _cluster(scope)),
+        Statement((*_of("eks", needed), UPGRADE_INSIGHTS), _cluster(scope)),
         Statement(_of("logs", needed), _log_groups(scope)),
         Statement(_of("rds", needed), _databases(scope)),
         Statement(_of("s3", needed), (f"arn:aws:s3:::{scope.prefix}-*",)),
@@ -167,14 +168,12 @@ def reader(scope: Scope) -> list[Statement]:
         *(f"arn:aws:s3:::{scope.prefix}-*", scope.arn("secretsmanager", f"secret:{scope.prefix}/*")),
         *_repositories(scope),
     ]
+    of_resources = [action for action in needed if not action.startswith(("ec2:", "kms:"))]
     # Without DescribeInstanceAttribute, which returns the user data of instances.
     unlimited = [action for action in UNLIMITED if action != "ec2:Describe*"]
     return [
         Statement([*unlimited, *_of("ec2", needed)], ("*",)),
-        Statement(
-            sorted({action for action in needed if not action.startswith(("ec2:", "kms:"))} | set(READ_IMAGES)),
-            on_resources,
-        ),
+        Statement(sorted({*of_resources, *READ_IMAGES, UPGRADE_INSIGHTS}), on_resources),
         Statement(
             _of("kms", needed),
             (scope.arn("kms", "key/*"),),
