@@ -24,7 +24,7 @@ def checks(stack: PlatformStack) -> Iterator[Check]:
     yield Check("Airflow", releases.airflow)
     yield Check("chart", releases.airflow_chart)
     for name in advisories.REQUIREMENTS:
-        yield Check(f"packages: {name}", partial(advisories.advisories, name))
+        yield Check(f"packages {name}", partial(advisories.advisories, name))
 
 
 def _aws_checks(stack: AwsStack) -> Iterator[Check]:
@@ -33,7 +33,7 @@ def _aws_checks(stack: AwsStack) -> Iterator[Check]:
     yield Check("EKS insights", partial(_insights, stack))
     yield Check("PostgreSQL", partial(support.postgresql, account))
     for name in content.names():
-        yield Check(f"image: {name}", partial(_image, stack, name))
+        yield Check(f"image {name}", partial(_image, stack, name))
 
 
 def _insights(stack: AwsStack) -> Outcome:

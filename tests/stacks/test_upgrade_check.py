@@ -243,7 +243,7 @@ def test_all_checks_of_a_stack_on_aws_have_an_outcome(monkeypatch: pytest.Monkey
     vars(stack).update(account=stub("eks")[0], eks_cluster=None)
     names = [check.name for check in upgrades.checks(stack)]
     assert names[:3] == ["Kubernetes", "EKS insights", "PostgreSQL"]
-    assert {"image: airflow", "own objects", "Airflow", "chart", "packages: ml", "packages: torch"} <= set(names)
+    assert {"image airflow", "own objects", "Airflow", "chart", "packages ml", "packages torch"} <= set(names)
     [insights] = [check for check in upgrades.checks(stack) if check.name == "EKS insights"]
     assert insights.outcome().text == "there is no cluster yet"
 
