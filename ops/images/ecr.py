@@ -80,13 +80,14 @@ class Ecr:
         with aws_errors():
             try:
                 pages = self._client.get_paginator("describe_images").paginate(repositoryName=repository)
-                found = [each for page in pages for each in page["imageDetails"]]
+                found = [each for page in pages for each in page["imageDetails"] if _is_image(each)]
             except ClientError as error:
                 self._refuse(error, repository)
         if not found:
             raise ImageError(f"the ECR repository {repository} is empty: run `make images STACK={self._stack}`")
         last = max(found, key=lambda each: each["imagePushedAt"])
-        return last["imagePushedAt"], last.get("imageScanFindingsSummary", {}).get("findingSeverityCounts")
+        scan = last.get("imageScanFindingsSummary")
+        return last["imagePushedAt"], None if scan is None else scan.get("findingSeverityCounts", {})
 
     def deliver(self, tool: Tool, name: str) -> str:
         """Log in if necessary, push an image, and return its digest.
@@ -127,3 +128,8 @@ class Ecr:
             token = ecr_token(self._client)
         user, _, password = b64decode(token).decode().partition(":")
         return user, password
+
+
+def _is_image(details: Mapping[str, Any]) -> bool:
+    """Return whether it is an image, and not one of the signatures, which cosign names by the digest of the image."""
+    return any(not tag.startswith("sha256-") for tag in details.get("imageTags", ()))

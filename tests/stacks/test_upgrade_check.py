@@ -119,17 +119,19 @@ def test_insights_of_the_clusters_next_version_come_from_eks() -> None:
     assert outcome == failed("Deprecated APIs (v1beta1 was requested): see docs/runbooks/upgrade-kubernetes.md")
 
 
-def test_the_newest_image_of_a_repository_counts() -> None:
+def test_the_newest_image_of_a_repository_counts_and_signatures_do_not() -> None:
     ecr, answers = stub("ecr")
-    details = [
-        {"imagePushedAt": NOW - timedelta(days=2), "imageScanFindingsSummary": {"findingSeverityCounts": {"HIGH": 4}}},
-        {"imagePushedAt": NOW - timedelta(days=200)},
-    ]
-    for found in (details, details[1:], []):
+    old = {"imageTags": ["a"], "imagePushedAt": NOW - timedelta(days=200)}
+    new = {"imageTags": ["b"], "imagePushedAt": NOW - timedelta(days=2)}
+    signature = {"imageTags": ["sha256-1.sig"], "imagePushedAt": NOW}
+    scanned = new | {"imageScanFindingsSummary": {"findingSeverityCounts": {"HIGH": 4}}}
+    clean = new | {"imageScanFindingsSummary": {"imageScanCompletedAt": NOW}}
+    for found in ([scanned, old, signature], [clean], [old, signature], [signature]):
         answers.add_response("describe_images", {"imageDetails": found}, {"repositoryName": "airflow-dev/ml"})
     answers.add_client_error("describe_images", "RepositoryNotFoundException")
     registry = Ecr("dev", ecr)
     assert image_ages.image(registry, "ml").text.startswith("pushed 2 days ago, 0 critical and 4 high findings: update")
+    assert image_ages.image(registry, "ml") == passed("pushed 2 days ago, 0 critical and 0 high findings")
     assert image_ages.image(registry, "ml").text.startswith("pushed 200 days ago, not scanned: update its base image")
     with pytest.raises(ImageError, match=r"airflow-dev/ml is empty: run `make images STACK=dev`"):
         image_ages.image(registry, "ml")
