@@ -55,3 +55,14 @@ def test_the_champion_answers_over_its_service() -> None:
     morning, evening = answer["predictions"]
     assert 0 < morning < evening < 1
     assert answer["model_version"] == "1"
+
+
+@pytest.mark.usefixtures("january")
+def test_a_stricter_threshold_requests_a_new_model_which_starts_its_training(airflow: Airflow) -> None:
+    run = airflow.trigger("flight_monitor", {"month": "2013-01", "minimum_skill": 0.99})
+    assert airflow.finish("flight_monitor", run, RUN_SECONDS) == "success"
+    retraining = triggered(airflow, "flight_model")
+    # With its default of four weeks to evaluate on, a month of data is not enough.
+    assert airflow.finish("flight_model", retraining, RUN_SECONDS) == "failed"
+    [freeze] = [task for task in airflow.tasks("flight_model", retraining) if task["task_id"] == "freeze"]
+    assert (freeze["state"], freeze["try_number"]) == ("failed", 1)
