@@ -112,7 +112,7 @@ destroy: .venv/ready ## Delete a stack and prove that nothing is left (STACK=dev
 	@$(ops) destroy
 
 .PHONY: upgrade-check
-upgrade-check: .venv/ready .venv-scan/ready ## Show what to upgrade and by when; exit code 1 if support has ended (STACK=prod)
+upgrade-check: .venv/ready .venv-scan/ready ## Show what to upgrade and by when; exit code 1 if support ended (STACK=prod)
 	@$(ops) upgrade-check
 
 .PHONY: unlock

@@ -68,7 +68,7 @@ COMMANDS = {
     "ui": Entry(KUBERNETES, "stacks", "Port-forward Airflow's and MLflow's UI and print the logins"),
     "user": Entry(KUBERNETES, "users", "Create, change or delete a user of Airflow"),
     "destroy": Entry(KUBERNETES, "stacks", "Delete a stack and prove that nothing is left"),
-    "upgrade-check": Entry(KUBERNETES, "stacks", "Show what to upgrade and by when; exit code 1 if support has ended"),
+    "upgrade-check": Entry(KUBERNETES, "upgrades", "Show what to upgrade and by when; exit code 1 if support ended"),
     "unlock": Entry(KUBERNETES, "stacks", "Release the lock that a killed command left on a stack"),
     "sync": Entry(KUBERNETES, "stacks", "Push HEAD to the Git server of a stack on an existing cluster"),
     "dag": Entry(DAGS, "dags", "Write a new DAG with its steps, its declaration and its test"),

@@ -20,7 +20,6 @@ from ops.airflow.ui import Login, airflow_forwarded, mlflow_forwarded
 from ops.cli.options import Stack, Yes, completed_stacks
 from ops.console import echo, new_console
 from ops.doctor import doctor as doctors
-from ops.doctor import report, upgrades
 from ops.drift import drift as drifts
 from ops.drift import drift_issue
 from ops.drift.redacted_state import redacted
@@ -100,16 +99,6 @@ def doctor(stack: Stack) -> None:
     Exit codes: 0 if no check failed, else 1.
     """
     if not doctors.check(resolve_aws(stack, echo), console):
-        raise typer.Exit(1)
-
-
-def upgrade_check(stack: Stack) -> None:
-    """Show what to upgrade and by when.
-
-    It looks at support dates, the APIs of the stack's objects, and the age of images and packages. Exit codes: 0 if
-    nothing has failed, else 1.
-    """
-    if not report.run(upgrades.checks(resolve(stack, echo)), console):
         raise typer.Exit(1)
 
 

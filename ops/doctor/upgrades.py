@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from infra.images import content
+from ops.aws.account import Account
+from ops.aws.eks_cluster import EksCluster
 from ops.doctor import advisories, image_ages, kinds, releases, support
 from ops.doctor.outcome import Check, Outcome, unknown
 from ops.stacks.aws_stack import AwsStack
@@ -30,15 +32,14 @@ def checks(stack: PlatformStack) -> Iterator[Check]:
 def _aws_checks(stack: AwsStack) -> Iterator[Check]:
     account, version = stack.account, stack.settings.cluster.kubernetes_version
     yield Check("Kubernetes", lambda: support.kubernetes(account, version, stack.eks_cluster))
-    yield Check("EKS insights", partial(_insights, stack))
+    yield Check("EKS insights", lambda: _insights(account, stack.eks_cluster))
     yield Check("PostgreSQL", partial(support.postgresql, account))
     for name in content.names():
         yield Check(f"image {name}", partial(_image, stack, name))
 
 
-def _insights(stack: AwsStack) -> Outcome:
-    cluster = stack.eks_cluster
-    return support.upgrade_insights(stack.account, cluster) if cluster else unknown("there is no cluster yet")
+def _insights(account: Account, cluster: EksCluster | None) -> Outcome:
+    return support.upgrade_insights(account, cluster) if cluster else unknown("there is no cluster yet")
 
 
 def _image(stack: AwsStack, name: str) -> Outcome:
