@@ -161,6 +161,8 @@ class Platform:
         names_in_policies: Whether the cluster has ApplicationNetworkPolicies, which can name servers.
         lineage: Where lineage is sent; None if it is off.
         wandb: The mode in which DAGs record runs in Weights & Biases.
+        external_connections: The Airflow connections to systems outside the stack.
+        external_prefix: The beginning of the names of jobs there.
         guest: Whether another Airflow owns the cluster; pods here never preempt its pods.
     """
 
@@ -182,4 +184,6 @@ class Platform:
     names_in_policies: bool
     lineage: Lineage | None = None
     wandb: Literal["disabled", "offline", "online"] = "disabled"
+    external_connections: Sequence[str] = ()
+    external_prefix: str = "airflow"
     guest: bool = False

@@ -109,6 +109,24 @@ def _model_server(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+Price = Annotated[float, Field(gt=0, le=1000)]
+Minutes = Annotated[int, Field(ge=5, le=7200)]
+
+
+class SageMaker(Declaration):
+    """A training job of Amazon SageMaker."""
+
+    backend: Literal["sagemaker"]
+    connection: ConnectionId
+    """The ID of the Airflow connection; without it, there is no DAG."""
+    instance_type: Annotated[str, Field(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")]
+    """The type of the instance."""
+    usd_per_hour: Price
+    """The price of the instance: https://aws.amazon.com/sagemaker/ai/pricing/."""
+    max_minutes: Minutes
+    """The job is stopped after this time."""
+
+
 class DagDeclaration(Declaration):
     """What a DAG needs besides its own folders `<dag_id>/` in the data and artifacts buckets."""
 
@@ -131,6 +149,8 @@ class DagDeclaration(Declaration):
     """Whom a run that fails or misses its deadline notifies: Airflow connections."""
     permissions: tuple[Permission, ...] = ()
     """Further AWS permissions; they have no effect outside AWS."""
+    external: SageMaker | None = None
+    """The system outside the stack in which the DAG trains: see docs/external-training.md."""
 
     @property
     def notification_servers(self) -> tuple[Destination, ...]:

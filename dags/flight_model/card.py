@@ -10,7 +10,7 @@ from typing import Any
 
 from flight_features.columns import FEATURES
 from flight_model import candidates
-from flight_model.outputs import Choice, Decision, Evaluation, Fitted, Frozen, Registration
+from flight_model.outputs import Choice, Computing, Decision, Evaluation, Fitted, Frozen, Registration
 from ml_common import pages
 
 PAGE = "card.html"
@@ -39,6 +39,7 @@ def facts(
     decision: Decision,
     approval: Mapping[str, Any] | None,
     registered: Registration | None,
+    computing: Computing | None = None,
 ) -> dict[str, Any]:
     """Return the content of the card.
 
@@ -51,6 +52,7 @@ def facts(
         decision: What the gate decided.
         approval: The answer of a person, if one was asked.
         registered: The version, if the model was registered.
+        computing: Where the model was fitted, if that was outside the stack.
     """
     return {
         "model": "flight_delays",
@@ -65,6 +67,7 @@ def facts(
         "training_seconds": round(fitted["seconds"], 1),
         "candidates": choice["compared"],
         "failed_candidates": choice["failed"],
+        "computing": computing,
         "evaluation": {"first": evaluated["first"], "last": evaluated["last"], "rows": evaluated["rows"], **details},
         "features": list(FEATURES),
         "intended_use": INTENDED_USE,

@@ -66,22 +66,10 @@ def refit(frozen: Frozen, choice: Choice, seed: int) -> Fitted:
 
 def _fit(frozen: Frozen, candidate: str, seed: int, before: date) -> Fitted:
     """Fit a candidate to the flights before a day, once for the same inputs."""
-    bucket = artifacts_bucket()
-    inputs = {
-        "flights": frozen["sha256"],
-        "before": str(before),
-        "candidate": candidate,
-        "hyperparameters": candidates.hyperparameters(candidate),
-        "seed": seed,
-        "code_version": content_keys.code_version(CODE),
-        "scikit-learn": version("scikit-learn"),
-    }
+    inputs = training_inputs(frozen, candidate, seed, before)
     training_key = content_keys.content_key(inputs)
-    folder = folder_of(training_key)
-    manifest = bucket.published(folder)
-    if manifest is not None:
-        log.info("Reusing the model at %s, which was fitted to the same flights.", bucket.uri(folder))
-        stored: Fitted = manifest["fitted"]
+    stored = _published(training_key)
+    if stored is not None:
         return stored
     flights = training_set.read(frozen["training_set"], before=before)
     started = time.perf_counter()
@@ -93,8 +81,37 @@ def _fit(frozen: Frozen, candidate: str, seed: int, before: date) -> Fitted:
         seconds=time.perf_counter() - started,
         finished_at_ms=int(time.time() * 1000),
     )
-    bucket.publish(folder, {MODEL: models.to_bytes(model)}, {"inputs": inputs, "fitted": fitted})
+    publish(fitted, inputs, models.to_bytes(model))
     return fitted
+
+
+def training_inputs(frozen: Frozen, candidate: str, seed: int, before: date) -> dict[str, Any]:
+    """Return everything that a fitted model depends on."""
+    return {
+        "flights": frozen["sha256"],
+        "before": str(before),
+        "candidate": candidate,
+        "hyperparameters": candidates.hyperparameters(candidate),
+        "seed": seed,
+        "code_version": content_keys.code_version(CODE),
+        "scikit-learn": version("scikit-learn"),
+    }
+
+
+def _published(training_key: str) -> Fitted | None:
+    folder = folder_of(training_key)
+    manifest = artifacts_bucket().published(folder)
+    if manifest is None:
+        return None
+    log.info("Reusing the model at %s, which was fitted to the same flights.", artifacts_bucket().uri(folder))
+    fitted: Fitted = manifest["fitted"]
+    return fitted
+
+
+def publish(fitted: Fitted, inputs: Mapping[str, Any], model: bytes) -> None:
+    """Store a fitted model under its training key."""
+    details = {"inputs": {**inputs}, "fitted": fitted}
+    artifacts_bucket().publish(folder_of(fitted["training_key"]), {MODEL: model}, details)
 
 
 def model_of(fitted: Fitted) -> Any:

@@ -75,3 +75,13 @@ class Registration(TypedDict):
 
     version: str
     approved_by: str | None
+
+
+class Computing(TypedDict):
+    """Where a model was fitted outside the stack, for how long, and what that cost in US dollars."""
+
+    system: str
+    job: str
+    resources: str
+    seconds: float
+    usd: float

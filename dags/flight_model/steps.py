@@ -8,7 +8,7 @@ from typing import Any
 
 from flight_features.columns import FEATURES, TARGET
 from flight_model import card, evaluation, fitting, models, pictures, training_set, versions
-from flight_model.outputs import Choice, Decision, Evaluation, Fitted, Frozen, Registration
+from flight_model.outputs import Choice, Computing, Decision, Evaluation, Fitted, Frozen, Registration
 from ml_common import deployment, metrics, registry, statistics, wandb_runs
 from ml_common.object_store import MANIFEST, artifacts_bucket
 
@@ -94,6 +94,7 @@ def write_card(
     decision: Decision,
     approval: Mapping[str, Any] | None,
     registered: Registration | None,
+    computing: Computing | None = None,
 ) -> str:
     """Write the model card to the artifacts bucket and to MLflow; return the key of the page."""
     bucket = artifacts_bucket()
@@ -106,6 +107,7 @@ def write_card(
         decision,
         approval,
         registered,
+        computing,
     )
     log.info(facts["decision"])
     files = card.files(facts, _pictures(evaluated))

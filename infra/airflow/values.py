@@ -165,6 +165,8 @@ def environment(platform: Platform) -> Values:
         "NODE_POOLS": json.dumps(platform.node_pools),
         "MODEL_APPROVAL": platform.model_approval,
         "WANDB_MODE": platform.wandb,
+        "EXTERNAL_CONNECTIONS": json.dumps(platform.external_connections),
+        "EXTERNAL_PREFIX": platform.external_prefix,
         **computing.VARIABLES,
     }
     keys = object_store_keys(platform.credentials_secret)

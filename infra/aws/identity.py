@@ -9,9 +9,10 @@ import pulumi_aws as aws
 
 from infra.airflow_names import NAMESPACE, tasks_namespace
 from infra.airflow_platform import LOGS_PREFIX, MLFLOW_PREFIX, Component
+from infra.aws import sagemaker
 from infra.aws.account import Account
 from infra.aws.names import Limit
-from infra.aws.policies import Statement, declared, document, publishing, trust
+from infra.aws.policies import Statement, declared, document, publishing, this_account, trust
 from infra.dag_declarations import DagDeclaration, account_name
 
 BucketPurpose = Literal["data", "artifacts", "logs"]
@@ -71,6 +72,14 @@ def dag_grants(dag_id: str, declaration: DagDeclaration) -> tuple[Grant, ...]:
     )
 
 
+def job_grants(dag_id: str, declaration: DagDeclaration) -> tuple[Grant, ...]:
+    """Return the grants of a job that a DAG runs outside the stack: it reads what the DAG reads, and its folder."""
+    return (
+        Grant("artifacts", f"{dag_id}/", READ + WRITE),
+        *(Grant(folder.bucket, folder.prefix, READ) for folder in (*declaration.reads, *declaration.writes)),
+    )
+
+
 @dataclass(frozen=True)
 class IdentityScope:
     """The pods that get the identities, and the resources that they use.
@@ -83,6 +92,7 @@ class IdentityScope:
         dags: What each DAG needs, by its ID.
         namespace: The namespace of Airflow, from which that of its tasks follows.
         prefix: The prefix of the keys of all their objects.
+        external_connections: The Airflow connections to systems outside the stack.
     """
 
     cluster_name: pulumi.Output[str]
@@ -92,6 +102,7 @@ class IdentityScope:
     dags: Mapping[str, DagDeclaration]
     namespace: str = NAMESPACE
     prefix: str = ""
+    external_connections: tuple[str, ...] = ()
 
 
 class Identities(pulumi.ComponentResource):
@@ -99,9 +110,11 @@ class Identities(pulumi.ComponentResource):
 
     Attributes:
         role_arns: The ARN of each role, by service account.
+        job_role_arns: The ARN of the role of the jobs that a DAG runs outside the stack, by DAG.
     """
 
     role_arns: Mapping[str, pulumi.Output[str]]
+    job_role_arns: Mapping[str, pulumi.Output[str]]
 
     def __init__(
         self,
@@ -116,6 +129,11 @@ class Identities(pulumi.ComponentResource):
         self._account = account
         self._scope = scope
 
+        self.job_role_arns = {
+            dag_id: self._create_job_role(dag_id, declaration)
+            for dag_id, declaration in scope.dags.items()
+            if sagemaker.trains_on_sagemaker(declaration, scope.external_connections)
+        }
         self.role_arns = {
             **{one.service_account: self._create_component_role(one) for one in Component},
             **{
@@ -124,17 +142,54 @@ class Identities(pulumi.ComponentResource):
             },
         }
 
-        self.register_outputs({"role_arns": self.role_arns})
+        self.register_outputs({"role_arns": self.role_arns, "job_role_arns": self.job_role_arns})
 
     def _create_component_role(self, component: Component) -> pulumi.Output[str]:
         namespace = component.namespace(self._scope.namespace, tasks_namespace(self._scope.namespace))
-        further = publishing(*self._scope.dags.values()) if component is Component.TRIGGERER else ()
+        further = self._of_triggerer() if component is Component.TRIGGERER else []
         return self._create_role(component, component.service_account, namespace, GRANTS[component], further)
 
+    def _of_triggerer(self) -> pulumi.Input[Sequence[Statement]]:
+        dags, connections = self._scope.dags, self._scope.external_connections
+        return self._jobs().apply(
+            lambda jobs: [*publishing(*dags.values()), *sagemaker.of_triggerer(jobs, dags, connections)]
+        )
+
     def _create_dag_role(self, dag_id: str, declaration: DagDeclaration) -> pulumi.Output[str]:
-        further = declared(declaration)
+        further: pulumi.Input[Sequence[Statement]] = declared(declaration)
+        if role_arn := self.job_role_arns.get(dag_id):
+            further = pulumi.Output.all(jobs=self._jobs(), role_arn=role_arn).apply(
+                lambda arns: [*declared(declaration), *sagemaker.of_dag(**arns)]
+            )
         account, namespace = account_name(dag_id), tasks_namespace(self._scope.namespace)
         return self._create_role(account, account, namespace, dag_grants(dag_id, declaration), further)
+
+    def _create_job_role(self, dag_id: str, declaration: DagDeclaration) -> pulumi.Output[str]:
+        purpose, account = f"{account_name(dag_id)}-job", self._account
+        by_sagemaker = account.id.apply(lambda number: trust(sagemaker.SERVICE, conditions=this_account(number)))
+        role = aws.iam.Role(
+            f"{purpose}-role",
+            name=account.names.of(purpose, Limit.ROLE),
+            assume_role_policy=by_sagemaker,
+            permissions_boundary=account.permissions_boundary,
+            opts=self._child_opts,
+        )
+        repository = account.names.path(declaration.image, Limit.REPOSITORY)
+        aws.iam.RolePolicy(
+            f"{purpose}-policy",
+            name="job",
+            role=role.name,
+            policy=self._policy(
+                job_grants(dag_id, declaration),
+                account.id.apply(lambda number: sagemaker.of_job(account.region, number, repository)),
+            ),
+            opts=self._child_opts,
+        )
+        return role.arn
+
+    def _jobs(self) -> pulumi.Output[str]:
+        region, prefix = self._account.region, self._account.names.prefix
+        return self._account.id.apply(lambda number: sagemaker.jobs_arn(region, number, prefix))
 
     def _create_role(
         self,
@@ -142,7 +197,7 @@ class Identities(pulumi.ComponentResource):
         service_account: str,
         namespace: str,
         grants: Sequence[Grant],
-        further: Sequence[Statement] = (),
+        further: pulumi.Input[Sequence[Statement]] = (),
     ) -> pulumi.Output[str]:
         scope = self._scope
         role = aws.iam.Role(
@@ -173,13 +228,11 @@ class Identities(pulumi.ComponentResource):
         )
         return role.arn
 
-    def _policy(self, grants: Sequence[Grant], further: Sequence[Statement]) -> pulumi.Output[str]:
+    def _policy(self, grants: Sequence[Grant], further: pulumi.Input[Sequence[Statement]]) -> pulumi.Output[str]:
         scope, region = self._scope, self._account.region
-        return pulumi.Output.all(**dict(scope.bucket_arns), key=scope.key_arn).apply(
-            lambda arns: document(
-                *statements(grants, arns, arns["key"], region, scope.prefix),
-                *further,
-            )
+        arns = pulumi.Output.all(**dict(scope.bucket_arns), key=scope.key_arn)
+        return pulumi.Output.all(arns, further).apply(
+            lambda known: document(*statements(grants, known[0], known[0]["key"], region, scope.prefix), *known[1])
         )
 
 

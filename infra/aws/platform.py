@@ -70,6 +70,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         bucket_arns={"data": storage.data.arn, "artifacts": storage.artifacts.arn, "logs": storage.logs.arn},
         key_arn=encryption.data_key_arn,
         dags=dags,
+        external_connections=settings.external_connections,
     )
     identities = Identities("identities", account, scope, opts=in_account)
     after_nodes = pulumi.ResourceOptions(provider=cluster.provider, depends_on=[node_pools])
@@ -98,6 +99,8 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         names_in_policies=True,
         lineage=Lineage(namespace=stack, **settings.lineage.model_dump()) if settings.lineage else None,
         wandb=settings.wandb,
+        external_connections=settings.external_connections,
+        external_prefix=account.names.prefix,
     )
     outputs = {
         "region": settings.region,
@@ -118,5 +121,6 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         "image_repositories": registry.urls,
         "preview_image_repositories": registry.preview_urls,
         "role_arns": identities.role_arns,
+        "job_role_arns": identities.job_role_arns,
     }
     return platform, outputs

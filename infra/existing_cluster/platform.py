@@ -71,6 +71,8 @@ def create(stack: str, settings: ExistingClusterSettings) -> tuple[Platform, Map
         names_in_policies=False,
         lineage=Lineage(namespace=stack, **settings.lineage.model_dump()) if settings.lineage else None,
         wandb=settings.wandb,
+        external_connections=settings.external_connections,
+        external_prefix=stack,
     )
     outputs = {
         "context": context,

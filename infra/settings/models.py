@@ -294,6 +294,8 @@ class Settings(Model):
     """The server for lineage, which preview environments do not use; lineage is off if unset."""
     wandb: WandbMode = "disabled"
     """Whether DAGs record runs in Weights & Biases: offline in the artifacts bucket, or online; not in previews."""
+    external_connections: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")], ...] = ()
+    """The Airflow connections to systems outside the stack that exist, for DAGs that train there; not in previews."""
     tasks: TaskSettings
     """The total requests of running tasks."""
 
@@ -321,5 +323,7 @@ class ExistingClusterSettings(Model):
     """The server for lineage, which preview environments do not use; lineage is off if unset."""
     wandb: WandbMode = "disabled"
     """Whether DAGs record runs in Weights & Biases: offline in the artifacts bucket, or online; not in previews."""
+    external_connections: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")], ...] = ()
+    """The Airflow connections to systems outside the stack that exist, for DAGs that train there; not in previews."""
     tasks: TaskSettings
     """The total requests of running tasks."""

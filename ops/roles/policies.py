@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from infra.aws import sagemaker
 from infra.aws.names import LOG_GROUPS, Limit, Names, shortened
 from infra.aws.policies import Conditions, Statement, declared
 from infra.dag_declarations import DagDeclaration
@@ -226,10 +227,11 @@ def stack_boundary(scope: Scope) -> list[Statement]:
         Statement(("iam:Get*", "iam:List*"), ("*",)),
         Statement(("iam:*InstanceProfile",), (profiles,)),
         Statement(("iam:CreateServiceLinkedRole",), (scope.role("aws-service-role/*"),)),
+        # EKS passes the role of the nodes to EC2, and DAGs that train on SageMaker pass that of their jobs.
         Statement(
             ("iam:PassRole",),
             (scope.role(f"{scope.prefix}-*"),),
-            conditions={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
+            conditions={"StringEquals": {"iam:PassedToService": ["ec2.amazonaws.com", sagemaker.SERVICE]}},
         ),
     ]
 

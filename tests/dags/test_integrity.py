@@ -23,6 +23,7 @@ DAGS = Path(__file__).parents[2] / "dags"
 DAG_FILES = sorted(DAGS.rglob("*_dag.py"))
 HEAVY = {
     "aiosmtplib",
+    "airflow.providers.amazon",
     "boto3",
     "great_expectations",
     "kubernetes",
@@ -117,15 +118,18 @@ POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", **IMAGES}
 # As in infra/airflow/values.py.
 POOLS = {"NODE_POOLS": json.dumps({"cpu": [], "gpu": ["nvidia.com/gpu"]})}
 
+# As in infra/airflow/values.py: with these connections, no DAG is missing.
+CONNECTIONS = {"EXTERNAL_CONNECTIONS": json.dumps(["sagemaker"])}
 NO_IMAGES = {name: value for name, value in POD.items() if name not in IMAGES}
 # What is read of the DAGs, and the variables of the process that reads them.
 VARIANTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    "laptop": ("everything", {}),
-    "pods": ("pods", POD),
-    "pods with node pools": ("pods", {**POD, **POOLS}),
-    "on a laptop": ("configs", {}),
-    "in the pod of a task": ("configs", {**POD, "AIRFLOW_IS_K8S_EXECUTOR_POD": "True"}),
-    "no images": ("errors", NO_IMAGES),
+    "laptop": ("everything", CONNECTIONS),
+    "without connections": ("everything", {}),
+    "pods": ("pods", {**POD, **CONNECTIONS}),
+    "pods with node pools": ("pods", {**POD, **POOLS, **CONNECTIONS}),
+    "on a laptop": ("configs", CONNECTIONS),
+    "in the pod of a task": ("configs", {**POD, **CONNECTIONS, "AIRFLOW_IS_K8S_EXECUTOR_POD": "True"}),
+    "no images": ("errors", {**NO_IMAGES, **CONNECTIONS}),
     "alerts": ("alerts", {}),
     "days of January": ("january", {}),
 }
@@ -187,6 +191,13 @@ def bag(report: Any) -> Any:
 def test_no_dag_has_an_import_error_and_every_dag_file_holds_one(bag: Any) -> None:
     assert bag["errors"] == {}
     assert sorted(dag["file"] for dag in bag["dags"].values()) == [str(path) for path in DAG_FILES]
+
+
+def test_only_the_dags_of_systems_outside_the_stack_are_missing_without_connections(report: Any) -> None:
+    found = report["without connections"]
+    assert found["errors"] == {}
+    missing = report["laptop"]["dags"].keys() - found["dags"].keys()
+    assert missing == {path.stem.removesuffix("_dag") for path in DAG_FILES if path.stem.startswith("external_")}
 
 
 def test_only_dag_files_are_parsed(bag: Any) -> None:
@@ -331,7 +342,7 @@ def test_an_unset_image_variable_is_an_error_that_names_it(report: Any) -> None:
 @pytest.fixture(scope="module")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The CPU time and the imported modules of each file."""
-    return run(PARSE, DAGS, tmp_path_factory.mktemp("airflow"))
+    return run(PARSE, DAGS, tmp_path_factory.mktemp("airflow"), CONNECTIONS)
 
 
 @pytest.mark.parametrize("path", DAG_FILES, ids=lambda path: path.stem)

@@ -25,10 +25,11 @@ PREFIXES = {
     "data": (
         *("images/", "quarantine/", "image_classifier/", "flight_features/", "flight_features/raw/", "flight_model/"),
         *("flight_monitor/", "flight_scores/", "smoke_test/", "elsewhere/"),
+        "external_training_sagemaker/",
     ),
     "artifacts": (
         *("image_classifier/", "flight_features/", "flight_model/", "flight_monitor/", "flight_scores/", "smoke_test/"),
-        *("mlflow/", "elsewhere/"),
+        *("external_training_sagemaker/", "mlflow/", "elsewhere/"),
     ),
     "logs": ("airflow/", "elsewhere/"),
 }

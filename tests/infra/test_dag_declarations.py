@@ -20,6 +20,10 @@ from infra.dag_declarations import (
 from infra.documents import REPOSITORY
 from infra.errors import OperationError
 
+EXTERNAL = (
+    "external: {backend: sagemaker, connection: x, instance_type: ml.m5.large, usd_per_hour: 0.23, max_minutes: 60}\n"
+)
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
@@ -108,6 +112,11 @@ def test_a_dag_notifies_through_connections_with_their_server_or_topic(root: Pat
         ("notify: [{slack: team}]\n", r"dag.yaml, line 1: notify.0.connection: Field required"),
         ("notify: [{connection: x, kind: pager}]\n", r"dag.yaml, line 1: notify.0.kind: Extra inputs are not permi"),
         ("notify: [{connection: x, topic: team}]\n", r"dag.yaml, line 1: notify.0.topic: String should match pattern"),
+        ("external: {backend: cray, connection: x}\n", r"dag.yaml, line 1: external.backend: Input should be 'sagemak"),
+        (EXTERNAL.replace("ml.m5", "m5"), r"dag.yaml, line 1: external.instance_type: String should match pattern"),
+        (EXTERNAL.replace("0.23", "free"), r"external.usd_per_hour: Input should be a valid number"),
+        (EXTERNAL.replace("60", "1"), r"external.max_minutes: Input should be greater than or equal to 5"),
+        (EXTERNAL.replace("connection", "conn_id"), r"external.connection: Field required"),
         ("node_pool: Large\n", r"node_pool: String should match pattern"),
         ("gpus: -1\n", r"gpus: Input should be greater than or equal to 0"),
         ("image: none\n", r"^dags/churn/dag.yaml: image: there is no folder images/none$"),

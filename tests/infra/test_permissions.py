@@ -53,6 +53,14 @@ ALLOWED: dict[str, dict[tuple[str, str], set[str]]] = {
         ("artifacts", "mlflow/"): {READ, WRITE},
         ("logs", "airflow/"): {READ, WRITE},
     },
+    # Without the connection to SageMaker, nothing but the buckets.
+    "dag-external-training-sagemaker": {
+        ("data", "external_training_sagemaker/"): {READ, WRITE, DELETE},
+        ("artifacts", "external_training_sagemaker/"): {READ, WRITE, DELETE},
+        ("artifacts", "flight_model/"): {READ, WRITE, DELETE},
+        ("artifacts", "mlflow/"): {READ, WRITE},
+        ("logs", "airflow/"): {READ, WRITE},
+    },
     # A DAG without dag.yaml.
     "dag-smoke-test": {
         ("data", "smoke_test/"): {READ, WRITE, DELETE},

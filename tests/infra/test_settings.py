@@ -98,6 +98,11 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
         "airflow:wandb: 'on' is not allowed: input should be 'disabled', 'offline' or 'online'",
     ),
     (
+        "a connection that Airflow cannot name",
+        {"airflow:external_connections": ["my connection"]},
+        r"airflow:external_connections.0: 'my connection' is not allowed: it must match ^[A-Za-z0-9_.-]+$",
+    ),
+    (
         "a value in the wrong format",
         {"airflow:account_id": "12"},
         r"airflow:account_id: '12' is not allowed: it must match ^\d{12}$",

@@ -482,7 +482,7 @@ def test_every_component_and_every_dag_has_an_identity(recording: Recording) -> 
     assert {association.inputs["serviceAccount"] for association in associations} == {
         *("airflow-scheduler", "airflow-api-server", "airflow-triggerer", "airflow-dag-processor", "airflow-task"),
         *("dag-flight-features", "dag-flight-model", "dag-flight-monitor", "dag-flight-scores"),
-        *("dag-image-classifier", "dag-smoke-test", "mlflow", "serving"),
+        *("dag-external-training-sagemaker", "dag-image-classifier", "dag-smoke-test", "mlflow", "serving"),
     }
     for association in associations:
         role = only(
@@ -570,6 +570,7 @@ def test_the_outputs_are_those_that_commands_and_other_stacks_use(recording: Rec
             "image_repositories",
             "preview_image_repositories",
             "role_arns",
+            "job_role_arns",
             "airflow_service",
             "airflow_admin_secret",
             "model_registry_url",

@@ -294,6 +294,8 @@ def test_a_role_of_the_stack_grants_no_permissions() -> None:
     for action in ("iam:CreateRole", "iam:PutRolePolicy", "iam:CreateAccessKey", "sts:AssumeRole", "account:Any"):
         assert not permits(bound, action, role)
     assert not permits(bound, "iam:PassRole", role, {"iam:PassedToService": "lambda.amazonaws.com"})
+    job = f"arn:aws:iam::{ACCOUNT}:role/airflow-dev-dag-external-training-sagemaker-job"
+    assert permits(bound, "iam:PassRole", job, {"iam:PassedToService": "sagemaker.amazonaws.com"})
 
 
 def test_a_pod_of_a_preview_uses_only_objects_of_previews_and_what_dags_declare() -> None:

@@ -1,0 +1,1 @@
+"""Trains the model of late flights on Amazon SageMaker."""
