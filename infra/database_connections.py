@@ -67,7 +67,7 @@ PREVIEW_FEATURES_CONNECTIONS = 8
 
 def available_connections(instance_class: str) -> int:
     """Return how many connections an RDS instance class allows to users that are not superusers."""
-    memory = _memory_gib(instance_class) * 1024
+    memory = memory_gib(instance_class) * 1024
     micro = instance_class.endswith(".micro")
     reserved = MICRO_RESERVED_MIB if micro else max(RESERVED_MIB, memory * RESERVED_PERCENT / 100)
     return min(int((memory - reserved) * 2**20 / BYTES_PER_CONNECTION), MAX_CONNECTIONS) - RESERVED_CONNECTIONS
@@ -134,7 +134,7 @@ def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return values.get(name) or {}
 
 
-def _memory_gib(instance_class: str) -> int:
+def memory_gib(instance_class: str) -> int:
     """Return the memory: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Concepts.DBInstanceClass.Summary.html."""
     family, size = instance_class.removeprefix("db.").split(".")
     if size in SMALL_SIZES:

@@ -13,7 +13,8 @@ def filled(settings: Settings) -> Settings:
     cluster = settings.cluster.model_copy(update={"public_access_cidrs": (IPv4Network("8.8.8.0/24"),)})
     dags = settings.dags.model_copy(update={"repository": "https://github.com/team/airflow.git"})
     release = settings.release and settings.release.model_copy(update={"signed_by": None})
-    return settings.model_copy(update={"cluster": cluster, "dags": dags, "release": release})
+    alarms = settings.alarms and settings.alarms.model_copy(update={"emails": ("ml-platform@team.test",)})
+    return settings.model_copy(update={"cluster": cluster, "dags": dags, "release": release, "alarms": alarms})
 
 
 def load_filled(stack: str, folder: Path = REPOSITORY) -> StackSettings:

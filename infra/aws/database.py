@@ -51,6 +51,7 @@ class Database(pulumi.ComponentResource):
     """The server, and access to its databases.
 
     Attributes:
+        identifier: The identifier of the server.
         admin: The administrator's access to the server.
         airflow: The database of Airflow's metadata.
         mlflow: The database of MLflow's runs and registry.
@@ -58,6 +59,7 @@ class Database(pulumi.ComponentResource):
         secret_arns: The Secrets Manager secrets of the administrator and of each database's owner.
     """
 
+    identifier: pulumi.Output[str]
     admin: DatabaseAccess
     airflow: DatabaseAccess
     mlflow: DatabaseAccess
@@ -87,6 +89,7 @@ class Database(pulumi.ComponentResource):
         group_id = self._create_security_group(network, cluster.security_group_id)
         admin_password = self._create_password("admin")
         self._instance = self._create_instance(network, group_id, admin_password, log_key_arn)
+        self.identifier = self._instance.identifier
         if settings.apply_changes == "maintenance_window":
             pulumi.log.info(WAITING_CHANGES, resource=self._instance)
         self.admin = self._keep("admin", self._access(ADMIN, MAINTENANCE_DATABASE, admin_password))

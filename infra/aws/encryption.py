@@ -5,7 +5,7 @@ import pulumi_aws as aws
 
 from infra.aws.account import Account
 from infra.aws.names import LOG_GROUPS, Limit
-from infra.aws.policies import Statement, document
+from infra.aws.policies import ALARMS_SERVICE, BUDGETS_SERVICE, Statement, document, this_account
 
 # The waiting period before a key is deleted; without the key, its data cannot be read.
 # https://docs.aws.amazon.com/kms/latest/APIReference/API_ScheduleKeyDeletion.html
@@ -18,21 +18,23 @@ class Encryption(pulumi.ComponentResource):
 
     Attributes:
         data_key_arn: The key for buckets, database and stored passwords.
-        cluster_key_arn: The key for Kubernetes Secrets and the logs of cluster, network and database.
+        cluster_key_arn: The key for Kubernetes Secrets, the logs of cluster, network and database, and alarms.
     """
 
     data_key_arn: pulumi.Output[str]
     cluster_key_arn: pulumi.Output[str]
 
-    def __init__(self, name: str, account: Account, opts: pulumi.ResourceOptions | None = None) -> None:
-        """Create the keys and their aliases."""
+    def __init__(
+        self, name: str, account: Account, *, alarms: bool, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        """Create the keys and their aliases; with `alarms`, alarms may use the cluster's key."""
         super().__init__("airflow:aws:Encryption", name, opts=opts)
         self._child_opts = pulumi.ResourceOptions(parent=self)
         self._account = account
 
         data_policy = account.id.apply(data_key_policy)
         cluster_policy = account.id.apply(
-            lambda account_id: cluster_key_policy(account_id, account.region, account.names.prefix)
+            lambda account_id: cluster_key_policy(account_id, account.region, account.names.prefix, alarms=alarms)
         )
         self.data_key_arn = self._create_key("data", "buckets, database and stored passwords", data_policy)
         self.cluster_key_arn = self._create_key("cluster", "Kubernetes Secrets and logs", cluster_policy)
@@ -63,10 +65,11 @@ def data_key_policy(account: str) -> str:
     return document(_account_statement(account))
 
 
-def cluster_key_policy(account: str, region: str, prefix: str) -> str:
-    """Return a policy that also lets CloudWatch encrypt the stack's log groups.
+def cluster_key_policy(account: str, region: str, prefix: str, *, alarms: bool) -> str:
+    """Return a policy that also lets CloudWatch encrypt the stack's log groups, and services send encrypted alarms.
 
     https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/logs/encrypt-log-data-kms.html
+    https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html#compatibility-with-aws-services
     """
     groups = [f"arn:aws:logs:{region}:{account}:log-group:/aws/{path}/{prefix}-*" for path in LOG_GROUPS]
     logs = Statement(
@@ -76,7 +79,16 @@ def cluster_key_policy(account: str, region: str, prefix: str) -> str:
         conditions={"ArnLike": {"kms:EncryptionContext:aws:logs:arn": groups}},
         principals={"Service": f"logs.{region}.amazonaws.com"},
     )  # fmt: skip
-    return document(_account_statement(account), logs)
+    sending = [
+        Statement(
+            ("kms:Decrypt", "kms:GenerateDataKey"),
+            ("*",),
+            conditions=this_account(account),
+            principals={"Service": service},
+        )
+        for service in (ALARMS_SERVICE, BUDGETS_SERVICE)
+    ]
+    return document(_account_statement(account), logs, *(sending if alarms else ()))
 
 
 def _account_statement(account: str) -> Statement:

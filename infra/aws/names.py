@@ -39,6 +39,12 @@ class Limit(IntEnum):
     SECRET = 512
     # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_CreateLogGroup.html
     LOG_GROUP = 512
+    # https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
+    ALARM = 255
+    # https://docs.aws.amazon.com/sns/latest/api/API_CreateTopic.html
+    TOPIC = 256
+    # https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_budgets_Budget.html
+    BUDGET = 100
     # https://docs.aws.amazon.com/tag-editor/latest/userguide/tagging.html
     TAG = 256
 

@@ -35,11 +35,19 @@ def plan_subnets(cidr: IPv4Network, zones: Sequence[str]) -> list[ZonePlan]:
 
 
 class Network(pulumi.ComponentResource):
-    """The network of a stack."""
+    """The network of a stack.
+
+    Attributes:
+        vpc_id: The ID of the VPC.
+        public_subnet_ids: The subnets of load balancers and NAT gateways, one per zone.
+        private_subnet_ids: The subnets of nodes, pods and the database, one per zone.
+        nat_gateway_ids: The NAT gateways, by zone.
+    """
 
     vpc_id: pulumi.Output[str]
     public_subnet_ids: list[pulumi.Output[str]]
     private_subnet_ids: list[pulumi.Output[str]]
+    nat_gateway_ids: dict[str, pulumi.Output[str]]
 
     def __init__(
         self,
@@ -67,6 +75,7 @@ class Network(pulumi.ComponentResource):
         self.vpc_id = self._vpc.id
         self.public_subnet_ids = [subnet.id for subnet in public]
         self.private_subnet_ids = [subnet.id for subnet in private]
+        self.nat_gateway_ids = dict(zip(settings.zones, (gateway.id for gateway in gateways), strict=False))
         self.register_outputs(
             {
                 "vpc_id": self.vpc_id,

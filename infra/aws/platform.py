@@ -10,6 +10,7 @@ from infra import airflow_namespace
 from infra.airflow_names import NAMESPACE
 from infra.airflow_platform import Buckets, DagSource, Platform
 from infra.aws.account import Account
+from infra.aws.alarms import Alarms
 from infra.aws.cluster import Cluster
 from infra.aws.dag_pools import check_dag_pools
 from infra.aws.database import Database
@@ -39,7 +40,7 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
     versions = pinned.versions(stack, Path(pulumi.get_root_directory()))
     in_account = pulumi.ResourceOptions(provider=account.provider)
 
-    encryption = Encryption("encryption", account, opts=in_account)
+    encryption = Encryption("encryption", account, alarms=settings.alarms is not None, opts=in_account)
     registry = Registry.of(stack, settings, account, versions)
     storage = Storage("storage", settings.storage, account, encryption.data_key_arn, opts=in_account)
     network = Network("network", settings.network, account, encryption.cluster_key_arn, opts=in_account)
@@ -64,6 +65,18 @@ def create(stack: str, settings: Settings) -> tuple[Platform, Mapping[str, Any]]
         encryption.cluster_key_arn,
         opts=in_account,
     )
+    if settings.alarms:
+        Alarms(
+            "alarms",
+            settings.alarms,
+            account,
+            network,
+            database,
+            settings.database,
+            settings.node_pools,
+            encryption.cluster_key_arn,
+            opts=in_account,
+        )
     scope = IdentityScope(
         cluster_name=cluster.name,
         cluster_arn=cluster.arn,

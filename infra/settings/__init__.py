@@ -2,6 +2,7 @@
 
 from infra.settings.loading import PROJECT, SettingsError, StackSettings, load, load_aws
 from infra.settings.models import (
+    AlarmSettings,
     ClusterSettings,
     DagSettings,
     DatabaseSettings,
@@ -20,6 +21,7 @@ from infra.settings.models import (
 
 __all__ = [
     "PROJECT",
+    "AlarmSettings",
     "ClusterSettings",
     "DagSettings",
     "DatabaseSettings",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 Architecture = Literal["amd64", "arm64"]
+QuotaClass = Literal["standard", "g", "p", "x"]
 Families = Mapping[Architecture, frozenset[str]]
 
 # fmt: off
@@ -35,3 +36,12 @@ GPU_FAMILIES: Families = {
     "arm64": frozenset({"g5g"}),
 }
 # fmt: on
+
+
+def quota_class(family: str) -> QuotaClass:
+    """Return the vCPU quota of a family: https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html."""
+    match family[0]:
+        case "g" | "p" | "x" as letter:
+            return letter
+        case _:
+            return "standard"

@@ -241,6 +241,15 @@ class LineageSettings(Model):
     """The Airflow connection whose password is the server's API key; no key is sent if unset."""
 
 
+class AlarmSettings(Model):
+    """CloudWatch alarms about the database, NAT gateways and vCPU quotas; $0.10 per month each, see `make plan`."""
+
+    emails: Annotated[tuple[Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")], ...], Field(min_length=1)]
+    """Who gets the alarms, once they have confirmed AWS' message; a Slack channel and PagerDuty have addresses too."""
+    monthly_budget_usd: Annotated[float, Field(ge=1)] | None = None
+    """The expected monthly cost of the stack: a message is sent at 80 %, and when AWS forecasts more. Free."""
+
+
 class ReleaseSettings(Model):
     """The stack's releases; only `make promote` and `make rollback` move its branch."""
 
@@ -296,6 +305,8 @@ class Settings(Model):
     """Whether DAGs record runs in Weights & Biases: offline in the artifacts bucket, or online; not in previews."""
     external_connections: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")], ...] = ()
     """The Airflow connections to systems outside the stack that exist, for DAGs that train there; not in previews."""
+    alarms: AlarmSettings | None = None
+    """Alarms that reach people; there are none if unset."""
     tasks: TaskSettings
     """The total requests of running tasks."""
 

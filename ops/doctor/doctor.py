@@ -11,7 +11,7 @@ from infra.errors import OperationError
 from ops.aws.account import Account, account_of
 from ops.console import Echo
 from ops.doctor import account as accounts
-from ops.doctor import deployment, machine
+from ops.doctor import alarms, deployment, machine
 from ops.doctor.outcome import Check, Outcome, failed, passed
 from ops.doctor.permissions import permissions
 from ops.doctor.report import run, show
@@ -81,6 +81,8 @@ def _account_checks(stack: AwsStack) -> Iterator[Check]:
         "address quota": partial(accounts.addresses, stack=stack.name, needed=gateways),
         "VPC quota": partial(accounts.vpcs, stack=stack.name),
     }
+    if settings.alarms:
+        examined["alarms"] = partial(alarms.recipients, stack=stack.name, wanted=settings.alarms.emails)
     for name, examine in examined.items():
         yield Check(name, partial(examine, account) if account else accounts.without_credentials)
 

@@ -225,6 +225,10 @@ def _key(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount
     yield "requests to the key", month.prices.service("kms_requests"), requests, requests.text
 
 
+def _alarm(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
+    yield month.always("alarm_metric", 1, "alarm", "1 alarm on 1 metric")
+
+
 def _secret(_resource: Resource, month: Month) -> Iterator[tuple[str, Price, Amount, str]]:
     yield month.always("secret", 1, "stored secret", "1 secret")
 
@@ -375,6 +379,7 @@ def _spec(resource: Resource) -> dict[str, Any]:
 RULES: dict[str, Rule] = {
     STACK_TYPE: _stack,
     "aws:cloudwatch/logGroup:LogGroup": _log_group,
+    "aws:cloudwatch/metricAlarm:MetricAlarm": _alarm,
     "aws:ec2/eip:Eip": _address,
     "aws:ec2/natGateway:NatGateway": _nat_gateway,
     "aws:ec2/vpcEndpoint:VpcEndpoint": _endpoint,
@@ -397,6 +402,8 @@ FREE_PACKAGES = frozenset({"kubernetes", "pulumi", "random"})
 # AWS does not charge for these resources, only for their effects, such as traffic and storage.
 FREE = frozenset(
     {
+        # https://aws.amazon.com/aws-cost-management/aws-budgets/pricing/
+        "aws:budgets/budget:Budget",
         "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup",
         "aws:ec2/flowLog:FlowLog",
         "aws:ec2/internetGateway:InternetGateway",
@@ -425,6 +432,10 @@ FREE = frozenset(
         "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration",
         "aws:s3/bucketVersioning:BucketVersioning",
         "aws:secretsmanager/secretVersion:SecretVersion",
+        # A thousand mails a month are free: https://aws.amazon.com/sns/pricing/
+        "aws:sns/topic:Topic",
+        "aws:sns/topicPolicy:TopicPolicy",
+        "aws:sns/topicSubscription:TopicSubscription",
         "aws:vpc/securityGroupEgressRule:SecurityGroupEgressRule",
         "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
     }

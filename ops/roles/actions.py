@@ -26,12 +26,25 @@ def _actions(service: str, create: str, read: str = "", update: str = "", delete
 # By type of resource. A test compares them with the types of all stacks, and with the permissions that AWS'
 # CloudFormation schemas state for the same types.
 BY_TYPE: Mapping[str, Actions] = {
+    "aws:budgets/budget:Budget": _actions(
+        "budgets",
+        "ModifyBudget TagResource",
+        "ViewBudget ListTagsForResource",
+        "UntagResource",
+    ),
     "aws:cloudwatch/logGroup:LogGroup": _actions(
         "logs",
         "CreateLogGroup PutRetentionPolicy TagResource",
         "DescribeLogGroups ListTagsForResource",
         "AssociateKmsKey DisassociateKmsKey DeleteRetentionPolicy UntagResource",
         "DeleteLogGroup",
+    ),
+    "aws:cloudwatch/metricAlarm:MetricAlarm": _actions(
+        "cloudwatch",
+        "PutMetricAlarm TagResource",
+        "DescribeAlarms ListTagsForResource",
+        "UntagResource",
+        "DeleteAlarms",
     ),
     "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup": _actions(
         "ec2", "RevokeSecurityGroupIngress RevokeSecurityGroupEgress", "DescribeSecurityGroups DescribeVpcs"
@@ -210,6 +223,17 @@ BY_TYPE: Mapping[str, Actions] = {
     ),
     "aws:secretsmanager/secretVersion:SecretVersion": _actions(
         "secretsmanager", "PutSecretValue", "GetSecretValue", "UpdateSecretVersionStage"
+    ),
+    "aws:sns/topic:Topic": _actions(
+        "sns",
+        "CreateTopic SetTopicAttributes TagResource",
+        "GetTopicAttributes ListTagsForResource",
+        "UntagResource",
+        "DeleteTopic",
+    ),
+    "aws:sns/topicPolicy:TopicPolicy": _actions("sns", "SetTopicAttributes", "GetTopicAttributes"),
+    "aws:sns/topicSubscription:TopicSubscription": _actions(
+        "sns", "Subscribe", "GetSubscriptionAttributes", "SetSubscriptionAttributes", "Unsubscribe"
     ),
     "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": _actions(
         "ec2",

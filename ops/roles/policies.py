@@ -34,8 +34,12 @@ UNLIMITED = (
     *("ec2:Describe*", "elasticloadbalancing:Describe*", "rds:Describe*", "ecr:DescribeRepositories"),
     *("ecr:GetAuthorizationToken", "iam:ListRoles", "kms:ListAliases", "logs:DescribeLogGroups"),
     *("secretsmanager:ListSecrets", "servicequotas:GetAWSDefaultServiceQuota", "servicequotas:GetServiceQuota"),
-    *("tag:GetResources", "eks:DescribeClusterVersions"),
+    *("tag:GetResources", "eks:DescribeClusterVersions", "sns:GetSubscriptionAttributes"),
 )
+RECIPIENTS = "sns:ListSubscriptionsByTopic"
+ALARM_SERVICES = ("budgets", "cloudwatch", "sns")
+# AWS limits these neither to topics nor to subscriptions, but the role finds only the subscriptions of its own topics.
+SUBSCRIPTIONS = ("sns:SetSubscriptionAttributes", "sns:Unsubscribe")
 READ_IMAGES = (
     *("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:DescribeImages", "ecr:GetDownloadUrlForLayer"),
     "ecr:ListImages",
@@ -147,6 +151,10 @@ def deployer(scope: Scope, boundary: str) -> list[Statement]:
         Statement((*_of("eks", needed), UPGRADE_INSIGHTS), _cluster(scope)),
         Statement(_of("logs", needed), _log_groups(scope)),
         Statement(_of("rds", needed), _databases(scope)),
+        Statement(
+            [*(action for service in ALARM_SERVICES for action in _of(service, needed)), RECIPIENTS], _alarms(scope)
+        ),
+        Statement(SUBSCRIPTIONS, ("*",)),
         Statement(_of("s3", needed), (f"arn:aws:s3:::{scope.prefix}-*",)),
         Statement(
             (*_of("secretsmanager", needed), "secretsmanager:RestoreSecret"),
@@ -166,6 +174,7 @@ def reader(scope: Scope) -> list[Statement]:
     needed = actions.reads()
     on_resources = [
         *(scope.role(f"{scope.prefix}-*"), *_cluster(scope), *_log_groups(scope), *_databases(scope)),
+        *_alarms(scope),
         *(f"arn:aws:s3:::{scope.prefix}-*", scope.arn("secretsmanager", f"secret:{scope.prefix}/*")),
         *_repositories(scope),
     ]
@@ -174,7 +183,7 @@ def reader(scope: Scope) -> list[Statement]:
     unlimited = [action for action in UNLIMITED if action != "ec2:Describe*"]
     return [
         Statement([*unlimited, *_of("ec2", needed)], ("*",)),
-        Statement(sorted({*of_resources, *READ_IMAGES, UPGRADE_INSIGHTS}), on_resources),
+        Statement(sorted({*of_resources, *READ_IMAGES, UPGRADE_INSIGHTS, RECIPIENTS}), on_resources),
         Statement(
             _of("kms", needed),
             (scope.arn("kms", "key/*"),),
@@ -350,6 +359,13 @@ def _log_groups(scope: Scope) -> list[str]:
 def _databases(scope: Scope) -> list[str]:
     own = [f"{kind}:{scope.prefix}-*" for kind in ("db", "pg", "snapshot", "subgrp")]
     return [scope.arn("rds", resource) for resource in (*own, "og:default:*")]
+
+
+def _alarms(scope: Scope) -> list[str]:
+    """Return the ARNs of the alarms, of their topic and of the budget."""
+    names = f"{scope.prefix}-*"
+    budget = f"arn:aws:budgets::{scope.account}:budget/{names}"
+    return [scope.arn("cloudwatch", f"alarm:{names}"), scope.arn("sns", names), budget]
 
 
 def _repositories(scope: Scope) -> list[str]:

@@ -17,7 +17,9 @@ Inputs = Mapping[str, Any]
 # The ID of a resource that its inputs identify. If the resource does not exist, a refresh drops it from the state.
 # Formats: https://registry.terraform.io/providers/hashicorp/aws/latest/docs, "Import" on the page of each resource.
 NAMED = {
+    "aws:budgets/budget:Budget": "{accountId}:{name}",
     "aws:cloudwatch/logGroup:LogGroup": "{name}",
+    "aws:cloudwatch/metricAlarm:MetricAlarm": "{name}",
     "aws:ec2/route:Route": "{routeTableId}_{destinationCidrBlock}",
     "aws:ecr/lifecyclePolicy:LifecyclePolicy": "{repository}",
     "aws:ecr/repository:Repository": "{name}",
@@ -38,6 +40,7 @@ NAMED = {
     "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": "{bucket}",
     "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": "{bucket}",
     "aws:s3/bucketVersioning:BucketVersioning": "{bucket}",
+    "aws:sns/topicPolicy:TopicPolicy": "{arn}",
 }
 # The types that are found by their tag `Name`, which contains the project and the stack. For each, EC2's name of the
 # type, and the prefix of its IDs.
@@ -52,12 +55,14 @@ TAGGED = {
     "aws:ec2/vpc:Vpc": ("vpc", "vpc-"),
     "aws:ec2/vpcEndpoint:VpcEndpoint": ("vpc-endpoint", "vpce-"),
 }
-# Creating these again has the same result: AWS creates the group with the VPC, and the value becomes the current one.
+# Creating these again has the same result: AWS creates the group with the VPC, the value becomes the current one, and a
+# second subscription is the first.
 REPEATABLE = (
     "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup",
     "aws:secretsmanager/secretVersion:SecretVersion",
+    "aws:sns/topicSubscription:TopicSubscription",
 )
-MISSING = ("DBInstanceNotFound", "ResourceNotFoundException", "InvalidGroup.NotFound")
+MISSING = ("DBInstanceNotFound", "NotFound", "ResourceNotFoundException", "InvalidGroup.NotFound")
 
 
 def look_up(account: Account, type_: str, inputs: Inputs) -> list[Created]:
@@ -97,6 +102,12 @@ def _secrets(account: Account, inputs: Inputs) -> Iterator[Created]:
         yield Created(found["ARN"], {"arn": found["ARN"]})
 
 
+def _topics(account: Account, inputs: Inputs) -> Iterator[Created]:
+    arn = f"arn:aws:sns:{account.region}:{account.id}:{inputs['name']}"
+    account.client("sns").get_topic_attributes(TopicArn=arn)
+    yield Created(arn, {"arn": arn})
+
+
 def _keys(account: Account, inputs: Inputs) -> Iterator[Created]:
     filters = {"ResourceTypeFilters": ["kms:key"], "TagFilters": [{"Key": "project", "Values": [PROJECT]}]}
     for page in account.client("resourcegroupstaggingapi").get_paginator("get_resources").paginate(**filters):
@@ -133,5 +144,6 @@ FOUND: dict[str, Callable[[Account, Inputs], Iterator[Created]]] = {
     "aws:kms/key:Key": _keys,
     "aws:rds/instance:Instance": _databases,
     "aws:secretsmanager/secret:Secret": _secrets,
+    "aws:sns/topic:Topic": _topics,
     "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": _ingress_rules,
 }

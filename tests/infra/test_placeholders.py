@@ -7,7 +7,7 @@ from infra.settings.placeholders import placeholders
 from tests.filled_settings import aws_settings
 
 
-@pytest.mark.parametrize(("stack", "count"), [("dev", 2), ("staging", 3), ("prod", 3), ("local", 0)])
+@pytest.mark.parametrize(("stack", "count"), [("dev", 2), ("staging", 3), ("prod", 4), ("local", 0)])
 def test_the_stack_files_of_the_repository_contain_placeholders(stack: str, count: int) -> None:
     assert len(list(placeholders(load(stack)))) == count
 
@@ -22,6 +22,11 @@ def test_a_network_for_documentation_is_a_placeholder(network: str, count: int) 
     settings = aws_settings("dev")
     cluster = settings.cluster.model_copy(update={"public_access_cidrs": (IPv4Network(network),)})
     assert len(list(placeholders(settings.model_copy(update={"cluster": cluster})))) == count
+
+
+def test_an_address_for_documentation_is_a_placeholder() -> None:
+    found = list(placeholders(load_aws("prod")))
+    assert "airflow:alarms.emails, ml-platform@example.com: set the addresses that get the alarms" in found
 
 
 def test_the_short_form_of_the_example_repository_is_a_placeholder() -> None:

@@ -1,16 +1,13 @@
 """Who may do what on SageMaker, in a stack whose settings name the connection to it."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from infra.documents import REPOSITORY
-from ops.plan.recording import record
 from ops.plan.resources import Recording
-from tests.recordings import recorded
+from tests.recordings import recorded, recorded_with
 
 DAG = "dag-external-training-sagemaker"
 JOB_ROLE = f"{DAG}-job-role"
@@ -19,14 +16,7 @@ JOB_ROLE = f"{DAG}-job-role"
 @pytest.fixture(scope="module")
 def connected(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     """The stack dev with the connection."""
-    root = tmp_path_factory.mktemp("repository")
-    for name in ("dags", "images", "requirements", "helm-values", "infra"):
-        (root / name).symlink_to(REPOSITORY / name)
-    for file in REPOSITORY.glob("Pulumi*.yaml"):
-        shutil.copy(file, root)
-    with (root / "Pulumi.dev.yaml").open("a") as settings:
-        settings.write("  airflow:external_connections: [sagemaker]\n")
-    return record("dev", root)
+    return recorded_with("airflow:external_connections: [sagemaker]", "dev", tmp_path_factory.mktemp("repository"))
 
 
 def statements(recording: Recording, policy: str) -> list[Any]:

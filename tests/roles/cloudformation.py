@@ -6,7 +6,9 @@ from importlib.resources import files
 
 # CloudFormation's types by those of Pulumi.
 TYPES = {
+    "aws:budgets/budget:Budget": "AWS::Budgets::Budget",
     "aws:cloudwatch/logGroup:LogGroup": "AWS::Logs::LogGroup",
+    "aws:cloudwatch/metricAlarm:MetricAlarm": "AWS::CloudWatch::Alarm",
     "aws:ec2/eip:Eip": "AWS::EC2::EIP",
     "aws:ec2/flowLog:FlowLog": "AWS::EC2::FlowLog",
     "aws:ec2/internetGateway:InternetGateway": "AWS::EC2::InternetGateway",
@@ -32,6 +34,9 @@ TYPES = {
     "aws:s3/bucket:Bucket": "AWS::S3::Bucket",
     "aws:s3/bucketPolicy:BucketPolicy": "AWS::S3::BucketPolicy",
     "aws:secretsmanager/secret:Secret": "AWS::SecretsManager::Secret",
+    "aws:sns/topic:Topic": "AWS::SNS::Topic",
+    "aws:sns/topicPolicy:TopicPolicy": "AWS::SNS::TopicPolicy",
+    "aws:sns/topicSubscription:TopicSubscription": "AWS::SNS::Subscription",
     "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule": "AWS::EC2::SecurityGroupIngress",
 }
 # Types that CloudFormation manages as a part of others.
@@ -49,6 +54,7 @@ PARTS = (
 # Permissions for features that the stacks do not use, as patterns, and the features.
 UNUSED = {
     "autoscaling:*": "flow logs of transit gateways",
+    "billing:*": "billing views of other accounts",
     "ec2:*NatGatewayAddress": "secondary addresses of a NAT gateway",
     "ec2:*SubnetCidrBlock": "IPv6",
     "ec2:AcceptAddressTransfer": "addresses of other accounts",
@@ -90,6 +96,7 @@ UNUSED = {
     "s3:Put*Acl": "access control lists",
     "s3:REST.PUT.OBJECT": "data protection",
     "s3tables:*": "metadata tables",
+    "sns:*DataProtectionPolicy": "data protection",
     "secretsmanager:*Region*": "replicas in other regions",
     "secretsmanager:GetRandomPassword": "passwords that CloudFormation generates",
     "vpc-lattice:*": "endpoints of service networks",

@@ -108,6 +108,13 @@ def test_a_secret_is_found_unless_it_is_scheduled_for_deletion(account: Account)
     assert look_up(account, type_, inputs) == []
 
 
+def test_a_topic_is_found_by_its_name(account: Account) -> None:
+    type_, inputs = "aws:sns/topic:Topic", {"name": "airflow-dev-alarms"}
+    assert look_up(account, type_, inputs) == []
+    arn = account.client("sns").create_topic(Name="airflow-dev-alarms")["TopicArn"]
+    assert look_up(account, type_, inputs) == [Created(arn, {"arn": arn})]
+
+
 def test_a_role_of_pods_is_found_by_its_service_account(account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
     pods = {"clusterName": "c", "namespace": "airflow", "serviceAccount": "mlflow"}
     answers = {tuple(pods.values()): {"associations": [{"associationId": "a-1"}]}}  # the mock of EKS has none
