@@ -75,7 +75,8 @@ def overrides(home: Home, ports: dict[str, int]) -> dict[str, dict[str, str]]:
             "secret_key": home.secrets.api,
         },
         "api_auth": {"jwt_secret": home.secrets.jwt},
-        "dag_processor": {"parsing_processes": "1"},
+        # Modules that DAG files import are edited here without a commit, and Airflow only looks at the DAG files.
+        "dag_processor": {"parsing_processes": "1", "min_file_process_interval": "60"},
         "scheduler": {
             # macOS' libraries do not survive a fork.
             **({"mp_start_method": "forkserver"} if sys.platform == "linux" else {}),

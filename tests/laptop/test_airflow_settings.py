@@ -10,6 +10,7 @@ from ops.laptop.home import Home
 EXPECTED_OVERRIDES = {
     # settings of the clusters that the laptop overrides
     ("dag_processor", "parsing_processes"),
+    ("dag_processor", "min_file_process_interval"),
     ("logging", "json_logs"),
 }
 
