@@ -182,6 +182,12 @@ def test_the_smoke_test_of_clusters_also_passes_here(machine: Machine, first: Up
     assert lines[-1].endswith(" succeeded")
 
 
+def test_the_log_of_the_dag_processor_says_why_a_dag_is_missing(machine: Machine, first: Up) -> None:
+    assert first.code == 0, first.error
+    log = (machine.home.logs / "dag-processor.log").read_text()
+    assert "There is no DAG external_training_sagemaker: the Airflow connection sagemaker does not exist: " in log
+
+
 def test_a_dag_that_does_not_exist_is_named_at_once(machine: Machine, first: Up) -> None:
     refused = machine.run("run", "nothing", minutes=2)
     sentence = "error: there is no folder dags/nothing: correct DAG, or run `make dag NAME=nothing`\n"
