@@ -30,7 +30,7 @@ BUDGET_PERCENT = 80
 
 QUOTAS = "https://console.aws.amazon.com/servicequotas/home/services/ec2/quotas"
 # The names in the dimension `Class`: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/viewing_metrics_with_cloudwatch.html
-QUOTA_CLASSES = {"standard": "Standard", "g": "G", "p": "P", "x": "X"}
+QUOTA_CLASSES = {"standard": "Standard", "g": "G", "p": "P", "p5": "P5", "x": "X"}
 CAPACITY_TYPES = {"on-demand": "OnDemand", "spot": "Spot"}
 
 
@@ -148,7 +148,7 @@ def nat_alarms(gateway_ids: Mapping[str, pulumi.Input[str]]) -> Iterator[Alarm]:
 def quota_alarms(node_pools: NodePools, region: str) -> Iterator[Alarm]:
     """Yield an alarm for each vCPU quota that the node pools use."""
     used = {
-        (quota_class(family), capacity)
+        (quota_class(family, capacity), capacity)
         for pool in node_pools.values()
         for family in pool.instance_families
         for capacity in pool.capacity_types

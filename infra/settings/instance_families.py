@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Literal
 
 Architecture = Literal["amd64", "arm64"]
-QuotaClass = Literal["standard", "g", "p", "x"]
+CapacityType = Literal["spot", "on-demand"]
+QuotaClass = Literal["standard", "g", "p", "p5", "x"]
 Families = Mapping[Architecture, frozenset[str]]
 
 # fmt: off
@@ -38,8 +39,10 @@ GPU_FAMILIES: Families = {
 # fmt: on
 
 
-def quota_class(family: str) -> QuotaClass:
+def quota_class(family: str, capacity_type: CapacityType) -> QuotaClass:
     """Return the vCPU quota of a family: https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html."""
+    if family.startswith("p5") and capacity_type == "spot":
+        return "p5"
     match family[0]:
         case "g" | "p" | "x" as letter:
             return letter

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from infra.airflow_names import NAMESPACE, POOL_NAME
 from infra.existing_cluster_names import PLATFORM_SUFFIX
-from infra.settings.instance_families import Architecture
+from infra.settings.instance_families import Architecture, CapacityType
 
 # https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_PutRetentionPolicy.html
 LogDays = Literal[
@@ -126,7 +126,7 @@ class NodePoolSettings(Model):
     """The sizes that Karpenter may start, such as xlarge; all sizes of the families if empty."""
     architecture: Architecture
     """The processor architecture; images are built for it."""
-    capacity_types: Annotated[tuple[Literal["spot", "on-demand"], ...], Field(min_length=1)]
+    capacity_types: Annotated[tuple[CapacityType, ...], Field(min_length=1)]
     """The EC2 capacity types; if both are listed, spot is tried first."""
     max_cpus: Annotated[int, Field(gt=0)]
     """Maximum vCPUs of the whole pool."""

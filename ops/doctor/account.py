@@ -9,20 +9,21 @@ from botocore.exceptions import ClientError
 
 from infra.airflow_names import CPU_POOL
 from infra.settings import NodePoolSettings
-from infra.settings.instance_families import QuotaClass, quota_class
+from infra.settings.instance_families import CapacityType, QuotaClass, quota_class
 from ops.aws.account import Account, aws_errors, error_code
 from ops.doctor.outcome import Outcome, failed, passed, unknown, warning
 
 # https://docs.aws.amazon.com/eks/latest/userguide/network-reqs.html
 ZONES_WITHOUT_EKS = ("use1-az3", "usw1-az2", "cac1-az3")
 # vCPU quotas by class of instance families: https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html
-VCPUS: Mapping[tuple[QuotaClass, str], str] = {
+VCPUS: Mapping[tuple[QuotaClass, CapacityType], str] = {
     ("standard", "on-demand"): "L-1216C47A",
     ("standard", "spot"): "L-34B43A08",
     ("g", "on-demand"): "L-DB2E81BA",
     ("g", "spot"): "L-3819A6DF",
     ("p", "on-demand"): "L-417A185B",
     ("p", "spot"): "L-7212CCBC",
+    ("p5", "spot"): "L-C4BD4855",
     ("x", "on-demand"): "L-7295265B",
     ("x", "spot"): "L-E3A00192",
 }
@@ -66,8 +67,10 @@ def judge_zones(ids: Mapping[str, str], wanted: Sequence[str]) -> Outcome:
 
 def vcpus(account: Account, pool: str, settings: NodePoolSettings) -> Outcome:
     """Check that the account's quotas allow a node of a pool."""
-    classes = {quota_class(family) for family in settings.instance_families}
-    codes = {f"{kind} {name}": VCPUS[name, kind] for name in classes for kind in settings.capacity_types}
+    quotas = {
+        (quota_class(name, kind), kind) for name in settings.instance_families for kind in settings.capacity_types
+    }
+    codes = {f"{kind} {name}": VCPUS[name, kind] for name, kind in quotas}
     return judge_vcpus(pool, {name: quota(account, "ec2", code) for name, code in sorted(codes.items())})
 
 

@@ -93,10 +93,13 @@ def test_pools_of_the_same_quota_share_an_alarm() -> None:
     assert watched == ["vcpus-g-on-demand", "vcpus-g-spot", "vcpus-standard-on-demand", "vcpus-standard-spot"]
 
 
-@pytest.mark.parametrize(("family", "name"), [("x2idn", "X"), ("p5", "P"), ("i4i", "Standard"), ("g5g", "G")])
-def test_families_count_towards_their_own_quota(family: str, name: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "on_demand", "spot"),
+    [("x2idn", "X", "X"), ("p4d", "P", "P"), ("p5", "P", "P5"), ("i4i", "Standard", "Standard"), ("g5g", "G", "G")],
+)
+def test_families_count_towards_their_own_quota(family: str, on_demand: str, spot: str) -> None:
     found = {one.dimensions["Class"] for one in quota_alarms(pools(cpu=(family,)), "us-east-1")}
-    assert found == {f"{name}/OnDemand", f"{name}/Spot"}
+    assert found == {f"{on_demand}/OnDemand", f"{spot}/Spot"}
 
 
 def test_only_cloudwatch_and_budgets_of_the_account_send_to_the_topic_and_use_its_key(prod: Recording) -> None:
