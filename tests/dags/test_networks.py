@@ -20,15 +20,17 @@ def test_a_network_takes_the_smallest_images_and_has_an_output_for_each_class(ar
 @pytest.mark.parametrize("side", [32, 33, 64])
 @pytest.mark.parametrize("architecture", networks.TRAINING_BYTES_PER_PIXEL)
 def test_outputs_and_gradients_are_those_of_torchvision(architecture: str, side: int) -> None:
+    torch.manual_seed(0)
     ours, torchvisions = networks.create(architecture, 7).double(), get_model(architecture, num_classes=7).double()
     torchvisions.load_state_dict(ours.state_dict())
-    images = torch.rand(3, 3, side, side, dtype=torch.float64)
+    # Batch normalisation multiplies rounding errors, the more the fewer images there are.
+    images = torch.rand(8, 3, side, side, dtype=torch.float64)
     logits = [network(images) for network in (ours, torchvisions)]
     torch.testing.assert_close(*logits)
     for each in logits:
         each.square().sum().backward()
     for gradient, expected in zip(ours.parameters(), torchvisions.parameters(), strict=True):
-        torch.testing.assert_close(gradient.grad, expected.grad)
+        torch.testing.assert_close(gradient.grad, expected.grad, rtol=1e-5, atol=1e-8)
 
 
 def test_the_last_layers_multiply_no_padding_of_the_smallest_images() -> None:

@@ -3,7 +3,6 @@
 import boto3
 import pytest
 from botocore.stub import Stubber
-from moto import mock_aws
 
 from ops.aws.account import Account
 from ops.doctor.alarms import judge_recipients, recipients
@@ -36,12 +35,10 @@ def test_only_a_confirmed_address_gets_the_alarms(subscriptions: dict[str, str],
     assert outcome.text.startswith(text)
 
 
-def test_before_the_first_deployment_there_is_nothing_to_confirm() -> None:
-    account = Account(
-        "123456789012", "arn:aws:iam::123456789012:user/ada", "us-east-1", boto3.Session(region_name="us-east-1")
-    )
-    with mock_aws():
-        assert recipients(account, "dev", ["a@x.test"]).status == "passed"
+def test_before_the_first_deployment_there_is_nothing_to_confirm(account: Account) -> None:
+    assert recipients(account, "dev", ["a@x.test"]).text.startswith("the first deployment asks")
+    account.client("sns").create_topic(Name="airflow-dev-alarms")
+    assert recipients(account, "dev", ["a@x.test"]).status == "warning"
 
 
 def test_all_subscriptions_of_the_topic_are_read() -> None:
