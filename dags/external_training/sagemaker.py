@@ -34,7 +34,7 @@ class SageMaker:
         """Return the type of the instance."""
         return f"one {external['instance_type']}"
 
-    def arguments(self, job: Job, external: External, extra: External, _run_id: str, /) -> dict[str, Any]:
+    def arguments(self, job: Job, external: External, extra: External, /) -> dict[str, Any]:
         """Return the arguments of the operator of sagemaker_operator.py."""
         seconds = (external["max_minutes"] + START_MINUTES) * 60
         return {
@@ -47,7 +47,7 @@ class SageMaker:
             "max_ingestion_time": seconds,
         }
 
-    def finished(self, _job: Job, external: External, result: Any, /) -> Finished:
+    def finished(self, external: External, result: Any, /) -> Finished:
         """Return the model in the job's archive, and the seconds that are billed."""
         found = result["Training"]
         seconds = float(found["BillableTimeInSeconds"])

@@ -48,14 +48,14 @@ def prepare(dag_id: str, frozen: Frozen, candidate: str, seed: int) -> Job:
     )
 
 
-def request(dag_id: str, job: Job, run_id: str) -> dict[str, Any] | None:
+def request(dag_id: str, job: Job) -> dict[str, Any] | None:
     """Return the arguments of the operator that submits the job, or None if its model is already here."""
     if artifacts_bucket().exists(_record(dag_id, job)):
         log.info("The model of the job %s is already in the artifacts bucket.", job["name"])
         return None
     external = declarations.of(declarations.DAGS / dag_id)["external"]
     extra = Connection.get(external["connection"]).extra_dejson
-    return SYSTEMS[external["backend"]].arguments(job, external, extra, run_id)
+    return SYSTEMS[external["backend"]].arguments(job, external, extra)
 
 
 def fetch(dag_id: str, job: Job, result: Any) -> Fetched:
@@ -69,7 +69,7 @@ def fetch(dag_id: str, job: Job, result: Any) -> Fetched:
         stored: Fetched = bucket.get_json(_record(dag_id, job))
         return stored
     external = declarations.of(declarations.DAGS / dag_id)["external"]
-    finished = SYSTEMS[external["backend"]].finished(job, external, result)
+    finished = SYSTEMS[external["backend"]].finished(external, result)
     used, ours = finished.facts["scikit-learn"], version("scikit-learn")
     if used != ours:
         raise PermanentError(

@@ -32,20 +32,19 @@ class System(Protocol):
     def resources(self, external: External) -> str:
         """Return what computes, as the card names it."""
 
-    def arguments(self, job: Job, external: External, extra: External, run_id: str, /) -> dict[str, Any]:
+    def arguments(self, job: Job, external: External, extra: External, /) -> dict[str, Any]:
         """Return the arguments of the operator that submits the job and waits for it.
 
         Args:
             job: The job.
             external: What the DAG declares as `external`.
             extra: The extra fields of its connection.
-            run_id: The run of the DAG.
 
         Raises:
             PermanentError: The connection lacks a field.
         """
 
-    def finished(self, job: Job, external: External, result: Any, /) -> Finished:
+    def finished(self, external: External, result: Any, /) -> Finished:
         """Return what a job wrote and used, given the result of its operator."""
 
 

@@ -84,10 +84,10 @@ def _wired(dag_id: str, dag_file: str, external: Any, runbook: str | None) -> DA
             return steps.prepare(dag_id, frozen, params["candidate"], params["seed"])
 
         @task
-        def request(job: Any, run_id: Any = None) -> Any:
+        def request(job: Any) -> Any:
             from external_training import steps
 
-            return steps.request(dag_id, job, run_id)
+            return steps.request(dag_id, job)
 
         @task
         def fetch(job: Any, result: Any) -> Any:

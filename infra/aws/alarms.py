@@ -12,7 +12,7 @@ from infra.aws.account import Account
 from infra.aws.database import Database
 from infra.aws.names import Limit
 from infra.aws.network import Network
-from infra.aws.policies import ALARMS_SERVICE, BUDGETS_SERVICE, Statement, document, this_account
+from infra.aws.policies import ALARM_SENDERS, Statement, document, this_account
 from infra.settings import AlarmSettings, DatabaseSettings, NodePools
 from infra.settings.instance_families import quota_class
 
@@ -249,19 +249,18 @@ class Alarms(pulumi.ComponentResource):
             )
 
     def _create_budget(self, usd: float) -> None:
-        budget, tags = aws.budgets, self._account.tags
-        topics = [self.topic_arn]
+        stack = self._account.tags["stack"]
 
         def notification(kind: str, percent: int) -> aws.budgets.BudgetNotificationArgs:
-            return budget.BudgetNotificationArgs(
+            return aws.budgets.BudgetNotificationArgs(
                 comparison_operator="GREATER_THAN",
                 threshold=percent,
                 threshold_type="PERCENTAGE",
                 notification_type=kind,
-                subscriber_sns_topic_arns=topics,
+                subscriber_sns_topic_arns=[self.topic_arn],
             )
 
-        budget.Budget(
+        aws.budgets.Budget(
             "budget",
             name=self._account.names.of("monthly", Limit.BUDGET),
             account_id=self._account.id,
@@ -269,7 +268,7 @@ class Alarms(pulumi.ComponentResource):
             limit_amount=f"{usd:.2f}",
             limit_unit="USD",
             time_unit="MONTHLY",
-            cost_filters=[budget.BudgetCostFilterArgs(name="TagKeyValue", values=[f"user:stack${tags['stack']}"])],
+            cost_filters=[aws.budgets.BudgetCostFilterArgs(name="TagKeyValue", values=[f"user:stack${stack}"])],
             notifications=[notification("ACTUAL", BUDGET_PERCENT), notification("FORECASTED", 100)],
             opts=self._child_opts,
         )
@@ -280,7 +279,7 @@ def topic_policy(topic_arn: str, account: str) -> str:
     return document(
         *(
             Statement(("sns:Publish",), (topic_arn,), conditions=this_account(account), principals={"Service": service})
-            for service in (ALARMS_SERVICE, BUDGETS_SERVICE)
+            for service in ALARM_SENDERS
         )
     )
 

@@ -5,7 +5,7 @@ import pulumi_aws as aws
 
 from infra.aws.account import Account
 from infra.aws.names import LOG_GROUPS, Limit
-from infra.aws.policies import ALARMS_SERVICE, BUDGETS_SERVICE, Statement, document, this_account
+from infra.aws.policies import ALARM_SENDERS, Statement, document, this_account
 
 # The waiting period before a key is deleted; without the key, its data cannot be read.
 # https://docs.aws.amazon.com/kms/latest/APIReference/API_ScheduleKeyDeletion.html
@@ -86,7 +86,7 @@ def cluster_key_policy(account: str, region: str, prefix: str, *, alarms: bool) 
             conditions=this_account(account),
             principals={"Service": service},
         )
-        for service in (ALARMS_SERVICE, BUDGETS_SERVICE)
+        for service in ALARM_SENDERS
     ]
     return document(_account_statement(account), logs, *(sending if alarms else ()))
 

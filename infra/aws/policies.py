@@ -9,8 +9,7 @@ from infra.dag_declarations import DagDeclaration
 
 VERSION = "2012-10-17"
 # The services that send alarms.
-ALARMS_SERVICE = "cloudwatch.amazonaws.com"
-BUDGETS_SERVICE = "budgets.amazonaws.com"
+ALARM_SENDERS = ("cloudwatch.amazonaws.com", "budgets.amazonaws.com")
 
 Conditions = Mapping[str, Mapping[str, str | Sequence[str]]]
 

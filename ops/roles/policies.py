@@ -38,7 +38,7 @@ UNLIMITED = (
 )
 RECIPIENTS = "sns:ListSubscriptionsByTopic"
 ALARM_SERVICES = ("budgets", "cloudwatch", "sns")
-# AWS limits these neither to topics nor to subscriptions, but the role finds only the subscriptions of its own topics.
+# AWS does not support resources for these. The role can only list the subscriptions of topics of its stack.
 SUBSCRIPTIONS = ("sns:SetSubscriptionAttributes", "sns:Unsubscribe")
 READ_IMAGES = (
     *("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:DescribeImages", "ecr:GetDownloadUrlForLayer"),

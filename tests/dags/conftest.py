@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from functools import cache
 from uuid import uuid4
@@ -76,13 +77,21 @@ def service_environment(s3_port: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def running_s3(port: int) -> Iterator[ThreadedMotoServer]:
+    server = ThreadedMotoServer("127.0.0.1", port, verbose=False)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 @pytest.fixture
 def s3(s3_port: int) -> Iterator[ThreadedMotoServer]:
     """The S3 server; a test may stop it and start it again with its data."""
-    server = ThreadedMotoServer("127.0.0.1", s3_port, verbose=False)
-    server.start()
-    yield server
-    server.stop()
+    with running_s3(s3_port) as server:
+        yield server
 
 
 def make_bucket(name: str) -> Bucket:
@@ -213,26 +222,19 @@ def year(
 
 def build_year(feature_server: str, s3_port: int) -> bytes:
     days = partitions.between(date(2013, 1, 1), date(2013, 12, 31))
-    server = ThreadedMotoServer("127.0.0.1", s3_port, verbose=False)
-    server.start()
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AIRFLOW_CONN_FEATURES", feature_server)
-            patch.setenv("DATA_BUCKET", make_bucket(f"data-{uuid4().hex}").name)
-            staging = feature_steps.create_staging("the year")
-            for table in raw_files.TABLES:
-                feature_steps.land(table, days)
-                feature_steps.stage(table, staging, days)
-            feature_steps.build(staging, days)
-            with feature_store.transaction() as connection:
-                content = feature_store.partitions_csv(
-                    connection, (staging, "features"), COLUMNS, KEY, days[0], days[-1]
-                )
-            with psycopg.connect(feature_server) as connection:
-                drop_all(connection)
-            return content
-    finally:
-        server.stop()
+    with running_s3(s3_port), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_FEATURES", feature_server)
+        patch.setenv("DATA_BUCKET", make_bucket(f"data-{uuid4().hex}").name)
+        staging = feature_steps.create_staging("the year")
+        for table in raw_files.TABLES:
+            feature_steps.land(table, days)
+            feature_steps.stage(table, staging, days)
+        feature_steps.build(staging, days)
+        with feature_store.transaction() as connection:
+            content = feature_store.partitions_csv(connection, (staging, "features"), COLUMNS, KEY, days[0], days[-1])
+        with psycopg.connect(feature_server) as connection:
+            drop_all(connection)
+        return content
 
 
 def publish_year(connection: psycopg.Connection, year: bytes, last: date) -> None:

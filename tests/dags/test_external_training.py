@@ -35,7 +35,7 @@ from ml_common.errors import PermanentError
 from ml_common.lazy_operator import LazyOperator
 from ml_common.object_store import Bucket
 from tests import sagemaker_jobs
-from tests.dags.conftest import drop_all, publish_year
+from tests.dags.conftest import drop_all, publish_year, running_s3
 
 DAGS = REPOSITORY / "dags"
 LAST = date(2013, 4, 28)
@@ -66,10 +66,8 @@ print("result:", json.dumps({"state": run.state, "tasks": tasks, "deferred": def
 @pytest.fixture(scope="module")
 def s3(s3_port: int) -> Iterator[ThreadedMotoServer]:
     """The S3 server, with its data for all tests of this module."""
-    server = ThreadedMotoServer("127.0.0.1", s3_port, verbose=False)
-    server.start()
-    yield server
-    server.stop()
+    with running_s3(s3_port) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -158,13 +156,13 @@ def test_a_model_that_sagemaker_fitted_passes_the_gate_and_its_card_has_the_pric
     assert "<h2>Candidates</h2>" not in page
 
     # Another run takes the model, and starts no job.
-    assert external_steps.request(DAG_ID, job, "another run") is None
+    assert external_steps.request(DAG_ID, job) is None
     assert external_steps.fetch(DAG_ID, job, None)["computing"] == written["computing"]
 
 
 def operator(job: Job) -> TrainingOperator:
     external = declarations.of(DAGS / DAG_ID)["external"]
-    arguments = sagemaker.SageMaker().arguments(job, external, {"execution_role": ROLE}, "a run")
+    arguments = sagemaker.SageMaker().arguments(job, external, {"execution_role": ROLE})
     return TrainingOperator(task_id="submit", **arguments)
 
 
@@ -260,7 +258,7 @@ def test_a_connection_without_a_role_is_one_sentence(job: Job, monkeypatch: pyte
         PermanentError,
         match=r'^The Airflow connection sagemaker does not say which IAM role to use: add "execution_role" to its ex',
     ):
-        external_steps.request(DAG_ID, job, "a run")
+        external_steps.request(DAG_ID, job)
 
 
 def test_a_model_of_another_scikit_learn_is_refused(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

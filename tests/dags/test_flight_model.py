@@ -28,7 +28,7 @@ from infra.documents import REPOSITORY
 from ml_common import registry
 from ml_common.errors import PermanentError
 from ml_common.object_store import Bucket
-from tests.dags.conftest import Gauges, drop_all, make_bucket, publish_year
+from tests.dags.conftest import Gauges, drop_all, make_bucket, publish_year, running_s3
 
 APRIL = "2013-04-29"
 AUGUST = "2013-08-01"
@@ -43,10 +43,8 @@ UNANSWERED = {"chosen_options": ["Reject"], "responded_by_user": None}
 @pytest.fixture(scope="module")
 def s3(s3_port: int) -> Iterator[ThreadedMotoServer]:
     """The S3 server, with its data for all tests of this module: a model is fitted once."""
-    server = ThreadedMotoServer("127.0.0.1", s3_port, verbose=False)
-    server.start()
-    yield server
-    server.stop()
+    with running_s3(s3_port) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
