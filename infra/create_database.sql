@@ -1,11 +1,12 @@
--- Create a database, its owner and its other users, or change their passwords. The values come from environment
--- variables; DATABASE_USERS is a JSON object of passwords by name.
+-- Create a database, its owner, its other users and its extension, or change their passwords. The values come from
+-- environment variables; DATABASE_USERS is a JSON object of passwords by name.
 \set ON_ERROR_STOP on
 \getenv name DATABASE_NAME
 \getenv password DATABASE_PASSWORD
 \getenv connections DATABASE_CONNECTIONS
 \getenv users DATABASE_USERS
 \getenv user_connections USER_CONNECTIONS
+\getenv extension DATABASE_EXTENSION
 
 SELECT format('CREATE ROLE %I', :'name') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'name') \gexec
 ALTER ROLE :"name" LOGIN PASSWORD :'password';
@@ -32,3 +33,9 @@ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = key) \gexec
 SELECT format('ALTER ROLE %I LOGIN PASSWORD %L CONNECTION LIMIT %s', key, value, :'user_connections')
 FROM json_each_text(:'users') \gexec
 SELECT format('GRANT CONNECT ON DATABASE %I TO %I', :'name', key) FROM json_each_text(:'users') \gexec
+
+-- A server without the extension is no reason to fail: what needs it says so.
+\if :{?extension}
+\connect :"name"
+SELECT format('CREATE EXTENSION IF NOT EXISTS %I', name) FROM pg_available_extensions WHERE name = :'extension' \gexec
+\endif

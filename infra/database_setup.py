@@ -53,14 +53,20 @@ class DatabaseSetup:
         )
         self._script = script.metadata.name.apply(str)
 
-    def create(self, database: DatabaseAccess, connections: int | None = None) -> DatabaseAccess:
+    def create(
+        self, database: DatabaseAccess, connections: int | None = None, extension: str | None = None
+    ) -> DatabaseAccess:
         """Create a database, its owner and the components' users; the returned access resolves once all exist.
 
         Args:
             database: The access to the database.
             connections: The connection limit of its owner; no limit but the server's own if None.
+            extension: The extension that the database gets if the server has it.
         """
-        limit = {} if connections is None else {"DATABASE_CONNECTIONS": str(connections)}
+        optional = {
+            "DATABASE_CONNECTIONS": None if connections is None else str(connections),
+            "DATABASE_EXTENSION": extension,
+        }
         secret = kubernetes.core.v1.Secret(
             database_setup_name(database.name),
             metadata={"namespace": self._namespace},
@@ -77,7 +83,7 @@ class DatabaseSetup:
                 "DATABASE_PASSWORD": database.password,
                 "DATABASE_USERS": pulumi.Output.json_dumps(database.users),
                 "USER_CONNECTIONS": str(USER_CONNECTIONS),
-                **limit,
+                **{name: value for name, value in optional.items() if value is not None},
             },
             opts=self._opts,
         )

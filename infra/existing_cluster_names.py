@@ -3,7 +3,8 @@
 # The servers' namespace is Airflow's namespace with this suffix.
 PLATFORM_SUFFIX = "-platform"
 
-POSTGRES_IMAGE = "docker.io/library/postgres:17.6-bookworm"
+# The official image of PostgreSQL 17 with the extension pgvector.
+POSTGRES_IMAGE = "docker.io/pgvector/pgvector:0.8.6-pg17-bookworm"
 POSTGRES_USER_ID = 999
 POSTGRES_VOLUME_GIB = 8
 

@@ -5,6 +5,8 @@ Imports nothing, because importing Pulumi's providers takes longer than most com
 
 # The database, and its owner.
 DATABASE = "features"
+# pgvector, with which docs_index stores embeddings.
+EXTENSION = "vector"
 # The Secret in the namespace of tasks, and its key: the variable of the connection in dags/ml_common/feature_store.py.
 SECRET = "features-database"  # noqa: S105 - its name
 VARIABLE = "AIRFLOW_CONN_FEATURES"

@@ -24,7 +24,8 @@ class Server:
 
     def __init__(self, home: Home, port: int) -> None:
         self.port = port
-        with self.connect(postgres.SUPERUSER, home.secrets.postgres, "postgres") as connection:
+        self.superuser_password = home.secrets.postgres
+        with self.connect(postgres.SUPERUSER, self.superuser_password, "postgres") as connection:
             connection.execute(f"CREATE ROLE {ADMIN} LOGIN CREATEROLE CREATEDB PASSWORD 'admin'")
             for database in ("postgres", "template1"):
                 connection.execute(f"ALTER DATABASE {database} OWNER TO {ADMIN}".encode())

@@ -96,7 +96,9 @@ class Database(pulumi.ComponentResource):
         self._setup = self._create_setup(cluster, node_pools)
         self.airflow = self._create_database("airflow", DATABASE_USERS)
         self.mlflow = self._create_database("mlflow")
-        self.features = self._create_database(feature_store.DATABASE, connections=feature_store.CONNECTIONS)
+        self.features = self._create_database(
+            feature_store.DATABASE, connections=feature_store.CONNECTIONS, extension=feature_store.EXTENSION
+        )
 
         self.register_outputs({"host": self.airflow.host, "secret_arns": self.secret_arns})
 
@@ -239,11 +241,16 @@ class Database(pulumi.ComponentResource):
         return DatabaseSetup(self.admin, namespace.metadata.name.apply(str), POSTGRES_CLIENT_IMAGE, opts)
 
     def _create_database(
-        self, name: str, components: Sequence[str] = (), connections: int | None = None
+        self,
+        name: str,
+        components: Sequence[str] = (),
+        *,
+        connections: int | None = None,
+        extension: str | None = None,
     ) -> DatabaseAccess:
         access = self._keep(name, self._access(name, name, self._create_password(name)))
         passwords = {component: self._create_password(f"{name}-{component}") for component in components}
-        return self._setup.create(replace(access, component_passwords=passwords), connections)
+        return self._setup.create(replace(access, component_passwords=passwords), connections, extension)
 
     def _access(self, user: str, database: str, password: pulumi.Output[str]) -> DatabaseAccess:
         authorities = certificates.of_region(self._account.region)

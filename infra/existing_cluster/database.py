@@ -64,7 +64,9 @@ class Database(pulumi.ComponentResource):
         self._setup = DatabaseSetup(self.admin, namespace, POSTGRES_IMAGE, self._child_opts)
         self.airflow = self._create_database("airflow", DATABASE_USERS)
         self.mlflow = self._create_database("mlflow")
-        self.features = self._create_database(feature_store.DATABASE, connections=feature_store.CONNECTIONS)
+        self.features = self._create_database(
+            feature_store.DATABASE, connections=feature_store.CONNECTIONS, extension=feature_store.EXTENSION
+        )
 
         self.register_outputs({"host": self.airflow.host})
 
@@ -102,12 +104,17 @@ class Database(pulumi.ComponentResource):
         )
 
     def _create_database(
-        self, name: str, components: Sequence[str] = (), connections: int | None = None
+        self,
+        name: str,
+        components: Sequence[str] = (),
+        *,
+        connections: int | None = None,
+        extension: str | None = None,
     ) -> DatabaseAccess:
         password = self._create_password(name)
         access = DatabaseAccess(self.admin.host, self.admin.port, name, name, password)
         passwords = {component: self._create_password(f"{name}-{component}") for component in components}
-        return self._setup.create(replace(access, component_passwords=passwords), connections)
+        return self._setup.create(replace(access, component_passwords=passwords), connections, extension)
 
 
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:

@@ -9,6 +9,7 @@ from infra.airflow_names import DATABASE_USERS
 from infra.airflow_platform import DatabaseAccess
 from infra.database_connections import PREVIEW_CONNECTIONS, PREVIEW_FEATURES_CONNECTIONS
 from infra.database_setup import DatabaseSetup
+from infra.feature_store import EXTENSION
 from infra.preview_names import AIRFLOW, FEATURES, MLFLOW, database_names
 
 PASSWORD_LENGTH = 32
@@ -45,7 +46,9 @@ class Databases(pulumi.ComponentResource):
         names = database_names(stack)
         self.airflow = self._create(AIRFLOW, names[AIRFLOW], DATABASE_USERS)
         self.mlflow = self._create(MLFLOW, names[MLFLOW])
-        self.features = self._create(FEATURES, names[FEATURES], connections=PREVIEW_FEATURES_CONNECTIONS)
+        self.features = self._create(
+            FEATURES, names[FEATURES], connections=PREVIEW_FEATURES_CONNECTIONS, extension=EXTENSION
+        )
 
         self.register_outputs({"host": self.airflow.host})
 
@@ -56,10 +59,15 @@ class Databases(pulumi.ComponentResource):
         ).result
 
     def _create(
-        self, purpose: str, name: str, components: Sequence[str] = (), connections: int = PREVIEW_CONNECTIONS
+        self,
+        purpose: str,
+        name: str,
+        components: Sequence[str] = (),
+        *,
+        connections: int = PREVIEW_CONNECTIONS,
+        extension: str | None = None,
     ) -> DatabaseAccess:
         admin, password = self._admin, self._create_password(purpose)
         passwords = {component: self._create_password(f"{purpose}-{component}") for component in components}
-        return self._setup.create(
-            DatabaseAccess(admin.host, admin.port, name, name, password, admin.authorities, passwords), connections
-        )
+        access = DatabaseAccess(admin.host, admin.port, name, name, password, admin.authorities, passwords)
+        return self._setup.create(access, connections, extension)

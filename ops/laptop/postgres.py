@@ -20,6 +20,7 @@ import psycopg
 from psycopg import sql
 
 from infra.errors import OperationError
+from infra.feature_store import EXTENSION
 from ops.laptop.home import Home
 from ops.laptop.processes import POLL_INTERVAL_SECONDS, UNPRIVILEGED_USER, Service, as_user, records
 from ops.loopback import LOOPBACK
@@ -93,7 +94,10 @@ def prepare(home: Home) -> None:
 
 
 def create_databases(home: Home, port: int) -> None:
-    """Create the databases `airflow`, `mlflow` and `features`, each with its own owner, if they are missing."""
+    """Create the databases `airflow`, `mlflow` and `features`, each with its own owner, if they are missing.
+
+    The database `features` gets pgvector, which only a superuser can create.
+    """
     passwords = {
         "airflow": home.secrets.airflow_database,
         "mlflow": home.secrets.mlflow_database,
@@ -108,11 +112,13 @@ def create_databases(home: Home, port: int) -> None:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(sql.Identifier(name)))
                 connection.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+    with _connect(home, port, "features") as connection:
+        connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(EXTENSION)))
 
 
-def _connect(home: Home, port: int) -> psycopg.Connection:
+def _connect(home: Home, port: int, database: str = "postgres") -> psycopg.Connection:
     return psycopg.connect(
-        host=LOOPBACK, port=port, user=SUPERUSER, password=home.secrets.postgres, dbname="postgres", autocommit=True,
+        host=LOOPBACK, port=port, user=SUPERUSER, password=home.secrets.postgres, dbname=database, autocommit=True,
         connect_timeout=5,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from infra.database_setup import SCRIPT
+from ops.laptop import postgres
 from tests.database_server import Server, running
 
 
@@ -62,6 +63,21 @@ def test_an_owner_has_no_connection_limit_unless_one_is_set(server: Server) -> N
         environment = {**server.environment("airflow", "one"), "DATABASE_CONNECTIONS": "7"}
         subprocess.run(["psql", "--no-psqlrc", "--quiet", f"--file={SCRIPT}"], env=environment, check=True)
         assert connection.execute(query).fetchone() == (7,)
+
+
+@pytest.mark.parametrize(("extension", "expected"), [("vector", ["plpgsql", "vector"]), ("absent", ["plpgsql"])])
+def test_a_database_gets_its_extension_if_the_server_has_it(
+    server: Server, extension: str, expected: list[str]
+) -> None:
+    name = f"with-{extension}"
+    # RDS lets its administrator create extensions, here only the superuser may.
+    superuser = {"PGUSER": postgres.SUPERUSER, "PGPASSWORD": server.superuser_password}
+    environment = {**server.environment(name, "x"), **superuser, "DATABASE_EXTENSION": extension}
+    for _ in range(2):
+        subprocess.run(["psql", "--no-psqlrc", "--quiet", f"--file={SCRIPT}"], env=environment, check=True)
+    with server.connect(name, "x", name) as connection:
+        found = connection.execute("SELECT extname FROM pg_extension ORDER BY extname").fetchall()
+    assert [extension for (extension,) in found] == expected
 
 
 def test_a_further_user_connects_to_this_database_only_and_may_do_nothing_in_it(server: Server) -> None:
