@@ -25,18 +25,22 @@ HEAVY = {
     "aiosmtplib",
     "airflow.providers.amazon",
     "boto3",
+    "bs4",
     "great_expectations",
     "kubernetes",
     "matplotlib",
     "mlflow",
     "numpy",
     "pandas",
+    "pgvector",
     "PIL",
     "psycopg",
     "pyarrow",
+    "pypdf",
     "safetensors",
     "sklearn",
     "slack_sdk",
+    "tokenizers",
     "torch",
     "torchvision",
     "wandb",
@@ -260,6 +264,13 @@ def test_airflow_stores_the_alert_of_flight_features_with_the_path_of_its_callba
 def test_the_scores_of_flight_scores_follow_the_lookup_of_the_champion(bag: Any) -> None:
     tasks = bag["dags"]["flight_scores"]["tasks"]
     assert {task_id: task["downstream"] for task_id, task in tasks.items()} == {"champion": ["score"], "score": []}
+
+
+def test_the_tasks_of_docs_index_follow_each_other_and_only_the_gate_leads_to_the_swap(bag: Any) -> None:
+    tasks = bag["dags"]["docs_index"]["tasks"]
+    for before, after in pairwise(["fetch", "chunk", "collect", "embed", "evaluate", "gate", "swap"]):
+        assert after in tasks[before]["downstream"]
+    assert {task["rule"] for task in tasks.values()} == {"all_success"}
 
 
 def test_the_tasks_of_flight_monitor_follow_each_other(bag: Any) -> None:

@@ -24,12 +24,12 @@ READ, WRITE, DELETE = "read", "write", "delete"
 PREFIXES = {
     "data": (
         *("images/", "quarantine/", "image_classifier/", "flight_features/", "flight_features/raw/", "flight_model/"),
-        *("flight_monitor/", "flight_scores/", "smoke_test/", "elsewhere/"),
+        *("flight_monitor/", "flight_scores/", "docs_index/", "smoke_test/", "elsewhere/"),
         "external_training_sagemaker/",
     ),
     "artifacts": (
         *("image_classifier/", "flight_features/", "flight_model/", "flight_monitor/", "flight_scores/", "smoke_test/"),
-        *("external_training_sagemaker/", "mlflow/", "elsewhere/"),
+        *("docs_index/", "external_training_sagemaker/", "mlflow/", "elsewhere/"),
     ),
     "logs": ("airflow/", "elsewhere/"),
 }

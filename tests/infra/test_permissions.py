@@ -26,6 +26,12 @@ ALLOWED: dict[str, dict[tuple[str, str], set[str]]] = {
         ("artifacts", "mlflow/"): {READ, WRITE},
         ("logs", "airflow/"): {READ, WRITE},
     },
+    "dag-docs-index": {
+        ("data", "docs_index/"): {READ, WRITE, DELETE},
+        ("artifacts", "docs_index/"): {READ, WRITE, DELETE},
+        ("artifacts", "mlflow/"): {READ, WRITE},
+        ("logs", "airflow/"): {READ, WRITE},
+    },
     "dag-flight-features": {
         ("data", "flight_features/"): {READ, WRITE, DELETE},
         ("data", "flight_features/raw/"): {READ, WRITE, DELETE},

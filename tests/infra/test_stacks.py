@@ -485,7 +485,14 @@ def test_every_component_and_every_dag_has_an_identity(recording: Recording) -> 
     assert {association.inputs["serviceAccount"] for association in associations} == {
         *("airflow-scheduler", "airflow-api-server", "airflow-triggerer", "airflow-dag-processor", "airflow-task"),
         *("dag-flight-features", "dag-flight-model", "dag-flight-monitor", "dag-flight-scores"),
-        *("dag-external-training-sagemaker", "dag-image-classifier", "dag-smoke-test", "mlflow", "serving"),
+        *(
+            "dag-docs-index",
+            "dag-external-training-sagemaker",
+            "dag-image-classifier",
+            "dag-smoke-test",
+            "mlflow",
+            "serving",
+        ),
     }
     for association in associations:
         role = only(

@@ -1,0 +1,109 @@
+"""How well an index answers its question set: three ways of searching, measured by hit@4 and MRR."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypedDict
+
+from docs_index.questions import Question
+from docs_index.store import Hit, Store
+
+# The number of chunks that an answer is made of.
+HITS = 4
+# How many chunks of each way are merged.
+CANDIDATES = 20
+# Reciprocal rank fusion, Cormack et al. 2009: https://dl.acm.org/doi/10.1145/1571941.1572114
+RRF_CONSTANT = 60
+
+VECTOR, TEXT, HYBRID = METHODS = ("vector", "full text", "hybrid")
+
+Embed = Callable[[Sequence[str]], Any]
+
+
+class Measured(TypedDict):
+    """The share of questions with an answer among the first HITS chunks, and the mean reciprocal rank of the first."""
+
+    hit_rate: float
+    mrr: float
+
+
+class Passage(TypedDict):
+    """The first chunk that hybrid search finds."""
+
+    path: str
+    heading: str
+    text: str
+
+
+class Answered(TypedDict):
+    """A question, what was found, and the rank of its first answer by each way of searching, or None."""
+
+    question: str
+    file: str
+    passage: Passage | None
+    ranks: dict[str, int | None]
+
+
+class Evaluation(TypedDict):
+    """What was measured of a version."""
+
+    version: str
+    measured: dict[str, Measured]
+    questions: list[Answered]
+
+
+def evaluate(store: Store, version: str, questions: Sequence[Question], embed: Embed) -> Evaluation:
+    """Ask a version all questions."""
+    vectors = embed([question.question for question in questions])
+    answered = [
+        answer(question, search(store, version, question.question, vector))
+        for question, vector in zip(questions, vectors, strict=True)
+    ]
+    measured = {method: measure(one["ranks"][method] for one in answered) for method in METHODS}
+    return Evaluation(version=version, measured=measured, questions=answered)
+
+
+def answer(question: Question, found: Mapping[str, Sequence[Hit]]) -> Answered:
+    """Return which of the chunks that were found by each way of searching answers a question."""
+    first = next(iter(found[HYBRID]), None)
+    return Answered(
+        question=question.question,
+        file=question.file,
+        passage=Passage(path=first.path, heading=first.heading, text=first.text) if first else None,
+        ranks={method: rank(question, hits) for method, hits in found.items()},
+    )
+
+
+def search(store: Store, version: str | None, question: str, vector: Any) -> dict[str, Sequence[Hit]]:
+    """Return what each way of searching finds."""
+    by_vector = store.search_vectors(version, vector, CANDIDATES)
+    by_text = store.search_text(version, question, CANDIDATES)
+    return {VECTOR: by_vector, TEXT: by_text, HYBRID: fuse(by_vector, by_text)}
+
+
+def fuse(*rankings: Sequence[Hit]) -> list[Hit]:
+    """Merge rankings by reciprocal rank fusion."""
+    scores: dict[str, float] = {}
+    hits: dict[str, Hit] = {}
+    for ranking in rankings:
+        for place, hit in enumerate(ranking, 1):
+            scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (RRF_CONSTANT + place)
+            hits[hit.id] = hit
+    return sorted(hits.values(), key=lambda hit: -scores[hit.id])
+
+
+def rank(question: Question, hits: Iterable[Hit]) -> int | None:
+    """Return the place of the first chunk that answers the question, from 1."""
+    return next((place for place, hit in enumerate(hits, 1) if question.answered_by(hit.path, hit.text)), None)
+
+
+def measure(ranks: Iterable[int | None]) -> Measured:
+    """Return hit@4 and the mean reciprocal rank; a question without an answer counts as 0."""
+    found = list(ranks)
+    return Measured(
+        hit_rate=sum(place is not None and place <= HITS for place in found) / len(found),
+        mrr=sum(1 / place for place in found if place is not None) / len(found),
+    )
+
+
+def summary(measured: Mapping[str, Measured]) -> str:
+    """Return the metrics of all ways of searching in one line."""
+    return ", ".join(f"{name} hit@{HITS} {one['hit_rate']:.2f} MRR {one['mrr']:.2f}" for name, one in measured.items())
