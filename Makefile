@@ -30,7 +30,7 @@ help: ## List all commands
 ##@ On this machine, with nothing but Python
 
 .PHONY: up
-up: $(ready) $(if $(value DEMO),.venv-soda/ready) ## Start Airflow, train the image classifier and serve it (IMAGES=<folder>, PARAMS="epochs=3", DEMO=flights: replay months of flights instead)
+up: $(ready) $(if $(value DEMO),.venv-soda/ready) ## Start Airflow, train the image classifier and serve it (IMAGES=<folder>, PARAMS="epochs=3"; DEMO=flights or DEMO=docs: another example; DOCUMENTS=<folder>: an index of documents)
 	@$(ops) up
 
 .PHONY: down

@@ -1,6 +1,6 @@
 """Question sets: YAML files among the documents, whose questions have known answers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import yaml
 
@@ -42,12 +42,27 @@ def parse(content: bytes, name: str, folder: str) -> list[Question]:
     """
     try:
         entries = yaml.safe_load(content)
-        found = [Question(**entry) for entry in entries]
-    except (yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        raise PermanentError(f"{name} is no question set ({str(error).splitlines()[0]}): {REMEDY}.") from error
-    if not found or not all(isinstance(value, str) for one in found for value in vars(one).values()):
-        raise PermanentError(f"{name} is no question set (a value is missing or no text): {REMEDY}.")
-    return [replace(one, file=folder + one.file) for one in found]
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise _refused(name, _reason(error)) from error
+    if not isinstance(entries, list) or not entries:
+        raise _refused(name, "it is no list")
+    names = [field.name for field in fields(Question)]
+    for number, entry in enumerate(entries, 1):
+        if not isinstance(entry, dict) or sorted(entry) != sorted(names):
+            raise _refused(name, f"entry {number} needs {', '.join(names)}")
+        if not all(isinstance(value, str) and value.strip() for value in entry.values()):
+            raise _refused(name, f"a value of entry {number} is no text")
+    return [replace(Question(**entry), file=folder + entry["file"]) for entry in entries]
+
+
+def _refused(name: str, reason: str) -> PermanentError:
+    return PermanentError(f"{name} is no question set ({reason}): {REMEDY}.")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return str(error).splitlines()[0]
 
 
 def _plain(text: str) -> str:

@@ -47,8 +47,10 @@ def fetch(
 ) -> list[list[str]]:
     """Copy the documents of the sources under `prefix` of the data bucket; return the keys of all, in batches.
 
+    The question sets are checked as well, because embedding may take hours.
+
     Raises:
-        PermanentError: A source is wrong, or there are no documents.
+        PermanentError: A source or a question set is wrong, or there are no documents.
         ServiceUnavailableError: A source does not answer; the documents are unchanged.
     """
     bucket = data_bucket()
@@ -63,6 +65,7 @@ def fetch(
         raise PermanentError(
             f"{bucket.uri(prefix)} has no documents: put files there whose names end in {', '.join(formats.READERS)}."
         )
+    _questions(prefix)
     return [list(batch) for batch in _batches(keys, BATCH_FILES)]
 
 

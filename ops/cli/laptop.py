@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -18,11 +18,12 @@ from infra.errors import OperationError
 from ops.airflow_api import AirflowApiError
 from ops.cli.options import completed_stacks
 from ops.console import echo, new_console
-from ops.laptop import airflow, flights, images, laptop, object_store, ports, processes, progress, serving
+from ops.laptop import airflow, documents, flights, images, laptop, ports, processes, progress, serving, uploads
 from ops.laptop.home import DEFAULT_HOME, Home
 from ops.laptop.laptop import DAG, Laptop
 from ops.laptop.params import image_classifier_schemas, parameters
 from ops.laptop.report import Stages, failure, show, show_services
+from ops.laptop.uploads import Destination, Upload
 from ops.paths import user_path
 
 console = new_console(soft_wrap=True)
@@ -32,6 +33,7 @@ class Demo(StrEnum):
     """What `make up` runs instead of the image classifier."""
 
     FLIGHTS = "flights"
+    DOCS = "docs"
 
 
 HomeFolder = Annotated[
@@ -53,19 +55,35 @@ def up(
         str, typer.Option(envvar="PARAMS", help='Params of the DAG, such as "epochs=3 minimum_accuracy=0.9".')
     ] = "",
     demo: Annotated[
-        Demo | None, typer.Option(envvar="DEMO", help="Replay months of flights instead of training on images.")
+        Demo | None,
+        typer.Option(
+            envvar="DEMO", help="Instead of training on images: replay months of flights, or index the documentation."
+        ),
+    ] = None,
+    documents: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="DOCUMENTS", parser=user_path, metavar="FOLDER", help="A folder of documents to index instead."
+        ),
     ] = None,
     no_run: Annotated[bool, typer.Option("--no-run", help="Start the services only.")] = False,
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Start everything, run the DAG and show its results."""
-    if demo and (images or params):
-        raise OperationError(f"IMAGES and PARAMS have no effect with DEMO={demo.value}: remove them")
+    with_documents = documents is not None or demo is Demo.DOCS
+    if demo is Demo.FLIGHTS and (images or params or documents):
+        raise OperationError(f"IMAGES, DOCUMENTS and PARAMS have no effect with DEMO={demo.value}: remove them")
+    if with_documents and images:
+        raise OperationError("IMAGES has no effect when documents are indexed: remove it")
     with opened(home) as here:
-        if demo and not no_run:
+        if no_run:
+            start(here, images, parameters(params, image_classifier_schemas()), run=False)
+        elif with_documents:
+            index_documents(here, documents, params)
+        elif demo:
             replay_flights(here)
         else:
-            start(here, images, parameters(params, image_classifier_schemas()), run=not no_run)
+            start(here, images, parameters(params, image_classifier_schemas()), run=True)
 
 
 def down(home: HomeFolder = DEFAULT_HOME) -> None:
@@ -161,33 +179,51 @@ def opened(folder: Path) -> Iterator[Home]:
 def start(home: Home, folder: Path | None, chosen: dict[str, Any], *, run: bool) -> None:
     """Start what is not running, run the DAG and show its results."""
     stages = Stages()
-    pictures = list(images.folder(folder)) if folder else None
-    prefix = images.prefix_of(folder) if folder else images.DIGITS_PREFIX
-
-    def store_images() -> None:
-        bucket = object_store.BUCKETS["data"]
-        found = iter(pictures) if pictures is not None else images.digits()
-        uploaded = images.store(machine.s3, bucket, prefix, found)
-        echo(
-            f"{uploaded} images stored in s3://{bucket}/{prefix}"
-            if uploaded
-            else f"s3://{bucket}/{prefix} is up to date"
-        )
-
+    pictures = images.folder(folder) if folder else images.digits()
+    to = images.destination(folder)
     with home.lock():
         machine = Laptop.at(home)
-        machine.start(echo, store_images)
+        machine.start(echo, lambda: store(machine, to, pictures, "images"))
         api = machine.api()
         machine.wait_for_dag(api, DAG)
     stages.end("services")
     if not run:
         return
-    run_id = progress.start(api, DAG, {"prefix": prefix, **chosen}, echo)
+    run_id = progress.start(api, DAG, {"prefix": to.prefix, **chosen}, echo)
     state, tasks = progress.follow(api, DAG, run_id, console, "make up")
     stages.end("run")
     if state != "success":
         raise failure(api, run_id, tasks, machine)
     show(console, machine, api, run_id, tasks, stages)
+
+
+def store(machine: Laptop, to: Destination, files: Iterable[Upload], kind: str) -> None:
+    """Upload files and say how many."""
+    uploaded = uploads.store(machine.s3, to, files)
+    address = f"s3://{to.bucket}/{to.prefix}"
+    echo(f"{uploaded} {kind} stored in {address}" if uploaded else f"{address} is up to date")
+
+
+def index_documents(home: Home, folder: Path | None, params: str) -> None:
+    """Start what is not running, index the documents and show some answers."""
+    stages = Stages()
+    files = documents.in_folder(folder) if folder else documents.of_repository()
+    to, index = documents.destination(folder), documents.index_name(folder)
+    with home.lock():
+        machine = Laptop.at(home)
+        machine.start(echo, lambda: store(machine, to, files, "files"))
+        api = machine.api()
+        machine.wait_for_dag(api, documents.DAG)
+    stages.end("services")
+    chosen = parameters(params, api.params(documents.DAG))
+    run_id = progress.start(api, documents.DAG, {"index": index, "prefix": to.prefix, **chosen}, echo)
+    state, tasks = progress.follow(api, documents.DAG, run_id, console, "make up")
+    stages.end("run")
+    if state != "success":
+        raise OperationError("\n".join(progress.failures(api, documents.DAG, run_id, tasks)))
+    documents.show(console, machine, api, run_id, index)
+    show_services(console, machine, passwords=sys.stdout.isatty())
+    stages.show(console)
 
 
 def replay_flights(home: Home) -> None:
@@ -205,7 +241,7 @@ def replay_flights(home: Home) -> None:
     flights.show(console, machine, months)
     console.print(f"assets       {airflow.url(machine.ports)}/assets")
     show_services(console, machine, passwords=sys.stdout.isatty())
-    console.print("\nseconds      " + ", ".join(f"{name} {seconds:.0f}" for name, seconds in stages.seconds.items()))
+    stages.show(console)
 
 
 def show_processes(home: Home) -> None:

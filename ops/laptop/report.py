@@ -39,6 +39,10 @@ class Stages:
         self.seconds[name] = now - self._began
         self._began = now
 
+    def show(self, console: Console) -> None:
+        """Print the stages that have ended."""
+        console.print("\nseconds      " + ", ".join(f"{name} {spent:.0f}" for name, spent in self.seconds.items()))
+
 
 def show(console: Console, machine: Laptop, api: AirflowApi, run_id: str, tasks: list[Task], stages: Stages) -> None:
     """Print the results of a successful run, and save them and the pictures in the home's folder `results`."""

@@ -1,6 +1,7 @@
 """The steps of the DAG docs_index with the real embedding model, a real PostgreSQL with pgvector and an S3 server."""
 
 import io
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -213,12 +214,42 @@ def test_a_missing_question_set_is_one_sentence_that_shows_how_to_write_it(docum
 
 
 @pytest.mark.parametrize(
-    "content", [b"- 1", b"[]", b"a: [", b"- {question: a}", b"- {question: a, file: b, contains: 1}"]
+    ("content", "reason"),
+    [
+        (b"- 1", "entry 1 needs question, file, contains"),
+        (b"[]", "it is no list"),
+        (b"\xff", "unacceptable character"),
+        (b"- {question: a?, file: b, contains: c}", "line 1: expected ',' or '}'"),
+        (b"- {question: a}", "entry 1 needs question, file, contains"),
+        (b"- {question: a, file: b, contains: 1}", "a value of entry 1 is no text"),
+        (b"- {question: a, file: b, contains: ' '}", "a value of entry 1 is no text"),
+    ],
 )
-def test_a_file_that_is_no_question_set_is_refused(documents: Bucket, content: bytes) -> None:
-    documents.put(f"{PREFIX}questions.yaml", content)
-    with pytest.raises(PermanentError, match="is no question set"):
-        run()
+def test_a_file_that_is_no_question_set_is_refused_before_anything_is_embedded(
+    documents: Bucket, content: bytes, reason: str
+) -> None:
+    documents.put(f"{PREFIX}old/questions.yaml", content)
+    with pytest.raises(PermanentError, match=re.escape(f"old/questions.yaml is no question set ({reason}")):
+        steps.fetch(PREFIX, None, None, "", [])
+
+
+def test_the_questions_of_all_folders_are_asked(documents: Bucket) -> None:
+    documents.put(f"{PREFIX}cellar/wine.md", b"# Wine\n\nThe wine is red.")
+    question = {"question": "Which colour is the wine?", "file": "wine.md", "contains": "red"}
+    documents.put(f"{PREFIX}cellar/questions.yaml", yaml.safe_dump([question]).encode())
+    _, _, evaluated = run(minimum=1)
+    assert [one["file"] for one in evaluated["questions"]] == ["cellar/wine.md", "home.md", "home.md"]
+    assert evaluated["questions"][0]["passage"] == {
+        "path": "cellar/wine.md",
+        "heading": "Wine",
+        "text": "The wine is red.",
+    }
+
+
+def test_the_page_shows_a_question_about_a_document_that_is_not_there(documents: Bucket, artifacts: Bucket) -> None:
+    documents.put(f"{PREFIX}questions.yaml", yaml.safe_dump([{**QUESTIONS[0], "file": "house.md"}]).encode())
+    run(minimum=0)
+    assert "is not among the documents" in page(artifacts)
 
 
 def test_an_unknown_language_is_refused_with_the_known_ones(documents: Bucket) -> None:
@@ -255,7 +286,7 @@ def missed(evaluated: Evaluation) -> list[object]:
 def test_the_documentation_of_this_repository_answers_its_questions(data: Bucket) -> None:
     for file in [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *(REPOSITORY / "docs").rglob("*.md")]:
         data.put(f"{PREFIX}{file.relative_to(REPOSITORY)}", file.read_bytes())
-    data.put(f"{PREFIX}questions.yaml", (REPOSITORY / "docs" / "questions.yaml").read_bytes())
+    data.put(f"{PREFIX}docs/questions.yaml", (REPOSITORY / "docs" / "questions.yaml").read_bytes())
     _, embedded, evaluated = run(minimum=0)
     print(embedded)
     measured = measured_of(evaluated)

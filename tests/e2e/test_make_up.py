@@ -411,6 +411,25 @@ def test_the_demo_of_flights_replays_months_and_saves_the_pages(machine: Machine
     assert any(name.startswith("flight_model-") for name in saved)
 
 
+def test_a_folder_of_documents_becomes_an_index_that_answers_its_questions(
+    machine: Machine, first: Up, tmp_path: Path
+) -> None:
+    (tmp_path / "home.md").write_text("# Zuhause\n\n## Müll\n\nDer Restmüll wird am Dienstag abgeholt.\n")
+    (tmp_path / "damaged.pdf").write_text("%PDF-1.7")
+    question = "- {question: 'Wann wird der Restmüll abgeholt?', file: home.md, contains: am Dienstag}"
+    (tmp_path / "questions.yaml").write_text(question)
+    indexed = machine.run("up", "--documents", str(tmp_path), "--params", "language=german")
+    assert indexed.code == 0, indexed.error
+    for shown in (
+        "answered by home.md, Zuhause > Müll:",
+        "Der Restmüll wird am Dienstag abgeholt.",
+        "hybrid     1.000",
+    ):
+        assert shown in indexed.output
+    page = Path(re.search("^page +(.+)$", indexed.output, re.MULTILINE)[1])  # type: ignore[index]
+    assert "damaged.pdf" in page.read_text()
+
+
 def test_after_kill_9_of_all_processes_up_recovers_with_nothing_lost(machine: Machine, first: Up) -> None:
     before = everything(machine)
     for member in members(machine):

@@ -10,10 +10,11 @@ from moto.server import ThreadedMotoServer
 from PIL import Image as Picture
 
 from infra.errors import OperationError
-from ops.laptop import images
-from ops.laptop.images import Image
+from ops.laptop import images, uploads
+from ops.laptop.uploads import Destination, Upload
 
 PREFIX = "images/pets/"
+PETS = Destination("data", PREFIX, images.QUARANTINE)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +37,8 @@ def s3(server: str) -> Any:
     return client
 
 
-def pets(*names: str) -> Iterator[Image]:
-    return (Image(name, name.encode) for name in names)
+def pets(*names: str) -> Iterator[Upload]:
+    return (Upload(name, name.encode) for name in names)
 
 
 def keys(s3: Any) -> set[str]:
@@ -54,35 +55,35 @@ def test_the_digits_are_1797_png_files_in_ten_class_folders() -> None:
 
 
 def test_images_are_stored_only_once(s3: Any) -> None:
-    assert images.store(s3, "data", PREFIX, pets("cat/a b.png", "dog/ü.png")) == 2
-    assert images.store(s3, "data", PREFIX, pets("cat/a b.png", "dog/ü.png")) == 0
+    assert uploads.store(s3, PETS, pets("cat/a b.png", "dog/ü.png")) == 2
+    assert uploads.store(s3, PETS, pets("cat/a b.png", "dog/ü.png")) == 0
     assert keys(s3) == {"images/pets/cat/a b.png", "images/pets/dog/ü.png"}
 
 
 def test_a_changed_image_is_stored_again_and_a_removed_one_is_deleted(s3: Any) -> None:
-    images.store(s3, "data", PREFIX, pets("cat/1.png", "dog/1.png"))
-    assert images.store(s3, "data", PREFIX, iter([Image("cat/1.png", lambda: b"another picture")])) == 1
+    uploads.store(s3, PETS, pets("cat/1.png", "dog/1.png"))
+    assert uploads.store(s3, PETS, iter([Upload("cat/1.png", lambda: b"another picture")])) == 1
     assert keys(s3) == {"images/pets/cat/1.png"}
 
 
 def test_other_prefixes_are_not_changed(s3: Any) -> None:
     s3.put_object(Bucket="data", Key="images/cars/bus/1.png", Body=b"")
-    images.store(s3, "data", PREFIX, pets("cat/1.png"))
+    uploads.store(s3, PETS, pets("cat/1.png"))
     assert "images/cars/bus/1.png" in keys(s3)
 
 
 def test_a_quarantined_file_is_not_uploaded_again_unless_it_changed(s3: Any) -> None:
     s3.put_object(Bucket="data", Key=f"quarantine/{PREFIX}cat/bad.png", Body=b"cat/bad.png")
-    assert images.store(s3, "data", PREFIX, pets("cat/bad.png")) == 0
+    assert uploads.store(s3, PETS, pets("cat/bad.png")) == 0
     assert keys(s3) == {f"quarantine/{PREFIX}cat/bad.png"}
-    assert images.store(s3, "data", PREFIX, iter([Image("cat/bad.png", lambda: b"repaired")])) == 1
+    assert uploads.store(s3, PETS, iter([Upload("cat/bad.png", lambda: b"repaired")])) == 1
     assert keys(s3) == {f"{PREFIX}cat/bad.png"}
 
 
 def test_only_a_removed_file_is_deleted_from_quarantine(s3: Any) -> None:
     for key in (f"quarantine/{PREFIX}cat/bad.png", "quarantine/images/cars/bus/1.png"):
         s3.put_object(Bucket="data", Key=key, Body=b"")
-    images.store(s3, "data", PREFIX, pets("cat/1.png"))
+    uploads.store(s3, PETS, pets("cat/1.png"))
     assert keys(s3) == {"quarantine/images/cars/bus/1.png", f"{PREFIX}cat/1.png"}
 
 
@@ -146,7 +147,7 @@ def test_an_unreadable_file_is_skipped_with_a_warning(tmp_path: Path, capsys: py
 
 
 def test_the_error_names_a_file_that_disappeared_before_its_upload(tmp_path: Path) -> None:
-    found = list(images.folder(make_folder(tmp_path, "cat/1.png", "dog/1.png")))
+    found = images.folder(make_folder(tmp_path, "cat/1.png", "dog/1.png"))
     (tmp_path / "cat" / "1.png").unlink()
     with pytest.raises(OperationError, match=r"cat/1.png cannot be read .* rerun this command"):
         found[0].read()
@@ -155,7 +156,7 @@ def test_the_error_names_a_file_that_disappeared_before_its_upload(tmp_path: Pat
 def test_the_folder_itself_may_have_any_name(tmp_path: Path) -> None:
     root = make_folder(tmp_path / "caf\udce9 [ml]", "cat/1.png", "dog/1.png")
     assert names(root) == ["cat/1.png", "dog/1.png"]
-    assert images.prefix_of(root).isascii()
+    assert images.destination(root).prefix.isascii()
 
 
 @pytest.mark.parametrize(
@@ -168,16 +169,16 @@ def test_the_folder_itself_may_have_any_name(tmp_path: Path) -> None:
 )
 def test_a_folder_without_two_classes_is_refused(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
     with pytest.raises(OperationError, match=message):
-        list(images.folder(make_folder(tmp_path, *files)))
+        images.folder(make_folder(tmp_path, *files))
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OperationError, match="nowhere is not a readable folder"):
-        list(images.folder(tmp_path / "nowhere"))
+        images.folder(tmp_path / "nowhere")
 
 
 def test_folders_of_the_same_name_have_different_prefixes(tmp_path: Path) -> None:
-    one, two = images.prefix_of(tmp_path / "one" / "my pets"), images.prefix_of(tmp_path / "two" / "my pets")
+    one, two = (images.destination(tmp_path / parent / "my pets").prefix for parent in ("one", "two"))
     assert one.startswith("images/my-pets-")
     assert one.endswith("/")
     assert one != two
