@@ -27,6 +27,7 @@ ORDER = (
     "serving_rollout",
     "airflow",
     "flights",
+    "documents",
     "hostile_dag",
     "component_secrets",
     "disturbances",

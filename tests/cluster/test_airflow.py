@@ -12,6 +12,7 @@ import pytest
 from infra.airflow.network_policies import METRICS_PORT
 from infra.airflow_names import MLFLOW, MLFLOW_ADMIN_SECRET
 
+from . import data_pod
 from .airflow_client import Airflow, ForwardedPort
 from .stack import NAMESPACE, STACK, TASKS_NAMESPACE, get, kubectl, push, wait_until
 
@@ -47,7 +48,7 @@ def test_the_dags_of_the_branch_are_listed(airflow: Airflow) -> None:
 
 def test_the_image_classifier_runs_with_each_task_in_a_pod_of_its_own(airflow: Airflow) -> None:
     """From images to a served model; how well it learns is proven where `make up` is."""
-    store_data()
+    data_pod.run(STORE_DATA)
     params = {"epochs": 1, "minimum_accuracy": 0, "base_checkpoint": BASE_CHECKPOINT}
     run = airflow.trigger("image_classifier", params)
     assert airflow.finish("image_classifier", run, seconds=1500) == "success"
@@ -55,25 +56,6 @@ def test_the_image_classifier_runs_with_each_task_in_a_pod_of_its_own(airflow: A
     assert {task["state"] for task in tasks} == {"success"}
     hosts = [task["hostname"] for task in tasks]
     assert len(set(hosts)) == len(hosts) == 9
-
-
-def store_data() -> None:
-    """Store images and a checkpoint to start from, in a pod with the keys of tasks."""
-    kubectl("delete", "pod", "data", "-n", TASKS_NAMESPACE, "--ignore-not-found")
-    template = get("configmap", "airflow-config")["data"]["pod_template_file.yaml"]
-    images = get("deployment", "airflow-scheduler")["spec"]["template"]["spec"]["containers"][0]["env"]
-    image = next(variable["value"] for variable in images if variable["name"] == "ML_IMAGE")
-    pod = json.loads(kubectl("create", "--dry-run=client", "-o", "json", "-f", "-", stdin=template))
-    pod["metadata"] = {"name": "data", "labels": pod["metadata"]["labels"]}
-    pod["spec"]["containers"][0] |= {"image": image, "command": ["python", "-c", STORE_DATA]}
-    kubectl("create", "-n", TASKS_NAMESPACE, "-f", "-", stdin=json.dumps(pod))
-
-    def phase() -> str:
-        return str(get("pod", "data", namespace=TASKS_NAMESPACE)["status"]["phase"])
-
-    wait_until(lambda: phase() in ("Succeeded", "Failed"), "the data")
-    assert phase() == "Succeeded", kubectl("logs", "data", "-n", TASKS_NAMESPACE)
-    kubectl("delete", "pod", "data", "-n", TASKS_NAMESPACE)
 
 
 BASE_CHECKPOINT = "base/random.pth"
