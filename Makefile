@@ -69,6 +69,10 @@ bench-memory: .venv/ready ## Measure the memory of each task with 50,000 images,
 bench-features: .venv/ready .venv-soda/ready ## Measure the features of a year of flights, and of one day
 	@$(run) tests.bench_features
 
+.PHONY: bench-documents
+bench-documents: .venv/ready ## Measure an index of 100,000 chunks: its construction, and searches next to exact ones
+	@$(run) tests.bench_documents
+
 .PHONY: gpu-proof
 gpu-proof: .venv/ready ## Prove training on this machine's GPU: accuracy, memory and speed
 	@$(run) tests.gpu_proof

@@ -5,66 +5,30 @@ object store in a temporary home. Airflow's own time for each task is not includ
 """
 
 import logging
-import os
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 from typing import Any
 
-import psutil
+from tests import bench_home
 
-from ops.laptop import airflow, object_store, postgres, processes
-from ops.laptop.home import Home
-from ops.process_environment import SYSTEM, enter
-from tests.laptop import s3_server
-from tests.servers import free_port
-
-REPOSITORY = Path(__file__).resolve().parent.parent
 FIRST, LAST = date(2013, 1, 1), date(2013, 12, 31)
 ONE_DAY = date(2013, 6, 15)
 
 
 def main() -> None:
     """Print the seconds of runs of the whole year, of four months, and of one day."""
-    enter(SYSTEM)
-    with tempfile.TemporaryDirectory(prefix="bench-features-") as folder:
-        home = Home(Path(folder, "home"))
-        home.create()
-        postgres.prepare(home)
-        database = postgres.service(home, free_port())
-        processes.start(home, database)
-        server = s3_server.start(home)
-        try:
-            processes.wait_until_healthy(home, database, 60)
-            postgres.create_databases(home, database.port or 0)
-            os.environ |= {
-                **object_store.client_environment(home, server.ports["s3"]),
-                "DATA_BUCKET": object_store.BUCKETS["data"],
-                "ARTIFACTS_BUCKET": object_store.BUCKETS["artifacts"],
-                "AIRFLOW_HOME": str(home.airflow),
-                "SODA_PYTHON": str(airflow.SODA_PYTHON),
-                "AIRFLOW_CONN_FEATURES": (
-                    f"postgresql://features:{home.secrets.features_database}@127.0.0.1:{database.port}/features"
-                ),
-            }
-            measure()
-        finally:
-            s3_server.stop(home)
-            processes.stop(home, "postgres")
+    with bench_home.running():
+        logging.disable(logging.WARNING)
+        measure()
 
 
 def measure() -> None:
     """Run the steps for the year, for a third of it and for a day, and print their seconds."""
-    sys.path.insert(0, str(REPOSITORY / "dags"))
-    logging.disable(logging.WARNING)
     from flight_features import raw_files, steps
     from ml_common import partitions
 
-    memory = psutil.virtual_memory().total / 2**30
-    print(f"{os.cpu_count()} cores, {memory:.0f} GiB of memory, load {os.getloadavg()[0]:.1f}", flush=True)
+    bench_home.print_machine()
 
     def run(title: str, days: list[date]) -> None:
         seconds: dict[str, float] = {}

@@ -4,16 +4,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from docs_index.questions import Question
+from docs_index.search import HYBRID, METHODS, search
 from docs_index.store import Hit, Store
 
 # The number of chunks that an answer is made of.
 HITS = 4
-# How many chunks of each way are merged.
-CANDIDATES = 20
-# Reciprocal rank fusion, Cormack et al. 2009: https://dl.acm.org/doi/10.1145/1571941.1572114
-RRF_CONSTANT = 60
-
-VECTOR, TEXT, HYBRID = METHODS = ("vector", "full text", "hybrid")
 
 Embed = Callable[[Sequence[str]], Any]
 
@@ -70,24 +65,6 @@ def answer(question: Question, found: Mapping[str, Sequence[Hit]]) -> Answered:
         passage=Passage(path=first.path, heading=first.heading, text=first.text) if first else None,
         ranks={method: rank(question, hits) for method, hits in found.items()},
     )
-
-
-def search(store: Store, version: str | None, question: str, vector: Any) -> dict[str, Sequence[Hit]]:
-    """Return what each way of searching finds."""
-    by_vector = store.search_vectors(version, vector, CANDIDATES)
-    by_text = store.search_text(version, question, CANDIDATES)
-    return {VECTOR: by_vector, TEXT: by_text, HYBRID: fuse(by_vector, by_text)}
-
-
-def fuse(*rankings: Sequence[Hit]) -> list[Hit]:
-    """Merge rankings by reciprocal rank fusion."""
-    scores: dict[str, float] = {}
-    hits: dict[str, Hit] = {}
-    for ranking in rankings:
-        for place, hit in enumerate(ranking, 1):
-            scores[hit.id] = scores.get(hit.id, 0.0) + 1 / (RRF_CONSTANT + place)
-            hits[hit.id] = hit
-    return sorted(hits.values(), key=lambda hit: -scores[hit.id])
 
 
 def rank(question: Question, hits: Iterable[Hit]) -> int | None:

@@ -1,6 +1,7 @@
 """The decision whether a version of the index goes live."""
 
-from docs_index.evaluation import HITS, HYBRID, Evaluation, summary
+from docs_index.evaluation import HITS, Evaluation, summary
+from docs_index.search import HYBRID
 from ml_common.errors import PermanentError
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from docs_index.evaluation import HITS, HYBRID, METHODS, Evaluation
+from docs_index.evaluation import HITS, Evaluation
 from docs_index.outputs import Collected, Embedded, File, Rejected
+from docs_index.search import HYBRID, METHODS
 from ml_common import pages
 
 TEMPLATE = Path(__file__).with_name("index.html.j2")

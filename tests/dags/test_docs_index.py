@@ -16,8 +16,9 @@ import yaml
 from matplotlib.figure import Figure
 
 from docs_index import steps, store
-from docs_index.evaluation import HYBRID, TEXT, VECTOR, Evaluation
+from docs_index.evaluation import Evaluation
 from docs_index.outputs import Embedded
+from docs_index.search import HYBRID, TEXT, VECTOR
 from docs_index.store import PgvectorStore
 from ml_common import embedding
 from ml_common.errors import PermanentError
