@@ -20,6 +20,7 @@ from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import Bucket
 
 PREFIX = "docs_index/documents/"
+QUESTIONS = b"- {question: Who feeds the cat, file: own.md, contains: Ada}"
 AUTHORIZATION = f"Basic {base64.b64encode(b'reader:token').decode()}"
 
 
@@ -175,6 +176,7 @@ def test_the_folder_of_sources_is_a_copy_and_other_documents_stay(
     data: Bucket, web: str, git_server: Callable[[str], str]
 ) -> None:
     data.put(f"{PREFIX}own.md", b"# Own")
+    data.put(f"{PREFIX}questions.yaml", QUESTIONS)
     data.put(f"{steps.QUARANTINE}{PREFIX}sources/git/home.md", b"unreadable earlier")
     git = git_server("handbook.git")
     [keys] = steps.fetch(PREFIX, git, None, "docs", [f"{web}/faq"])
@@ -189,6 +191,7 @@ def test_the_folder_of_sources_is_a_copy_and_other_documents_stay(
 def test_a_source_that_fails_leaves_all_documents_as_they_are(
     data: Bucket, web: str, git_server: Callable[[str], str]
 ) -> None:
+    data.put(f"{PREFIX}questions.yaml", QUESTIONS)
     git = git_server("handbook.git")
     steps.fetch(PREFIX, git, None, "docs", [f"{web}/faq"])
     before = {found.key for found in data.list(PREFIX)}
