@@ -3,6 +3,7 @@
 # Of tasks: one of each DAG, and that of DAGs that were pushed after the deployment.
 OF_TASKS = {
     "airflow-task",
+    "dag-docs-assistant",
     "dag-docs-index",
     "dag-external-training-sagemaker",
     "dag-flight-features",

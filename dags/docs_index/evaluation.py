@@ -61,7 +61,7 @@ def answer(question: Question, found: Mapping[str, Sequence[Hit]]) -> Answered:
     first = next(iter(found[HYBRID]), None)
     return Answered(
         question=question.question,
-        file=question.file,
+        file=question.file or "",
         passage=Passage(path=first.path, heading=first.heading, text=first.text) if first else None,
         ranks={method: rank(question, hits) for method, hits in found.items()},
     )

@@ -4,14 +4,13 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
 
 from docs_index import chunks, evaluation, formats, gate, page, questions, sources
 from docs_index.chunks import Chunk
 from docs_index.evaluation import Evaluation
 from docs_index.outputs import Chunked, Collected, Embedded, File, Rejected
-from docs_index.questions import Question
 from docs_index.store import PgvectorStore, Store
 from ml_common import embedding_model, pages
 from ml_common.content_keys import code_version, content_key
@@ -65,7 +64,7 @@ def fetch(
         raise PermanentError(
             f"{bucket.uri(prefix)} has no documents: put files there whose names end in {', '.join(formats.READERS)}."
         )
-    _questions(prefix)
+    questions.read(prefix)
     return [list(batch) for batch in _batches(keys, BATCH_FILES)]
 
 
@@ -167,7 +166,7 @@ def evaluate(index: str, prefix: str, language: str, collected: Collected) -> st
     """Ask the version and the live one the questions; return the key of what was measured."""
     from ml_common import embedding
 
-    asked = _questions(prefix)
+    asked = [one for one in questions.read(prefix) if one.answerable]
     of, version = store(index, language), collected["version"]
     new = evaluation.evaluate(of, version, asked, embedding.embed)
     log.info(gate.describe(new))
@@ -176,22 +175,6 @@ def evaluate(index: str, prefix: str, language: str, collected: Collected) -> st
     result = f"{FOLDER}{index}/{version}/evaluation.json"
     artifacts_bucket().put_json(result, {"new": new, "live": of_live})
     return result
-
-
-def _questions(prefix: str) -> list[Question]:
-    """Return the questions of all question sets under `prefix`."""
-    bucket = data_bucket()
-    keys = [found.key for found in bucket.list(prefix) if PurePosixPath(found.key).name == questions.FILE]
-    if not keys:
-        missing = bucket.uri(prefix + questions.FILE)
-        raise PermanentError(f"{missing} is missing, so the index cannot be evaluated: {questions.REMEDY}.")
-    return [
-        question
-        for key in keys
-        for question in questions.parse(
-            bucket.get(key), bucket.uri(key), key.removeprefix(prefix).removesuffix(questions.FILE)
-        )
-    ]
 
 
 def decide(index: str, prefix: str, collected: Collected, embedded: Embedded, evaluated: str, minimum: float) -> str:

@@ -20,6 +20,8 @@ from sqlalchemy import event
 NAME = re.compile(r"(?!\.{1,2}$)[^/\\%?#\x00-\x1f\x7f]+")
 # The source is another version or logged model, whose own location was checked.
 MODEL = re.compile(r"models:/[^/\\%?#]+(/[^/\\%?#]+)?")
+# The source of prompts, which have no artifacts; MLflow takes it for prompts only.
+PROMPT = "dummy-source"
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,15 @@ def confine(folder: ArtifactFolder) -> None:
         if location:  # an experiment gets its own when it has an id
             folder.check(location)
 
+    def check_version(_row: Any, location: str | None, *_: Any) -> None:
+        if location != PROMPT:
+            check_location(_row, location)
+
     def check_source(_row: Any, source: str, *_: Any) -> None:
         if not MODEL.fullmatch(source):
-            folder.check(source)
+            check_version(_row, source)
 
     for column in (SqlExperiment.artifact_location, SqlRun.artifact_uri, SqlLoggedModel.artifact_location):
         event.listen(column, "set", check_location)
-    event.listen(SqlModelVersion.storage_location, "set", check_location)
+    event.listen(SqlModelVersion.storage_location, "set", check_version)
     event.listen(SqlModelVersion.source, "set", check_source)

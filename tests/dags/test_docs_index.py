@@ -217,13 +217,14 @@ def test_a_missing_question_set_is_one_sentence_that_shows_how_to_write_it(docum
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"- 1", "entry 1 needs question, file, contains"),
+        (b"- 1", "entry 1 needs question, file and contains, or question and answerable: false"),
         (b"[]", "it is no list"),
         (b"\xff", "unacceptable character"),
         (b"- {question: a?, file: b, contains: c}", "line 1: expected ',' or '}'"),
-        (b"- {question: a}", "entry 1 needs question, file, contains"),
+        (b"- {question: a}", "entry 1 needs question, file and contains, or question and answerable: false"),
         (b"- {question: a, file: b, contains: 1}", "a value of entry 1 is no text"),
         (b"- {question: a, file: b, contains: ' '}", "a value of entry 1 is no text"),
+        (b"- {question: a, answerable: true}", "answerable of entry 1 is not false"),
     ],
 )
 def test_a_file_that_is_no_question_set_is_refused_before_anything_is_embedded(

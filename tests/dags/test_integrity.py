@@ -273,6 +273,17 @@ def test_the_tasks_of_docs_index_follow_each_other_and_only_the_gate_leads_to_th
     assert {task["rule"] for task in tasks.values()} == {"all_success"}
 
 
+def test_the_tasks_of_docs_assistant_follow_each_other_and_its_page_does_not_follow_a_rejection(bag: Any) -> None:
+    tasks = bag["dags"]["docs_assistant"]["tasks"]
+    order = ["answer", "judge", "gate", "next_task", "approval", "register", "promote", "page"]
+    for before, after in pairwise(order):
+        assert after in tasks[before]["downstream"]
+    assert {name for name, task in tasks.items() if "answer" in task["downstream"]} == {"retrieve", "plan"}
+    assert set(tasks["next_task"]["downstream"]) == {"approval", "register", "page"}
+    assert tasks["approval"]["downstream"] == ["register"]
+    assert tasks["judge"]["rule"] == "all_done_min_one_success"
+
+
 def test_the_tasks_of_flight_monitor_follow_each_other(bag: Any) -> None:
     tasks = bag["dags"]["flight_monitor"]["tasks"]
     assert tasks["join_outcomes"]["downstream"] == ["drift", "performance"]

@@ -25,11 +25,11 @@ PREFIXES = {
     "data": (
         *("images/", "quarantine/", "image_classifier/", "flight_features/", "flight_features/raw/", "flight_model/"),
         *("flight_monitor/", "flight_scores/", "docs_index/", "smoke_test/", "elsewhere/"),
-        "external_training_sagemaker/",
+        *("external_training_sagemaker/", "docs_assistant/"),
     ),
     "artifacts": (
         *("image_classifier/", "flight_features/", "flight_model/", "flight_monitor/", "flight_scores/", "smoke_test/"),
-        *("docs_index/", "external_training_sagemaker/", "mlflow/", "elsewhere/"),
+        *("docs_index/", "docs_assistant/", "external_training_sagemaker/", "mlflow/", "elsewhere/"),
     ),
     "logs": ("airflow/", "elsewhere/"),
 }

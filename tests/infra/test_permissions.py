@@ -26,6 +26,13 @@ ALLOWED: dict[str, dict[tuple[str, str], set[str]]] = {
         ("artifacts", "mlflow/"): {READ, WRITE},
         ("logs", "airflow/"): {READ, WRITE},
     },
+    "dag-docs-assistant": {
+        ("data", "docs_assistant/"): {READ, WRITE, DELETE},
+        ("data", "docs_index/"): {READ},
+        ("artifacts", "docs_assistant/"): {READ, WRITE, DELETE},
+        ("artifacts", "mlflow/"): {READ, WRITE},
+        ("logs", "airflow/"): {READ, WRITE},
+    },
     "dag-docs-index": {
         ("data", "docs_index/"): {READ, WRITE, DELETE},
         ("artifacts", "docs_index/"): {READ, WRITE, DELETE},

@@ -486,6 +486,7 @@ def test_every_component_and_every_dag_has_an_identity(recording: Recording) -> 
         *("airflow-scheduler", "airflow-api-server", "airflow-triggerer", "airflow-dag-processor", "airflow-task"),
         *("dag-flight-features", "dag-flight-model", "dag-flight-monitor", "dag-flight-scores"),
         *(
+            "dag-docs-assistant",
             "dag-docs-index",
             "dag-external-training-sagemaker",
             "dag-image-classifier",

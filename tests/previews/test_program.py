@@ -184,7 +184,7 @@ def statements(recording: Recording) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("base", ON_AWS)
 def test_aws_lets_the_environment_at_nothing_but_its_prefix(recorded: Recorded, base: str) -> None:
     settings, recording = settings_of(base), recorded(base)
-    assert len(recording.of_type("aws:iam/rolePolicy:RolePolicy")) == 13
+    assert len(recording.of_type("aws:iam/rolePolicy:RolePolicy")) == 14
     for statement in statements(recording):
         assert statement["Effect"] == "Allow"
         if statement["Action"] == ["s3:ListBucket"]:
@@ -215,7 +215,7 @@ def test_only_pods_of_the_environments_namespaces_take_on_its_roles(recorded: Re
     assert in_tasks == accounts.OF_TASKS
     assert {of_account[account] for account in of_account.keys() - in_tasks} == {stack}
     roles = recording.of_type("aws:iam/role:Role")
-    assert len(roles) == len(of_account) == 15
+    assert len(roles) == len(of_account) == 16
     for role in roles:
         [statement] = json.loads(role.inputs["assumeRolePolicy"])["Statement"]
         tags = statement["Condition"]["StringEquals"]

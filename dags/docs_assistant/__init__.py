@@ -1,0 +1,1 @@
+"""The DAG docs_assistant."""

@@ -1,0 +1,184 @@
+"""
+# docs_assistant
+
+Compares prompts and models that answer questions about an index of `docs_index`, and registers the best as champion.
+
+**Input.** The live index `index` in the database of the Airflow connection `features`; the question sets under `prefix`
+of the data bucket; the prompts in the folder `prompts` next to this file; and models with the API of OpenAI, such as
+those of OpenAI, vLLM, Ollama, Amazon Bedrock and Cohere. A question that the documents do not answer is
+`{question: "...", answerable: false}`: the right answer is a refusal.
+
+**Models.** For each model, create an Airflow connection: the address of the API as host, such as
+`https://api.openai.com/v1`, the key as password, and as extra the model and its prices:
+
+```json
+{"model": "gpt-5-mini", "usd_per_million_input_tokens": 0.25, "usd_per_million_output_tokens": 2}
+```
+
+List the connections in the Param `connections`. Each is compared with every prompt. One candidate needs no model: it
+quotes the sentences that are most similar to the question.
+
+**Output.** A version of the prompt `docs_assistant` in MLflow with the alias `champion`, whose tag `connection` names
+the model; the page `s3://$ARTIFACTS_BUCKET/docs_assistant/<index>/index.html` with all candidates and the answers of
+the chosen one; and an event of the asset `docs_assistant_champion`.
+
+| Task | What it does | When it fails |
+| --- | --- | --- |
+| retrieve | finds the passages for all questions | run `docs_index` |
+| plan | lists the candidates, with the champion among them | see Retries |
+| answer | lets each candidate answer all questions | the others continue |
+| judge | judges the answers, chooses the best candidate | no candidate answered: see the logs of answer |
+| gate | fails below `minimum_correct`; lets pass a candidate not worse than the champion | see the page |
+| next_task | chooses the branch | see Retries |
+| approval | asks a person, where the stack requires it | see Approval |
+| register | stores the prompt in MLflow | see Retries |
+| promote | moves the alias `champion` to the version | see Retries |
+| page | writes the page | see Retries |
+
+**The judge** needs no model. An answer is correct if it cites a passage that contains the answer, and if the cited
+passages say the same: each number and each piece of code in the answer is in them, and each sentence is similar to one
+of theirs. An answer without a citation, or with words of the prompt, is wrong.
+
+**Budget.** A busy or failing server is asked again, at most `max_tries` times for a question, with growing pauses.
+`max_tokens` and `max_usd` are divided among the candidates; a candidate that has used up its part leaves the remaining
+questions without an answer. Answers are stored, so that another try or run does not pay for the same ones again.
+
+**Approval.** Where the environment variable MODEL_APPROVAL is `required`, the run waits at `approval` for three days.
+Answer under Required Actions in Airflow's UI. Without an answer the candidate counts as rejected.
+
+**Retries.** Clearing any task is safe: the same prompt and model are registered once.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Asset, Param, TriggerRule, dag, task
+
+from ml_common import pods
+from ml_common.approval import Approval
+from ml_common.defaults import DEFAULT_ARGS
+
+PODS = pods.of(__file__)
+CHAMPION = Asset("docs_assistant_champion")
+APPROVAL = "approval"
+# The embedding model runs on one core.
+EMBEDDING = pods.Size(cores=1, memory_gib=2)
+
+
+@dag(
+    dag_id="docs_assistant",
+    schedule=None,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(days=4),
+    default_args={**DEFAULT_ARGS, "executor_config": PODS.on_cpu()},
+    params={
+        "index": Param("docs", type="string", pattern="^[a-z][a-z0-9]{0,29}$", description="Name of the index."),
+        "prefix": Param(
+            "docs_index/documents/",
+            type="string",
+            pattern="^docs_index/.*/$",
+            description="Folder of the documents in the data bucket, with the question sets.",
+        ),
+        "language": Param(
+            "english", type="string", pattern="^[a-z_]+$", description="Text search configuration of the index."
+        ),
+        "connections": Param(
+            [], type="array", items={"type": "string"}, description="Airflow connections of the models to compare."
+        ),
+        "minimum_correct": Param(
+            0.5, type="number", minimum=0, maximum=1, description="Share of correct answers below which the run fails."
+        ),
+        "max_tries": Param(4, type="integer", minimum=1, maximum=10, description="Tries for a question."),
+        "max_tokens": Param(500_000, type="integer", minimum=1, description="Tokens that a run may use."),
+        "max_usd": Param(1, type="number", minimum=0, description="Dollars that a run may spend."),
+    },
+    tags=["documents", "language models"],
+    doc_md=__doc__,
+)
+def docs_assistant() -> None:
+    """Wire the steps. Each task imports its libraries when it runs, so that parsing stays fast."""
+
+    @task(executor_config=PODS.on_cpu(EMBEDDING))
+    def retrieve(params: Any = None) -> Any:
+        from docs_assistant import steps
+
+        return steps.retrieve(params["index"], params["language"], params["prefix"])
+
+    @task
+    def plan(params: Any = None) -> Any:
+        from docs_assistant import steps
+
+        return steps.plan(params["connections"])
+
+    @task(
+        executor_config=PODS.on_cpu(EMBEDDING),
+        map_index_template="{{ task.op_kwargs['candidate']['name'] }}",
+        execution_timeout=timedelta(hours=2),
+    )
+    def answer(asked: Any, candidate: Any, candidates: Any, params: Any = None) -> Any:
+        from docs_assistant import steps
+
+        limits = (params["max_tries"], params["max_tokens"], params["max_usd"])
+        return steps.answer(asked, candidate, len(candidates), *limits)
+
+    @task(executor_config=PODS.on_cpu(EMBEDDING), trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
+    def judge(asked: Any, answered: Any) -> Any:
+        from docs_assistant import steps
+
+        return steps.judge_all(asked, answered)
+
+    @task
+    def gate(judged: Any, params: Any = None) -> Any:
+        from docs_assistant import steps
+
+        return steps.decide(params["index"], judged, params["minimum_correct"])
+
+    @task.branch
+    def next_task(decision: Any) -> Any:
+        from docs_assistant import gate
+
+        return gate.next_task(decision)
+
+    approval = Approval(
+        task_id=APPROVAL,
+        subject="Should the new prompt become the champion?",
+        body="{{ ti.xcom_pull(task_ids='gate')['summary'] }}",
+        defaults=Approval.REJECT,
+        response_timeout=timedelta(days=3),
+    )
+
+    # Of its upstream tasks, approval is skipped where it is not required.
+    @task(trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
+    def register(judged: Any) -> Any:
+        from docs_assistant import steps
+
+        return steps.register(judged)
+
+    @task(outlets=[CHAMPION])
+    def promote(version: Any, outlet_events: Any = None) -> str:
+        from docs_assistant import steps
+
+        outlet_events[CHAMPION].extra = {"version": version}
+        return steps.promote(version)
+
+    # Also where the champion stays. The answer is pulled: a task that follows a rejection directly is skipped.
+    @task(trigger_rule=TriggerRule.NONE_FAILED)
+    def page(judged: Any, decision: Any, version: Any, params: Any = None, ti: Any = None) -> str:
+        from docs_assistant import steps
+
+        return steps.write_page(params["index"], judged, decision, version, ti.xcom_pull(task_ids=APPROVAL))
+
+    asked = retrieve()
+    candidates = plan()
+    judged = judge(asked, answer.partial(asked=asked, candidates=candidates).expand(candidate=candidates))
+    decision = gate(judged)
+    branch = next_task(decision)
+    registered = register(judged)
+    promoted = promote(registered)
+    branch >> approval >> registered
+    written = page(judged, decision, promoted)
+    branch >> [registered, written]
+
+
+docs_assistant()

@@ -1,0 +1,45 @@
+"""The decision whether a prompt and a model become the champion, and who decides."""
+
+import logging
+import os
+
+from docs_assistant.outputs import Decision, Score
+from ml_common.gate import Gate
+
+log = logging.getLogger(__name__)
+
+GATE = Gate(
+    metric="Share of correct answers",
+    param="minimum_correct",
+    rows="questions",
+    remedy="look at the answers on the page, correct the prompts or the documents, or lower minimum_correct",
+)
+
+
+def decide(scores: list[Score], best: int, minimum_correct: float) -> Decision:
+    """Decide whether the best candidate may become the champion.
+
+    Raises:
+        PermanentError: It answers too few questions.
+    """
+    chosen = scores[best]
+    champion = next((score for score in scores if score["candidate"]["version"]), None)
+    version = champion["candidate"]["version"] if champion else None
+    verdict = GATE.judge(chosen["correct"], minimum_correct, version, champion["correct"] if champion else None)
+    promote, reason = verdict.promote, verdict.reason
+    if chosen["candidate"]["version"]:
+        promote, reason = False, f"Version {version}, {chosen['candidate']['name']}, is the champion already."
+    log.info(reason)
+    rows = [
+        f"| {score['candidate']['name']} | {score['correct']:.3f} | {score['grounded']:.3f} | {score['usd']:.4f} |"
+        for score in scores
+    ]
+    table = "\n".join(["| candidate | correct | grounded | $ |", "| --- | --- | --- | --- |", *rows])
+    return Decision(promote=promote, reason=reason, summary=f"{chosen['candidate']['name']}: {reason}\n\n{table}")
+
+
+def next_task(decision: Decision) -> str:
+    """Return the task that follows the gate."""
+    if not decision["promote"]:
+        return "page"
+    return "approval" if os.environ.get("MODEL_APPROVAL") == "required" else "register"

@@ -1,0 +1,183 @@
+"""Models that answer questions: servers with the API of OpenAI, and sentences of the passages where there is none."""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import openai
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from docs_assistant.budget import Budget
+from docs_assistant.outputs import Answer, Asked
+from ml_common.errors import PermanentError, ServiceUnavailableError
+
+REFUSAL = "I don't know."
+ANSWER_TOKENS = 300
+TIMEOUT_SECONDS = 60.0
+# Below this cosine similarity to the question, no sentence of the passages is an answer.
+MINIMUM_SIMILARITY = 0.45
+# A sentence ends with its mark and white space; a row of a table or of a list is one as well.
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+
+Embed = Callable[[Sequence[str]], Any]
+
+
+class Model(Protocol):
+    """Something that answers questions."""
+
+    def identity(self) -> str:
+        """Return what the answers depend on besides the prompt and the passages."""
+
+    def answer(self, prompt: str, asked: Asked, budget: Budget) -> Answer:
+        """Answer a question and spend the budget; without an answer, say why."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Prices in dollars for a million tokens."""
+
+    input: float
+    output: float
+
+    def usd(self, input_tokens: int, output_tokens: int) -> float:
+        """Return the price of a request and its answer."""
+        return (input_tokens * self.input + output_tokens * self.output) / 1e6
+
+
+class ChatModel:
+    """A model behind the chat completions of OpenAI's API, which vLLM, Ollama, Bedrock and Cohere have as well."""
+
+    def __init__(self, connection: str) -> None:
+        """Read the connection: the API's address as host, the key as password, and `model` and prices as extra.
+
+        Raises:
+            PermanentError: The connection does not exist, or has no model.
+        """
+        try:
+            found = Connection.get(connection)
+        except AirflowNotFoundException as error:
+            raise PermanentError(
+                f"The Airflow connection `{connection}` does not exist: create it, or remove it from `connections`."
+            ) from error
+        extra = found.extra_dejson
+        if not found.host or not extra.get("model"):
+            raise PermanentError(
+                f"The Airflow connection `{connection}` needs the address of the API as host, such as "
+                'https://api.openai.com/v1, and the model as extra, such as {"model": "gpt-5-mini"}.'
+            )
+        self._connection = connection
+        self._address = found.host
+        self._key = found.password or "none"
+        self._model = str(extra["model"])
+        self._prices = Prices(*(float(extra.get(f"usd_per_million_{kind}_tokens", 0)) for kind in ("input", "output")))
+
+    def identity(self) -> str:
+        """Return the address and the name of the model."""
+        return f"{self._address} {self._model}"
+
+    def answer(self, prompt: str, asked: Asked, budget: Budget) -> Answer:  # noqa: ARG002
+        """Ask the model; a busy or failing server is asked again, with growing pauses.
+
+        Raises:
+            PermanentError: The server refuses the request.
+        """
+        client = openai.OpenAI(
+            base_url=self._address, api_key=self._key, max_retries=budget.tries - 1, timeout=TIMEOUT_SECONDS
+        )
+        began = time.monotonic()
+        try:
+            response = client.chat.completions.with_raw_response.create(
+                model=self._model,
+                messages=[{"role": "user", "content": prompt}],
+                temperature=0,
+                seed=0,
+                max_tokens=ANSWER_TOKENS,
+            )
+            completion = response.parse()
+        except (openai.RateLimitError, openai.InternalServerError, openai.APIConnectionError) as error:
+            reason = f"the server of `{self._connection}` did not answer in {budget.tries} tries ({_kind(error)})"
+            return Answer(text=None, reason=reason, tries=budget.tries, tokens=0, usd=0.0, seconds=0.0)
+        except openai.OpenAIError as error:
+            # The message of the original error could show the key.
+            raise PermanentError(
+                f"The server of the Airflow connection `{self._connection}` refuses requests ({_kind(error)}): check "
+                "its address, key and model."
+            ) from None
+        usage = completion.usage
+        read, written = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+        usd = self._prices.usd(read, written)
+        budget.spend(read + written, usd)
+        return Answer(
+            text=completion.choices[0].message.content or REFUSAL,
+            reason="",
+            tries=response.retries_taken + 1,
+            tokens=read + written,
+            usd=usd,
+            seconds=time.monotonic() - began,
+        )
+
+
+def _kind(error: Exception) -> str:
+    status = getattr(error, "status_code", None)
+    return f"status {status}" if status else type(error).__name__
+
+
+class Extractive:
+    """Answers with the two sentences of the passages that are most similar to the question."""
+
+    def __init__(self, embed: Embed) -> None:
+        """Keep the function that embeds texts."""
+        self._embed = embed
+
+    def identity(self) -> str:
+        """Return the name."""
+        return "extractive"
+
+    def answer(self, prompt: str, asked: Asked, budget: Budget) -> Answer:  # noqa: ARG002
+        """Quote the passages, or refuse if nothing is similar enough."""
+        began = time.monotonic()
+        sentences = [
+            (number, sentence)
+            for number, passage in enumerate(asked["passages"], 1)
+            for sentence in sentences_of(passage["text"])
+        ]
+        text = REFUSAL
+        if sentences:
+            question, *vectors = self._embed([asked["question"], *(sentence for _, sentence in sentences)])
+            similarities = [float(question @ vector) for vector in vectors]
+            best = sorted(range(len(sentences)), key=lambda place: -similarities[place])[:2]
+            if similarities[best[0]] >= MINIMUM_SIMILARITY:
+                text = " ".join(f"{sentences[place][1]} [{sentences[place][0]}]" for place in sorted(best))
+        return Answer(text=text, reason="", tries=1, tokens=0, usd=0.0, seconds=time.monotonic() - began)
+
+
+def sentences_of(text: str) -> list[str]:
+    """Return the sentences and lines of a text."""
+    return [sentence.strip() for sentence in SENTENCE_END.split(text) if sentence.strip()]
+
+
+def model_of(connection: str | None, embed: Embed) -> Model:
+    """Return the model of a connection, or the one that quotes."""
+    return ChatModel(connection) if connection else Extractive(embed)
+
+
+def answer_all(model: Model, prompts: Sequence[str], asked: Sequence[Asked], budget: Budget) -> list[Answer]:
+    """Answer all questions as far as the budget allows.
+
+    Raises:
+        ServiceUnavailableError: The model answered none, although it was asked.
+    """
+    answers = []
+    for prompt, question in zip(prompts, asked, strict=True):
+        reason = budget.exhausted
+        answers.append(
+            Answer(text=None, reason=reason, tries=0, tokens=0, usd=0.0, seconds=0.0)
+            if reason
+            else model.answer(prompt, question, budget)
+        )
+    if not any(answer["text"] for answer in answers):
+        raise ServiceUnavailableError(f"No question was answered: {answers[0]['reason']}.")
+    return answers

@@ -1,0 +1,93 @@
+"""What the steps pass each other."""
+
+from typing import TypedDict
+
+
+class Passage(TypedDict):
+    """A chunk that was found for a question; `answers` is whether it contains the answer."""
+
+    path: str
+    heading: str
+    text: str
+    answers: bool
+
+
+class Asked(TypedDict):
+    """A question with its passages, the best first; `answerable` is whether the documents contain the answer."""
+
+    question: str
+    answerable: bool
+    passages: list[Passage]
+
+
+class Candidate(TypedDict):
+    """A prompt and the model that it is sent to.
+
+    Attributes:
+        name: Identifies the candidate for people.
+        prompt: The template.
+        connection: The Airflow connection of the model; None if answers are sentences of the passages.
+        version: The version of the prompt if the candidate is the champion.
+    """
+
+    name: str
+    prompt: str
+    connection: str | None
+    version: str | None
+
+
+class Answer(TypedDict):
+    """What a candidate answered.
+
+    Attributes:
+        text: The answer; None if there is none.
+        reason: Why there is none.
+        tries: How often the model was asked.
+        tokens: The tokens of the request and of the answer.
+        usd: The price of both.
+        seconds: The time until the answer.
+    """
+
+    text: str | None
+    reason: str
+    tries: int
+    tokens: int
+    usd: float
+    seconds: float
+
+
+class Judged(TypedDict):
+    """The verdict on an answer.
+
+    Attributes:
+        refused: The answer is that the documents do not contain it.
+        grounded: Everything that it says is in the passages that it cites.
+        correct: It is grounded and cites a passage with the answer, or refuses rightly.
+        reason: Why it is not correct.
+    """
+
+    refused: bool
+    grounded: bool
+    correct: bool
+    reason: str
+
+
+class Score(TypedDict):
+    """A candidate on all questions: shares of correct and grounded answers and of right refusals, and sums."""
+
+    candidate: Candidate
+    correct: float
+    grounded: float
+    refused: float
+    words: float
+    tokens: int
+    usd: float
+    seconds: float
+
+
+class Decision(TypedDict):
+    """Whether a candidate becomes the champion, why, and what a person needs to approve it."""
+
+    promote: bool
+    reason: str
+    summary: str
