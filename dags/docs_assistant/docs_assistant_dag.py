@@ -35,9 +35,9 @@ the chosen one; and an event of the asset `docs_assistant_champion`.
 | promote | moves the alias `champion` to the version | see Retries |
 | page | writes the page | see Retries |
 
-**The judge** needs no model. An answer is correct if it cites a passage that contains the answer, and if the cited
-passages say the same: each number and each piece of code in the answer is in them, and each sentence is similar to one
-of theirs. An answer without a citation, or with words of the prompt, is wrong.
+**The judge** needs no model. An answer is correct if it cites a passage that contains the answer, if it has most of the
+expected words, and if the cited passages say the same: each number and each piece of code in the answer is in them, and
+each sentence is similar to one of theirs. An answer without a citation, or with words of the prompt, is wrong.
 
 **Budget.** A busy or failing server is asked again, at most `max_tries` times for a question, with growing pauses.
 `max_tokens` and `max_usd` are divided among the candidates; a candidate that has used up its part leaves the remaining
@@ -54,13 +54,11 @@ from typing import Any
 
 from airflow.sdk import Asset, Param, TriggerRule, dag, task
 
-from ml_common import pods
-from ml_common.approval import Approval
+from ml_common import approval, pods
 from ml_common.defaults import DEFAULT_ARGS
 
 PODS = pods.of(__file__)
 CHAMPION = Asset("docs_assistant_champion")
-APPROVAL = "approval"
 # The embedding model runs on one core.
 EMBEDDING = pods.Size(cores=1, memory_gib=2)
 
@@ -136,17 +134,11 @@ def docs_assistant() -> None:
 
     @task.branch
     def next_task(decision: Any) -> Any:
-        from docs_assistant import gate
+        from ml_common import gate
 
-        return gate.next_task(decision)
+        return gate.next_task(promote=decision["promote"], otherwise="page")
 
-    approval = Approval(
-        task_id=APPROVAL,
-        subject="Should the new prompt become the champion?",
-        body="{{ ti.xcom_pull(task_ids='gate')['summary'] }}",
-        defaults=Approval.REJECT,
-        response_timeout=timedelta(days=3),
-    )
+    asks = approval.approval("Should the new prompt become the champion?")
 
     # Of its upstream tasks, approval is skipped where it is not required.
     @task(trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
@@ -167,7 +159,7 @@ def docs_assistant() -> None:
     def page(judged: Any, decision: Any, version: Any, params: Any = None, ti: Any = None) -> str:
         from docs_assistant import steps
 
-        return steps.write_page(params["index"], judged, decision, version, ti.xcom_pull(task_ids=APPROVAL))
+        return steps.write_page(params["index"], judged, decision, version, ti.xcom_pull(task_ids=approval.TASK_ID))
 
     asked = retrieve()
     candidates = plan()
@@ -176,7 +168,7 @@ def docs_assistant() -> None:
     branch = next_task(decision)
     registered = register(judged)
     promoted = promote(registered)
-    branch >> approval >> registered
+    branch >> asks >> registered
     written = page(judged, decision, promoted)
     branch >> [registered, written]
 

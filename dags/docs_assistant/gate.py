@@ -1,7 +1,6 @@
-"""The decision whether a prompt and a model become the champion, and who decides."""
+"""The decision whether a prompt and a model become the champion, and why."""
 
 import logging
-import os
 
 from docs_assistant.outputs import Decision, Score
 from ml_common.gate import Gate
@@ -36,10 +35,3 @@ def decide(scores: list[Score], best: int, minimum_correct: float) -> Decision:
     ]
     table = "\n".join(["| candidate | correct | grounded | $ |", "| --- | --- | --- | --- |", *rows])
     return Decision(promote=promote, reason=reason, summary=f"{chosen['candidate']['name']}: {reason}\n\n{table}")
-
-
-def next_task(decision: Decision) -> str:
-    """Return the task that follows the gate."""
-    if not decision["promote"]:
-        return "page"
-    return "approval" if os.environ.get("MODEL_APPROVAL") == "required" else "register"

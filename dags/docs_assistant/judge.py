@@ -15,6 +15,7 @@ REFUSAL_WORDS = 15
 LITERAL = re.compile(r"`([^`]+)`|(\w*\d[\w.,:/-]*\w|\d)")
 # Below this cosine similarity to all sentences of the cited passages, a sentence says something else.
 MINIMUM_SIMILARITY = 0.5
+STEM_CHARACTERS = 5
 # So many words of the prompt in a row are no coincidence.
 LEAKED_WORDS = 8
 
@@ -59,7 +60,15 @@ def incorrect(asked: Asked, text: str) -> str:
         return "it answers although there is no answer"
     if not any(asked["passages"][number - 1]["answers"] for number in citations(text)):
         return "no passage that it cites has the answer"
+    if not says(CITATION.sub("", text), asked["expected"]):
+        return f"it does not say: {asked['expected']}"
     return ""
+
+
+def says(text: str, expected: str) -> bool:
+    """Return whether a text has at least half of the expected words, whatever their endings."""
+    wanted, found = _stems(expected), _stems(text)
+    return len(wanted & found) * 2 >= len(wanted)
 
 
 def citations(text: str) -> set[int]:
@@ -123,6 +132,10 @@ def best(scores: Sequence[Score]) -> int:
 def _share(values: Any) -> float:
     found = list(values)
     return sum(found) / len(found) if found else 1.0
+
+
+def _stems(text: str) -> set[str]:
+    return {word[:STEM_CHARACTERS] for word in _words(text)}
 
 
 def _words(text: str) -> list[str]:

@@ -18,9 +18,12 @@ REFUSAL = "I don't know."
 ANSWER_TOKENS = 300
 TIMEOUT_SECONDS = 60.0
 # Below this cosine similarity to the question, no sentence of the passages is an answer.
-MINIMUM_SIMILARITY = 0.45
-# A sentence ends with its mark and white space; a row of a table or of a list is one as well.
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+MINIMUM_SIMILARITY = 0.4
+QUOTES = 3
+# A row of a table and an item of a list are sentences; other lines continue the one before.
+NEW_LINE = re.compile(r"\n\s*\n|\n(?=\s*(?:\||[*#>-]+\s|```|\d+\.\s))|(?<=\|)\n")
+RULE = re.compile(r"[|:\s`-]*")
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 Embed = Callable[[Sequence[str]], Any]
 
@@ -126,7 +129,7 @@ def _kind(error: Exception) -> str:
 
 
 class Extractive:
-    """Answers with the two sentences of the passages that are most similar to the question."""
+    """Answers with the sentences of the passages that are most similar to the question."""
 
     def __init__(self, embed: Embed) -> None:
         """Keep the function that embeds texts."""
@@ -139,24 +142,30 @@ class Extractive:
     def answer(self, prompt: str, asked: Asked, budget: Budget) -> Answer:  # noqa: ARG002
         """Quote the passages, or refuse if nothing is similar enough."""
         began = time.monotonic()
-        sentences = [
-            (number, sentence)
+        text = self._quotes(asked) or REFUSAL
+        return Answer(text=text, reason="", tries=1, tokens=0, usd=0.0, seconds=time.monotonic() - began)
+
+    def _quotes(self, asked: Asked) -> str | None:
+        found = [
+            # The heading says what a sentence is about.
+            (f"{sentence} [{number}]", f"{passage['heading'].rpartition(' > ')[2]}: {sentence}")
             for number, passage in enumerate(asked["passages"], 1)
             for sentence in sentences_of(passage["text"])
         ]
-        text = REFUSAL
-        if sentences:
-            question, *vectors = self._embed([asked["question"], *(sentence for _, sentence in sentences)])
-            similarities = [float(question @ vector) for vector in vectors]
-            best = sorted(range(len(sentences)), key=lambda place: -similarities[place])[:2]
-            if similarities[best[0]] >= MINIMUM_SIMILARITY:
-                text = " ".join(f"{sentences[place][1]} [{sentences[place][0]}]" for place in sorted(best))
-        return Answer(text=text, reason="", tries=1, tokens=0, usd=0.0, seconds=time.monotonic() - began)
+        if not found:
+            return None
+        question, *vectors = self._embed([asked["question"], *(embedded for _, embedded in found)])
+        similarities = [float(question @ vector) for vector in vectors]
+        best = sorted(range(len(found)), key=lambda place: -similarities[place])[:QUOTES]
+        if similarities[best[0]] < MINIMUM_SIMILARITY:
+            return None
+        return " ".join(found[place][0] for place in sorted(best))
 
 
 def sentences_of(text: str) -> list[str]:
-    """Return the sentences and lines of a text."""
-    return [sentence.strip() for sentence in SENTENCE_END.split(text) if sentence.strip()]
+    """Return the sentences of a text, on one line each."""
+    found = (sentence for part in NEW_LINE.split(text) for sentence in SENTENCE_END.split(part))
+    return [" ".join(sentence.split()) for sentence in found if not RULE.fullmatch(sentence)]
 
 
 def model_of(connection: str | None, embed: Embed) -> Model:

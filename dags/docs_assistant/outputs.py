@@ -13,10 +13,18 @@ class Passage(TypedDict):
 
 
 class Asked(TypedDict):
-    """A question with its passages, the best first; `answerable` is whether the documents contain the answer."""
+    """A question with its passages.
+
+    Attributes:
+        question: The question.
+        answerable: Whether the documents contain the answer.
+        expected: Words of the document that answer the question.
+        passages: What was found, the best first.
+    """
 
     question: str
     answerable: bool
+    expected: str
     passages: list[Passage]
 
 
@@ -62,7 +70,7 @@ class Judged(TypedDict):
     Attributes:
         refused: The answer is that the documents do not contain it.
         grounded: Everything that it says is in the passages that it cites.
-        correct: It is grounded and cites a passage with the answer, or refuses rightly.
+        correct: It is grounded, cites a passage with the answer and says it, or refuses rightly.
         reason: Why it is not correct.
     """
 

@@ -42,6 +42,7 @@ def retrieve(index: str, language: str, prefix: str) -> str:
         Asked(
             question=one.question,
             answerable=one.answerable,
+            expected=one.contains,
             passages=[
                 Passage(path=hit.path, heading=hit.heading, text=hit.text, answers=one.answered_by(hit.path, hit.text))
                 for hit in search(store, live, one.question, vector)[HYBRID][:HITS]

@@ -10,15 +10,13 @@ from airflow.sdk import DAG, Asset, Param, TriggerRule, dag, task
 from external_training.connections import why_missing
 from external_training.operators import OPERATORS
 from flight_model import candidates
-from ml_common import declarations, partitions, pods
-from ml_common.approval import Approval
+from ml_common import approval, declarations, partitions, pods
 from ml_common.defaults import DEFAULT_ARGS
 from ml_common.lazy_operator import LazyOperator
 
 log = logging.getLogger(__name__)
 
 CHAMPION = Asset("flight_delays_champion")
-APPROVAL = "approval"
 # Evaluates one model on one core; see THREADS in flight_model/models.py.
 EVALUATION = pods.Size(cores=1, memory_gib=2)
 # More than the largest time that systems add to `max_minutes`.
@@ -114,13 +112,7 @@ def _wired(dag_id: str, dag_file: str, external: Any, runbook: str | None) -> DA
 
             return gate.next_task(evaluated, decision)
 
-        approval = Approval(
-            task_id=APPROVAL,
-            subject=f"Should the model of late flights from {dag_id} become the champion?",
-            body="{{ ti.xcom_pull(task_ids='gate')['summary'] }}",
-            defaults=Approval.REJECT,
-            response_timeout=timedelta(days=3),
-        )
+        asks = approval.approval(f"Should the model of late flights from {dag_id} become the champion?")
 
         # Of its upstream tasks, approval is skipped where it is not required.
         @task(trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
@@ -128,7 +120,7 @@ def _wired(dag_id: str, dag_file: str, external: Any, runbook: str | None) -> DA
             from external_training import steps as external_steps
             from flight_model import steps
 
-            answer = ti.xcom_pull(task_ids=APPROVAL)
+            answer = ti.xcom_pull(task_ids=approval.TASK_ID)
             return steps.register(frozen, external_steps.choice(fetched), fetched["fitted"], evaluated, answer)
 
         @task(outlets=[CHAMPION])
@@ -145,7 +137,7 @@ def _wired(dag_id: str, dag_file: str, external: Any, runbook: str | None) -> DA
             from external_training import steps as external_steps
             from flight_model import steps
 
-            answer = ti.xcom_pull(task_ids=APPROVAL)
+            answer = ti.xcom_pull(task_ids=approval.TASK_ID)
             return steps.write_card(
                 frozen,
                 external_steps.choice(fetched),
@@ -171,7 +163,7 @@ def _wired(dag_id: str, dag_file: str, external: Any, runbook: str | None) -> DA
         branch = next_task(evaluated, decision)
         registered = register(frozen, fetched, evaluated)
         promoted = promote(registered)
-        branch >> approval >> registered
+        branch >> asks >> registered
         written = card(frozen, fetched, evaluated, decision, registered)
         branch >> [registered, written]
         promoted >> written

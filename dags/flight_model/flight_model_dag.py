@@ -50,14 +50,12 @@ from typing import Any
 from airflow.sdk import Asset, Param, PartitionedAssetTimetable, TriggerRule, dag, task
 
 from flight_model import candidates
-from ml_common import partitions, pods
-from ml_common.approval import Approval
+from ml_common import approval, partitions, pods
 from ml_common.defaults import DEFAULT_ARGS
 
 PODS = pods.of(__file__)
 RETRAIN_REQUEST = Asset("retrain_request")
 CHAMPION = Asset("flight_delays_champion")
-APPROVAL = "approval"
 # Fits one model on one core; see THREADS in models.py.
 TRAINING = pods.Size(cores=1, memory_gib=2)
 
@@ -132,20 +130,14 @@ def flight_model() -> None:
 
         return gate.next_task(evaluated, decision)
 
-    approval = Approval(
-        task_id=APPROVAL,
-        subject="Should the new model of late flights become the champion?",
-        body="{{ ti.xcom_pull(task_ids='gate')['summary'] }}",
-        defaults=Approval.REJECT,
-        response_timeout=timedelta(days=3),
-    )
+    asks = approval.approval("Should the new model of late flights become the champion?")
 
     # Of its upstream tasks, approval is skipped where it is not required.
     @task(trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
     def register(frozen: Any, choice: Any, fitted: Any, evaluated: Any, ti: Any = None) -> Any:
         from flight_model import steps
 
-        return steps.register(frozen, choice, fitted, evaluated, ti.xcom_pull(task_ids=APPROVAL))
+        return steps.register(frozen, choice, fitted, evaluated, ti.xcom_pull(task_ids=approval.TASK_ID))
 
     @task(outlets=[CHAMPION])
     def promote(registered: Any, outlet_events: Any = None) -> str:
@@ -168,7 +160,7 @@ def flight_model() -> None:
     ) -> str:
         from flight_model import steps
 
-        answer = ti.xcom_pull(task_ids=APPROVAL)
+        answer = ti.xcom_pull(task_ids=approval.TASK_ID)
         return steps.write_card(frozen, choice, fitted, evaluated, decision, answer, registered)
 
     frozen = freeze()
@@ -179,7 +171,7 @@ def flight_model() -> None:
     branch = next_task(evaluated, decision)
     registered = register(frozen, choice, fitted, evaluated)
     promoted = promote(registered)
-    branch >> approval >> registered
+    branch >> asks >> registered
     deploy(promoted)
     written = card(frozen, choice, fitted, evaluated, decision, registered)
     branch >> [registered, written]

@@ -1,10 +1,10 @@
 """The decision whether a model becomes the champion, and who decides."""
 
 import logging
-import os
 
 from flight_model.outputs import Decision, Evaluation, Frozen
 from ml_common.gate import Gate, Verdict
+from ml_common.gate import next_task as next_task_of
 from ml_common.object_store import artifacts_bucket
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,4 @@ def next_task(evaluated: Evaluation, decision: Decision) -> str | None:
     """Return the task that follows the gate; None if the model is the champion already."""
     if evaluated["is_champion"]:
         return None
-    if not decision["promote"]:
-        return "card"
-    return "approval" if os.environ.get("MODEL_APPROVAL") == "required" else "register"
+    return next_task_of(promote=decision["promote"], otherwise="card")

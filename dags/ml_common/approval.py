@@ -1,8 +1,22 @@
 """A task that asks a person, and keeps the answer also if it is a rejection."""
 
+from datetime import timedelta
 from typing import Any
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
+
+TASK_ID = "approval"
+
+
+def approval(subject: str) -> "Approval":
+    """Return the task that asks a person for three days, with the summary that the task `gate` has returned."""
+    return Approval(
+        task_id=TASK_ID,
+        subject=subject,
+        body="{{ ti.xcom_pull(task_ids='gate')['summary'] }}",
+        defaults=Approval.REJECT,
+        response_timeout=timedelta(days=3),
+    )
 
 
 class Approval(ApprovalOperator):

@@ -1,8 +1,21 @@
 """The decision whether a model becomes the champion."""
 
+import os
 from dataclasses import dataclass
 
 from ml_common.errors import PermanentError
+
+
+def next_task(*, promote: bool, otherwise: str) -> str:
+    """Return the task that follows the gate, as a task of the DAG returns it to Airflow.
+
+    Args:
+        promote: Whether the gate lets the model pass.
+        otherwise: The task that follows if it does not.
+    """
+    if not promote:
+        return otherwise
+    return "approval" if os.environ.get("MODEL_APPROVAL") == "required" else "register"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
-"""The DAG docs_index on the cluster, with documents in German, a PDF and a damaged file."""
+"""The DAGs of documents on the cluster, with documents in German, a PDF and a damaged file."""
 
 from typing import Any
+
+import pytest
 
 from . import data_pod
 from .airflow_client import Airflow
@@ -31,16 +33,32 @@ for name, content in documents.items():
 """
 
 
-def test_documents_in_another_language_are_indexed_and_answer_their_questions(airflow: Airflow) -> None:
-    wait_until(lambda: "docs_index" in airflow.dags(), "the DAG")
+@pytest.fixture(scope="module")
+def indexed(airflow: Airflow) -> str:
+    """Index the documents; return the run."""
+    wait_until(lambda: airflow.dags() >= {"docs_index", "docs_assistant"}, "the DAGs")
     data_pod.run(STORE_DOCUMENTS)
     params = {"index": "handbuch", "prefix": PREFIX, "language": "german", "minimum_hit_rate": 1}
     run = airflow.trigger("docs_index", params)
     assert airflow.finish("docs_index", run, seconds=600) == "success"
+    return run
 
-    def result(task: str) -> Any:
-        return airflow.get(f"dags/docs_index/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value")["value"]
 
-    assert result("embed") == {"embedded": 3, "added": 3, "kept": 0, "deleted": 0}
-    assert result("swap") == result("collect")["version"]
-    assert "kaputt.pdf to quarantine: it is no PDF that can be read" in airflow.log("docs_index", run, "collect")
+def result(airflow: Airflow, dag: str, run: str, task: str) -> Any:
+    return airflow.get(f"dags/{dag}/dagRuns/{run}/taskInstances/{task}/xcomEntries/return_value")["value"]
+
+
+def test_documents_in_another_language_are_indexed_and_answer_their_questions(airflow: Airflow, indexed: str) -> None:
+    assert result(airflow, "docs_index", indexed, "embed") == {"embedded": 3, "added": 3, "kept": 0, "deleted": 0}
+    version = result(airflow, "docs_index", indexed, "collect")["version"]
+    assert result(airflow, "docs_index", indexed, "swap") == version
+    assert "kaputt.pdf to quarantine: it is no PDF that can be read" in airflow.log("docs_index", indexed, "collect")
+
+
+@pytest.mark.usefixtures("indexed")
+def test_a_person_approves_who_answers_the_questions(airflow: Airflow) -> None:
+    params = {"index": "handbuch", "prefix": PREFIX, "language": "german", "minimum_correct": 0}
+    run = airflow.trigger("docs_assistant", params)
+    airflow.answer("docs_assistant", run, "approval", "Approve", 600)
+    assert airflow.finish("docs_assistant", run, seconds=600) == "success"
+    assert result(airflow, "docs_assistant", run, "promote") == "1"

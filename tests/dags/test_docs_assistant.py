@@ -12,11 +12,11 @@ import pytest
 import yaml
 from mlflow import MlflowClient
 
-from docs_assistant import gate, judge, models, prompt_registry, prompts, steps
+from docs_assistant import judge, models, prompt_registry, prompts, steps
 from docs_assistant.budget import Budget
 from docs_assistant.outputs import Answer, Asked, Candidate, Passage
 from docs_index import steps as index_steps
-from ml_common import embedding
+from ml_common import embedding, gate
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import Bucket
 
@@ -108,7 +108,7 @@ def ask(text: str = "", *, answerable: bool = True) -> Asked:
         Passage(path="home.md", heading="Home", text=passage, answers="Ada" in passage)
         for passage in (text or "Ada feeds the cat in the morning at 7:30.", "Dogs bark.")
     ]
-    return Asked(question="Who feeds the cat?", answerable=answerable, passages=passages)
+    return Asked(question="Who feeds the cat?", answerable=answerable, expected="Ada feeds the cat", passages=passages)
 
 
 def verdict(text: str, *, answerable: bool = True) -> str:
@@ -130,6 +130,7 @@ def verdict(text: str, *, answerable: bool = True) -> str:
         ("Ada feeds the cat.", "it cites no passage"),
         ("Ada feeds the cat [7].", "it cites a passage that does not exist"),
         ("Dogs bark [2].", "no passage that it cites has the answer"),
+        ("Feeding is in the morning at 7:30 [1].", "it does not say: Ada feeds the cat"),
         ("Ada feeds the cat [2].", "the passages that it cites do not say: Ada feeds the cat"),
         ("Ada feeds the cat [1]. The moon is made of cheese.", "do not say: The moon is made of cheese"),
         ("I don't know.", "it refuses although there is an answer"),
@@ -233,9 +234,19 @@ def test_without_a_model_answers_quote_the_passages_or_refuse() -> None:
     extractive = models.Extractive(embedding.embed)
     budget = Budget(tries=1, tokens=1, usd=1)
     assert "Ada feeds the cat in the morning at 7:30. [1]" in (extractive.answer("", ask(), budget)["text"] or "")
-    nothing = Asked(question="Which party won the election in Iceland?", answerable=False, passages=ask()["passages"])
+    nothing: Asked = {**ask(answerable=False), "question": "Which party won the election in Iceland?"}
     assert extractive.answer("", nothing, budget)["text"] == models.REFUSAL
     assert extractive.answer("", {**nothing, "passages": []}, budget)["text"] == models.REFUSAL
+
+
+def test_lines_are_joined_to_sentences_and_rows_and_items_are_sentences_as_well() -> None:
+    text = (
+        "One\nsentence. Another\none!\n\n- an item\n  of two lines\n- 1.5 is a number\n\n| a | b |\n| 1 | 2 |\nThe end"
+    )
+    assert models.sentences_of(text) == [
+        *("One sentence.", "Another one!", "- an item of two lines", "- 1.5 is a number"),
+        *("| a | b |", "| 1 | 2 |", "The end"),
+    ]
 
 
 @pytest.fixture
@@ -348,7 +359,7 @@ def test_a_person_is_asked_only_about_a_new_champion(
     monkeypatch.delenv("MODEL_APPROVAL", raising=False)
     if required:
         monkeypatch.setenv("MODEL_APPROVAL", required)
-    assert gate.next_task({"promote": promote, "reason": "", "summary": ""}) == expected
+    assert gate.next_task(promote=promote, otherwise="page") == expected
 
 
 def test_of_equally_correct_candidates_the_grounded_and_then_the_cheaper_one_is_chosen() -> None:
