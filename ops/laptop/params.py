@@ -25,7 +25,9 @@ def image_classifier_schemas() -> Schemas:
 
 
 def parameters(text: str, schemas: Schemas) -> dict[str, Any]:
-    """Parse `name=value` pairs, which may be quoted. A value that is valid JSON is parsed; any other is text.
+    """Parse `name=value` pairs, which may be quoted.
+
+    A value that is valid JSON is parsed; any other is text, or a list of texts between commas if the Param is a list.
 
     Args:
         text: The pairs.
@@ -69,6 +71,8 @@ def _value(text: str) -> Any:
 
 def _checked(name: str, value: Any, schema: Mapping[str, Any]) -> Any:
     """Return the validated value; 1.0, an integer in JSON Schema, becomes a Python integer."""
+    if schema.get("type") == "array" and isinstance(value, str):
+        value = value.split(",") if value else []
     error = next(Draft202012Validator(schema).iter_errors(value), None)
     if error:
         reason = f"{_shown(value)} {_requirement(error.validator, error.validator_value)}"

@@ -30,6 +30,19 @@ def test_a_whole_number_is_an_integer_in_any_notation(text: str, value: int) -> 
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pages=one,two", ["one", "two"]),
+        ("pages=one", ["one"]),
+        ("pages=", []),
+        ("""pages='["one, two"]'""", ["one, two"]),
+    ],
+)
+def test_a_list_is_written_with_commas_or_as_json(text: str, expected: list[str]) -> None:
+    assert parameters(text, {"pages": {"type": "array", "items": {"type": "string"}}}) == {"pages": expected}
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("epochs 3", 'PARAMS contains "epochs": write name=value pairs'),
