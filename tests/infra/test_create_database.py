@@ -65,13 +65,20 @@ def test_an_owner_has_no_connection_limit_unless_one_is_set(server: Server) -> N
         assert connection.execute(query).fetchone() == (7,)
 
 
-@pytest.mark.parametrize(("extension", "expected"), [("vector", ["plpgsql", "vector"]), ("absent", ["plpgsql"])])
+@pytest.mark.parametrize(
+    ("extension", "is_superuser", "expected"),
+    [
+        # RDS lets its administrator create this extension, here only the superuser may.
+        ("vector", True, ["plpgsql", "vector"]),
+        ("plpgsql", False, ["plpgsql"]),
+        ("absent", False, ["plpgsql"]),
+    ],
+)
 def test_a_database_gets_its_extension_if_the_server_has_it(
-    server: Server, extension: str, expected: list[str]
+    server: Server, extension: str, is_superuser: bool, expected: list[str]
 ) -> None:
     name = f"with-{extension}"
-    # RDS lets its administrator create extensions, here only the superuser may.
-    superuser = {"PGUSER": postgres.SUPERUSER, "PGPASSWORD": server.superuser_password}
+    superuser = {"PGUSER": postgres.SUPERUSER, "PGPASSWORD": server.superuser_password} if is_superuser else {}
     environment = {**server.environment(name, "x"), **superuser, "DATABASE_EXTENSION": extension}
     for _ in range(2):
         subprocess.run(["psql", "--no-psqlrc", "--quiet", f"--file={SCRIPT}"], env=environment, check=True)
