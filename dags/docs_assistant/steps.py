@@ -170,9 +170,10 @@ def write_page(index: str, judged_key: str, decision: Decision, version: str | N
     """Write the page of the comparison; return its key."""
     reason = decision["reason"]
     if version:
-        reason = f"{reason} Version {version} is the champion."
+        reason += f" Version {version} is the champion."
     elif answer:
-        reason = f"{reason} It was rejected by {(answer['responded_by_user'] or {}).get('name', 'nobody in time')}."
+        user = answer["responded_by_user"]
+        reason += f" It was rejected by {user['name']}." if user else " It was not approved in time."
     return _write_page(index, artifacts_bucket().get_json(judged_key), reason, passed=version is not None)
 
 

@@ -41,13 +41,13 @@ moves to `docs_index/quarantine/` in the data bucket, with the reason as metadat
 it is corrected.
 
 **Changes.** A chunk is embedded once for the same text under the same headings. A second run embeds nothing, a changed
-file only its changed chunks, and the chunks of a deleted file vanish with the next version. The previous version is
+file only its changed chunks, and the next version no longer has the chunks of a deleted file. The previous version is
 kept until the next swap.
 
 **Languages.** `language` is the text search configuration of PostgreSQL, such as `english` or `german`. The embedding
 model is for English texts: for other languages, the search by words finds more.
 
-**pgvector.** The extension `vector` must exist in the database. `make up` creates it.
+**pgvector.** The extension `vector` must exist in the database. `make up` and `make deploy` create it.
 
 **Retries.** The same documents give the same version: clearing any task is safe. A killed `embed` continues with the
 chunks that are missing.
@@ -81,7 +81,7 @@ EMBEDDING = pods.Size(cores=1, memory_gib=2)
         "prefix": Param(
             "docs_index/documents/",
             type="string",
-            pattern="^[^/].*/$",
+            pattern="^docs_index/.*/$",
             description="Folder of the documents in the data bucket.",
         ),
         "git_url": Param(

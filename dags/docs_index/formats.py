@@ -13,7 +13,7 @@ from markdown_it import MarkdownIt
 
 MAX_BYTES = 20 * 2**20
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
-# Elements of a web page that are no part of its text.
+# Elements of a web page that are not part of its text.
 FURNITURE = ("head", "script", "style", "template", "noscript", "svg", "nav", "header", "footer", "aside", "form")
 BLOCKS = (
     *("p", "div", "li", "tr", "table", "ul", "ol", "dl", "dt", "dd"),
@@ -105,7 +105,7 @@ def _pdf(content: bytes) -> Iterator[Section]:
     except pypdf.errors.FileNotDecryptedError as error:
         raise UnreadableFileError("it is encrypted") from error
     except Exception as error:  # pypdf raises errors of any kind for a damaged file
-        raise UnreadableFileError(f"it is no PDF that can be read ({type(error).__name__})") from error
+        raise UnreadableFileError(f"it is not a readable PDF ({type(error).__name__})") from error
     for number, text in enumerate(texts, 1):
         yield Section((f"page {number}",), _clean(text))
 
@@ -147,7 +147,7 @@ def _decode(content: bytes) -> str:
     except UnicodeDecodeError as error:
         raise UnreadableFileError("it is not UTF-8") from error
     if "\0" in text:  # which PostgreSQL does not store
-        raise UnreadableFileError("it is no text: it contains zero bytes")
+        raise UnreadableFileError("it is not text: it contains zero bytes")
     return text
 
 

@@ -42,7 +42,7 @@ def read(prefix: str) -> list[Question]:
     """Return the questions of all question sets under `prefix` of the data bucket.
 
     Raises:
-        PermanentError: There is no question set, one is wrong, or the documents answer no question.
+        PermanentError: There is not a question set, one is wrong, or the documents answer no question.
     """
     bucket = data_bucket()
     keys = [found.key for found in bucket.list(prefix) if PurePosixPath(found.key).name == FILE]
@@ -67,14 +67,14 @@ def parse(content: bytes, name: str, folder: str) -> list[Question]:
         folder: Its folder below the prefix of the documents, which `file` is relative to: empty, or ending in "/".
 
     Raises:
-        PermanentError: It is no list of questions.
+        PermanentError: It is not a list of questions.
     """
     try:
         entries = yaml.safe_load(content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise _refused(name, _reason(error)) from error
     if not isinstance(entries, list) or not entries:
-        raise _refused(name, "it is no list")
+        raise _refused(name, "it is not a list")
     return [_question(entry, f"entry {number}", name, folder) for number, entry in enumerate(entries, 1)]
 
 
@@ -85,14 +85,14 @@ def _question(entry: Any, which: str, name: str, folder: str) -> Question:
         raise _refused(name, f"answerable of {which} is not false")
     texts = {key: value for key, value in entry.items() if key != "answerable"}
     if not all(isinstance(value, str) and value.strip() for value in texts.values()):
-        raise _refused(name, f"a value of {which} is no text")
+        raise _refused(name, f"a value of {which} is not text")
     if "answerable" in entry:
         return Question(entry["question"], None, "")
     return Question(entry["question"], folder + entry["file"], entry["contains"])
 
 
 def _refused(name: str, reason: str) -> PermanentError:
-    return PermanentError(f"{name} is no question set ({reason}): {REMEDY}.")
+    return PermanentError(f"{name} is not a question set ({reason}): {REMEDY}.")
 
 
 def _reason(error: Exception) -> str:

@@ -65,7 +65,7 @@ def git_documents(url: str, ref: str | None, folder: str) -> Iterator[tuple[str,
         store = repository.object_store
         _, commit = peel_sha(store, _fetch(url, ref, repository))
         if not isinstance(commit, Commit):
-            raise PermanentError(f"{ref} of {url} is no commit: correct git_ref.")
+            raise PermanentError(f"{ref} of {url} is not a commit: correct git_ref.")
         found = False
         for entry in iter_tree_contents(store, commit.tree):
             path = PurePosixPath((entry.path or b"").decode(errors="replace"))
@@ -107,7 +107,7 @@ def _fetch(url: str, ref: str | None, repository: Repo) -> ObjectID:
     except HTTPUnauthorized as error:
         raise PermanentError(f"{url} refuses access: {private}.") from error
     except NotGitRepository as error:
-        raise PermanentError(f"{url} is no Git repository: correct git_url; if it is private, {private}.") from error
+        raise PermanentError(f"{url} is not a Git repository: correct git_url; if it is private, {private}.") from error
     except (GitProtocolError, urllib3.exceptions.HTTPError, OSError) as error:
         raise ServiceUnavailableError(
             f"{url} could not be fetched; check that the server is running and reachable ({type(error).__name__})."
@@ -127,7 +127,7 @@ def page_documents(urls: Sequence[str]) -> list[tuple[str, bytes]]:
     """Return the documents at addresses, each by its host and path.
 
     Raises:
-        PermanentError: An address is refused, or is no document; the message names all addresses that failed.
+        PermanentError: An address is refused, or is not a document; the message names all addresses that failed.
         ServiceUnavailableError: A server does not answer, or fails.
     """
     with httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=True) as client:
@@ -164,7 +164,7 @@ def _page(client: httpx.Client, url: str) -> tuple[str, bytes]:
                     raise PermanentError(f"{url} has more than {formats.MAX_BYTES // 2**20} MiB")
             encoding = response.charset_encoding if media_type.startswith("text/") else None
     except httpx.InvalidURL as error:
-        raise PermanentError(f"{url} is no address ({error})") from error
+        raise PermanentError(f"{url} is not a valid URL ({error})") from error
     except httpx.HTTPError as error:
         raise ServiceUnavailableError(f"{url} could not be fetched ({type(error).__name__})") from error
     return _path(url, SUFFIXES[media_type]), _in_utf_8(bytes(content), encoding)

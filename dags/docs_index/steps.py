@@ -142,7 +142,7 @@ def embed(index: str, language: str, collected: Collected) -> Embedded:
         embedded=embedded, added=len(ids - live_ids), kept=len(ids & live_ids), deleted=len(live_ids - ids)
     )
     log.info(
-        "Embedded %(embedded)d chunks: %(added)d are new, %(kept)d are kept, and %(deleted)d have vanished.", result
+        "Embedded %(embedded)d chunks: %(added)d are new, %(kept)d are kept, and %(deleted)d were removed.", result
     )
     return result
 

@@ -52,7 +52,7 @@ def test_documents_in_another_language_are_indexed_and_answer_their_questions(ai
     assert result(airflow, "docs_index", indexed, "embed") == {"embedded": 3, "added": 3, "kept": 0, "deleted": 0}
     version = result(airflow, "docs_index", indexed, "collect")["version"]
     assert result(airflow, "docs_index", indexed, "swap") == version
-    assert "kaputt.pdf to quarantine: it is no PDF that can be read" in airflow.log("docs_index", indexed, "collect")
+    assert "kaputt.pdf to quarantine: it is not a readable PDF" in airflow.log("docs_index", indexed, "collect")
 
 
 @pytest.mark.usefixtures("indexed")

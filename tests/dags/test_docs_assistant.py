@@ -338,6 +338,23 @@ def test_below_the_minimum_the_run_fails_and_the_page_shows_why(artifacts: Bucke
 
 
 @pytest.mark.usefixtures("indexed")
+@pytest.mark.parametrize(
+    ("user", "shown"),
+    [({"id": "1", "name": "Grace"}, "It was rejected by Grace."), (None, "It was not approved in time.")],
+)
+def test_the_page_says_that_a_candidate_was_rejected(
+    artifacts: Bucket, user: dict[str, str] | None, shown: str
+) -> None:
+    asked = steps.retrieve("docs", "english", PREFIX)
+    [candidate] = steps.plan([])
+    judged = steps.judge_all(asked, [steps.answer(asked, candidate, 1, 1, 1000, 1)])
+    decision = steps.decide("docs", judged, 0)
+    steps.write_page("docs", judged, decision, None, {"chosen_options": ["Reject"], "responded_by_user": user})
+    assert shown in artifacts.get("docs_assistant/docs/index.html").decode()
+    assert prompt_registry.champion() is None
+
+
+@pytest.mark.usefixtures("indexed")
 def test_a_model_that_does_not_answer_does_not_stop_the_others(server: Server) -> None:
     server.script = lambda _prompt, _number: (503, "")
     scores, _ = compare(["small"])

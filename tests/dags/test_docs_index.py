@@ -115,14 +115,14 @@ def test_unreadable_files_go_to_quarantine_with_a_reason_until_they_are_correcte
     documents.put(f"{PREFIX}latin.txt", "Gemüse".encode("latin-1"))
     documents.put(f"{PREFIX}empty.md", b"\n")
     run()
-    for name, reason in [("broken.pdf", "no PDF"), ("latin.txt", "not UTF-8"), ("empty.md", "no text")]:
+    for name, reason in [("broken.pdf", "not a readable PDF"), ("latin.txt", "not UTF-8"), ("empty.md", "no text")]:
         assert not documents.exists(PREFIX + name)
         assert reason in documents.metadata(steps.QUARANTINE + PREFIX + name)["reason"]
         assert name in page(artifacts)
     documents.put(f"{PREFIX}latin.txt", "Gemüse".encode())
     run()
     assert "not UTF-8" not in page(artifacts)
-    assert "no PDF" in page(artifacts)
+    assert "not a readable PDF" in page(artifacts)
 
 
 def test_a_failed_gate_leaves_the_old_index_answering_throughout_the_run(documents: Bucket, artifacts: Bucket) -> None:
@@ -218,12 +218,12 @@ def test_a_missing_question_set_is_one_sentence_that_shows_how_to_write_it(docum
     ("content", "reason"),
     [
         (b"- 1", "entry 1 needs question, file and contains, or question and answerable: false"),
-        (b"[]", "it is no list"),
+        (b"[]", "it is not a list"),
         (b"\xff", "unacceptable character"),
         (b"- {question: a?, file: b, contains: c}", "line 1: expected ',' or '}'"),
         (b"- {question: a}", "entry 1 needs question, file and contains, or question and answerable: false"),
-        (b"- {question: a, file: b, contains: 1}", "a value of entry 1 is no text"),
-        (b"- {question: a, file: b, contains: ' '}", "a value of entry 1 is no text"),
+        (b"- {question: a, file: b, contains: 1}", "a value of entry 1 is not text"),
+        (b"- {question: a, file: b, contains: ' '}", "a value of entry 1 is not text"),
         (b"- {question: a, answerable: true}", "answerable of entry 1 is not false"),
     ],
 )
@@ -231,7 +231,7 @@ def test_a_file_that_is_no_question_set_is_refused_before_anything_is_embedded(
     documents: Bucket, content: bytes, reason: str
 ) -> None:
     documents.put(f"{PREFIX}old/questions.yaml", content)
-    with pytest.raises(PermanentError, match=re.escape(f"old/questions.yaml is no question set ({reason}")):
+    with pytest.raises(PermanentError, match=re.escape(f"old/questions.yaml is not a question set ({reason}")):
         steps.fetch(PREFIX, None, None, "", [])
 
 

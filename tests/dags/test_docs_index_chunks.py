@@ -35,8 +35,8 @@ def test_html_is_split_by_headings_without_scripts_comments_and_navigation() -> 
 @pytest.mark.parametrize(
     ("path", "content", "reason"),
     [
-        ("a.pdf", b"%PDF-1.7", "no PDF that can be read"),
-        ("a.pdf", b"", "no PDF that can be read"),
+        ("a.pdf", b"%PDF-1.7", "not a readable PDF"),
+        ("a.pdf", b"", "not a readable PDF"),
         ("a.txt", b"\xff\xfe", "not UTF-8"),
         ("a.txt", b"a\0b", "zero bytes"),
         ("a.md", b"# only\n## headings", "no text"),

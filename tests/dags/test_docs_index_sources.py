@@ -98,7 +98,7 @@ def test_a_private_repository_is_read_with_the_connection(
     [
         ("handbook.git", "absent", "", "has no branch or tag absent: correct git_ref"),
         ("handbook.git", None, "absent", "has no documents in the folder absent: correct git_folder"),
-        ("absent.git", None, "", "is no Git repository: correct git_url; if it is private, create"),
+        ("absent.git", None, "", "is not a Git repository: correct git_url; if it is private, create"),
     ],
 )
 def test_a_wrong_git_source_is_one_sentence(
