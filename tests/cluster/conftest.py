@@ -26,8 +26,9 @@ ORDER = (
     "node_pools",
     "serving_rollout",
     "airflow",
-    "flights",
+    # Before a second model is served: a task that embeds needs a whole core.
     "documents",
+    "flights",
     "hostile_dag",
     "component_secrets",
     "disturbances",
