@@ -15,6 +15,9 @@ those of OpenAI, vLLM, Ollama, Amazon Bedrock and Cohere. A question that the do
 {"model": "gpt-5-mini", "usd_per_million_input_tokens": 0.25, "usd_per_million_output_tokens": 2}
 ```
 
+The optional field `parameters` is sent with each request, such as `{"temperature": 0, "max_tokens": 300}`; which ones
+are allowed depends on the model.
+
 List the connections in the Param `connections`. Each is compared with every prompt. One candidate needs no model: it
 quotes the sentences that are most similar to the question.
 

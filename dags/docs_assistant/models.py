@@ -1,5 +1,6 @@
 """Models that answer questions: servers with the API of OpenAI, and sentences of the passages where there is none."""
 
+import json
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -9,13 +10,14 @@ from typing import Any, Protocol
 import openai
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
+from openai.types.chat import ChatCompletion
 
 from docs_assistant.budget import Budget
 from docs_assistant.outputs import Answer, Asked
 from ml_common.errors import PermanentError, ServiceUnavailableError
 
 REFUSAL = "I don't know."
-ANSWER_TOKENS = 300
+KINDS = ("input", "output")
 TIMEOUT_SECONDS = 60.0
 # Below this cosine similarity to the question, no sentence of the passages is an answer.
 MINIMUM_SIMILARITY = 0.4
@@ -54,7 +56,7 @@ class ChatModel:
     """A model behind the chat completions of OpenAI's API, which vLLM, Ollama, Bedrock and Cohere have as well."""
 
     def __init__(self, connection: str) -> None:
-        """Read the connection: the API's address as host, the key as password, and `model` and prices as extra.
+        """Read the connection: the API's address as host, the key as password, and the rest as extra.
 
         Raises:
             PermanentError: The connection does not exist, or has no model.
@@ -65,21 +67,24 @@ class ChatModel:
             raise PermanentError(
                 f"The Airflow connection `{connection}` does not exist: create it, or remove it from `connections`."
             ) from error
-        extra = found.extra_dejson
-        if not found.host or not extra.get("model"):
+        self._connection = connection
+        self._key = found.password or "none"
+        try:
+            extra = found.extra_dejson
+            self._address = _text(found.host)
+            self._model = _text(extra.get("model"))
+            self._parameters = dict(extra.get("parameters", {}))
+            self._prices = Prices(*(float(extra.get(f"usd_per_million_{kind}_tokens", 0)) for kind in KINDS))
+        except (TypeError, ValueError) as error:
             raise PermanentError(
                 f"The Airflow connection `{connection}` needs the address of the API as host, such as "
-                'https://api.openai.com/v1, and the model as extra, such as {"model": "gpt-5-mini"}.'
-            )
-        self._connection = connection
-        self._address = found.host
-        self._key = found.password or "none"
-        self._model = str(extra["model"])
-        self._prices = Prices(*(float(extra.get(f"usd_per_million_{kind}_tokens", 0)) for kind in ("input", "output")))
+                'https://api.openai.com/v1, and the model as extra, such as {"model": "gpt-5-mini"}; parameters are an '
+                f"object, and prices are numbers ({type(error).__name__}: {error})."
+            ) from error
 
     def identity(self) -> str:
-        """Return the address and the name of the model."""
-        return f"{self._address} {self._model}"
+        """Return the address, the name of the model and its parameters."""
+        return f"{self._address} {self._model} {json.dumps(self._parameters, sort_keys=True)}"
 
     def answer(self, prompt: str, asked: Asked, budget: Budget) -> Answer:  # noqa: ARG002
         """Ask the model; a busy or failing server is asked again, with growing pauses.
@@ -95,9 +100,7 @@ class ChatModel:
             response = client.chat.completions.with_raw_response.create(
                 model=self._model,
                 messages=[{"role": "user", "content": prompt}],
-                temperature=0,
-                seed=0,
-                max_tokens=ANSWER_TOKENS,
+                extra_body=self._parameters,
             )
             completion = response.parse()
         except (openai.RateLimitError, openai.InternalServerError, openai.APIConnectionError) as error:
@@ -109,6 +112,12 @@ class ChatModel:
                 f"The server of the Airflow connection `{self._connection}` refuses requests ({_kind(error)}): check "
                 "its address, key and model."
             ) from None
+        # Of a web page with status 200, the client returns the text.
+        if not isinstance(completion, ChatCompletion) or not completion.choices:
+            raise PermanentError(
+                f"The server of the Airflow connection `{self._connection}` does not answer as OpenAI's API does: "
+                "check its address."
+            )
         usage = completion.usage
         read, written = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
         usd = self._prices.usd(read, written)
@@ -121,6 +130,12 @@ class ChatModel:
             usd=usd,
             seconds=time.monotonic() - began,
         )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("host or model is missing")
+    return value
 
 
 def _kind(error: Exception) -> str:

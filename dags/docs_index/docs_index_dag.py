@@ -16,7 +16,7 @@ each with the file that answers it, relative to the folder of the question set, 
 
 **Sources.** A run with `git_url` also indexes a Git repository, and one with `pages` web pages. The folder `sources/`
 below `prefix` is a copy of what the Params of the last run name. For a private repository, create the Airflow
-connection `docs_index_git` with a user and a token as login and password.
+connection `docs_index_git` with its host, and with a user and a token as login and password.
 
 **Output.** The view `docs_index.<index>` in the database of the Airflow connection `features`, which has pgvector; the
 page `s3://$ARTIFACTS_BUCKET/docs_index/<index>/index.html` with documents, quarantine and evaluation; and an event of

@@ -11,7 +11,7 @@ import httpx
 import urllib3
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
-from dulwich.client import HTTPUnauthorized, get_transport_and_path_from_url
+from dulwich.client import HTTPUnauthorized, default_urllib3_manager, get_transport_and_path_from_url
 from dulwich.errors import GitProtocolError, NotGitRepository
 from dulwich.object_store import iter_tree_contents, peel_sha
 from dulwich.objects import Blob, Commit, ObjectID
@@ -23,7 +23,7 @@ from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.object_store import Bucket
 from ml_common.parallel import parallel_map
 
-# The Airflow connection with the credentials of a private repository.
+# The Airflow connection with the credentials of private repositories on its host.
 GIT_CONNECTION = "docs_index_git"
 TIMEOUT_SECONDS = 30
 REGULAR_FILES = (0o100644, 0o100755)
@@ -88,7 +88,10 @@ def _is_indexed(path: PurePosixPath) -> bool:
 def _fetch(url: str, ref: str | None, repository: Repo) -> ObjectID:
     """Fetch the commit of a branch or tag, by default of the default branch; return its ID."""
     wanted = ["HEAD"] if ref is None else [f"refs/heads/{ref}", f"refs/tags/{ref}"]
-    private = f"create the Airflow connection `{GIT_CONNECTION}` with a user that may read it as login and password"
+    private = (
+        f"create the Airflow connection `{GIT_CONNECTION}` with the host {urlsplit(url).hostname}, and with a user "
+        "that may read it as login and password"
+    )
 
     def commit_of(refs: Mapping[Ref, ObjectID | None]) -> ObjectID:
         found = next(filter(None, (refs.get(Ref(name.encode())) for name in wanted)), None)
@@ -99,10 +102,10 @@ def _fetch(url: str, ref: str | None, repository: Repo) -> ObjectID:
     def wants(refs: Mapping[Ref, ObjectID], depth: int | None = None) -> list[ObjectID]:  # noqa: ARG001
         return [commit_of(refs)]
 
+    # Uses the proxy of the environment.
+    pool: Any = default_urllib3_manager(None, base_url=url, timeout=TIMEOUT_SECONDS)
     try:
-        client, path = get_transport_and_path_from_url(
-            url, quiet=True, pool_manager=urllib3.PoolManager(timeout=TIMEOUT_SECONDS), **_credentials()
-        )
+        client, path = get_transport_and_path_from_url(url, quiet=True, pool_manager=pool, **_credentials(url))
         result = client.fetch(path, repository, wants, depth=1)
     except HTTPUnauthorized as error:
         raise PermanentError(f"{url} refuses access: {private}.") from error
@@ -115,10 +118,13 @@ def _fetch(url: str, ref: str | None, repository: Repo) -> ObjectID:
     return commit_of(result.refs)
 
 
-def _credentials() -> dict[str, Any]:
+def _credentials(url: str) -> dict[str, Any]:
+    """Return the credentials for the connection's own host, because anyone who starts a run chooses the repository."""
     try:
         connection = Connection.get(GIT_CONNECTION)
     except AirflowNotFoundException:
+        return {}
+    if connection.host != urlsplit(url).hostname:
         return {}
     return {"username": connection.login, "password": connection.password}
 

@@ -1,6 +1,7 @@
 """The DAG docs_assistant with a real index, MLflow server and embedding model, and a server with the API of OpenAI."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,11 +43,14 @@ class Server:
     def __init__(self) -> None:
         self.script: Script = lambda _prompt, _number: (200, "I don't know.")
         self.prompts: list[str] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.page: bytes | None = None
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.bodies.append(body)
                 outer.prompts.append(body["messages"][0]["content"])
                 status, text = outer.script(outer.prompts[-1], len(outer.prompts))
                 if self.path != "/v1/chat/completions" or self.headers["Authorization"] != f"Bearer {KEY}":
@@ -61,8 +65,9 @@ class Server:
                     "usage": {"prompt_tokens": 900, "completion_tokens": 100, "total_tokens": 1000},
                 }
                 content = json.dumps(answer if status == 200 else {"error": {"message": f"bad {KEY}"}}).encode()
+                content = outer.page or content
                 self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Type", "text/html" if outer.page else "application/json")
                 self.send_header("Content-Length", str(len(content)))
                 self.send_header("retry-after-ms", "1")
                 self.end_headers()
@@ -219,6 +224,15 @@ def test_a_refused_request_is_one_sentence_without_the_key(server: Server, monke
         (None, "`small` does not exist: create it"),
         ({"conn_type": "openai", "host": "http://127.0.0.1"}, "needs the address of the API as host"),
         ({"conn_type": "openai", "extra": {"model": "x"}}, "needs the address of the API as host"),
+        (
+            {
+                "conn_type": "openai",
+                "host": "http://x",
+                "extra": {"model": "x", "usd_per_million_input_tokens": "cheap"},
+            },
+            "prices are numbers .ValueError: could not convert",
+        ),
+        ({"conn_type": "openai", "host": "http://x", "extra": {"model": "x", "parameters": 1}}, "are an object"),
     ],
 )
 def test_a_wrong_connection_is_one_sentence(
@@ -228,6 +242,26 @@ def test_a_wrong_connection_is_one_sentence(
         monkeypatch.setenv("AIRFLOW_CONN_SMALL", json.dumps(connection))
     with pytest.raises(PermanentError, match=message):
         models.ChatModel("small")
+
+
+def test_parameters_of_the_connection_are_sent_and_others_are_not(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = models.ChatModel("small")
+    answer(Budget(tries=1, tokens=1000, usd=1))
+    assert server.bodies[-1].keys() == {"model", "messages"}
+    connection = json.loads(os.environ["AIRFLOW_CONN_SMALL"])
+    connection["extra"]["parameters"] = {"temperature": 0, "max_tokens": 7}
+    monkeypatch.setenv("AIRFLOW_CONN_SMALL", json.dumps(connection))
+    answer(Budget(tries=1, tokens=1000, usd=1))
+    assert server.bodies[-1].items() >= {"temperature": 0, "max_tokens": 7}.items()
+    assert models.ChatModel("small").identity() != first.identity()
+
+
+def test_a_web_page_instead_of_an_answer_is_one_sentence(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.page = b"<html>Welcome</html>"
+    with pytest.raises(PermanentError, match="`small` does not answer as OpenAI's API does: check its address"):
+        answer(Budget(tries=1, tokens=1000, usd=1))
 
 
 def test_without_a_model_answers_quote_the_passages_or_refuse() -> None:

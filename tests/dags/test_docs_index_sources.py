@@ -89,8 +89,16 @@ def test_a_private_repository_is_read_with_the_connection(
 ) -> None:
     with pytest.raises(PermanentError, match="refuses access: create the Airflow connection `docs_index_git`"):
         list(sources.git_documents(git_server("private.git"), None, "docs"))
-    monkeypatch.setenv("AIRFLOW_CONN_DOCS_INDEX_GIT", "git://reader:token@")
+    monkeypatch.setenv("AIRFLOW_CONN_DOCS_INDEX_GIT", "git://reader:token@127.0.0.1")
     assert len(list(sources.git_documents(git_server("private.git"), None, "docs"))) == 2
+
+
+def test_credentials_are_sent_to_their_own_host_only(
+    git_server: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_DOCS_INDEX_GIT", "git://reader:token@github.com")
+    with pytest.raises(PermanentError, match=r"refuses access: .* with the host 127\.0\.0\.1"):
+        list(sources.git_documents(git_server("private.git"), None, "docs"))
 
 
 @pytest.mark.parametrize(
