@@ -222,13 +222,19 @@ def test_slow_uploads_are_limited_and_do_not_block_probes(port: int, monkeypatch
 
 
 def test_images_wait_for_a_limited_time_and_probes_do_not_wait(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_decoding = threading.Event()
+
     def decode(_decoder: ImageDecoder, _file: bytes, image_size: int) -> np.ndarray:
+        is_decoding.set()
         time.sleep(2)
         return np.zeros((image_size, image_size, 3), dtype=np.uint8)
 
     monkeypatch.setattr(ImageDecoder, "decode", decode)
     with ThreadPoolExecutor(3) as pool:
-        answers = [pool.submit(predict, port, photograph(20, 20)) for _ in range(3)]
+        answers = [pool.submit(predict, port, photograph(20, 20))]
+        # The others do not come into the same batch.
+        assert is_decoding.wait(PATIENCE_SECONDS)
+        answers += [pool.submit(predict, port, photograph(20, 20)) for _ in range(2)]
         started = time.monotonic()
         assert healthy(port)
         assert time.monotonic() - started < 1.5
@@ -237,7 +243,9 @@ def test_images_wait_for_a_limited_time_and_probes_do_not_wait(port: int, monkey
     assert 'serving_requests_total{path="/predict",status="503"} 2.0' in lines
 
 
-def test_a_body_without_a_length_is_read_up_to_the_limit(port: int) -> None:
+def test_a_body_without_a_length_is_read_up_to_the_limit(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_limits, "BODY_SECONDS", 60)
+
     def chunks(file: bytes) -> Iterator[bytes]:
         yield PART
         yield from (file[start : start + 65536] for start in range(0, len(file), 65536))
