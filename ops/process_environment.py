@@ -52,20 +52,8 @@ TESTS = (*OPERATIONS, *PACKAGES, "LAPTOP_HOME", "PYTEST_*", "TEST_BASE_IMAGE", "
 PARAMETERS = (
     *("STACK", "NAME", "LIKE", "BRANCH", "HOURS", "FROM", "TO", "CONFIRM", "DRY_RUN", "CHANGE", "GATE", "YES"),
     *("AGAINST", "PULL_REQUEST", "BUILT", "PREVIEW", "REFRESH", "FORCE", "ISSUE", "WITHOUT_SECRETS"),
-    *(
-        "IMAGES",
-        "DOCUMENTS",
-        "PARAMS",
-        "DEMO",
-        "S",
-        "DAG",
-        "KEY",
-        "USER_NAME",
-        "REPOSITORY",
-        "REMOVE",
-        "ROLE",
-        "NEW_PASSWORD",
-    ),
+    *("IMAGES", "DOCUMENTS", "PARAMS", "DEMO", "S", "DAG", "KEY", "USER_NAME", "REPOSITORY", "REMOVE", "ROLE"),
+    "NEW_PASSWORD",
 )
 # Variables of shell completion: https://typer.tiangolo.com/tutorial/options-autocompletion/
 COMPLETION = ("_OPS_COMPLETE", "_TYPER_COMPLETE_*", "COMP_*")

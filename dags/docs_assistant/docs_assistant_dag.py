@@ -57,6 +57,7 @@ from typing import Any
 
 from airflow.sdk import Asset, Param, TriggerRule, dag, task
 
+from docs_index.params import OF_INDEX
 from ml_common import approval, pods
 from ml_common.defaults import DEFAULT_ARGS
 
@@ -74,16 +75,7 @@ EMBEDDING = pods.Size(cores=1, memory_gib=2)
     dagrun_timeout=timedelta(days=4),
     default_args={**DEFAULT_ARGS, "executor_config": PODS.on_cpu()},
     params={
-        "index": Param("docs", type="string", pattern="^[a-z][a-z0-9]{0,29}$", description="Name of the index."),
-        "prefix": Param(
-            "docs_index/documents/",
-            type="string",
-            pattern="^docs_index/.*/$",
-            description="Folder of the documents in the data bucket, with the question sets.",
-        ),
-        "language": Param(
-            "english", type="string", pattern="^[a-z_]+$", description="Text search configuration of the index."
-        ),
+        **OF_INDEX,
         "connections": Param(
             [], type="array", items={"type": "string"}, description="Airflow connections of the models to compare."
         ),

@@ -2,10 +2,10 @@
 
 import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from docs_assistant.models import sentences_of
+from docs_assistant.models import Embed, sentences_of
 from docs_assistant.outputs import Answer, Asked, Candidate, Judged, Score
 
 CITATION = re.compile(r"\[(\d+(?:\s*,\s*\d+)*)\]")
@@ -18,8 +18,6 @@ MINIMUM_SIMILARITY = 0.5
 STEM_CHARACTERS = 5
 # So many words of the prompt in a row are no coincidence.
 LEAKED_WORDS = 8
-
-Embed = Callable[[Sequence[str]], Any]
 
 
 def judge(asked: Asked, answer: Answer, prompt: str, embed: Embed) -> Judged:
@@ -103,16 +101,16 @@ def unsupported(text: str, passages: Sequence[str], embed: Embed) -> str:
 def score(candidate: Candidate, asked: Sequence[Asked], answers: Sequence[Answer], judged: Sequence[Judged]) -> Score:
     """Summarize a candidate."""
     unanswerable = [one for one, question in zip(judged, asked, strict=True) if not question["answerable"]]
-    texts = [answer["text"] for answer in answers if answer["text"] is not None]
+    given = [answer for answer in answers if answer["text"] is not None]
     return Score(
         candidate=candidate,
         correct=_share(one["correct"] for one in judged),
         grounded=_share(one["grounded"] for one in judged),
         refused=_share(one["refused"] for one in unanswerable),
-        words=statistics.mean(len(text.split()) for text in texts),
+        words=statistics.mean(len(str(answer["text"]).split()) for answer in given),
         tokens=sum(answer["tokens"] for answer in answers),
         usd=sum(answer["usd"] for answer in answers),
-        seconds=statistics.median(answer["seconds"] for answer in answers if answer["text"] is not None),
+        seconds=statistics.median(answer["seconds"] for answer in given),
     )
 
 

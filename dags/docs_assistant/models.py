@@ -33,9 +33,6 @@ Embed = Callable[[Sequence[str]], Any]
 class Model(Protocol):
     """Something that answers questions."""
 
-    def identity(self) -> str:
-        """Return what the answers depend on besides the prompt and the passages."""
-
     def answer(self, prompt: str, asked: Asked, budget: Budget) -> Answer:
         """Answer a question and spend the budget; without an answer, say why."""
 
@@ -83,7 +80,7 @@ class ChatModel:
             ) from error
 
     def identity(self) -> str:
-        """Return the address, the name of the model and its parameters."""
+        """Return what answers depend on besides the prompt: the address, the model and its parameters."""
         return f"{self._address} {self._model} {json.dumps(self._parameters, sort_keys=True)}"
 
     def answer(self, prompt: str, asked: Asked, budget: Budget) -> Answer:  # noqa: ARG002
@@ -150,10 +147,6 @@ class Extractive:
         """Keep the function that embeds texts."""
         self._embed = embed
 
-    def identity(self) -> str:
-        """Return the name."""
-        return "extractive"
-
     def answer(self, prompt: str, asked: Asked, budget: Budget) -> Answer:  # noqa: ARG002
         """Quote the passages, or refuse if nothing is similar enough."""
         began = time.monotonic()
@@ -181,11 +174,6 @@ def sentences_of(text: str) -> list[str]:
     """Return the sentences of a text, on one line each."""
     found = (sentence for part in NEW_LINE.split(text) for sentence in SENTENCE_END.split(part))
     return [" ".join(sentence.split()) for sentence in found if not RULE.fullmatch(sentence)]
-
-
-def model_of(connection: str | None, embed: Embed) -> Model:
-    """Return the model of a connection, or the one that quotes."""
-    return ChatModel(connection) if connection else Extractive(embed)
 
 
 def answer_all(model: Model, prompts: Sequence[str], asked: Sequence[Asked], budget: Budget) -> list[Answer]:

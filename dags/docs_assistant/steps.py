@@ -78,9 +78,8 @@ def answer(asked_key: str, candidate: Candidate, candidates: int, tries: int, to
     bucket = artifacts_bucket()
     asked: list[Asked] = bucket.get_json(asked_key)
     budget = Budget(tries=tries, tokens=tokens // candidates, usd=usd / candidates)
-    model = models.model_of(candidate["connection"], embedding.embed)
-    if candidate["connection"]:
-        model = Remembered(model, bucket)
+    connection = candidate["connection"]
+    model = Remembered(models.ChatModel(connection), bucket) if connection else models.Extractive(embedding.embed)
     filled = [prompts.fill(candidate["prompt"], one) for one in asked]
     answers = models.answer_all(model, filled, asked, budget)
     log.info(
@@ -97,16 +96,12 @@ def answer(asked_key: str, candidate: Candidate, candidates: int, tries: int, to
 class Remembered:
     """A model whose answers are stored, so that another try or run does not pay for them again."""
 
-    model: models.Model
+    model: models.ChatModel
     bucket: Bucket
-
-    def identity(self) -> str:
-        """Return the identity of the model."""
-        return self.model.identity()
 
     def answer(self, prompt: str, asked: Asked, budget: Budget) -> Answer:
         """Return the stored answer to a prompt, or ask the model."""
-        key = f"{FOLDER}answers/{content_key({'model': self.identity(), 'prompt': prompt})}.json"
+        key = f"{FOLDER}answers/{content_key({'model': self.model.identity(), 'prompt': prompt})}.json"
         if self.bucket.exists(key):
             stored: Answer = self.bucket.get_json(key)
             return stored

@@ -58,6 +58,7 @@ from typing import Any
 
 from airflow.sdk import Asset, Param, dag, task
 
+from docs_index.params import OF_INDEX
 from ml_common import pods
 from ml_common.defaults import DEFAULT_ARGS
 
@@ -75,15 +76,7 @@ EMBEDDING = pods.Size(cores=1, memory_gib=2)
     dagrun_timeout=timedelta(hours=6),
     default_args={**DEFAULT_ARGS, "executor_config": PODS.on_cpu()},
     params={
-        "index": Param(
-            "docs", type="string", pattern="^[a-z][a-z0-9]{0,29}$", description="Name by which the index is searched."
-        ),
-        "prefix": Param(
-            "docs_index/documents/",
-            type="string",
-            pattern="^docs_index/.*/$",
-            description="Folder of the documents in the data bucket.",
-        ),
+        **OF_INDEX,
         "git_url": Param(
             None,
             type=["null", "string"],
@@ -97,9 +90,6 @@ EMBEDDING = pods.Size(cores=1, memory_gib=2)
             type="array",
             items={"type": "string", "pattern": "^https?://[^@]+$"},
             description="Addresses of web pages that are indexed as well.",
-        ),
-        "language": Param(
-            "english", type="string", pattern="^[a-z_]+$", description="Text search configuration of PostgreSQL."
         ),
         "minimum_hit_rate": Param(
             0.8, type="number", minimum=0, maximum=1, description="hit@4 of hybrid search below which the run fails."

@@ -1,6 +1,6 @@
 """How well an index answers its question set: three ways of searching, measured by hit@4 and MRR."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from docs_index.questions import Question
@@ -9,8 +9,6 @@ from docs_index.store import Hit, Store
 
 # The number of chunks that an answer is made of.
 HITS = 4
-
-Embed = Callable[[Sequence[str]], Any]
 
 
 class Measured(TypedDict):
@@ -45,9 +43,8 @@ class Evaluation(TypedDict):
     questions: list[Answered]
 
 
-def evaluate(store: Store, version: str, questions: Sequence[Question], embed: Embed) -> Evaluation:
-    """Ask a version all questions."""
-    vectors = embed([question.question for question in questions])
+def evaluate(store: Store, version: str, questions: Sequence[Question], vectors: Any) -> Evaluation:
+    """Ask a version all questions; `vectors` are their embeddings."""
     answered = [
         answer(question, search(store, version, question.question, vector))
         for question, vector in zip(questions, vectors, strict=True)
@@ -81,6 +78,9 @@ def measure(ranks: Iterable[int | None]) -> Measured:
     )
 
 
-def summary(measured: Mapping[str, Measured]) -> str:
-    """Return the metrics of all ways of searching in one line."""
-    return ", ".join(f"{name} hit@{HITS} {one['hit_rate']:.2f} MRR {one['mrr']:.2f}" for name, one in measured.items())
+def describe(evaluated: Evaluation) -> str:
+    """Return the metrics of all ways of searching for the log."""
+    metrics = (
+        f"{name} hit@{HITS} {one['hit_rate']:.2f} MRR {one['mrr']:.2f}" for name, one in evaluated["measured"].items()
+    )
+    return f"Version {evaluated['version']}: {', '.join(metrics)}."

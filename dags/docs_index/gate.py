@@ -1,6 +1,6 @@
 """The decision whether a version of the index goes live."""
 
-from docs_index.evaluation import HITS, Evaluation, summary
+from docs_index.evaluation import HITS, Evaluation
 from docs_index.search import HYBRID
 from ml_common.errors import PermanentError
 
@@ -26,8 +26,3 @@ def judge(evaluated: Evaluation, live: Evaluation | None, minimum_hit_rate: floa
         )
     compared = "there was no index" if of_live is None else f"the live version has {of_live:.4f}"
     return f"hit@{HITS} {value:.4f} reaches the minimum {minimum_hit_rate:.4f}, and {compared}."
-
-
-def describe(evaluated: Evaluation) -> str:
-    """Return the metrics for the log."""
-    return f"Version {evaluated['version']}: {summary(evaluated['measured'])}."

@@ -7,10 +7,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from docs_index import chunks, evaluation, formats, gate, page, questions, sources
+from docs_index import chunks, evaluation, formats, gate, questions, sources
 from docs_index.chunks import Chunk
 from docs_index.evaluation import Evaluation
 from docs_index.outputs import Chunked, Collected, Embedded, File, Rejected
+from docs_index.search import HYBRID, METHODS
 from docs_index.store import PgvectorStore, Store
 from ml_common import embedding_model, pages
 from ml_common.content_keys import code_version, content_key
@@ -22,6 +23,7 @@ log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
+TEMPLATE = Path(__file__).with_name("index.html.j2")
 FOLDER = "docs_index/"
 QUARANTINE = "docs_index/quarantine/"
 REASON = "reason"
@@ -34,11 +36,6 @@ BATCH_FILES = 20
 BATCH_CHUNKS = 128
 # What the chunks of a file depend on besides its content and its path.
 CODE = [Path(__file__).with_name(name) for name in ("chunks.py", "formats.py")]
-
-
-def store(index: str, language: str) -> Store:
-    """Return the store of an index."""
-    return PgvectorStore(index, language)
 
 
 def fetch(
@@ -71,18 +68,19 @@ def fetch(
 def chunk(keys: Sequence[str], prefix: str) -> Chunked:
     """Split documents into chunks; a document that is unchanged since an earlier run is not read again."""
     done = Chunked(files=[], rejected=[])
+    code = code_version(CODE)
     for key, content in parallel_map(lambda key: (key, data_bucket().get(key)), keys):
         path = key.removeprefix(prefix)
         try:
-            done["files"].append(_chunk(path, content))
+            done["files"].append(_chunk(path, content, code))
         except formats.UnreadableFileError as error:
             done["rejected"].append(Rejected(path=path, reason=str(error)))
     return done
 
 
-def _chunk(path: str, content: bytes) -> File:
+def _chunk(path: str, content: bytes, code: str) -> File:
     bucket = artifacts_bucket()
-    inputs = {"path": path, "content": sha256(content).hexdigest(), "code": code_version(CODE)}
+    inputs = {"path": path, "content": sha256(content).hexdigest(), "code": code}
     key = f"{FOLDER}chunks/{content_key({**inputs, 'model': embedding_model.NAME})}.json"
     if bucket.exists(key):
         return File(path=path, key=key, chunks=len(bucket.get_json(key)))
@@ -127,7 +125,7 @@ def embed(index: str, language: str, collected: Collected) -> Embedded:
 
     A try that was killed is continued at the chunk where it ended.
     """
-    to, version = store(index, language), collected["version"]
+    to, version = PgvectorStore(index, language), collected["version"]
     live = to.live()
     live_ids = to.ids(live) if live else set()
     to.create(version)
@@ -167,11 +165,12 @@ def evaluate(index: str, prefix: str, language: str, collected: Collected) -> st
     from ml_common import embedding
 
     asked = [one for one in questions.read(prefix) if one.answerable]
-    of, version = store(index, language), collected["version"]
-    new = evaluation.evaluate(of, version, asked, embedding.embed)
-    log.info(gate.describe(new))
+    of, version = PgvectorStore(index, language), collected["version"]
+    vectors = embedding.embed([one.question for one in asked])
+    new = evaluation.evaluate(of, version, asked, vectors)
+    log.info(evaluation.describe(new))
     live = of.live()
-    of_live = evaluation.evaluate(of, live, asked, embedding.embed) if live else None
+    of_live = evaluation.evaluate(of, live, asked, vectors) if live else None
     result = f"{FOLDER}{index}/{version}/evaluation.json"
     artifacts_bucket().put_json(result, {"new": new, "live": of_live})
     return result
@@ -197,7 +196,7 @@ def swap(
     index: str, prefix: str, language: str, collected: Collected, embedded: Embedded, evaluated: str, reason: str
 ) -> str:
     """Let the name of the index point to the version, and write the page; return the version."""
-    deleted = store(index, language).swap(collected["version"])
+    deleted = PgvectorStore(index, language).swap(collected["version"])
     log.info("%s answers with version %s; deleted %d older ones.", index, collected["version"], len(deleted))
     measured = artifacts_bucket().get_json(evaluated)
     _write_page(index, prefix, collected, embedded, measured["new"], reason, live=True)
@@ -221,7 +220,20 @@ def _write_page(
 ) -> None:
     bucket = artifacts_bucket()
     files: list[File] = bucket.get_json(collected["manifest"])
-    content = page.render(index, collected, embedded, files, _quarantined(prefix, files), evaluated, reason, live=live)
+    content = pages.render(
+        TEMPLATE,
+        index=index,
+        collected=collected,
+        embedded=embedded,
+        files=files,
+        quarantined=_quarantined(prefix, files),
+        evaluated=evaluated,
+        reason=reason,
+        live=live,
+        methods=METHODS,
+        hybrid=HYBRID,
+        hits=evaluation.HITS,
+    )
     bucket.put(page_key(index), content, pages.CONTENT_TYPE)
 
 

@@ -76,14 +76,12 @@ def up(
     if with_documents and images:
         raise OperationError("IMAGES has no effect when documents are indexed: remove it")
     with opened(home) as here:
-        if no_run:
-            start(here, images, parameters(params, image_classifier_schemas()), run=False)
-        elif with_documents:
+        if with_documents and not no_run:
             index_documents(here, documents, params)
-        elif demo:
+        elif demo and not no_run:
             replay_flights(here)
         else:
-            start(here, images, parameters(params, image_classifier_schemas()), run=True)
+            start(here, images, parameters(params, image_classifier_schemas()), run=not no_run)
 
 
 def down(home: HomeFolder = DEFAULT_HOME) -> None:

@@ -127,7 +127,7 @@ def test_unreadable_files_go_to_quarantine_with_a_reason_until_they_are_correcte
 
 def test_a_failed_gate_leaves_the_old_index_answering_throughout_the_run(documents: Bucket, artifacts: Bucket) -> None:
     old, *_ = run()
-    documents.put(f"{PREFIX}home.md", HOME.replace("Ada feeds", "Nobody feeds").encode())
+    documents.put(f"{PREFIX}home.md", HOME.replace("Ada feeds", "No one feeds").encode())
     with answers("Who feeds the cat?") as heard, pytest.raises(PermanentError, match=rf"0\.5000 is below.*{old} keeps"):
         run()
     assert len(heard) > 3
@@ -176,7 +176,7 @@ def answers(question: str) -> Iterator[list[str]]:
 
 def test_a_version_that_answers_fewer_questions_than_the_live_one_does_not_go_live(documents: Bucket) -> None:
     old, *_ = run(minimum=0)
-    documents.put(f"{PREFIX}home.md", HOME.replace("Ada feeds", "Nobody feeds").encode())
+    documents.put(f"{PREFIX}home.md", HOME.replace("Ada feeds", "No one feeds").encode())
     with pytest.raises(PermanentError, match=r"0\.5000 is below the 1\.0000 of the live version"):
         run(minimum=0)
     assert PgvectorStore("docs", "english").live() == old
