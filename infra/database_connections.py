@@ -60,9 +60,10 @@ USER_CONNECTIONS = 10
 PGBOUNCER_OWNER_CONNECTIONS = 14
 PGBOUNCER_USER_CONNECTIONS = 3
 
-# The connection limits of the owners of a preview environment's databases: the base takes precedence.
+# The connection limits of the users of a preview environment's databases: the base takes precedence.
 PREVIEW_CONNECTIONS = 25
-PREVIEW_FEATURES_CONNECTIONS = 8
+PREVIEW_FEATURES_CONNECTIONS = 6
+PREVIEW_SERVER_CONNECTIONS = 2
 
 
 def available_connections(instance_class: str) -> int:
@@ -86,7 +87,7 @@ def of_stack(values: Mapping[str, Any]) -> dict[str, int]:
     return {
         **dict(_of_airflow(values)),
         "MLflow": MLFLOW_POOLS * MLFLOW.most,
-        "feature store": feature_store.CONNECTIONS,
+        "feature store": feature_store.CONNECTIONS + feature_store.SERVER_CONNECTIONS,
         "Jobs": JOBS,
     }
 
@@ -94,7 +95,8 @@ def of_stack(values: Mapping[str, Any]) -> dict[str, int]:
 def of_preview() -> int:
     """Return how many connections a preview environment opens at most; PostgreSQL limits most of its users."""
     users = len(DATABASE_USERS) * USER_CONNECTIONS
-    return PREVIEW_CONNECTIONS + users + MLFLOW_POOLS * MLFLOW.most + PREVIEW_FEATURES_CONNECTIONS
+    features = PREVIEW_FEATURES_CONNECTIONS + PREVIEW_SERVER_CONNECTIONS
+    return PREVIEW_CONNECTIONS + users + MLFLOW_POOLS * MLFLOW.most + features
 
 
 def why_no_room(

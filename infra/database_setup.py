@@ -1,13 +1,13 @@
 """Create databases on a PostgreSQL server from pods: the machine that runs Pulumi need not reach the server."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 from pulumi_kubernetes.batch.v1 import JobSpecArgsDict
 
-from infra import restricted_pods
+from infra import feature_store, restricted_pods
 from infra.airflow_names import (
     DATABASE_CA,
     DATABASE_CA_FILE,
@@ -21,6 +21,25 @@ from infra.database_connections import USER_CONNECTIONS
 SCRIPT = Path(__file__).with_name("create_database.sql")
 # psql runs as any user; a user of the node has a lower id.
 CLIENT_USER_ID = 10001
+
+
+@dataclass(frozen=True)
+class DatabaseOptions:
+    """The limits of a database, and its extension.
+
+    Attributes:
+        owner_connections: The connection limit of the owner; no limit but the server's own if None.
+        user_connections: The connection limit of each other user.
+        extension: The extension that the database gets if the server has it.
+    """
+
+    owner_connections: int | None = None
+    user_connections: int = USER_CONNECTIONS
+    extension: str | None = None
+
+
+NO_OPTIONS = DatabaseOptions()
+FEATURES = DatabaseOptions(feature_store.CONNECTIONS, feature_store.SERVER_CONNECTIONS, feature_store.EXTENSION)
 
 
 class DatabaseSetup:
@@ -53,19 +72,16 @@ class DatabaseSetup:
         )
         self._script = script.metadata.name.apply(str)
 
-    def create(
-        self, database: DatabaseAccess, connections: int | None = None, extension: str | None = None
-    ) -> DatabaseAccess:
+    def create(self, database: DatabaseAccess, options: DatabaseOptions = NO_OPTIONS) -> DatabaseAccess:
         """Create a database, its owner and the components' users; the returned access resolves once all exist.
 
         Args:
             database: The access to the database.
-            connections: The connection limit of its owner; no limit but the server's own if None.
-            extension: The extension that the database gets if the server has it.
+            options: Its limits and its extension.
         """
         optional = {
-            "DATABASE_CONNECTIONS": None if connections is None else str(connections),
-            "DATABASE_EXTENSION": extension,
+            "DATABASE_CONNECTIONS": None if options.owner_connections is None else str(options.owner_connections),
+            "DATABASE_EXTENSION": options.extension,
         }
         secret = kubernetes.core.v1.Secret(
             database_setup_name(database.name),
@@ -82,7 +98,7 @@ class DatabaseSetup:
                 "DATABASE_NAME": database.name,
                 "DATABASE_PASSWORD": database.password,
                 "DATABASE_USERS": pulumi.Output.json_dumps(database.users),
-                "USER_CONNECTIONS": str(USER_CONNECTIONS),
+                "USER_CONNECTIONS": str(options.user_connections),
                 **{name: value for name, value in optional.items() if value is not None},
             },
             opts=self._opts,

@@ -11,10 +11,22 @@ EXTENSION = "vector"
 SECRET = "features-database"  # noqa: S105 - its name
 VARIABLE = "AIRFLOW_CONN_FEATURES"
 
+# The user of model servers, who may read what the owner lets it read: the component of Airflow's platform and the
+# variable of dags/docs_assistant/serve.py.
+SERVERS = "serving"
+SERVERS_VARIABLE = "FEATURES_DATABASE"
+
 # The connection limit of the owner: all tasks log in as this user, and must not use up all connections of the server.
-CONNECTIONS = 20
+CONNECTIONS = 18
+# That of the user of model servers.
+SERVER_CONNECTIONS = 4
 # A task fails after this time if the server does not answer, and is retried.
 TIMEOUT_SECONDS = 5
+
+
+def server_user(owner: str) -> str:
+    """Return the user of model servers in the database of an owner."""
+    return f"{owner}-{SERVERS}"
 
 
 def connection(url: str) -> str:

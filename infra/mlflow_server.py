@@ -14,10 +14,10 @@ from pulumi_kubernetes.core.v1 import (
     VolumeMountArgsDict,
 )
 
-from infra import mlflow_users, restricted_pods
+from infra import feature_store, mlflow_users, restricted_pods
 from infra.airflow_names import DATABASE_CA, DATABASE_CA_FOLDER, MLFLOW, MLFLOW_ADMIN_SECRET, MLFLOW_LABELS, MLFLOW_PORT
 from infra.airflow_platform import MLFLOW_PREFIX, Component, Platform
-from infra.dag_declarations import declarations
+from infra.dag_declarations import declarations, model_servers
 from infra.database_connections import MLFLOW as POOL
 
 USER_ID = 10001  # the user of images/mlflow
@@ -79,11 +79,13 @@ class ModelRegistry(pulumi.ComponentResource):
             namespace=self._platform.tasks_namespace,
         )
         login = mlflow_users.client_environment(mlflow_users.SERVING, passwords[mlflow_users.SERVING])
-        for name in sorted(dag.serves.name for dag in declarations().values() if dag.serves):
+        features = self._platform.features_database.of(feature_store.SERVERS).url.apply(feature_store.connection)
+        for server in model_servers(declarations()):
+            database = {feature_store.SERVERS_VARIABLE: features} if server.reads_features else {}
             self._create_secret(
-                serving_secret(name),
-                pulumi.Output.all(self._platform.object_store_keys, login).apply(
-                    lambda parts: {**parts[0], **parts[1]}
+                serving_secret(server.name),
+                pulumi.Output.all(self._platform.object_store_keys, login, database).apply(
+                    lambda parts: {**parts[0], **parts[1], **parts[2]}
                 ),
                 # Without a parent, because existing stacks have it under this URN: a new URN would delete the Secret.
                 pulumi.ResourceOptions(provider=self._platform.provider),
@@ -195,6 +197,11 @@ def deployment_spec(
 def serving_secret(name: str) -> str:
     """Return the name of the Secret of what a DAG serves, as in dags/ml_common/serving_manifests.py."""
     return f"{name}-serving"
+
+
+def passed_secret(name: str) -> str:
+    """Return the name of the Secret into which a DAG's task puts variables for what it serves."""
+    return f"{name}-passed"
 
 
 def hosts(namespace: str) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """The users of the MLflow server and the environment variables with their passwords.
 
-`images/mlflow/mlflow_server.py` defines their rights: `admin` everything, `tasks` all but delete, `serving` read-only.
+`images/mlflow/mlflow_server.py` defines their rights: `admin` everything, `tasks` all but delete, `serving` reads and
+sends traces.
 """
 
 from collections.abc import Mapping

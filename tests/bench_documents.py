@@ -39,7 +39,8 @@ def main() -> None:
 def measure() -> None:
     """Build an index and search it."""
     from docs_index import questions
-    from docs_index.store import EF_SEARCH, PgvectorStore
+    from docs_index.pgvector_search import EF_SEARCH
+    from docs_index.store import PgvectorStore
     from ml_common import embedding
 
     store = PgvectorStore(NAME, "english")

@@ -1,7 +1,7 @@
 """
 # docs_assistant
 
-Compares prompts and models that answer questions about an index of `docs_index`, and registers the best as champion.
+Compares prompts and models that answer questions about an index of `docs_index`, and serves the best.
 
 **Input.** The live index `index` in the database of the Airflow connection `features`; the question sets under `prefix`
 of the data bucket; the prompts in the folder `prompts` next to this file; and models with the API of OpenAI, such as
@@ -21,9 +21,10 @@ are allowed depends on the model.
 List the connections in the Param `connections`. Each is compared with every prompt. One candidate needs no model: it
 quotes the sentences that are most similar to the question.
 
-**Output.** A version of the prompt `docs_assistant` in MLflow with the alias `champion`, whose tag `connection` names
-the model; the page `s3://$ARTIFACTS_BUCKET/docs_assistant/<index>/index.html` with all candidates and the answers of
-the chosen one; and an event of the asset `docs_assistant_champion`.
+**Output.** A version of the prompt `docs_assistant_<index>` in MLflow with the alias `champion`, whose tag `connection`
+names the model; the page `s3://$ARTIFACTS_BUCKET/docs_assistant/<index>/index.html` with all candidates and the answers
+of the chosen one; an event of the asset `docs_assistant_champion`; and the model server `docs-answers`, which answers
+questions about the index: a page for people, and `/ask` for programs.
 
 | Task | What it does | When it fails |
 | --- | --- | --- |
@@ -34,8 +35,9 @@ the chosen one; and an event of the asset `docs_assistant_champion`.
 | gate | fails below `minimum_correct`; lets pass a candidate not worse than the champion | see the page |
 | next_task | chooses the branch | see Retries |
 | approval | asks a person, where the stack requires it | see Approval |
-| register | stores the prompt in MLflow | see Retries |
-| promote | moves the alias `champion` to the version | see Retries |
+| register | stores the prompt, and a version of the model `docs_answers`, in MLflow | see Retries |
+| promote | moves the alias `champion` to both versions | see Retries |
+| deploy | serves the version, and asks it a question | the old version keeps serving: see the message |
 | page | writes the page | see Retries |
 
 **The judge** needs no model. An answer is correct if it cites a passage that contains the answer, if it has most of the
@@ -45,6 +47,11 @@ each sentence is similar to one of theirs. An answer without a citation, or with
 **Budget.** A busy or failing server is asked again, at most `max_tries` times for a question, with growing pauses.
 `max_tokens` and `max_usd` are divided among the candidates; a candidate that has used up its part leaves the remaining
 questions without an answer. Answers are stored, so that another try or run does not pay for the same ones again.
+
+**The server** searches the live version of the index for each question, so it needs no new run after `docs_index`. It
+sends a sentence of a model to the client only if the passages support it as the judge demands; otherwise it replaces
+the answer by quotes. There is one server: it serves the index of the last run that had a champion. A champion that
+stays is served again, with the present code.
 
 **Approval.** Where the environment variable MODEL_APPROVAL is `required`, the run waits at `approval` for three days.
 Answer under Required Actions in Airflow's UI. Without an answer the candidate counts as rejected.
@@ -102,7 +109,7 @@ def docs_assistant() -> None:
     def plan(params: Any = None) -> Any:
         from docs_assistant import steps
 
-        return steps.plan(params["connections"])
+        return steps.plan(params["index"], params["connections"])
 
     @task(
         executor_config=PODS.on_cpu(EMBEDDING),
@@ -129,25 +136,32 @@ def docs_assistant() -> None:
 
     @task.branch
     def next_task(decision: Any) -> Any:
-        from ml_common import gate
+        from docs_assistant import gate
 
-        return gate.next_task(promote=decision["promote"], otherwise="page")
+        return gate.next_task(decision)
 
     asks = approval.approval("Should the new prompt become the champion?")
 
     # Of its upstream tasks, approval is skipped where it is not required.
     @task(trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
-    def register(judged: Any) -> Any:
+    def register(judged: Any, params: Any = None) -> Any:
         from docs_assistant import steps
 
-        return steps.register(judged)
+        return steps.register(params["index"], params["language"], judged)
 
     @task(outlets=[CHAMPION])
-    def promote(version: Any, outlet_events: Any = None) -> str:
+    def promote(registered: Any, params: Any = None, outlet_events: Any = None) -> str:
         from docs_assistant import steps
 
-        outlet_events[CHAMPION].extra = {"version": version}
-        return steps.promote(version)
+        version = steps.promote(params["index"], registered)
+        outlet_events[CHAMPION].extra = {"index": params["index"], "version": version}
+        return version
+
+    @task(executor_config=PODS.on_cpu(deploys=True))
+    def deploy(judged: Any, registered: Any, params: Any = None) -> str:
+        from docs_assistant import steps
+
+        return steps.deploy(params["index"], judged, registered)
 
     # Also where the champion stays. The answer is pulled: a task that follows a rejection directly is skipped.
     @task(trigger_rule=TriggerRule.NONE_FAILED)
@@ -163,6 +177,7 @@ def docs_assistant() -> None:
     branch = next_task(decision)
     registered = register(judged)
     promoted = promote(registered)
+    promoted >> deploy(judged, registered)
     branch >> asks >> registered
     written = page(judged, decision, promoted)
     branch >> [registered, written]

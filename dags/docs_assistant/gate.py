@@ -3,6 +3,7 @@
 import logging
 
 from docs_assistant.outputs import Decision, Score
+from ml_common import gate as common
 from ml_common.gate import Gate
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,8 @@ def decide(scores: list[Score], best: int, minimum_correct: float) -> Decision:
     version = champion["candidate"]["version"] if champion else None
     verdict = GATE.judge(chosen["correct"], minimum_correct, version, champion["correct"] if champion else None)
     promote, reason = verdict.promote, verdict.reason
-    if chosen["candidate"]["version"]:
+    is_champion = chosen["candidate"]["version"] is not None
+    if is_champion:
         promote, reason = False, f"Version {version}, {chosen['candidate']['name']}, is the champion already."
     log.info(reason)
     rows = [
@@ -34,4 +36,14 @@ def decide(scores: list[Score], best: int, minimum_correct: float) -> Decision:
         for score in scores
     ]
     table = "\n".join(["| candidate | correct | grounded | $ |", "| --- | --- | --- | --- |", *rows])
-    return Decision(promote=promote, reason=reason, summary=f"{chosen['candidate']['name']}: {reason}\n\n{table}")
+    return Decision(
+        promote=promote,
+        is_champion=is_champion,
+        reason=reason,
+        summary=f"{chosen['candidate']['name']}: {reason}\n\n{table}",
+    )
+
+
+def next_task(decision: Decision) -> str:
+    """Return the task that follows: a champion that stays is served again, with the present code and without asking."""
+    return "register" if decision["is_champion"] else common.next_task(promote=decision["promote"], otherwise="page")

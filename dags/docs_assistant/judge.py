@@ -5,10 +5,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from docs_assistant.models import Embed, sentences_of
+from docs_assistant.models import CITATION, Embed, sentences_of
 from docs_assistant.outputs import Answer, Asked, Candidate, Judged, Score
 
-CITATION = re.compile(r"\[(\d+(?:\s*,\s*\d+)*)\]")
 REFUSAL = re.compile(r"\b(i (do not|don't) know|not (in|contained in) the (passages|documents))\b", re.IGNORECASE)
 REFUSAL_WORDS = 15
 # What must be in a passage literally: code, and numbers with what belongs to them, such as 5W-30.
@@ -115,13 +114,14 @@ def score(candidate: Candidate, asked: Sequence[Asked], answers: Sequence[Answer
 
 
 def best(scores: Sequence[Score]) -> int:
-    """Return the place of the candidate with the most correct answers; of equal ones, the grounded, cheap, fast one."""
+    """Return the place of the candidate with the most correct answers; then grounded, cheap, champion, fast."""
     return max(
         range(len(scores)),
         key=lambda place: (
             scores[place]["correct"],
             scores[place]["grounded"],
             -scores[place]["usd"],
+            scores[place]["candidate"]["version"] is not None,
             -scores[place]["seconds"],
         ),
     )

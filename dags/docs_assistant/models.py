@@ -1,25 +1,27 @@
-"""Models that answer questions: servers with the API of OpenAI, and sentences of the passages where there is none."""
+"""Models that answer questions: servers with the API of OpenAI, and sentences of the passages where there is none.
+
+Imports nothing of Airflow, because the model server answers questions as well.
+"""
 
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import openai
-from airflow.sdk import Connection
-from airflow.sdk.exceptions import AirflowNotFoundException
 from openai.types.chat import ChatCompletion
 
 from docs_assistant.budget import Budget
-from docs_assistant.outputs import Answer, Asked
+from docs_assistant.outputs import Answer, Asked, Source
 from ml_common.errors import PermanentError, ServiceUnavailableError
 
 REFUSAL = "I don't know."
-KINDS = ("input", "output")
 TIMEOUT_SECONDS = 60.0
-# Below this cosine similarity to the question, no sentence of the passages is an answer.
+CITATION = re.compile(r"\[(\d+(?:\s*,\s*\d+)*)\]")
+# Below this cosine similarity to the question, a sentence of the passages is not an answer.
 MINIMUM_SIMILARITY = 0.4
 QUOTES = 3
 # A row of a table and an item of a list are sentences; other lines continue the one before.
@@ -49,39 +51,39 @@ class Prices:
         return (input_tokens * self.input + output_tokens * self.output) / 1e6
 
 
-class ChatModel:
-    """A model behind the chat completions of OpenAI's API, which vLLM, Ollama, Bedrock and Cohere have as well."""
+FREE = Prices(0, 0)
 
-    def __init__(self, connection: str) -> None:
-        """Read the connection: the API's address as host, the key as password, and the rest as extra.
 
-        Raises:
-            PermanentError: The connection does not exist, or has no model.
-        """
-        try:
-            found = Connection.get(connection)
-        except AirflowNotFoundException as error:
-            raise PermanentError(
-                f"The Airflow connection `{connection}` does not exist: create it, or remove it from `connections`."
-            ) from error
-        self._connection = connection
-        self._key = found.password or "none"
-        try:
-            extra = found.extra_dejson
-            self._address = _text(found.host)
-            self._model = _text(extra.get("model"))
-            self._parameters = dict(extra.get("parameters", {}))
-            self._prices = Prices(*(float(extra.get(f"usd_per_million_{kind}_tokens", 0)) for kind in KINDS))
-        except (TypeError, ValueError) as error:
-            raise PermanentError(
-                f"The Airflow connection `{connection}` needs the address of the API as host, such as "
-                'https://api.openai.com/v1, and the model as extra, such as {"model": "gpt-5-mini"}; parameters are an '
-                f"object, and prices are numbers ({type(error).__name__}: {error})."
-            ) from error
+@dataclass(frozen=True)
+class Endpoint:
+    """A model behind a server.
+
+    Attributes:
+        name: Names the server in messages.
+        address: The address of the API.
+        key: The key of the API.
+        model: The name of the model.
+        parameters: Fields that are sent with each request.
+        prices: What the model costs.
+    """
+
+    name: str
+    address: str
+    key: str
+    model: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    prices: Prices = FREE
 
     def identity(self) -> str:
         """Return what answers depend on besides the prompt: the address, the model and its parameters."""
-        return f"{self._address} {self._model} {json.dumps(self._parameters, sort_keys=True)}"
+        return f"{self.address} {self.model} {json.dumps(self.parameters, sort_keys=True)}"
+
+
+class ChatModel:
+    """A model behind the chat completions of OpenAI's API, which vLLM, Ollama, Bedrock and Cohere have as well."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
 
     def answer(self, prompt: str, asked: Asked, budget: Budget) -> Answer:  # noqa: ARG002
         """Ask the model; a busy or failing server is asked again, with growing pauses.
@@ -89,35 +91,21 @@ class ChatModel:
         Raises:
             PermanentError: The server refuses the request.
         """
-        client = openai.OpenAI(
-            base_url=self._address, api_key=self._key, max_retries=budget.tries - 1, timeout=TIMEOUT_SECONDS
-        )
         began = time.monotonic()
         try:
-            response = client.chat.completions.with_raw_response.create(
-                model=self._model,
-                messages=[{"role": "user", "content": prompt}],
-                extra_body=self._parameters,
-            )
-            completion = response.parse()
-        except (openai.RateLimitError, openai.InternalServerError, openai.APIConnectionError) as error:
-            reason = f"the server of `{self._connection}` did not answer in {budget.tries} tries ({_kind(error)})"
-            return Answer(text=None, reason=reason, tries=budget.tries, tokens=0, usd=0.0, seconds=0.0)
-        except openai.OpenAIError as error:
-            # The message of the original error could show the key.
-            raise PermanentError(
-                f"The server of the Airflow connection `{self._connection}` refuses requests ({_kind(error)}): check "
-                "its address, key and model."
-            ) from None
+            with self._errors(budget.tries):
+                response = self._client(budget.tries).chat.completions.with_raw_response.create(**self._request(prompt))
+                completion = response.parse()
+        except ServiceUnavailableError as error:
+            return Answer(text=None, reason=str(error), tries=budget.tries, tokens=0, usd=0.0, seconds=0.0)
         # Of a web page with status 200, the client returns the text.
         if not isinstance(completion, ChatCompletion) or not completion.choices:
             raise PermanentError(
-                f"The server of the Airflow connection `{self._connection}` does not answer as OpenAI's API does: "
-                "check its address."
+                f"The server of {self.endpoint.name} does not answer as OpenAI's API does: check its address."
             )
         usage = completion.usage
         read, written = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-        usd = self._prices.usd(read, written)
+        usd = self.endpoint.prices.usd(read, written)
         budget.spend(read + written, usd)
         return Answer(
             text=completion.choices[0].message.content or REFUSAL,
@@ -128,11 +116,47 @@ class ChatModel:
             seconds=time.monotonic() - began,
         )
 
+    def stream(self, prompt: str, tries: int) -> Iterator[str]:
+        """Yield the answer to a prompt in pieces, as the model writes it.
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("host or model is missing")
-    return value
+        Raises:
+            PermanentError: The server refuses the request.
+            ServiceUnavailableError: The server did not answer.
+        """
+        with (
+            self._errors(tries),
+            self._client(tries).chat.completions.create(**self._request(prompt), stream=True) as chunks,
+        ):
+            for chunk in chunks:
+                if chunk.choices and chunk.choices[0].delta.content:
+                    yield chunk.choices[0].delta.content
+
+    def _client(self, tries: int) -> openai.OpenAI:
+        return openai.OpenAI(
+            base_url=self.endpoint.address, api_key=self.endpoint.key, max_retries=tries - 1, timeout=TIMEOUT_SECONDS
+        )
+
+    def _request(self, prompt: str) -> dict[str, Any]:
+        return {
+            "model": self.endpoint.model,
+            "messages": [{"role": "user", "content": prompt}],
+            "extra_body": self.endpoint.parameters,
+        }
+
+    @contextmanager
+    def _errors(self, tries: int) -> Iterator[None]:
+        name = self.endpoint.name
+        try:
+            yield
+        except (openai.RateLimitError, openai.InternalServerError, openai.APIConnectionError) as error:
+            raise ServiceUnavailableError(
+                f"the server of {name} did not answer in {tries} tries ({_kind(error)})"
+            ) from None
+        except openai.OpenAIError as error:
+            # The message of the original error could show the key.
+            raise PermanentError(
+                f"The server of {name} refuses requests ({_kind(error)}): check its address, key and model."
+            ) from None
 
 
 def _kind(error: Exception) -> str:
@@ -150,24 +174,28 @@ class Extractive:
     def answer(self, prompt: str, asked: Asked, budget: Budget) -> Answer:  # noqa: ARG002
         """Quote the passages, or refuse if nothing is similar enough."""
         began = time.monotonic()
-        text = self._quotes(asked) or REFUSAL
+        text = self.quotes(asked["question"], asked["passages"]) or REFUSAL
         return Answer(text=text, reason="", tries=1, tokens=0, usd=0.0, seconds=time.monotonic() - began)
 
-    def _quotes(self, asked: Asked) -> str | None:
+    def quotes(self, question: str, passages: Sequence[Source]) -> str | None:
+        """Return the sentences of passages that are most similar to a question, with the numbers of their passages."""
         found = [
             # The heading says what a sentence is about.
-            (f"{sentence} [{number}]", f"{passage['heading'].rpartition(' > ')[2]}: {sentence}")
-            for number, passage in enumerate(asked["passages"], 1)
+            (f"{_plain(sentence)} [{number}]", f"{passage['heading'].rpartition(' > ')[2]}: {sentence}")
+            for number, passage in enumerate(passages, 1)
             for sentence in sentences_of(passage["text"])
         ]
         if not found:
             return None
-        question, *vectors = self._embed([asked["question"], *(embedded for _, embedded in found)])
-        similarities = [float(question @ vector) for vector in vectors]
-        best = sorted(range(len(found)), key=lambda place: -similarities[place])[:QUOTES]
-        if similarities[best[0]] < MINIMUM_SIMILARITY:
-            return None
-        return " ".join(found[place][0] for place in sorted(best))
+        asked, *vectors = self._embed([question, *(embedded for _, embedded in found)])
+        similar = {place: float(asked @ vector) for place, vector in enumerate(vectors)}
+        best = sorted(similar, key=lambda place: -similar[place])[:QUOTES]
+        return " ".join(found[place][0] for place in sorted(best) if similar[place] >= MINIMUM_SIMILARITY) or None
+
+
+def _plain(sentence: str) -> str:
+    """Return a sentence of a document without what looks like a citation."""
+    return CITATION.sub(r"(\1)", sentence)
 
 
 def sentences_of(text: str) -> list[str]:

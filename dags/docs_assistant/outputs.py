@@ -2,13 +2,21 @@
 
 from typing import TypedDict
 
+# How the notice of a reply begins if the model could not be asked.
+NO_ANSWER = "The model did not answer"
 
-class Passage(TypedDict):
-    """A chunk that was found for a question; `answers` is whether it contains the answer."""
+
+class Source(TypedDict):
+    """A chunk that was found for a question."""
 
     path: str
     heading: str
     text: str
+
+
+class Passage(Source):
+    """A chunk of which is known whether it contains the answer."""
+
     answers: bool
 
 
@@ -93,9 +101,17 @@ class Score(TypedDict):
     seconds: float
 
 
+class Registered(TypedDict):
+    """The version of the prompt, and that of the model that answers questions with it."""
+
+    prompt: str
+    model: str
+
+
 class Decision(TypedDict):
-    """Whether a candidate becomes the champion, why, and what a person needs to approve it."""
+    """Whether a candidate becomes the champion or is it already, why, and what a person needs to approve it."""
 
     promote: bool
+    is_champion: bool
     reason: str
     summary: str

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from docs_assistant import gate, judge, models, prompt_registry, prompts
+from docs_assistant import connections, endpoint_check, gate, judge, models, prompt_registry, prompts, versions
 from docs_assistant.budget import Budget
-from docs_assistant.outputs import Answer, Asked, Candidate, Decision, Passage, Score
+from docs_assistant.models import Endpoint
+from docs_assistant.outputs import Answer, Asked, Candidate, Decision, Passage, Registered, Score
+from docs_assistant.sentence_vectors import SentenceVectors
 from docs_index import questions
-from docs_index.evaluation import HITS
-from docs_index.search import HYBRID, search
+from docs_index.search import HITS, HYBRID, search
 from docs_index.store import PgvectorStore
-from ml_common import pages
+from ml_common import deployment, pages, registry
 from ml_common.content_keys import content_key
 from ml_common.errors import PermanentError
 from ml_common.object_store import Bucket, artifacts_bucket
@@ -21,6 +22,8 @@ from ml_common.object_store import Bucket, artifacts_bucket
 log = logging.getLogger(__name__)
 
 FOLDER = "docs_assistant/"
+# As `serves` in dag.yaml.
+SERVED_AS = "docs-answers"
 TEMPLATE = Path(__file__).with_name("assistant.html.j2")
 
 
@@ -56,15 +59,15 @@ def retrieve(index: str, language: str, prefix: str) -> str:
     return key
 
 
-def plan(connections: Sequence[str]) -> list[Candidate]:
-    """Return the candidates: each prompt with each model, answers that quote, and the champion."""
+def plan(index: str, connections: Sequence[str]) -> list[Candidate]:
+    """Return the candidates: each prompt with each model, answers that quote, and the champion of the index."""
     candidates = [
         Candidate(name=f"{prompt} with {connection}", prompt=template, connection=connection, version=None)
         for connection in connections
         for prompt, template in prompts.all_prompts().items()
     ]
     candidates.append(Candidate(name="quotes", prompt=prompts.QUOTES, connection=None, version=None))
-    champion = prompt_registry.champion()
+    champion = prompt_registry.champion(index)
     if champion is None:
         return candidates
     others = [one for one in candidates if prompt_registry.key_of(one) != prompt_registry.key_of(champion)]
@@ -78,9 +81,9 @@ def answer(asked_key: str, candidate: Candidate, candidates: int, tries: int, to
     bucket = artifacts_bucket()
     asked: list[Asked] = bucket.get_json(asked_key)
     budget = Budget(tries=tries, tokens=tokens // candidates, usd=usd / candidates)
-    connection = candidate["connection"]
-    model = Remembered(models.ChatModel(connection), bucket) if connection else models.Extractive(embedding.embed)
-    filled = [prompts.fill(candidate["prompt"], one) for one in asked]
+    endpoint = _endpoint(candidate)
+    model = Remembered(models.ChatModel(endpoint), bucket) if endpoint else models.Extractive(embedding.embed)
+    filled = [prompts.fill(candidate["prompt"], one["question"], one["passages"]) for one in asked]
     answers = models.answer_all(model, filled, asked, budget)
     log.info(
         "%s answered %d of %d questions; this run spent %d tokens and %.4f $.",
@@ -101,7 +104,7 @@ class Remembered:
 
     def answer(self, prompt: str, asked: Asked, budget: Budget) -> Answer:
         """Return the stored answer to a prompt, or ask the model."""
-        key = f"{FOLDER}answers/{content_key({'model': self.model.identity(), 'prompt': prompt})}.json"
+        key = f"{FOLDER}answers/{content_key({'model': self.model.endpoint.identity(), 'prompt': prompt})}.json"
         if self.bucket.exists(key):
             stored: Answer = self.bucket.get_json(key)
             return stored
@@ -118,11 +121,13 @@ def judge_all(asked_key: str, answered: Iterable[str]) -> str:
     bucket = artifacts_bucket()
     asked: list[Asked] = bucket.get_json(asked_key)
     results = [bucket.get_json(key) for key in answered]
+    # Candidates cite the same passages.
+    embed = SentenceVectors(embedding.embed)
     scores: list[Score] = []
     for result in results:
         candidate = result["candidate"]
         result["judged"] = [
-            judge.judge(question, given, candidate["prompt"], embedding.embed)
+            judge.judge(question, given, candidate["prompt"], embed)
             for question, given in zip(asked, result["answers"], strict=True)
         ]
         scores.append(judge.score(candidate, asked, result["answers"], result["judged"]))
@@ -148,23 +153,51 @@ def decide(index: str, judged_key: str, minimum_correct: float) -> Decision:
         raise
 
 
-def register(judged_key: str) -> str:
-    """Register the best candidate; return its version."""
+def register(index: str, language: str, judged_key: str) -> Registered:
+    """Register the prompt of the best candidate, and the model that answers questions with it."""
+    candidate = _best(artifacts_bucket().get_json(judged_key))
+    prompt = prompt_registry.register(index, candidate)
+    return Registered(prompt=prompt, model=versions.register(candidate, prompt, _endpoint(candidate), index, language))
+
+
+def promote(index: str, registered: Registered) -> str:
+    """Make the versions the champions; return that of the prompt."""
+    prompt_registry.promote(index, registered["prompt"])
+    registry.promote(versions.MODEL_NAME, registered["model"])
+    log.info("Version %s of the prompt is the champion of the index %s.", registered["prompt"], index)
+    return registered["prompt"]
+
+
+def deploy(index: str, judged_key: str, registered: Registered) -> str:
+    """Serve the champion, and ask it a question; return the URL.
+
+    Raises:
+        PermanentError: The server does not reach the model, or serves something else.
+        ServiceUnavailableError: The server does not answer.
+    """
     judged = artifacts_bucket().get_json(judged_key)
-    return prompt_registry.register(judged["scores"][judged["best"]]["candidate"])
+    endpoint, version = _endpoint(_best(judged)), registered["model"]
+    secrets = {"MODEL_API_KEY": endpoint.key} if endpoint else {}
+    url = deployment.deploy(SERVED_AS, version, versions.MODEL_NAME, secrets=secrets)
+    question = next(one["question"] for one in judged["asked"] if one["answerable"])
+    answer = endpoint_check.check_endpoint(url, version, index, question, endpoint.model if endpoint else None)
+    log.info("%s answers %r: %s", url, question, answer)
+    return url
 
 
-def promote(version: str) -> str:
-    """Make a version the champion; return it."""
-    prompt_registry.promote(version)
-    log.info("Version %s is the champion.", version)
-    return version
+def _best(judged: dict[str, Any]) -> Candidate:
+    candidate: Candidate = judged["scores"][judged["best"]]["candidate"]
+    return candidate
+
+
+def _endpoint(candidate: Candidate) -> Endpoint | None:
+    return connections.endpoint(candidate["connection"]) if candidate["connection"] else None
 
 
 def write_page(index: str, judged_key: str, decision: Decision, version: str | None, answer: Any) -> str:
     """Write the page of the comparison; return its key."""
     reason = decision["reason"]
-    if version:
+    if version and decision["promote"]:
         reason += f" Version {version} is the champion."
     elif answer:
         user = answer["responded_by_user"]

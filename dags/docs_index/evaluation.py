@@ -4,11 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from docs_index.questions import Question
-from docs_index.search import HYBRID, METHODS, search
-from docs_index.store import Hit, Store
-
-# The number of chunks that an answer is made of.
-HITS = 4
+from docs_index.search import HITS, HYBRID, METHODS, Hit, Searchable, search
 
 
 class Measured(TypedDict):
@@ -43,7 +39,7 @@ class Evaluation(TypedDict):
     questions: list[Answered]
 
 
-def evaluate(store: Store, version: str, questions: Sequence[Question], vectors: Any) -> Evaluation:
+def evaluate(store: Searchable, version: str, questions: Sequence[Question], vectors: Any) -> Evaluation:
     """Ask a version all questions; `vectors` are their embeddings."""
     answered = [
         answer(question, search(store, version, question.question, vector))

@@ -1,7 +1,7 @@
 """The decision whether a version of the index goes live."""
 
-from docs_index.evaluation import HITS, Evaluation
-from docs_index.search import HYBRID
+from docs_index.evaluation import Evaluation
+from docs_index.search import HITS, HYBRID
 from ml_common.errors import PermanentError
 
 

@@ -1,19 +1,43 @@
 """Search an index by meaning, by words, and by both."""
 
 from collections.abc import Sequence
-from typing import Any
-
-from docs_index.store import Hit, Store
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 # How many chunks of each way are merged.
 CANDIDATES = 20
+# The number of chunks that an answer is made of.
+HITS = 4
 # Reciprocal rank fusion, Cormack et al. 2009: https://dl.acm.org/doi/10.1145/1571941.1572114
 RRF_CONSTANT = 60
 
 VECTOR, TEXT, HYBRID = METHODS = ("vector", "full text", "hybrid")
 
 
-def search(store: Store, version: str | None, question: str, vector: Any) -> dict[str, Sequence[Hit]]:
+@dataclass(frozen=True)
+class Hit:
+    """A chunk that was found."""
+
+    id: str
+    path: str
+    heading: str
+    text: str
+
+
+class Searchable(Protocol):
+    """An index in all its versions; `version` is the content of an index, and None the one its name points to."""
+
+    def live(self) -> str | None:
+        """Return the version that the name points to."""
+
+    def search_vectors(self, version: str | None, vector: Any, limit: int) -> list[Hit]:
+        """Return the chunks whose vectors are nearest by cosine similarity, the nearest first."""
+
+    def search_text(self, version: str | None, question: str, limit: int) -> list[Hit]:
+        """Return the chunks with words of the question, the best first."""
+
+
+def search(store: Searchable, version: str | None, question: str, vector: Any) -> dict[str, Sequence[Hit]]:
     """Return the chunks that each way of searching finds, the best first.
 
     Args:

@@ -11,7 +11,7 @@ from docs_index import chunks, evaluation, formats, gate, questions, sources
 from docs_index.chunks import Chunk
 from docs_index.evaluation import Evaluation
 from docs_index.outputs import Chunked, Collected, Embedded, File, Rejected
-from docs_index.search import HYBRID, METHODS
+from docs_index.search import HITS, HYBRID, METHODS
 from docs_index.store import PgvectorStore, Store
 from ml_common import embedding_model, pages
 from ml_common.content_keys import code_version, content_key
@@ -232,7 +232,7 @@ def _write_page(
         live=live,
         methods=METHODS,
         hybrid=HYBRID,
-        hits=evaluation.HITS,
+        hits=HITS,
     )
     bucket.put(page_key(index), content, pages.CONTENT_TYPE)
 

@@ -6,41 +6,22 @@ version, and is moved to another as a whole: who searches finds either the old o
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-import psycopg
-from pgvector.psycopg import register_vector
 from psycopg import sql
-from psycopg.rows import class_row
 
 from docs_index.chunks import Chunk
+from docs_index.pgvector_search import SCHEMA, Connection, PgvectorSearch, register
+from docs_index.search import Searchable
 from ml_common import feature_store, lineage
 from ml_common.embedding_model import DIMENSIONS
 from ml_common.errors import PermanentError
 
-SCHEMA = "docs_index"
-# How many candidates a search keeps: of the 20 nearest of 100,000 chunks, it finds 95 %, with pgvector's default of 40
-# it finds 86 %. https://github.com/pgvector/pgvector#query-options
-EF_SEARCH = 200
 COLUMNS = ("id", "path", "heading", "position", "text", "hash")
 
 
-@dataclass(frozen=True)
-class Hit:
-    """A chunk that was found."""
-
-    id: str
-    path: str
-    heading: str
-    text: str
-
-
-class Store(Protocol):
-    """An index in all its versions; `version` is the content of an index, and None the one its name points to."""
-
-    def live(self) -> str | None:
-        """Return the version that the name points to."""
+class Store(Searchable, Protocol):
+    """An index in all its versions, which are built and searched."""
 
     def create(self, version: str) -> None:
         """Begin a version; one that exists is continued."""
@@ -57,27 +38,15 @@ class Store(Protocol):
     def finish(self, version: str) -> None:
         """Make a version with all its chunks fast to search."""
 
-    def search_vectors(self, version: str | None, vector: Any, limit: int) -> list[Hit]:
-        """Return the chunks whose vectors are nearest by cosine similarity, the nearest first."""
-
-    def search_text(self, version: str | None, question: str, limit: int) -> list[Hit]:
-        """Return the chunks with words of the question, the best first."""
-
     def swap(self, version: str) -> list[str]:
         """Let the name point to a version, and delete all others but the previous one; return what was deleted."""
 
 
-class PgvectorStore:
-    """An index in the feature store's database: a table for each version, and a view with the name of the index."""
+class PgvectorStore(PgvectorSearch):
+    """An index in the feature store's database, in which tasks log in as its owner."""
 
     def __init__(self, name: str, language: str) -> None:
-        self._name = name
-        self._language = language
-
-    def live(self) -> str | None:
-        """Return the version that the name points to."""
-        with _connection() as connection:
-            return self._live(connection)
+        super().__init__(name, language, _connection)
 
     def create(self, version: str) -> None:
         """Begin a version; one that exists is continued."""
@@ -145,25 +114,6 @@ class PgvectorStore:
             )
             connection.execute(sql.SQL("ANALYZE {}").format(table))
 
-    def search_vectors(self, version: str | None, vector: Any, limit: int) -> list[Hit]:
-        """Return the chunks whose vectors are nearest by cosine similarity, the nearest first."""
-        query = sql.SQL("SELECT id, path, heading, text FROM {} ORDER BY embedding <=> %s LIMIT %s")
-        with _connection() as connection:
-            connection.execute(sql.SQL("SET LOCAL hnsw.ef_search = {}").format(EF_SEARCH))
-            return _hits(connection, query.format(self._table(version)), [vector, limit])
-
-    def search_text(self, version: str | None, question: str, limit: int) -> list[Hit]:
-        """Return the chunks with words of the question, the best first."""
-        # One word of the question is enough, because few texts have all of them.
-        query = sql.SQL(
-            "WITH asked AS (SELECT string_agg(quote_literal(lexeme), ' | ')::tsquery AS words"
-            " FROM unnest(to_tsvector({language}, %s)))"
-            " SELECT id, path, heading, text FROM {table} AS chunk, asked WHERE chunk.words @@ asked.words"
-            " ORDER BY ts_rank_cd(chunk.words, asked.words, 1) DESC, id LIMIT %s"
-        ).format(language=sql.Literal(self._language), table=self._table(version))
-        with _connection() as connection:
-            return _hits(connection, query, [question, limit])
-
     def swap(self, version: str) -> list[str]:
         """Let the name point to a version, and delete all others but the previous one; return what was deleted."""
         with _connection() as connection:
@@ -173,6 +123,7 @@ class PgvectorStore:
                 connection.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(view))
                 connection.execute(sql.SQL("CREATE VIEW {} AS SELECT * FROM {}").format(view, self._table(version)))
                 connection.execute(sql.SQL("COMMENT ON VIEW {} IS {}").format(view, sql.Literal(version)))
+                _let_servers_read(connection, view)
             lineage.writes(feature_store.uri(connection, f"{SCHEMA}.{self._name}"))
             if previous in {None, version}:
                 return []
@@ -181,41 +132,29 @@ class PgvectorStore:
                 connection.execute(sql.SQL("DROP TABLE {}").format(self._table(one)))
             return old
 
-    def _live(self, connection: psycopg.Connection[Any]) -> str | None:
-        row = connection.execute(
-            "SELECT obj_description(oid, 'pg_class') FROM pg_class WHERE oid = to_regclass(%s)",
-            [f"{SCHEMA}.{self._name}"],
-        ).fetchone()
-        return row[0] if row else None
-
-    def _versions(self, connection: psycopg.Connection[Any]) -> Iterator[str]:
+    def _versions(self, connection: Connection) -> Iterator[str]:
         rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = %s", [SCHEMA]).fetchall()
         for (table,) in rows:
             name, _, version = table.rpartition("_")
             if name == self._name:
                 yield version
 
-    def _table(self, version: str | None) -> sql.Identifier:
-        return sql.Identifier(SCHEMA, self._name if version is None else f"{self._name}_{version}")
-
 
 @contextmanager
-def _connection() -> Iterator[psycopg.Connection[Any]]:
+def _connection() -> Iterator[Connection]:
     with feature_store.transaction() as connection:
-        try:
-            register_vector(connection)
-        except psycopg.ProgrammingError as error:
-            raise PermanentError(
-                "The feature store's database has no pgvector: run `CREATE EXTENSION vector` in it as its "
-                "administrator, or use a server that has this extension."
-            ) from error
+        register(connection)
         yield connection
 
 
-def _languages(connection: psycopg.Connection[Any]) -> list[str]:
+def _let_servers_read(connection: Connection, view: sql.Identifier) -> None:
+    """Give the user of model servers access to the view, where there is such a user."""
+    user = feature_store.server_user(connection)
+    if user:
+        servers = sql.Identifier(user)
+        connection.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(sql.Identifier(SCHEMA), servers))
+        connection.execute(sql.SQL("GRANT SELECT ON {} TO {}").format(view, servers))
+
+
+def _languages(connection: Connection) -> list[str]:
     return [name for (name,) in connection.execute("SELECT cfgname FROM pg_ts_config ORDER BY cfgname")]
-
-
-def _hits(connection: psycopg.Connection[Any], query: sql.Composed, values: Sequence[Any]) -> list[Hit]:
-    with connection.cursor(row_factory=class_row(Hit)) as cursor:
-        return cursor.execute(query, values).fetchall()

@@ -1,5 +1,6 @@
 """Deploy a model version: on Kubernetes, or by a command where serving is a local process."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -14,6 +15,8 @@ from ml_common.image_names import full_name
 from ml_common.serving_manifests import ServingSettings
 
 ROLLOUT_COMMAND = "SERVING_ROLLOUT_COMMAND"
+# For the command: a JSON object of variables of the server, because arguments of a process are visible to others.
+ROLLOUT_SECRETS = "SERVING_SECRETS"
 ROLLOUT_SECONDS = 300
 DAGS = Path(__file__).parents[1]
 POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -22,7 +25,13 @@ POD_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespa
 PASSED_ON = ("ARTIFACTS_BUCKET", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_REGION", "MLFLOW_TRACKING_URI")
 
 
-def deploy(name: str, version: str, model: str | None = None, image: str = "serving") -> str:
+def deploy(
+    name: str,
+    version: str,
+    model: str | None = None,
+    image: str = "serving",
+    secrets: Mapping[str, str] | None = None,
+) -> str:
     """Serve `version` of a registered model; the old version serves until the new one is ready.
 
     Args:
@@ -31,6 +40,7 @@ def deploy(name: str, version: str, model: str | None = None, image: str = "serv
         version: The version of the model, which the server finds in MODEL_VERSION.
         model: The name of the registered model, which the server finds in MODEL_NAME; `name` by default.
         image: The image of the server: the name of a folder in images/.
+        secrets: Environment variables of the server that nobody else may read; `dag.yaml` declares `takes_secrets`.
 
     SERVING_ROLLOUT_COMMAND, if set, runs with `name`, `model` and `version` as arguments and prints the URL as its last
     line.
@@ -41,10 +51,10 @@ def deploy(name: str, version: str, model: str | None = None, image: str = "serv
     command = os.environ.get(ROLLOUT_COMMAND)
     model = model or name
     if command:
-        return _run([*shlex.split(command), name, model, version])
+        return _run([*shlex.split(command), name, model, version], secrets or {})
     from ml_common.kubernetes_rollout import roll_out
 
-    return roll_out(settings(name, model, image), version)
+    return roll_out(settings(name, model, image), version, secrets)
 
 
 def settings(name: str, model: str, image: str) -> ServingSettings:
@@ -57,6 +67,7 @@ def settings(name: str, model: str, image: str) -> ServingSettings:
         name=name,
         size=declared.get("size", "small"),
         replicas=declared.get("replicas", 1),
+        reads_features=declared.get("reads_features", False),
         image=full_name(image),
         namespace=os.environ.get("SERVING_NAMESPACE") or _own_namespace(),
         service_account=os.environ.get("SERVING_SERVICE_ACCOUNT", "default"),
@@ -77,10 +88,13 @@ def _own_namespace() -> str:
     return POD_NAMESPACE_FILE.read_text().strip()
 
 
-def _run(command: list[str]) -> str:
+def _run(command: list[str], secrets: Mapping[str, str]) -> str:
     *_, model, version = command
+    variables = {**os.environ, ROLLOUT_SECRETS: json.dumps(dict(secrets))}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ROLLOUT_SECONDS, check=False)
+        done = subprocess.run(
+            command, env=variables, capture_output=True, text=True, timeout=ROLLOUT_SECONDS, check=False
+        )
     except OSError as error:
         raise PermanentError(f"The command in {ROLLOUT_COMMAND} cannot be started: {error}.") from error
     except subprocess.TimeoutExpired as error:

@@ -22,6 +22,8 @@ from ml_common import lineage
 from ml_common.errors import PermanentError, ServiceUnavailableError
 
 CONNECTION = "features"
+# As in infra/feature_store.py: the user of model servers has the name of the owner and this suffix.
+SERVER_SUFFIX = "-serving"
 # The schema of tables whose names have none.
 SCHEMA = "public"
 
@@ -48,6 +50,14 @@ def transaction() -> Iterator[psycopg.Connection[Any]]:
         raise ServiceUnavailableError(
             f"The feature store's database does not answer; check that it is running and reachable ({reason})."
         ) from error
+
+
+def server_user(connection: psycopg.Connection[Any]) -> str | None:
+    """Return the user of model servers, who reads what the owner of a view lets it read; None if there is none."""
+    row = connection.execute(
+        "SELECT rolname FROM pg_roles WHERE rolname = current_user || %s", [SERVER_SUFFIX]
+    ).fetchone()
+    return row[0] if row else None
 
 
 def replace_partitions(

@@ -1,7 +1,7 @@
 """Roll out serving on Kubernetes: apply its objects and wait until the new version answers or cannot start."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kubernetes import client, config
@@ -27,8 +27,13 @@ FATAL_WAITING_REASONS = {
 }
 
 
-def roll_out(settings: ServingSettings, version: str) -> str:
+def roll_out(settings: ServingSettings, version: str, secrets: Mapping[str, str] | None = None) -> str:
     """Serve `version` and wait until no older version answers.
+
+    Args:
+        settings: How to serve.
+        version: The version of the model.
+        secrets: Secret variables of the server; None if it takes none.
 
     Returns:
         The endpoint's URL inside the cluster.
@@ -40,7 +45,7 @@ def roll_out(settings: ServingSettings, version: str) -> str:
     try:
         _load_access()
         with client.ApiClient() as api:
-            objects = manifests(settings, version)
+            objects = manifests(settings, version, secrets)
             _apply(DynamicClient(api), objects, f"{settings.name}-dag")
             apps, core = client.AppsV1Api(api), client.CoreV1Api(api)
             _wait(apps, core, settings)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 # In the metadata of a model whose inputs are files: the name of the field of a multipart form. The default is `input`.
 UPLOAD_FIELD = "upload_field"
+# In the metadata of a model whose `predict_stream` answers a question: the server has a page, and /ask.
+ANSWERS_QUESTIONS = "answers_questions"
 
 
 def failure(status: int, sentence: str) -> dict[str, object]:

@@ -1,8 +1,11 @@
 """The Kubernetes objects that serve one model version: a Deployment and its Service, as plain dictionaries."""
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from ml_common.content_keys import content_key
 
 # Of the container and of the Service: network policies on EKS require that both are the same.
 # https://docs.aws.amazon.com/eks/latest/userguide/cni-network-policy.html#cni-network-policy-considerations
@@ -13,6 +16,10 @@ COMPONENT = {"app.kubernetes.io/component": "serving"}
 
 # The user of images/serving/Dockerfile.
 USER_ID = 10001
+
+# As in infra/airflow_names.py: the authorities of the database server's certificate.
+DATABASE_CA, DATABASE_CA_FOLDER = "database-ca", "/etc/database-ca"
+SECRETS_ANNOTATION = "checksum/passed-secrets"
 
 Manifest = dict[str, Any]
 
@@ -36,7 +43,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class ServingSettings:
-    """Name, namespace, image, service account, environment variables, size and replicas of a model server."""
+    """How a model is served; `reads_features` is whether the server reads the feature store's database."""
 
     name: str
     namespace: str
@@ -45,6 +52,7 @@ class ServingSettings:
     environment: Mapping[str, str] = field(default_factory=dict)
     size: str = "small"
     replicas: int = 1
+    reads_features: bool = False
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -56,10 +64,25 @@ class ServingSettings:
         """The Secret with the login to the model registry, and the object store's keys if pods have no identity."""
         return f"{self.name}-serving"
 
+    @property
+    def passed_secret(self) -> str:
+        """The Secret into which the task that deploys puts variables for the server."""
+        return f"{self.name}-passed"
 
-def manifests(settings: ServingSettings, version: str) -> list[Manifest]:
-    """Return the Service and Deployment of `version`, to be applied in this order."""
-    return [_service(settings), _deployment(settings, version)]
+
+def manifests(settings: ServingSettings, version: str, secrets: Mapping[str, str] | None = None) -> list[Manifest]:
+    """Return the objects of `version` in the order in which they are applied: the Service and the Deployment last."""
+    secret = [] if secrets is None else [_secret(settings, secrets)]
+    return [*secret, _service(settings), _deployment(settings, version, secrets)]
+
+
+def _secret(settings: ServingSettings, secrets: Mapping[str, str]) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": settings.passed_secret, "namespace": settings.namespace},
+        "data": {name: b64encode(value.encode()).decode() for name, value in secrets.items()},
+    }
 
 
 def _metadata(settings: ServingSettings) -> Manifest:
@@ -78,7 +101,12 @@ def _service(settings: ServingSettings) -> Manifest:
     }
 
 
-def _deployment(settings: ServingSettings, version: str) -> Manifest:
+def _deployment(settings: ServingSettings, version: str, secrets: Mapping[str, str] | None) -> Manifest:
+    # A pod reads the Secret when it starts, so another key needs a new pod.
+    annotations = {"annotations": {SECRETS_ANNOTATION: content_key(dict(secrets))}} if secrets else {}
+    # Where connections to the database are not encrypted, there is no such ConfigMap.
+    config_map = {"name": DATABASE_CA, "optional": True}
+    authorities = [{"name": DATABASE_CA, "configMap": config_map}] if settings.reads_features else []
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -88,7 +116,7 @@ def _deployment(settings: ServingSettings, version: str) -> Manifest:
             "selector": {"matchLabels": settings.labels},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": {
-                "metadata": {"labels": settings.labels},
+                "metadata": {"labels": settings.labels, **annotations},
                 "spec": {
                     "serviceAccountName": settings.service_account,
                     "automountServiceAccountToken": False,
@@ -100,8 +128,8 @@ def _deployment(settings: ServingSettings, version: str) -> Manifest:
                         "seccompProfile": {"type": "RuntimeDefault"},
                     },
                     **_spread(settings),
-                    "containers": [_container(settings, version)],
-                    "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}],
+                    "containers": [_container(settings, version, secrets)],
+                    "volumes": [{"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}, *authorities],
                 },
             },
         },
@@ -116,17 +144,20 @@ def _spread(settings: ServingSettings) -> Manifest:
     return {"topologySpreadConstraints": [{**spread, "labelSelector": {"matchLabels": settings.labels}}]}
 
 
-def _container(settings: ServingSettings, version: str) -> Manifest:
+def _container(settings: ServingSettings, version: str, secrets: Mapping[str, str] | None) -> Manifest:
     environment = {**settings.environment, "MODEL_VERSION": version, "SERVING_PORT": str(PORT)}
     size = SIZES[settings.size]
+    names = [settings.credentials_secret, *([] if secrets is None else [settings.passed_secret])]
+    mount = {"name": DATABASE_CA, "mountPath": DATABASE_CA_FOLDER, "readOnly": True}
+    authorities = [mount] if settings.reads_features else []
     probe = {"httpGet": {"path": "/healthz", "port": "http"}}
     return {
         "name": "serving",
         "image": settings.image,
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "env": [{"name": name, "value": value} for name, value in sorted(environment.items())],
-        # A stack that was last deployed when the registry had no logins may not have it.
-        "envFrom": [{"secretRef": {"name": settings.credentials_secret, "optional": True}}],
+        # A stack that was last deployed when the registry had no logins may not have the first one.
+        "envFrom": [{"secretRef": {"name": name, "optional": True}} for name in names],
         "resources": {
             "requests": {"cpu": size.cpu_request, "memory": size.memory_request},
             "limits": {"memory": size.memory_limit},
@@ -141,5 +172,5 @@ def _container(settings: ServingSettings, version: str) -> Manifest:
         "readinessProbe": {**probe, "periodSeconds": 5},
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 3},
         "lifecycle": {"preStop": {"sleep": {"seconds": DRAINING_SECONDS}}},
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - the pod's own
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, *authorities],  # noqa: S108 - the pod's own
     }

@@ -35,6 +35,9 @@ RESOURCES = frozenset(
         "gateway-proxy",
     }
 )
+# A client sends the spans of a trace to the first path, and what describes it to the second.
+SPANS = "/v1/traces"
+TRACES = "/api/3.0/mlflow/traces"
 # The other paths of `artifacts` return signed URLs of the object store.
 ARTIFACT_LIST = ("artifacts", "list")
 # It calls models through `gateway`.
@@ -51,8 +54,9 @@ class Right(IntEnum):
     """What a user may do; each right includes the ones before it."""
 
     READ = 1
-    WRITE = 2
-    DELETE = 3
+    TRACE = 2
+    WRITE = 3
+    DELETE = 4
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ class RefusedError(Exception):
 
 def required_right(method: str, path: str) -> Right | None:
     """Return the right that a request requires, or None if it is refused to every user."""
+    if method == "POST" and path in (SPANS, TRACES):
+        return Right.TRACE
     api = API.fullmatch(path)
     if api is None:
         served = PAGES.fullmatch(path) is not None
@@ -123,6 +129,9 @@ class Gate:
     def _check(self, scope: Scope) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         host, origin = headers.get("host", ""), headers.get("origin")
+        # MLflow unpacks a compressed body without a limit.
+        if headers.get("content-encoding", "identity") != "identity":
+            raise RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "BAD_REQUEST", "Send the body uncompressed.")
         if not is_allowed_host(host, self._hosts):
             raise RefusedError(
                 HTTPStatus.FORBIDDEN,

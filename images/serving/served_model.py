@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 CHAMPION = "champion"
 # As in dags/ml_common/serving.py.
 UPLOAD_FIELD = "upload_field"
+ANSWERS_QUESTIONS = "answers_questions"
 FAILURE = {"error", "status"}
 
 SEND_ROWS = (
@@ -108,6 +109,22 @@ class ServedModel:
         schema = metadata.get_input_schema()
         takes_files = schema and not schema.is_tensor_spec() and schema.input_types() == [DataType.binary]
         return (metadata.metadata or {}).get(UPLOAD_FIELD, "input") if takes_files else None
+
+    @property
+    def answers_questions(self) -> bool:
+        """Whether the model answers questions."""
+        return bool((self._model.metadata.metadata or {}).get(ANSWERS_QUESTIONS))
+
+    def reply(self, question: str) -> dict[str, Any]:
+        """Return the answer to a question with its sources, or a failure."""
+        [reply] = self._model.predict([question])
+        return dict(reply)
+
+    def ask(self, question: str) -> Iterator[dict[str, Any]]:
+        """Yield the answer to a question in pieces, or a failure as the first one."""
+        # Not MLflow's own predict_stream, whose context variables must be set and reset in one thread.
+        events: Iterator[dict[str, Any]] = self._model.unwrap_python_model().predict_stream(question)
+        return events
 
     @property
     def usage(self) -> str:

@@ -21,11 +21,13 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.requests import ClientDisconnect
 
+import asking
 import served_model
 from batching import Batches
 from request_limits import HEADER_SECONDS, JSON, MULTIPART_OVERHEAD_BYTES, TimedConnection, UploadLimits, is_json
@@ -96,6 +98,9 @@ def create_app(model: ServedModel) -> FastAPI:
             answer = prediction if isinstance(prediction, dict) else {"prediction": prediction}
         return JSONResponse({**answer, "model_version": model.version})
 
+    if model.answers_questions:
+        app.include_router(asking.create_router(model))
+
     # These need no thread, so they answer no matter how many inputs are waiting.
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -105,7 +110,7 @@ def create_app(model: ServedModel) -> FastAPI:
     async def prometheus() -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    paths = {"/predict", "/healthz", "/metrics"}
+    paths = {route.path for route in app.routes if isinstance(route, APIRoute)}
     return app
 
 

@@ -251,7 +251,10 @@ def server_rules(limits: Limits) -> tuple[Rule, ...]:
             f"variables.containers.all(one, {_literal(limits.repositories)}.exists(repository, {image}))",
             "a model server may only run the stack's images",
         ),
-        Rule(_only_secrets(f"['', {NAME} + '-serving']"), "a model server may only use its own Secret <name>-serving"),
+        Rule(
+            _only_secrets(f"['', {NAME} + '-serving', {NAME} + '-passed']"),
+            "a model server may only use its own Secrets <name>-serving and <name>-passed",
+        ),
         Rule(
             f"{_only_volume_types()} && {_no_token()}",
             f"a model server may only mount volumes of the types {_words(VOLUME_TYPES)}, without tokens",

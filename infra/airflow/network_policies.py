@@ -22,12 +22,13 @@ from infra.airflow_names import (
     DAGS_SERVER_PORT,
     MLFLOW_LABELS,
     MLFLOW_PORT,
+    NAME_LABEL,
     NAMESPACE_LABEL,
     SERVING_LABELS,
     SERVING_PORT,
 )
 from infra.airflow_platform import Component, Platform
-from infra.dag_declarations import Destination, account_name, declarations
+from infra.dag_declarations import Destination, account_name, declarations, model_servers
 
 Spec = dict[str, Any]
 
@@ -223,8 +224,23 @@ class NetworkPolicies(pulumi.ComponentResource):
         create_egress_policy("components-to-git", with_git_sync, git, platform.namespace, platform, self._child_opts)
         features = platform.features_database.host.apply(lambda host: [egress_rule(host, [POSTGRES_PORT], names=names)])
         create_egress_policy("tasks-to-features", {}, features, platform.tasks_namespace, platform, self._child_opts)
-        if server := platform.lineage:
-            allowed = [egress_rule(server.host, [server.port], names=names)]
+        servers = model_servers(declarations())
+        readers = [server.name for server in servers if server.reads_features]
+        if readers:
+            of_readers = {
+                "matchLabels": SERVING_LABELS,
+                "matchExpressions": [{"key": NAME_LABEL, "operator": "In", "values": readers}],
+            }
+            create_egress_policy(
+                "serving-to-features", of_readers, features, platform.namespace, platform, self._child_opts
+            )
+        for server in servers:
+            if rules := _egress_rules(server.egress, names=names):
+                of_server = {"matchLabels": {**SERVING_LABELS, NAME_LABEL: server.name}}
+                name = f"{server.name}-egress"
+                create_egress_policy(name, of_server, rules, platform.namespace, platform, self._child_opts)
+        if lineage := platform.lineage:
+            allowed = [egress_rule(lineage.host, [lineage.port], names=names)]
             senders = {"matchExpressions": components(*WITH_LINEAGE)["match_expressions"]}
             create_egress_policy(
                 "components-to-lineage", senders, allowed, platform.namespace, platform, self._child_opts

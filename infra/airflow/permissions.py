@@ -9,7 +9,8 @@ from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 from pulumi_kubernetes.rbac.v1 import PolicyRuleArgs, RoleRefArgs, SubjectArgs
 
 from infra.airflow_platform import Component, Platform
-from infra.dag_declarations import account_name, declarations
+from infra.dag_declarations import ModelServer, account_name, declarations
+from infra.mlflow_server import passed_secret
 
 # The chart creates the service accounts of the other components, and infra/mlflow_server.py that of MLflow.
 OWN_ACCOUNTS = (Component.TASK, Component.SERVING)
@@ -43,16 +44,19 @@ IN_TASKS_NAMESPACE: Rules = {
 }
 
 
-def rules_for_serving(name: str) -> tuple[Rule, ...]:
-    """Return what dags/ml_common/kubernetes_rollout.py needs in Airflow's namespace to serve under this name.
+def rules_for_serving(server: ModelServer) -> tuple[Rule, ...]:
+    """Return what dags/ml_common/kubernetes_rollout.py needs in Airflow's namespace to serve.
 
     Server-side apply creates an object by its name, so creating can be limited to the name, too; listing cannot.
     """
+    # Kubernetes answers with the whole Secret, which has only what the task passes: see infra/airflow/secrets.py.
+    secrets = [Rule("", ("secrets",), ("patch",), (passed_secret(server.name),))] if server.takes_secrets else []
     return (
-        Rule("apps", ("deployments",), ("create", "get", "patch"), (name,)),
-        Rule("", ("services",), ("create", "get", "patch"), (name,)),
+        Rule("apps", ("deployments",), ("create", "get", "patch"), (server.name,)),
+        Rule("", ("services",), ("create", "get", "patch"), (server.name,)),
         Rule("apps", ("replicasets",), ("list",)),
         Rule("", ("pods",), ("list",)),
+        *secrets,
     )
 
 
@@ -73,7 +77,7 @@ class Permissions(pulumi.ComponentResource):
             account = account_name(dag_id)
             self._create_account(account, platform.tasks_namespace)
             if declaration.serves:
-                rules = rules_for_serving(declaration.serves.name)
+                rules = rules_for_serving(declaration.serves)
                 self._create_role(account, rules, platform.namespace, platform.tasks_namespace)
 
         self.register_outputs({})

@@ -16,6 +16,8 @@ from infra import feature_store
 from infra.airflow.pgbouncer import DATABASE, PORT, SERVICE, configuration, users_file
 from infra.airflow_names import ADMIN_SECRET, DATABASE_USERS
 from infra.airflow_platform import Component, DatabaseAccess, Platform
+from infra.dag_declarations import declarations, model_servers
+from infra.mlflow_server import passed_secret
 
 DATABASE_SECRET = "airflow-database"  # noqa: S105 - names, here and below
 ASYNC_CONNECTION = "async-connection"
@@ -61,6 +63,11 @@ class Secrets(pulumi.ComponentResource):
         self._create_secret(
             feature_store.SECRET, {feature_store.VARIABLE: features}, namespace=platform.tasks_namespace
         )
+
+        for server in model_servers(declarations()):
+            if server.takes_secrets:
+                # Empty: the task that deploys the server owns the content.
+                self._create_secret(passed_secret(server.name), {})
 
         self.register_outputs({})
 

@@ -18,7 +18,7 @@ from infra.aws.names import POSTGRES_CLIENT_IMAGE, SETUP_NAMESPACE, Limit
 from infra.aws.network import Network
 from infra.aws.node_pools import NodePools
 from infra.aws.policies import this_account, trust
-from infra.database_setup import DatabaseSetup
+from infra.database_setup import FEATURES, NO_OPTIONS, DatabaseOptions, DatabaseSetup
 from infra.settings import DatabaseSettings
 
 # The major version; RDS installs minor versions in the maintenance window.
@@ -96,9 +96,7 @@ class Database(pulumi.ComponentResource):
         self._setup = self._create_setup(cluster, node_pools)
         self.airflow = self._create_database("airflow", DATABASE_USERS)
         self.mlflow = self._create_database("mlflow")
-        self.features = self._create_database(
-            feature_store.DATABASE, connections=feature_store.CONNECTIONS, extension=feature_store.EXTENSION
-        )
+        self.features = self._create_database(feature_store.DATABASE, [feature_store.SERVERS], FEATURES)
 
         self.register_outputs({"host": self.airflow.host, "secret_arns": self.secret_arns})
 
@@ -244,13 +242,11 @@ class Database(pulumi.ComponentResource):
         self,
         name: str,
         components: Sequence[str] = (),
-        *,
-        connections: int | None = None,
-        extension: str | None = None,
+        options: DatabaseOptions = NO_OPTIONS,
     ) -> DatabaseAccess:
         access = self._keep(name, self._access(name, name, self._create_password(name)))
         passwords = {component: self._create_password(f"{name}-{component}") for component in components}
-        return self._setup.create(replace(access, component_passwords=passwords), connections, extension)
+        return self._setup.create(replace(access, component_passwords=passwords), options)
 
     def _access(self, user: str, database: str, password: pulumi.Output[str]) -> DatabaseAccess:
         authorities = certificates.of_region(self._account.region)

@@ -10,9 +10,9 @@ from pulumi_kubernetes.core.v1 import ExecActionArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
 from infra import feature_store
-from infra.airflow_names import DATABASE_SETUP_LABELS, DATABASE_USERS, MLFLOW_LABELS
+from infra.airflow_names import DATABASE_SETUP_LABELS, DATABASE_USERS, MLFLOW_LABELS, SERVING_LABELS
 from infra.airflow_platform import MAINTENANCE_DATABASE, DatabaseAccess
-from infra.database_setup import DatabaseSetup
+from infra.database_setup import FEATURES, NO_OPTIONS, DatabaseOptions, DatabaseSetup
 from infra.existing_cluster import peers
 from infra.existing_cluster.server import Server, ServerPod
 from infra.existing_cluster_names import POSTGRES_IMAGE, POSTGRES_USER_ID, POSTGRES_VOLUME_GIB
@@ -64,9 +64,7 @@ class Database(pulumi.ComponentResource):
         self._setup = DatabaseSetup(self.admin, namespace, POSTGRES_IMAGE, self._child_opts)
         self.airflow = self._create_database("airflow", DATABASE_USERS)
         self.mlflow = self._create_database("mlflow")
-        self.features = self._create_database(
-            feature_store.DATABASE, connections=feature_store.CONNECTIONS, extension=feature_store.EXTENSION
-        )
+        self.features = self._create_database(feature_store.DATABASE, [feature_store.SERVERS], FEATURES)
 
         self.register_outputs({"host": self.airflow.host})
 
@@ -107,21 +105,20 @@ class Database(pulumi.ComponentResource):
         self,
         name: str,
         components: Sequence[str] = (),
-        *,
-        connections: int | None = None,
-        extension: str | None = None,
+        options: DatabaseOptions = NO_OPTIONS,
     ) -> DatabaseAccess:
         password = self._create_password(name)
         access = DatabaseAccess(self.admin.host, self.admin.port, name, name, password)
         passwords = {component: self._create_password(f"{name}-{component}") for component in components}
-        return self._setup.create(replace(access, component_passwords=passwords), connections, extension)
+        return self._setup.create(replace(access, component_passwords=passwords), options)
 
 
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
-    """Return the peers that may connect to the server: in Airflow's namespace, and all tasks for the feature store."""
+    """Return the peers that may connect to the server: Airflow, MLflow, tasks, and model servers."""
     return [
         peers.airflow(namespace, *AIRFLOW_CLIENTS),
         peers.labelled(namespace, MLFLOW_LABELS),
+        peers.labelled(namespace, SERVING_LABELS),
         peers.tasks(namespace),
     ]
 

@@ -7,12 +7,17 @@ import pulumi_random as random
 
 from infra.airflow_names import DATABASE_USERS
 from infra.airflow_platform import DatabaseAccess
-from infra.database_connections import PREVIEW_CONNECTIONS, PREVIEW_FEATURES_CONNECTIONS
-from infra.database_setup import DatabaseSetup
-from infra.feature_store import EXTENSION
+from infra.database_connections import (
+    PREVIEW_CONNECTIONS,
+    PREVIEW_FEATURES_CONNECTIONS,
+    PREVIEW_SERVER_CONNECTIONS,
+)
+from infra.database_setup import DatabaseOptions, DatabaseSetup
+from infra.feature_store import EXTENSION, SERVERS
 from infra.preview_names import AIRFLOW, FEATURES, MLFLOW, database_names
 
 PASSWORD_LENGTH = 32
+DEFAULT = DatabaseOptions(PREVIEW_CONNECTIONS)
 
 
 class Databases(pulumi.ComponentResource):
@@ -46,9 +51,8 @@ class Databases(pulumi.ComponentResource):
         names = database_names(stack)
         self.airflow = self._create(AIRFLOW, names[AIRFLOW], DATABASE_USERS)
         self.mlflow = self._create(MLFLOW, names[MLFLOW])
-        self.features = self._create(
-            FEATURES, names[FEATURES], connections=PREVIEW_FEATURES_CONNECTIONS, extension=EXTENSION
-        )
+        of_features = DatabaseOptions(PREVIEW_FEATURES_CONNECTIONS, PREVIEW_SERVER_CONNECTIONS, EXTENSION)
+        self.features = self._create(FEATURES, names[FEATURES], [SERVERS], of_features)
 
         self.register_outputs({"host": self.airflow.host})
 
@@ -63,11 +67,9 @@ class Databases(pulumi.ComponentResource):
         purpose: str,
         name: str,
         components: Sequence[str] = (),
-        *,
-        connections: int = PREVIEW_CONNECTIONS,
-        extension: str | None = None,
+        options: DatabaseOptions = DEFAULT,
     ) -> DatabaseAccess:
         admin, password = self._admin, self._create_password(purpose)
         passwords = {component: self._create_password(f"{purpose}-{component}") for component in components}
         access = DatabaseAccess(admin.host, admin.port, name, name, password, admin.authorities, passwords)
-        return self._setup.create(access, connections, extension)
+        return self._setup.create(access, options)

@@ -1,5 +1,6 @@
 """The commands that run Airflow on this machine."""
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.errors import OperationError
-from ops.airflow_api import AirflowApiError
+from ops.airflow_api import AirflowApi, AirflowApiError
 from ops.cli.options import completed_stacks
 from ops.console import echo, new_console
 from ops.laptop import airflow, documents, flights, images, laptop, ports, processes, progress, serving, uploads
@@ -147,10 +148,12 @@ def roll_out(
     home: HomeFolder = DEFAULT_HOME,
 ) -> None:
     """Serve a version of a model and print the address."""
+    # A task sets this, because the arguments of a process are visible to other users.
+    secrets = json.loads(os.environ.get("SERVING_SECRETS", "{}"))
     with opened(home) as here:
         served = serving.Served.named(name, model)
         chosen = ports.add(here, served.process)
-        serving.roll_out(here, chosen, version, served)
+        serving.roll_out(here, chosen, version, served, secrets)
         echo(serving.url(chosen, served))
 
 
@@ -219,9 +222,23 @@ def index_documents(home: Home, folder: Path | None, params: str) -> None:
     stages.end("run")
     if state != "success":
         raise OperationError("\n".join(progress.failures(api, documents.DAG, run_id, tasks)))
-    documents.show(console, machine, api, run_id, index)
+    of_index = {"index": index, "prefix": to.prefix, "language": chosen.get("language", "english")}
+    address = serve_answers(api, of_index)
+    stages.end("answers")
+    documents.show(console, machine, api, run_id, index, address)
     show_services(console, machine, passwords=sys.stdout.isatty())
     stages.show(console)
+
+
+def serve_answers(api: AirflowApi, of_index: dict[str, Any]) -> str | None:
+    """Let docs_assistant choose and serve what answers questions; return its address, or None if it was refused."""
+    run_id = progress.start(api, documents.ASSISTANT, of_index, echo)
+    state, tasks = progress.follow(api, documents.ASSISTANT, run_id, console, "make up")
+    if state == "success":
+        return str(api.result(documents.ASSISTANT, run_id, "deploy"))
+    why = "\n".join(progress.failures(api, documents.ASSISTANT, run_id, tasks))
+    echo(f"warning: the documents are indexed, but no page answers questions about them: {why}")
+    return None
 
 
 def replay_flights(home: Home) -> None:

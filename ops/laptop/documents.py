@@ -20,7 +20,7 @@ from ops.laptop.laptop import Laptop
 from ops.laptop.uploads import Destination, Upload
 from ops.paths import printable
 
-DAG = "docs_index"
+DAG, ASSISTANT = "docs_index", "docs_assistant"
 FOLDER = f"{DAG}/folders/"
 QUARANTINE = f"{DAG}/quarantine/"
 QUESTIONS = "questions.yaml"
@@ -71,8 +71,17 @@ def index_name(path: Path | None) -> str:
     return f"{letters[:NAME_CHARACTERS]}{uploads.digest_of(path)}"
 
 
-def show(console: Console, machine: Laptop, api: AirflowApi, run_id: str, index: str) -> None:
-    """Print some answers, how well the index answers its questions, and the page, which is saved in `results`."""
+def show(console: Console, machine: Laptop, api: AirflowApi, run_id: str, index: str, address: str | None) -> None:
+    """Print some answers, how well the index answers its questions, and its page, which is saved in `results`.
+
+    Args:
+        console: Where to print.
+        machine: The laptop.
+        api: Airflow's API.
+        run_id: The run of the index.
+        index: The name of the index.
+        address: Where people can ask questions; None if they cannot.
+    """
     evaluated = json.loads(_read(machine, api.result(DAG, run_id, "evaluate")))["new"]
     page = machine.home.results / f"{index}.html"
     write_atomically(page, _read(machine, f"{DAG}/{index}/index.html").decode())
@@ -85,6 +94,8 @@ def show(console: Console, machine: Laptop, api: AirflowApi, run_id: str, index:
     console.print()
     console.print(_table(evaluated["measured"]))
     console.print(f"\npage         {page}")
+    if address:
+        console.print(f"ask          {address}")
 
 
 def answers(questions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -189,6 +189,7 @@ class Secrets:
     airflow_database: str
     mlflow_database: str
     features_database: str
+    features_serving: str
     mlflow_admin: str
     mlflow_tasks: str
     mlflow_serving: str
@@ -207,6 +208,7 @@ class Secrets:
             airflow_database=secrets.token_urlsafe(24),
             mlflow_database=secrets.token_urlsafe(24),
             features_database=secrets.token_urlsafe(24),
+            features_serving=secrets.token_urlsafe(24),
             mlflow_admin=secrets.token_urlsafe(12),
             mlflow_tasks=secrets.token_urlsafe(24),
             mlflow_serving=secrets.token_urlsafe(24),

@@ -19,8 +19,8 @@ import psutil
 import psycopg
 from psycopg import sql
 
+from infra import feature_store
 from infra.errors import OperationError
-from infra.feature_store import EXTENSION
 from ops.laptop.home import Home
 from ops.laptop.processes import POLL_INTERVAL_SECONDS, UNPRIVILEGED_USER, Service, as_user, records
 from ops.loopback import LOOPBACK
@@ -96,7 +96,7 @@ def prepare(home: Home) -> None:
 def create_databases(home: Home, port: int) -> None:
     """Create the databases `airflow`, `mlflow` and `features`, each with its own owner, if they are missing.
 
-    The database `features` gets pgvector, which only a superuser can create.
+    The database `features` also has the user of model servers, and pgvector, which only a superuser can create.
     """
     passwords = {
         "airflow": home.secrets.airflow_database,
@@ -105,15 +105,21 @@ def create_databases(home: Home, port: int) -> None:
     }
     with _connect(home, port) as connection:
         for name, password in passwords.items():
-            if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
-                connection.execute(
-                    sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(name), sql.Literal(password))
-                )
+            _create_role(connection, name, password)
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone():
                 connection.execute(sql.SQL("CREATE DATABASE {0} OWNER {0}").format(sql.Identifier(name)))
                 connection.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+        servers = feature_store.server_user("features")
+        _create_role(connection, servers, home.secrets.features_serving)
+        connection.execute(sql.SQL("GRANT CONNECT ON DATABASE features TO {}").format(sql.Identifier(servers)))
     with _connect(home, port, "features") as connection:
-        connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(EXTENSION)))
+        connection.execute(sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(feature_store.EXTENSION)))
+
+
+def _create_role(connection: psycopg.Connection, name: str, password: str) -> None:
+    if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [name]).fetchone():
+        create = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+        connection.execute(create.format(sql.Identifier(name), sql.Literal(password)))
 
 
 def _connect(home: Home, port: int, database: str = "postgres") -> psycopg.Connection:

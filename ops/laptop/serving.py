@@ -1,12 +1,14 @@
 """Model servers as processes, replaced without downtime when another version is rolled out."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
 import httpx
 
-from infra import computing, mlflow_users
+from infra import computing, feature_store, mlflow_users
+from infra.dag_declarations import declarations, model_servers
 from infra.documents import REPOSITORY
 from infra.errors import OperationError
 from ops.laptop import mlflow, processes
@@ -29,15 +31,20 @@ class Served:
     Attributes:
         model: The name of the registered model.
         process: The name of the process, of its log and of its port.
+        reads_features: Whether the server reads the feature store.
     """
 
     model: str
     process: str
+    reads_features: bool = False
 
     @classmethod
     def named(cls, name: str, model: str) -> "Served":
         """Return what a DAG serves under a name, `serves` in its `dag.yaml`."""
-        return DEMO if model == DEMO.model else cls(model, f"{DEMO.process}-{name}")
+        if model == DEMO.model:
+            return DEMO
+        readers = {server.name for server in model_servers(declarations()) if server.reads_features}
+        return cls(model, f"{DEMO.process}-{name}", name in readers)
 
     @property
     def successor(self) -> str:
@@ -45,6 +52,7 @@ class Served:
         return f"{NEXT}{self.process}"
 
 
+NO_SECRETS: Mapping[str, str] = {}
 # What `make up` trains and serves.
 DEMO = Served("image_classifier", "serving")
 
@@ -54,9 +62,12 @@ def url(ports: dict[str, int], served: Served = DEMO) -> str:
     return f"http://{LOOPBACK}:{ports[served.process]}"
 
 
-def service(home: Home, ports: dict[str, int], version: str, served: Served = DEMO) -> Service:
-    """Return the server of one version of a model."""
+def service(
+    home: Home, ports: dict[str, int], version: str, served: Served = DEMO, secrets: Mapping[str, str] = NO_SECRETS
+) -> Service:
+    """Return the server of one version of a model; `secrets` are variables of what the DAG passes it."""
     port = ports[served.process]
+    database = {feature_store.SERVERS_VARIABLE: _features(home, ports)} if served.reads_features else {}
     return Service(
         name=served.process,
         command=(sys.executable, str(PROGRAM)),
@@ -70,19 +81,23 @@ def service(home: Home, ports: dict[str, int], version: str, served: Served = DE
             "MODEL_VERSION": version,
             "SERVING_HOST": LOOPBACK,
             "SERVING_PORT": str(port),
+            **database,
+            **secrets,
         },
         port=port,
         healthy=lambda: served_version(ports, served) == version,
     )
 
 
-def roll_out(home: Home, ports: dict[str, int], version: str, served: Served = DEMO) -> None:
+def roll_out(
+    home: Home, ports: dict[str, int], version: str, served: Served = DEMO, secrets: Mapping[str, str] = NO_SECRETS
+) -> None:
     """Serve a version of a model: the new process shares the port and answers before the old one is stopped.
 
     Raises:
         OperationError: The new process did not answer; the old one continues to serve.
     """
-    wanted, port = service(home, ports, version, served), ports[served.process]
+    wanted, port = service(home, ports, version, served, secrets), ports[served.process]
     processes.stop(home, served.successor)
     if processes.is_running(home, wanted):
         return
@@ -141,6 +156,12 @@ def served_version(ports: dict[str, int], served: Served = DEMO) -> str | None:
         return str(answer.json()["version"])
     except (httpx.TransportError, ValueError, KeyError):
         return None
+
+
+def _features(home: Home, ports: dict[str, int]) -> str:
+    user = feature_store.server_user(feature_store.DATABASE)
+    login = f"{user}:{home.secrets.features_serving}"
+    return feature_store.connection(f"postgresql://{login}@{LOOPBACK}:{ports['postgres']}/{feature_store.DATABASE}")
 
 
 def _answers(ports: dict[str, int], served: Served) -> bool:

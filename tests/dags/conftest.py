@@ -155,11 +155,19 @@ def mlflow_registry(s3: ThreadedMotoServer, mlflow_server: str, monkeypatch: pyt
 
 
 @pytest.fixture(scope="session")
-def feature_server() -> Iterator[str]:
-    """The address of a database `features` on a PostgreSQL server as `make up` starts it."""
+def feature_databases() -> Iterator[tuple[str, str]]:
+    """The addresses of a database `features` on a server as `make up` starts it: of its owner and of model servers."""
     with database_server.started() as (home, port):
         postgres.create_databases(home, port)
-        yield f"postgresql://features:{home.secrets.features_database}@127.0.0.1:{port}/features"
+        users = {"features": home.secrets.features_database, "features-serving": home.secrets.features_serving}
+        owner, servers = (f"postgresql://{user}:{key}@127.0.0.1:{port}/features" for user, key in users.items())
+        yield owner, servers
+
+
+@pytest.fixture(scope="session")
+def feature_server(feature_databases: tuple[str, str]) -> str:
+    """The address of the database as its owner."""
+    return feature_databases[0]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -10,6 +11,8 @@ from urllib.parse import parse_qs, urlparse
 import pytest
 from kubernetes import client, config
 
+from infra.airflow_names import DATABASE_CA_FILE
+from infra.airflow_platform import AUTHORITIES
 from ml_common import deployment, kubernetes_rollout
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.serving_manifests import ServingSettings, manifests
@@ -132,6 +135,32 @@ def test_two_models_share_nothing() -> None:
         assert one["metadata"]["labels"] != other["metadata"]["labels"]
     [secret] = manifests(churn, "1")[1]["spec"]["template"]["spec"]["containers"][0]["envFrom"]
     assert secret["secretRef"]["name"] == "churn-serving"
+
+
+def test_secrets_are_passed_in_a_secret_and_another_value_starts_another_pod() -> None:
+    secret, _, applied = manifests(SETTINGS, "1", {"KEY": "s3cret"})
+    assert (secret["metadata"]["name"], secret["data"]) == (SETTINGS.passed_secret, {"KEY": "czNjcmV0"})
+    pod = applied["spec"]["template"]
+    names = [one["secretRef"]["name"] for one in pod["spec"]["containers"][0]["envFrom"]]
+    assert names == [SETTINGS.credentials_secret, SETTINGS.passed_secret]
+    assert "s3cret" not in str(applied)
+    other = manifests(SETTINGS, "1", {"KEY": "another"})[2]["spec"]["template"]
+    assert other["metadata"]["annotations"] != pod["metadata"]["annotations"]
+    assert manifests(SETTINGS, "1", {})[0]["data"] == {}
+
+
+def test_a_server_that_reads_features_verifies_the_database_where_it_can() -> None:
+    pod = manifests(replace(SETTINGS, reads_features=True), "1")[1]["spec"]["template"]["spec"]
+    assert {"name": "database-ca", "configMap": {"name": "database-ca", "optional": True}} in pod["volumes"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert f"{mounts['database-ca']}/{DATABASE_CA_FILE}" == AUTHORITIES
+    assert "database-ca" not in str(manifests(SETTINGS, "1"))
+
+
+def test_the_rollout_command_gets_secrets_in_its_environment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = 'import os, sys; print(os.environ["SERVING_SECRETS"].replace(" ", "") + "/".join(sys.argv[1:]))'
+    monkeypatch.setenv("SERVING_ROLLOUT_COMMAND", command_that(program))
+    assert deployment.deploy("churn", "7", secrets={"KEY": "value"}) == '{"KEY":"value"}churn/churn/7'
 
 
 def test_serving_goes_to_this_pods_namespace_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from matplotlib.figure import Figure
 
-from docs_index import steps, store
+from docs_index import pgvector_search, steps
 from docs_index.evaluation import Evaluation
 from docs_index.outputs import Embedded
 from docs_index.search import HYBRID, TEXT, VECTOR
@@ -282,7 +282,7 @@ def test_a_database_without_pgvector_is_one_sentence(
     def missing(connection: object) -> None:
         raise psycopg.ProgrammingError("vector type not found in the database")
 
-    monkeypatch.setattr(store, "register_vector", missing)
+    monkeypatch.setattr(pgvector_search, "register_vector", missing)
     with pytest.raises(PermanentError, match="has no pgvector: run `CREATE EXTENSION vector`"):
         PgvectorStore("docs", "english").live()
 

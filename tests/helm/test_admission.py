@@ -135,4 +135,5 @@ def test_the_model_server_is_what_a_task_deploys(objects: Objects, task: Any) ->
     assert f'"{image.rpartition(":")[0]}"' in rule(objects, policy, "images")
     [group] = pod["spec"]["containers"][0]["envFrom"]
     assert group["secretRef"]["name"] == "image-classifier-serving"
-    assert "string(object.metadata.name) + '-serving'" in rule(objects, policy, "Secret")
+    for secret in ("serving", "passed"):
+        assert f"string(object.metadata.name) + '-{secret}'" in rule(objects, policy, "Secret")

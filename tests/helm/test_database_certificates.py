@@ -25,8 +25,8 @@ def test_every_address_of_the_database_asks_clients_to_verify_the_server(stack: 
         for value in secret["stringData"].values()
         if "rds.amazonaws.com" in value and "://" in value
     ]
-    # With a connection pool, only MLflow and tasks connect by themselves.
-    assert len(addresses) == (2 if stack == "prod" else 6)
+    # With a connection pool, only MLflow, tasks and model servers connect by themselves.
+    assert len(addresses) == (3 if stack == "prod" else 7)
     assert all(VERIFIED in address for address in addresses)
     for secret in secrets.values():
         if "PGHOST" in secret["stringData"]:

@@ -249,3 +249,10 @@ def test_only_tasks_and_the_model_server_may_call_the_model_registry(objects: Ob
         assert not admitted(rules, "airflow", pod, "airflow")
     for pod in (dict(serving_manifests.COMPONENT), airflow("worker")):
         assert not admitted(rules, "airflow", pod, "default")
+
+
+def test_only_a_model_server_that_declares_it_reaches_the_feature_store(objects: Objects) -> None:
+    labels = {"app.kubernetes.io/component": "serving"}
+    assert POSTGRES in ports_out(objects, {**labels, "app.kubernetes.io/name": "docs-answers"})
+    assert POSTGRES not in ports_out(objects, {**labels, "app.kubernetes.io/name": "flight-delays"})
+    assert POSTGRES not in ports_out(objects, {"app.kubernetes.io/name": "docs-answers"})

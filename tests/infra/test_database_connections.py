@@ -46,7 +46,7 @@ def test_a_stack_that_opens_too_many_connections_is_refused(monkeypatch: pytest.
     monkeypatch.setattr(helm_values, "stack_values", lambda _: values)
     refusal = (
         r"^Pulumi\.dev\.yaml: airflow:database\.instance_class: db\.t4g\.micro allows 80 connections, but the stack "
-        r"opens up to 98 \(scheduler 6, api-server 40, .*\): choose db\.t4g\.small$"
+        r"opens up to 100 \(scheduler 6, api-server 40, .*\): choose db\.t4g\.small$"
     )
     with pytest.raises(SettingsError, match=refusal):
         load("dev")
@@ -57,7 +57,7 @@ def test_a_preview_environment_that_does_not_fit_is_refused() -> None:
     assert free // of_preview() == 1
     assert why_no_room("dev", "db.t4g.small", VALUES, [], "dev-a") is None
     assert why_no_room("dev", "db.t4g.small", VALUES, ["dev-a"], "dev-b") == (
-        "dev's database, db.t4g.small, allows 176 connections, but dev opens up to 78 and each preview environment up "
+        "dev's database, db.t4g.small, allows 176 connections, but dev opens up to 80 and each preview environment up "
         "to 63 (dev-a), which leaves no room for dev-b: remove one that `make preview-envs STACK=dev` lists, or set "
         "airflow:database: instance_class to db.t4g.medium in Pulumi.dev.yaml and run `make deploy STACK=dev`"
     )
@@ -65,6 +65,6 @@ def test_a_preview_environment_that_does_not_fit_is_refused() -> None:
 
 def test_the_plan_shows_the_connections_and_the_room_for_preview_environments() -> None:
     line = connections("dev", "db.t4g.medium")
-    assert line.startswith("allows 401 connections; dev opens up to 78: scheduler 6, api-server 20, dag-processor 10,")
+    assert line.startswith("allows 401 connections; dev opens up to 80: scheduler 6, api-server 20, dag-processor 10,")
     assert line.endswith("; room for 5 preview environments of up to 63")
     assert "room" not in connections("prod", "db.m7g.large")

@@ -22,7 +22,7 @@ APART = "torch.txt"
 # Data sets, which have no wheels, so they are built.
 DATA = "data.txt"
 # With a different resolution.
-ALONE = (APART, DATA, "mlflow.txt", "scan.txt", "soda.txt")
+ALONE = (APART, DATA, "mlflow.txt", "scan.txt", "soda.txt", "weights.txt")
 
 PIN = r"[a-z0-9._-]+(\[[a-z0-9,._-]+\])?==[^\s;]+( ; [^\\]+)?( \\\n    --hash=sha256:[0-9a-f]{64})+\n"
 INSTALLERS = {

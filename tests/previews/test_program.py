@@ -118,11 +118,11 @@ def test_databases_and_users_are_the_environments_own(recorded: Recorded, base: 
         if "DATABASE_NAME" in secret.inputs.get("stringData", {})
     ]
     limits = {secret["DATABASE_NAME"]: secret["DATABASE_CONNECTIONS"] for secret in made}
-    assert limits == {f"{stack}-airflow": "25", f"{stack}-mlflow": "25", f"{stack}-features": "8"}
+    assert limits == {f"{stack}-airflow": "25", f"{stack}-mlflow": "25", f"{stack}-features": "6"}
     assert {secret["PGUSER"] for secret in made} == {"dbadmin" if base in ON_AWS else "postgres"}
     assert {secret["PGDATABASE"] for secret in made} == {"postgres"}
     users = {name for secret in made for name in json.loads(secret["DATABASE_USERS"])}
-    assert users == {f"{stack}-airflow-dag-processor", f"{stack}-airflow-triggerer"}
+    assert users == {f"{stack}-airflow-dag-processor", f"{stack}-airflow-triggerer", f"{stack}-features-serving"}
     [airflow] = [item for item in recording.resources if item.name == "airflow-database" and item.custom]
     connection = airflow.inputs["stringData"]["connection"]
     assert connection.startswith(f"postgresql://{stack}-airflow:")
