@@ -1,12 +1,16 @@
-"""The DAGs of documents on the cluster, with documents in German, a PDF and a damaged file."""
+"""The DAGs of documents on the cluster, with documents in German, a PDF and a damaged file, and a server of a model."""
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from . import data_pod
-from .airflow_client import Airflow
-from .stack import wait_until
+from . import chat_program, data_pod
+from .airflow_client import Airflow, ForwardedPort
+from .stack import get, kubectl, wait_until
 
 PREFIX = "docs_index/handbuch/"
 STORE_DOCUMENTS = f"""
@@ -26,6 +30,7 @@ documents = {{
 - {{question: "Wann wird der Restmüll abgeholt?", file: haus.md, contains: am Dienstag}}
 - {{question: "Wie heißt der Drucker?", file: netz.html, contains: Gutenberg}}
 - {{question: "Welches Öl braucht der Wagen?", file: wagen.pdf, contains: 5W-30}}
+- {{question: "Wie heißt der Drucker im Keller?", answerable: false}}
 '''.encode(),
 }}
 for name, content in documents.items():
@@ -55,10 +60,56 @@ def test_documents_in_another_language_are_indexed_and_answer_their_questions(ai
     assert "kaputt.pdf to quarantine: it is not a readable PDF" in airflow.log("docs_index", indexed, "collect")
 
 
-@pytest.mark.usefixtures("indexed")
-def test_a_person_approves_who_answers_the_questions(airflow: Airflow) -> None:
-    params = {"index": "handbuch", "prefix": PREFIX, "language": "german", "minimum_correct": 0}
+KEY = "sk-of-the-cluster"
+
+
+@pytest.fixture
+def model(airflow: Airflow) -> Iterator[None]:
+    """A server with the API of OpenAI in another namespace, and the Airflow connection `small` to it."""
+    pod = {
+        "metadata": {"name": "model", "labels": {"app": "model"}},
+        "spec": {
+            "containers": [
+                {
+                    "name": "model",
+                    "image": data_pod.image(),
+                    "command": ["python", "-c", Path(chat_program.__file__).read_text()],
+                    "env": [{"name": "KEY", "value": KEY}],
+                    "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
+                }
+            ],
+            "terminationGracePeriodSeconds": 1,
+        },
+    }
+    service = {
+        "metadata": {"name": "model"},
+        "spec": {"selector": {"app": "model"}, "ports": [{"port": chat_program.PORT}]},
+    }
+    for kind, manifest in (("Pod", pod), ("Service", service)):
+        kubectl("apply", "-n", "default", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": kind, **manifest}))
+    wait_until(lambda: get("pod", "model", namespace="default")["status"]["phase"] == "Running", "the model")
+    connection = {
+        "connection_id": "small",
+        "conn_type": "openai",
+        "host": f"http://model.default.svc:{chat_program.PORT}/v1",
+    }
+    airflow.request("POST", "connections", json={**connection, "password": KEY, "extra": json.dumps({"model": "m"})})
+    yield
+    kubectl("delete", "pod,service", "model", "-n", "default")
+
+
+@pytest.mark.usefixtures("model")
+def test_a_person_approves_a_model_that_then_answers_questions_with_its_key(airflow: Airflow, indexed: str) -> None:
+    params = {"index": "handbuch", "prefix": PREFIX, "language": "german", "connections": ["small"]}
     run = airflow.trigger("docs_assistant", params)
     airflow.answer("docs_assistant", run, "approval", "Approve", 600)
     assert airflow.finish("docs_assistant", run, seconds=600) == "success"
     assert result(airflow, "docs_assistant", run, "promote") == "1"
+
+    with ForwardedPort("docs-answers", 8080) as url:
+        assert "Ask the documents" in httpx.get(url).text
+        answer = httpx.post(f"{url}/ask", json={"question": "Wann wird der Restmüll abgeholt?"}, timeout=60).json()
+    assert "am Dienstag abgeholt" in answer["answer"]
+    assert (answer["answered_by"], answer["notice"]) == ("m", "")
+    assert answer["index_version"] == result(airflow, "docs_index", indexed, "collect")["version"]
+    assert KEY not in json.dumps(get("deployment", "docs-answers"))
