@@ -428,6 +428,11 @@ def test_a_folder_of_documents_becomes_an_index_that_answers_its_questions(
         assert shown in indexed.output
     page = Path(re.search("^page +(.+)$", indexed.output, re.MULTILINE)[1])  # type: ignore[index]
     assert "damaged.pdf" in page.read_text()
+    address = re.search("^ask +(.+)$", indexed.output, re.MULTILINE)[1]  # type: ignore[index]
+    assert "Ask the documents" in httpx.get(address).text
+    reply = httpx.post(f"{address}/ask", json={"question": "Wann wird der Restmüll abgeholt?"}, timeout=60).json()
+    assert "am Dienstag abgeholt. [1]" in reply["answer"]
+    assert (reply["sources"][0]["path"], reply["answered_by"]) == ("home.md", "quotes")
 
 
 def test_after_kill_9_of_all_processes_up_recovers_with_nothing_lost(machine: Machine, first: Up) -> None:
