@@ -111,6 +111,10 @@ ui: .venv/ready ## Port-forward Airflow's and MLflow's UI and print the logins (
 user: .venv/ready ## Create, change or delete a user of Airflow (NAME=anna, ROLE=viewer|user|op|admin, STACK=dev: on a stack instead of this machine, NEW_PASSWORD=1, REMOVE=1)
 	@$(ops) user
 
+.PHONY: connection
+connection: .venv/ready ## Create, change or delete a connection of Airflow (NAME=warehouse, FILE=<YAML>, KEY=<file with the password>, STACK=dev: on a stack instead of this machine, REMOVE=1)
+	@$(ops) connection
+
 .PHONY: destroy
 destroy: .venv/ready ## Delete a stack and prove that nothing is left (STACK=dev, YES=1 or CONFIRM=<stack>: do not ask)
 	@$(ops) destroy

@@ -11,6 +11,7 @@ TIMEOUT_SECONDS = 30
 # Airflow closes a connection that is not used for 5 s, and a request that arrives just then has no answer.
 KEEP_ALIVE_SECONDS = 2
 USERS = "/auth/fab/v1/users"
+CONNECTIONS = "/api/v2/connections"
 
 
 class AirflowApiError(Exception):
@@ -162,6 +163,27 @@ class AirflowApi:
     def delete_user(self, name: str) -> None:
         """Delete a user."""
         accepted(self._client.delete(f"{USERS}/{name}"))
+
+    def has_connection(self, name: str) -> bool:
+        """Return whether there is a connection of this name."""
+        answer = self._client.get(f"{CONNECTIONS}/{name}")
+        if answer.status_code == 404:
+            return False
+        answer.raise_for_status()
+        return True
+
+    def create_connection(self, name: str, fields: dict[str, Any]) -> None:
+        """Create a connection."""
+        accepted(self._client.post(CONNECTIONS, json={"connection_id": name, **fields}))
+
+    def change_connection(self, name: str, fields: dict[str, Any]) -> None:
+        """Change the given fields of a connection."""
+        content = {"connection_id": name, **fields}
+        accepted(self._client.patch(f"{CONNECTIONS}/{name}", params={"update_mask": list(fields)}, json=content))
+
+    def delete_connection(self, name: str) -> None:
+        """Delete a connection."""
+        accepted(self._client.delete(f"{CONNECTIONS}/{name}"))
 
     def _get(self, path: str, **parameters: Any) -> Any:
         answer = self._client.get(path, params=parameters)

@@ -53,7 +53,7 @@ PARAMETERS = (
     *("STACK", "NAME", "LIKE", "BRANCH", "HOURS", "FROM", "TO", "CONFIRM", "DRY_RUN", "CHANGE", "GATE", "YES"),
     *("AGAINST", "PULL_REQUEST", "BUILT", "PREVIEW", "REFRESH", "FORCE", "ISSUE", "WITHOUT_SECRETS"),
     *("IMAGES", "DOCUMENTS", "PARAMS", "DEMO", "S", "DAG", "KEY", "USER_NAME", "REPOSITORY", "REMOVE", "ROLE"),
-    "NEW_PASSWORD",
+    *("NEW_PASSWORD", "FILE"),
 )
 # Variables of shell completion: https://typer.tiangolo.com/tutorial/options-autocompletion/
 COMPLETION = ("_OPS_COMPLETE", "_TYPER_COMPLETE_*", "COMP_*")
@@ -97,7 +97,7 @@ def enter_command(arguments: Sequence[str]) -> None:
     command, *others = [each for each in arguments if not each.startswith("-")] or [""]
     names = COMMANDS.get(command, OPERATIONS)
     option = any(each.split("=")[0] == "--stack" for each in arguments)
-    with_stack = {"status": bool(others), "run": option, "user": option}
+    with_stack = {"status": bool(others), "run": option, "user": option, "connection": option}
     if command in with_stack and not with_stack[command] and not os.environ.get("STACK"):
         names = LAPTOP
     enter((*names, *PARAMETERS, *COMPLETION))

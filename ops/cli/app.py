@@ -67,6 +67,7 @@ COMMANDS = {
     "smoke": Entry(KUBERNETES, "stacks", "Check a deployed stack: health, commit, DAG files, the pod of a task"),
     "ui": Entry(KUBERNETES, "stacks", "Port-forward Airflow's and MLflow's UI and print the logins"),
     "user": Entry(KUBERNETES, "users", "Create, change or delete a user of Airflow"),
+    "connection": Entry(KUBERNETES, "connections", "Create, change or delete a connection of Airflow"),
     "destroy": Entry(KUBERNETES, "stacks", "Delete a stack and prove that nothing is left"),
     "upgrade-check": Entry(KUBERNETES, "upgrades", "Show what to upgrade and by when; exit code 1 if support ended"),
     "unlock": Entry(KUBERNETES, "stacks", "Release the lock that a killed command left on a stack"),

@@ -1,20 +1,16 @@
 """The command for users of Airflow."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from infra.errors import OperationError
 from ops.airflow import users
-from ops.airflow_api import AirflowApi
-from ops.cli.laptop import HomeFolder, opened
+from ops.cli.airflow import airflow_api
+from ops.cli.laptop import HomeFolder
 from ops.cli.options import StackOrThisMachine
 from ops.console import echo
 from ops.laptop.home import DEFAULT_HOME
-from ops.laptop.laptop import Laptop
 
 
 def user(
@@ -35,21 +31,8 @@ def user(
     """
     if remove and (role or new_password):
         raise OperationError("ROLE and NEW_PASSWORD have no effect with REMOVE=1: remove them")
-    with _airflow(stack, home) as api:
+    with airflow_api(stack, home) as api:
         if remove:
             users.remove(api, name, echo)
         else:
             users.put(api, name, role, echo, new_password=new_password)
-
-
-@contextmanager
-def _airflow(stack: str | None, home: Path) -> Iterator[AirflowApi]:
-    if stack:
-        from ops.airflow.ui import airflow_forwarded, client
-        from ops.stacks.resolve import resolve_running
-
-        with airflow_forwarded(resolve_running(stack, echo)) as login, client(login) as api:
-            yield api
-    else:
-        with opened(home) as here:
-            yield Laptop.known(here).api()

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw
 
 from infra import mlflow_users
 from ops.console import new_console
-from ops.laptop import flights, mlflow, object_store, ports, processes, serving
+from ops.laptop import airflow, flights, mlflow, object_store, ports, processes, serving
 from ops.laptop.home import Home, write_atomically
 from ops.laptop.images import DIGITS_PREFIX, digits
 from ops.laptop.laptop import Laptop
@@ -306,6 +306,35 @@ def test_the_administrator_and_unknown_users_are_not_removed(machine: Machine, f
         1,
         "error: there is no user unknown.user: correct NAME, or see the users in Airflow's UI under Security\n",
     )
+
+
+def test_a_connection_is_created_from_a_file_and_keeps_its_password_until_it_is_removed(
+    machine: Machine, first: Up, tmp_path: Path
+) -> None:
+    file, key = tmp_path / "small.yaml", tmp_path / "key"
+    file.write_text("{conn_type: openai, host: 'https://api.example.com/v1', extra: {model: small-1}}")
+    key.write_text("s3cret-of-the-test\n")
+    created = machine.run("connection", "small", "--file", str(file), "--key", str(key))
+    assert (created.output, created.error) == ("created the connection small\n", "")
+    assert "s3cret" in password_of(machine, "small")
+    file.write_text("{conn_type: openai, host: 'https://api.example.com/v2', extra: {model: small-2}}")
+    changed = machine.run("connection", "small", "--file", str(file))
+    assert changed.output == "changed the connection small, which keeps its password\n"
+    client = logged_in(machine, "admin", machine.home.secrets.admin)
+    found = client.get("connections/small").json()
+    assert (found["host"], json.loads(found["extra"])) == ("https://api.example.com/v2", {"model": "small-2"})
+    assert "s3cret" in password_of(machine, "small")
+    assert machine.run("connection", "small", "--remove").output == "deleted the connection small\n"
+    gone = machine.run("connection", "small", "--remove")
+    assert gone.error == "error: there is no connection small: correct NAME, or see Connections in Airflow's UI\n"
+
+
+def password_of(machine: Machine, name: str) -> str:
+    """Return a connection as tasks get it."""
+    environment = airflow.environment(machine.home, machine.laptop.ports)
+    command = [*airflow.PROGRAM, "connections", "get", name, "--output", "json"]
+    done = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def password_in(up: Up) -> str:
