@@ -1,5 +1,6 @@
 """Find passages in the live version of an index, as a user of the database who may only read it."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 from docs_index.pgvector_search import PgvectorSearch, register
 from docs_index.search import HITS, HYBRID, Hit, search
 from ml_common.errors import ServiceUnavailableError
+
+log = logging.getLogger(__name__)
 
 # A search takes milliseconds. Two replicas have the limit of the user, SERVER_CONNECTIONS in infra/feature_store.py.
 CONNECTIONS = 2
@@ -56,11 +59,8 @@ class LiveIndex:
                 # A transaction that has read the view keeps it from being replaced until it ends.
                 return Found(index.live() or "", hits)
         except (psycopg.Error, PoolTimeout) as error:
+            log.warning("The database failed: %s", error)
             raise ServiceUnavailableError(UNAVAILABLE) from error
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._pool.close()
 
 
 def _configure(connection: psycopg.Connection[Any]) -> None:

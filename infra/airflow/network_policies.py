@@ -224,21 +224,7 @@ class NetworkPolicies(pulumi.ComponentResource):
         create_egress_policy("components-to-git", with_git_sync, git, platform.namespace, platform, self._child_opts)
         features = platform.features_database.host.apply(lambda host: [egress_rule(host, [POSTGRES_PORT], names=names)])
         create_egress_policy("tasks-to-features", {}, features, platform.tasks_namespace, platform, self._child_opts)
-        servers = model_servers(declarations())
-        readers = [server.name for server in servers if server.reads_features]
-        if readers:
-            of_readers = {
-                "matchLabels": SERVING_LABELS,
-                "matchExpressions": [{"key": NAME_LABEL, "operator": "In", "values": readers}],
-            }
-            create_egress_policy(
-                "serving-to-features", of_readers, features, platform.namespace, platform, self._child_opts
-            )
-        for server in servers:
-            if rules := _egress_rules(server.egress, names=names):
-                of_server = {"matchLabels": {**SERVING_LABELS, NAME_LABEL: server.name}}
-                name = f"{server.name}-egress"
-                create_egress_policy(name, of_server, rules, platform.namespace, platform, self._child_opts)
+        self._create_server_policies(platform, features)
         if lineage := platform.lineage:
             allowed = [egress_rule(lineage.host, [lineage.port], names=names)]
             senders = {"matchExpressions": components(*WITH_LINEAGE)["match_expressions"]}
@@ -259,6 +245,24 @@ class NetworkPolicies(pulumi.ComponentResource):
             triggerer = {"matchLabels": {COMPONENT_LABEL: "triggerer"}}
             name = "triggerer-to-notifications"
             create_egress_policy(name, triggerer, rules, platform.namespace, platform, self._child_opts)
+
+    def _create_server_policies(self, platform: Platform, features: pulumi.Output[list[Spec]]) -> None:
+        """Create the policies for what model servers reach: the feature store, and what DAGs declare."""
+        servers = model_servers(declarations())
+        readers = [server.name for server in servers if server.reads_features]
+        if readers:
+            of_readers = {
+                "matchLabels": SERVING_LABELS,
+                "matchExpressions": [{"key": NAME_LABEL, "operator": "In", "values": readers}],
+            }
+            create_egress_policy(
+                "serving-to-features", of_readers, features, platform.namespace, platform, self._child_opts
+            )
+        for server in servers:
+            if rules := _egress_rules(server.egress, names=platform.names_in_policies):
+                of_server = {"matchLabels": {**SERVING_LABELS, NAME_LABEL: server.name}}
+                name = f"{server.name}-egress"
+                create_egress_policy(name, of_server, rules, platform.namespace, platform, self._child_opts)
 
     def _create(self, name: str, policy: Policy, namespace: pulumi.Output[str]) -> None:
         kubernetes.networking.v1.NetworkPolicy(

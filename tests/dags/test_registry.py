@@ -1,3 +1,4 @@
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,10 @@ from mlflow.models import Model
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from moto.server import ThreadedMotoServer
 
+from docs_assistant import versions as answers_versions
+from flight_model import versions as delays_versions
+from image_classifier import versions as classifier_versions
+from infra.documents import REPOSITORY
 from ml_common import registry
 from ml_common.errors import PermanentError, ServiceUnavailableError
 from ml_common.registry import Run
@@ -169,3 +174,12 @@ def test_the_files_of_a_version_can_be_downloaded(model: str, write_files: regis
     with registry.downloaded(model, registry.register(model, RUN, write_files)) as folder:
         assert (folder / "MLmodel").exists()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("versions", [classifier_versions, delays_versions, answers_versions])
+@pytest.mark.parametrize("image", ["ml", "serving"])
+def test_the_images_of_tasks_and_of_the_server_have_what_a_version_needs(versions: Any, image: str) -> None:
+    """The task that registers a version imports the code that serves it."""
+    files = [(REPOSITORY / "requirements" / f"{name}.txt").read_text() for name in (image, "torch")]
+    pinned = set(re.findall(r"^([a-z0-9._-]+)(?:\[.*\])?==", "\n".join(files), re.MULTILINE))
+    assert set(versions.REQUIREMENTS) <= pinned
