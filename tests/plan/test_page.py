@@ -130,7 +130,7 @@ def test_the_command_writes_the_page_and_prints_the_cost(
     run(monkeypatch, "dev", "--html", str(tmp_path / "plan" / "dev.html"))
     printed = capsys.readouterr().out
     assert re.search(r"cost +\$\d+\.\d\d per month idle, \$\d+\.\d\d at this load", printed)
-    assert "allows 80 connections; dev opens up to 78: scheduler 6, " in printed
+    assert "allows 80 connections; dev opens up to 80: scheduler 6, " in printed
     assert str(tmp_path / "plan" / "dev.html") in printed
     assert "replace    airflow:cluster.public_access_cidrs, 203.0.113.0/24: set the networks that you wor" in printed
     assert (tmp_path / "plan" / "dev.html").read_text().startswith("<!doctype html>")
