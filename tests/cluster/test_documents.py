@@ -10,7 +10,7 @@ import pytest
 
 from . import chat_program, data_pod
 from .airflow_client import Airflow, ForwardedPort
-from .stack import get, kubectl, wait_until
+from .stack import NAMESPACE, get, kubectl, wait_until
 
 PREFIX = "docs_index/handbuch/"
 STORE_DOCUMENTS = f"""
@@ -96,6 +96,8 @@ def model(airflow: Airflow) -> Iterator[None]:
     airflow.request("POST", "connections", json={**connection, "password": KEY, "extra": json.dumps({"model": "m"})})
     yield
     kubectl("delete", "pod,service", "model", "-n", "default")
+    # Later tests train a model, which requests a whole CPU core: more than two cores have left with this server.
+    kubectl("delete", "deployment", "docs-answers", "-n", NAMESPACE, "--ignore-not-found")
 
 
 @pytest.mark.usefixtures("model")

@@ -149,6 +149,7 @@ SECRETS = "a task may only use the Secrets mlflow-tasks, features-database, obje
 ACCOUNTS = "a task may only use the service account of its DAG, or airflow-task"
 TOKENS = "only a task of a DAG that declares `serves` in dag.yaml may have a Kubernetes token"
 GPUS = "a task may only use as many GPUs as its DAG declares as `gpus` in dag.yaml"
+SERVER_SECRETS = "a model server may only use its own Secrets <name>-serving and <name>-passed"
 LABELS = "a task must have the label component=worker"
 SIZE = "a model server may only have one container, with at most the CPU and memory of the size that its DAG declares"
 POD_SECURITY = "violates PodSecurity"
@@ -268,7 +269,7 @@ def of_server(change: Change) -> Change:
         *(
             pytest.param(
                 of_pod(change),
-                "a model server may only use its own Secret <name>-serving",
+                SERVER_SECRETS,
                 id=f"a Secret as {how}",
             )
             for how, change in (
@@ -313,6 +314,12 @@ def of_server(change: Change) -> Change:
             id="two containers",
         ),
         pytest.param(of_server(lambda server: server["resources"]["requests"].pop("cpu")), None, id="less CPU"),
+        pytest.param(of_pod(with_group("image-classifier-passed")), None, id="the Secret that its task passes"),
+        pytest.param(
+            of_pod(with_group("docs-answers-passed")),
+            SERVER_SECRETS,
+            id="the Secret that another task passes",
+        ),
     ],
 )
 def test_a_model_server_with(deployment: Any, change: Change, refusal: str | None) -> None:
