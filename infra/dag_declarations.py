@@ -149,6 +149,8 @@ class DagDeclaration(Declaration):
     node_pool: Annotated[str, Field(pattern=POOL_NAME)] | None = None
     """The node pool of tasks that name none: of those with GPUs if the DAG declares `gpus`, otherwise of all of them.
     It has no effect on a laptop and on existing clusters."""
+    pods_connect: bool = False
+    """Whether the pods of its tasks connect to each other, such as workers that train together."""
     egress: tuple[Destination, ...] = ()
     """Servers that tasks connect to, besides those of the stack and HTTPS anywhere."""
     notify: tuple[Annotated[Notification, BeforeValidator(_notification, ConnectionId | Notification)], ...] = ()

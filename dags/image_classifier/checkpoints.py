@@ -61,7 +61,7 @@ def _train(architecture: str) -> tuple[ResNet, list[training.Epoch]]:
     history = training.fit(
         network,
         lambda: glyphs.batches(drawn, batch_count=BATCHES_PER_EPOCH, batch_size=BATCH_SIZE, device=device),
-        steps_per_epoch=BATCHES_PER_EPOCH,
+        batch_sizes=[BATCH_SIZE] * BATCHES_PER_EPOCH,
         epochs=EPOCHS,
         learning_rate=LEARNING_RATE,
         bytes_per_pixel=networks.TRAINING_BYTES_PER_PIXEL[architecture],

@@ -81,22 +81,23 @@ def image_classifier() -> None:
         return steps.preprocess(dataset["fingerprint"], parameters.read(params).image_size)
 
     @task
-    def base_checkpoint(params: Any = None) -> str:
+    def base_checkpoint(params: Any = None) -> Any:
         from image_classifier import parameters, steps
 
-        return steps.base_checkpoint(parameters.read(params))
+        chosen = parameters.read(params)
+        return steps.workers(steps.base_checkpoint(chosen), chosen)
 
-    @task(executor_config=PODS.on_gpu())
-    def train(dataset: Any, tensors: Any, checkpoint: Any, params: Any = None) -> Any:
+    @task(executor_config=PODS.on_gpu(), map_index_template="worker {{ task.op_kwargs['worker'] }}")
+    def train(dataset: Any, tensors: Any, checkpoint: Any, worker: Any, params: Any = None) -> Any:
         from image_classifier import parameters, steps
 
-        return steps.train(dataset["fingerprint"], tensors, checkpoint, parameters.read(params))
+        return steps.train(dataset["fingerprint"], tensors, checkpoint, parameters.read(params), worker)
 
     @task
-    def evaluate(trained: Any) -> Any:
+    def evaluate(workers: Any) -> Any:
         from image_classifier import steps
 
-        return steps.evaluate(trained)
+        return steps.evaluate(workers[0])
 
     @task
     def gate(evaluated: Any, params: Any = None) -> Any:
@@ -105,10 +106,10 @@ def image_classifier() -> None:
         return gate.decide(evaluated, parameters.read(params).minimum_accuracy)
 
     @task
-    def register(trained: Any, evaluated: Any, verdict: Any) -> Any:
+    def register(workers: Any, evaluated: Any, verdict: Any) -> Any:
         from image_classifier import steps
 
-        return steps.register(trained, evaluated, verdict)
+        return steps.register(workers[0], evaluated, verdict)
 
     @task(executor_config=PODS.on_cpu(deploys=True))
     def deploy() -> Any:
@@ -120,7 +121,7 @@ def image_classifier() -> None:
     def smoke_test(
         dataset: Any,
         tensors: Any,
-        trained: Any,
+        workers: Any,
         evaluated: Any,
         registered: Any,
         deployed: Any,
@@ -130,16 +131,16 @@ def image_classifier() -> None:
         from image_classifier import parameters, steps
 
         prefix = parameters.read(params).prefix
-        return steps.smoke_test(run_id, prefix, dataset, tensors, trained, evaluated, registered, deployed)
+        return steps.smoke_test(run_id, prefix, dataset, tensors, workers[0], evaluated, registered, deployed)
 
     dataset = validate()
     tensors = preprocess(dataset)
-    trained = train(dataset, tensors, base_checkpoint())
-    evaluated = evaluate(trained)
-    registered = register(trained, evaluated, gate(evaluated))
+    workers = train.partial(dataset=dataset, tensors=tensors).expand_kwargs(base_checkpoint())
+    evaluated = evaluate(workers)
+    registered = register(workers, evaluated, gate(evaluated))
     deployed = deploy()
     registered >> deployed
-    smoke_test(dataset, tensors, trained, evaluated, registered, deployed)
+    smoke_test(dataset, tensors, workers, evaluated, registered, deployed)
 
 
 image_classifier()

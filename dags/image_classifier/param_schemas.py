@@ -63,6 +63,13 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "maximum": 2**31 - 1,
         "description": "The same seed repeats a training exactly on a CPU.",
     },
+    "workers": {
+        "default": 1,
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 64,
+        "description": "Pods that train together, each with the GPUs of `gpus` in dag.yaml; processes on a laptop.",
+    },
     "base_checkpoint": {
         "default": None,
         "type": ["null", "string"],

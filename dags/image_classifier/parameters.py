@@ -23,6 +23,7 @@ class Parameters:
     batch_size: int
     minimum_accuracy: float
     seed: int
+    workers: int
     base_checkpoint: str | None
 
 

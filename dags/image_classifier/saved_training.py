@@ -8,6 +8,7 @@ from io import BytesIO
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from ml_common.object_store import Bucket
 
@@ -35,25 +36,25 @@ class SavedTraining:
     key: str
     _saved_at: float = field(default_factory=time.monotonic)
 
-    def restore(self, parts: Mapping[str, Part]) -> list[dict[str, Any]]:
-        """Restore the parts and the random numbers, and return the finished epochs; none if no state is saved."""
+    def restore(self, parts: Mapping[str, Part], rank: int = 0) -> list[dict[str, Any]]:
+        """Restore the parts and a process' random numbers; return the finished epochs, none if no state is saved."""
         if not self.bucket.exists(self.key):
             return []
         state = torch.load(BytesIO(self.bucket.get(self.key)), map_location="cpu", weights_only=True)
         for name, part in parts.items():
             part.load_state_dict(state[name])
-        torch.set_rng_state(state["random"])
+        torch.set_rng_state(state["random"][rank])
         epochs: list[dict[str, Any]] = state["epochs"]
         log.info("Continuing after epoch %d, which an earlier try saved.", len(epochs))
         return epochs
 
-    def save(self, parts: Mapping[str, Part], epochs: Sequence[Mapping[str, Any]]) -> None:
-        """Save the state, unless it was saved a moment ago."""
+    def save(self, parts: Mapping[str, Part], epochs: Sequence[Mapping[str, Any]], random: Sequence[Tensor]) -> None:
+        """Save the state with the random numbers of each process, unless it was saved a moment ago."""
         if time.monotonic() - self._saved_at < INTERVAL_SECONDS:
             return
         state = {name: part.state_dict() for name, part in parts.items()}
         content = BytesIO()
-        torch.save({**state, "random": torch.get_rng_state(), "epochs": list(epochs)}, content)
+        torch.save({**state, "random": list(random), "epochs": list(epochs)}, content)
         self.bucket.put(self.key, content.getvalue())
         self._saved_at = time.monotonic()
 

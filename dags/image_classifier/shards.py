@@ -3,6 +3,7 @@
 A shard is a safetensors file with `images`, uint8 [N, 3, S, S], and `labels`, int64 [N], the indices of the classes.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ from image_classifier.images import to_tensor
 from ml_common.errors import PermanentError
 from ml_common.object_store import Bucket
 from ml_common.parallel import ahead, parallel_map
+from ml_common.team import ALONE, Team
 
 # A task holds one shard while it fetches the next; its pod has 2 GiB.
 SHARD_BYTES = 256 * 1024**2
@@ -45,19 +47,49 @@ class Shards:
         return ahead(self.load, range(len(self.counts)) if order is None else order)
 
 
-def stored(bucket: Bucket, folder: str, name: str, counts: Sequence[int]) -> Shards:
-    """Return what `write` stored under this name; a shard in use is a file mapped into memory."""
+def stored(bucket: Bucket, folder: str, name: str, counts: Sequence[int], team: Team = ALONE) -> Shards:
+    """Return what `write` stored under this name, or one process' part of each shard.
+
+    A whole shard in use is a file mapped into memory. Of its part, a process fetches only the bytes.
+    """
+    bounds = [(count * team.rank // team.size, count * (team.rank + 1) // team.size) for count in counts]
 
     # A dataset of one shard is fetched once for all epochs.
     @lru_cache(maxsize=1)
     def load(index: int) -> Tensors:
-        with TemporaryDirectory() as temporary:
-            path = Path(temporary, "shard")
-            bucket.download(folder + _file_name(name, index), path)
-            tensors = load_file(path)
-        return tensors["images"], tensors["labels"]
+        key = folder + _file_name(name, index)
+        return _whole(bucket, key) if team.size == 1 else _rows(bucket, key, *bounds[index])
 
-    return Shards(counts, load)
+    return Shards([end - start for start, end in bounds], load)
+
+
+def _whole(bucket: Bucket, key: str) -> Tensors:
+    with TemporaryDirectory() as temporary:
+        path = Path(temporary, "shard")
+        bucket.download(key, path)
+        tensors = load_file(path)
+    return tensors["images"], tensors["labels"]
+
+
+def _rows(bucket: Bucket, key: str, start: int, end: int) -> Tensors:
+    """Return a shard's rows from `start` up to `end`.
+
+    The file has the length of its header in 8 bytes, the header, and the tensors:
+    https://github.com/huggingface/safetensors#format
+    """
+    tensors_at = 8 + int.from_bytes(bucket.get_range(key, 0, 8), "little")
+    header = json.loads(bucket.get_range(key, 8, tensors_at))
+
+    def rows(name: str, dtype: torch.dtype) -> Tensor:
+        (count, *shape), (first, last) = header[name]["shape"], header[name]["data_offsets"]
+        if start == end:
+            return torch.empty((0, *shape), dtype=dtype)
+        row_bytes = (last - first) // count
+        begin = tensors_at + first
+        content = bucket.get_range(key, begin + start * row_bytes, begin + end * row_bytes)
+        return torch.frombuffer(bytearray(content), dtype=dtype).view(-1, *shape)
+
+    return rows("images", torch.uint8), rows("labels", torch.int64)
 
 
 def write(

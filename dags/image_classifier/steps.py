@@ -7,7 +7,9 @@ from its inputs, manifest last, and reuses an output whose manifest exists.
 """
 
 import logging
+import os
 from dataclasses import asdict
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +29,7 @@ from ml_common.content_keys import content_key
 from ml_common.device import best_device
 from ml_common.errors import PermanentError
 from ml_common.object_store import MANIFEST, Bucket, artifacts_bucket, data_bucket
+from ml_common.team import ALONE, Team
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +77,10 @@ def preprocess(fingerprint: str, image_size: int) -> str:
     return folder
 
 
-def _shards(bucket: Bucket, tensors: str, name: str) -> tuple[shards.Shards, tuple[str, ...]]:
-    """Return the shards of this name, and the names of their labels."""
+def _shards(bucket: Bucket, tensors: str, name: str, team: Team = ALONE) -> tuple[shards.Shards, tuple[str, ...]]:
+    """Return a process' part of the shards of this name, and the names of their labels."""
     manifest = bucket.get_json(tensors + MANIFEST)
-    return shards.stored(bucket, tensors, name, manifest["shards"][name]), tuple(sorted(manifest["classes"]))
+    return shards.stored(bucket, tensors, name, manifest["shards"][name], team), tuple(sorted(manifest["classes"]))
 
 
 def base_checkpoint(parameters: Parameters) -> str:
@@ -91,22 +94,41 @@ def base_checkpoint(parameters: Parameters) -> str:
     return checkpoints.trained_here(artifacts_bucket(), parameters.architecture)
 
 
-def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameters) -> Training:
-    """Fine-tune the checkpoint on the training images in the folder `tensors`, once for the same inputs."""
-    from image_classifier import checkpoints, networks, saved_training, training  # as in base_checkpoint
+def workers(checkpoint: str, parameters: Parameters) -> list[dict[str, Any]]:
+    """Return what each worker of `train` gets: the checkpoint to start from, and its number.
+
+    Raises:
+        PermanentError: Airflow does not run so many tasks at once, so the workers would wait for each other.
+    """
+    limit = int(os.environ.get("AIRFLOW__CORE__PARALLELISM", parameters.workers))
+    if parameters.workers > limit:
+        raise PermanentError(
+            f"The Param `workers` is {parameters.workers}, but this Airflow runs only {limit} tasks at once: set it to "
+            "at most this number, or `airflow:tasks` > `max_pods` in the settings of a stack to a larger one."
+        )
+    return [{"checkpoint": checkpoint, "worker": number} for number in range(parameters.workers)]
+
+
+def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameters, worker: int = 0) -> Training:
+    """Fine-tune the checkpoint on the training images in the folder `tensors`, once for the same inputs.
+
+    Every worker returns the same.
+    """
+    from image_classifier import checkpoints  # as in base_checkpoint
+    from ml_common.workers import Meeting, Worker, processes, run
 
     bucket = artifacts_bucket()
-    checkpoint_bytes = checkpoints.read(bucket, checkpoint)
     inputs = {
         "dataset": fingerprint,
         "architecture": parameters.architecture,
         "weights": parameters.weights,
-        "base_checkpoint": sha256(checkpoint_bytes).hexdigest(),
+        "base_checkpoint": sha256(checkpoints.read(bucket, checkpoint)).hexdigest(),
         "image_size": parameters.image_size,
         "epochs": parameters.epochs,
         "learning_rate": parameters.learning_rate,
         "batch_size": parameters.batch_size,
         "seed": parameters.seed,
+        "workers": parameters.workers,
         "code_version": keys.code_version(),
         "torch": torch.__version__,
     }
@@ -116,12 +138,25 @@ def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameter
     if manifest is not None:
         log.info("Reusing the model at %s, which was trained on the same inputs.", bucket.uri(folder))
         return _training(manifest, reused=True)
+    fine_tune = partial(_fine_tune, {"training_key": training_key, "inputs": inputs}, tensors, checkpoint, parameters)
+    run(fine_tune, Worker(worker, parameters.workers, processes()), Meeting(bucket, folder))
+    return _training(bucket.get_json(folder + MANIFEST), reused=False)
 
-    device = best_device()
+
+def _fine_tune(identity: dict[str, Any], tensors: str, checkpoint: str, parameters: Parameters, team: Team) -> None:
+    """Fine-tune in one process of a team; the first one publishes the model, with `identity` in its manifest."""
+    from image_classifier import checkpoints, networks, saved_training, training
+
+    bucket = artifacts_bucket()
+    folder = keys.model_folder(identity["training_key"])
+    device = best_device(team.local_rank, team.local_size)
     torch.manual_seed(parameters.seed)
-    images, classes = _shards(bucket, tensors, TRAINING)
-    network = checkpoints.network_from(checkpoint_bytes, checkpoint, parameters.architecture, len(classes))
-    del checkpoint_bytes  # training would keep it in memory
+    images, classes = _shards(bucket, tensors, TRAINING, team)
+    network = checkpoints.network_from(
+        checkpoints.read(bucket, checkpoint), checkpoint, parameters.architecture, len(classes)
+    )
+    if team.rank:
+        torch.manual_seed(parameters.seed + team.rank)
     saved = saved_training.SavedTraining(bucket, folder + STATE)
     history = training.fine_tune(
         network,
@@ -132,10 +167,12 @@ def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameter
         bytes_per_pixel=networks.TRAINING_BYTES_PER_PIXEL[parameters.architecture],
         device=device,
         saved=saved,
+        team=team,
     )
+    if team.rank:
+        return
     manifest = {
-        "training_key": training_key,
-        "inputs": inputs,
+        **identity,
         "tensors": tensors,
         "classes": classes,
         "history": [epoch.as_dict() for epoch in history],
@@ -145,7 +182,6 @@ def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameter
     classifier = Classifier(network, parameters.architecture, classes, parameters.image_size)
     bucket.publish(folder, {WEIGHTS: classifier.to_bytes()}, manifest)
     saved.discard()
-    return _training(manifest, reused=False)
 
 
 def _training(manifest: dict[str, Any], *, reused: bool) -> Training:

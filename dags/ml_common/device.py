@@ -44,12 +44,18 @@ class Device:
         return nullcontext()
 
 
-def best_device() -> Device:
-    """Return the first CUDA GPU if there is one, else all CPU cores that this process may use."""
+def best_device(local_rank: int = 0, local_size: int = 1) -> Device:
+    """Return a CUDA GPU if there is one, else the CPU cores that this process may use.
+
+    Args:
+        local_rank: Number of this process among those that compute on this machine, which is that of its GPU.
+        local_size: Number of those processes, which share the CPU cores.
+    """
     if torch.cuda.is_available():
         torch.set_float32_matmul_precision("high")
-        return Device(torch.device("cuda"), torch.cuda.get_device_name(), torch.channels_last, GPU_PASS_BYTES)
-    return cpu(threads=usable_cores())
+        gpu = torch.device("cuda", local_rank)
+        return Device(gpu, torch.cuda.get_device_name(gpu), torch.channels_last, GPU_PASS_BYTES)
+    return cpu(threads=max(1, usable_cores() // local_size))
 
 
 def cpu(threads: int) -> Device:

@@ -101,6 +101,14 @@ class Bucket:
         lineage.reads(self._folder(key))
         return body
 
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        """Return the object's bytes from `start` up to `end`, which is after `start`."""
+        span = f"bytes={start}-{end - 1}"
+        with self._clear_errors(f"read {self.uri(key)}"):
+            body: bytes = self._client.get_object(Bucket=self.name, Key=self.prefix + key, Range=span)["Body"].read()
+        lineage.reads(self._folder(key))
+        return body
+
     def get_json(self, key: str) -> Any:
         """Return the value that `put_json` wrote."""
         return json.loads(self.get(key))

@@ -43,6 +43,7 @@ GPU_POOL = "gpu"
 # Karpenter's label of the nodes of a pool.
 POOL_LABEL = "karpenter.sh/nodepool"
 DEFAULT_IMAGE = "ml"
+SHARED_MEMORY = "shared-memory"
 
 
 @dataclass(frozen=True)
@@ -144,4 +145,9 @@ def _executor_config(size: Size, image: str, gpus: int, pool: str | None, *, tok
         node_selector={POOL_LABEL: pool} if pool and _node_pools() else None,
         tolerations=tolerations or None,
     )
+    if gpus > 1:
+        # GPUs of one pod exchange data through shared memory, of which a container has 64 MiB.
+        memory_volume = k8s.V1EmptyDirVolumeSource(medium="Memory", size_limit="1Gi")
+        spec.volumes = [k8s.V1Volume(name=SHARED_MEMORY, empty_dir=memory_volume)]
+        container.volume_mounts = [k8s.V1VolumeMount(name=SHARED_MEMORY, mount_path="/dev/shm")]  # noqa: S108
     return {"pod_override": k8s.V1Pod(spec=spec)}

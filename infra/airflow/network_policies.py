@@ -28,7 +28,7 @@ from infra.airflow_names import (
     SERVING_PORT,
 )
 from infra.airflow_platform import Component, Platform
-from infra.dag_declarations import Destination, account_name, declarations, model_servers
+from infra.dag_declarations import DagDeclaration, Destination, account_name, declarations, model_servers
 
 Spec = dict[str, Any]
 
@@ -191,6 +191,19 @@ def tasks_policies(airflow_namespace: pulumi.Input[str]) -> Mapping[str, Policy]
     }
 
 
+def workers_policies(dags: Mapping[str, DagDeclaration]) -> Mapping[str, Policy]:
+    """Return the policies for the DAGs whose pods connect to each other, by name; they use any port."""
+    result = {}
+    for dag_id, dag in dags.items():
+        if dag.pods_connect:
+            pods: Spec = {"match_labels": {"dag_id": dag_id}}
+            rule = {"ports": [{"protocol": "TCP"}]}
+            result[f"{account_name(dag_id)}-workers"] = Policy(
+                pods, incoming=[{**rule, "from": [peer(pods)]}], outgoing=[{**rule, "to": [peer(pods)]}]
+            )
+    return result
+
+
 def _egress_rules(servers: Iterable[Destination], *, names: bool) -> list[Spec]:
     return [egress_rule(server.host, server.ports, names=names) for server in dict.fromkeys(servers)]
 
@@ -207,7 +220,7 @@ class NetworkPolicies(pulumi.ComponentResource):
         airflow, tasks = platform.namespace, platform.tasks_namespace
         for namespace, policies in (
             (airflow, airflow_policies(tasks, pooled=pooled)),
-            (tasks, tasks_policies(airflow)),
+            (tasks, {**tasks_policies(airflow), **workers_policies(declarations())}),
         ):
             for policy_name, policy in policies.items():
                 self._create(policy_name, policy, namespace)

@@ -125,6 +125,6 @@ class Airflow:
         details = f"{path}/taskInstances/{task_id}/-1/hitlDetails"
         self.request("PATCH", details, json={"chosen_options": [option], "params_input": {}})
 
-    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1) -> str:
+    def log(self, dag_id: str, run_id: str, task_id: str, attempt: int = 1, map_index: int = -1) -> str:
         path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/logs/{attempt}"
-        return str(self.get(path, full_content=True)["content"])
+        return str(self.get(path, full_content=True, map_index=map_index)["content"])

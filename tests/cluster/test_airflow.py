@@ -5,6 +5,7 @@ import subprocess
 import sys
 from base64 import b64decode
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -47,15 +48,43 @@ def test_the_dags_of_the_branch_are_listed(airflow: Airflow) -> None:
 
 
 def test_the_image_classifier_runs_with_each_task_in_a_pod_of_its_own(airflow: Airflow) -> None:
-    """From images to a served model; how well it learns is proven where `make up` is."""
+    """From images to a model that two pods train, one of which is lost on the way, and that is served.
+
+    How well a model learns is proven where `make up` is.
+    """
     data_pod.run(STORE_DATA)
-    params = {"epochs": 1, "minimum_accuracy": 0, "base_checkpoint": BASE_CHECKPOINT}
+    params = {"epochs": 2, "minimum_accuracy": 0, "base_checkpoint": BASE_CHECKPOINT, "workers": 2}
     run = airflow.trigger("image_classifier", params)
+
+    def log(worker: int, attempt: int) -> str:
+        return airflow.log("image_classifier", run, "train", attempt, map_index=worker)
+
+    wait_until(lambda: [task["state"] for task in workers(airflow, run)] == ["running"] * 2, "the workers", seconds=900)
+    wait_until(lambda: JOINED in log(1, 1), "the training", seconds=900)
+    of_worker = "dag_id=image_classifier,task_id=train,map_index=1"
+    kubectl("delete", "pod", "-n", TASKS_NAMESPACE, "--selector", of_worker, "--grace-period=0", "--force")
     assert airflow.finish("image_classifier", run, seconds=1500) == "success"
+    assert "Another worker has failed or was stopped" in log(0, 1)
+
     tasks = airflow.tasks("image_classifier", run)
     assert {task["state"] for task in tasks} == {"success"}
     hosts = [task["hostname"] for task in tasks]
-    assert len(set(hosts)) == len(hosts) == 9
+    assert len(set(hosts)) == len(hosts) == 10
+    last = [task["try_number"] for task in workers(airflow, run)]
+    assert len(last) == 2
+    assert min(last) > 1
+    for worker, attempt in enumerate(last):
+        assert JOINED in log(worker, attempt)
+        assert "epoch 2/2" in log(worker, attempt)
+
+
+JOINED = "All 2 workers have joined"
+
+
+def workers(airflow: Airflow, run: str) -> list[Any]:
+    """Return the tasks that train, by the number of the worker."""
+    found = [task for task in airflow.tasks("image_classifier", run) if task["task_id"] == "train"]
+    return sorted((task for task in found if task["map_index"] >= 0), key=lambda task: int(task["map_index"]))
 
 
 BASE_CHECKPOINT = "base/random.pth"

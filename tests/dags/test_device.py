@@ -8,12 +8,12 @@ from ml_common import device
 
 def test_a_gpu_is_used_if_there_is_one_with_its_own_number_formats(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A10G")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda gpu: f"NVIDIA A10G number {gpu.index}")
     monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: None)
     monkeypatch.setattr(torch, "autocast", lambda kind, dtype: (kind, dtype))
-    best = device.best_device()
-    assert best.torch_device.type == "cuda"
-    assert best.description == "NVIDIA A10G"
+    best = device.best_device(local_rank=3, local_size=4)
+    assert best.torch_device == torch.device("cuda:3")
+    assert best.description == "NVIDIA A10G number 3"
     assert best.memory_format is torch.channels_last
     autocast: object = best.autocast()
     assert autocast == ("cuda", torch.bfloat16)
@@ -26,3 +26,13 @@ def test_without_a_gpu_the_cpu_computes_in_full_precision_on_all_usable_cores(mo
     assert torch.get_num_threads() == len(os.sched_getaffinity(0))
     with best.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("local_size", "threads"), [(1, 6), (2, 3), (4, 1), (16, 1)])
+def test_processes_of_one_machine_share_its_cores(
+    local_size: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(device, "usable_cores", lambda: 6)
+    device.best_device(0, local_size)
+    assert torch.get_num_threads() == threads

@@ -87,6 +87,7 @@ def run(run_id: str, *, seed: int = 0, minimum_accuracy: float = 0.5) -> str:
         batch_size=8,
         minimum_accuracy=minimum_accuracy,
         seed=seed,
+        workers=1,
         base_checkpoint=None,
     )
     trained = steps.train(dataset["fingerprint"], tensors, steps.base_checkpoint(chosen), chosen)

@@ -84,3 +84,11 @@ def test_a_cluster_without_node_pools_ignores_them(monkeypatch: pytest.MonkeyPat
 def test_a_task_that_names_a_pool_with_gpus_runs_on_cpus_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODE_POOLS", '{"cpu": []}')
     assert placed(GPUS.on_gpu(pool="large", instead=pods.Size(2, 4))) == (None, [])
+
+
+@pytest.mark.parametrize(("gpus", "mounts"), [(1, None), (4, ["/dev/shm"])])
+def test_several_gpus_of_a_pod_share_memory(gpus: int, mounts: list[str] | None) -> None:
+    spec = pods.Pods("ml", gpus).on_gpu()["pod_override"].spec
+    [container] = spec.containers
+    assert (container.volume_mounts and [mount.mount_path for mount in container.volume_mounts]) == mounts
+    assert [volume.empty_dir.medium for volume in spec.volumes or []] == ["Memory"] * len(mounts or [])

@@ -43,6 +43,7 @@ CHOSEN = Parameters(
     batch_size=8,
     minimum_accuracy=0.5,
     seed=0,
+    workers=1,
     base_checkpoint=None,
 )
 
@@ -191,8 +192,8 @@ def test_an_interrupted_training_continues_from_the_last_saved_epoch(
 
     save, saved_after = saved_training.SavedTraining.save, []
 
-    def save_and_lose_the_node(saved: Any, parts: Any, epochs: Any) -> None:
-        save(saved, parts, epochs)
+    def save_and_lose_the_node(saved: Any, parts: Any, epochs: Any, random: Any) -> None:
+        save(saved, parts, epochs, random)
         saved_after.append(len(epochs))
         if len(epochs) == 2:
             raise ConnectionError
@@ -336,7 +337,7 @@ def test_a_batch_in_several_passes_has_the_gradients_that_it_has_in_one() -> Non
         training.fit(
             network,
             lambda: iter([(images, labels)]),
-            steps_per_epoch=1,
+            batch_sizes=[8],
             epochs=1,
             learning_rate=1e-4,
             bytes_per_pixel=640,
@@ -367,10 +368,18 @@ def test_a_gpu_with_too_little_memory_is_an_error_that_no_retry_fixes() -> None:
 
 
 def test_few_images_come_in_smaller_batches_and_many_in_full_ones() -> None:
-    assert training._batch_sizes(63, 64) == [8] * 7 + [7]
-    assert training._batch_sizes(1427, 64) == [64] * 22 + [19]
-    assert training._batch_sizes(9, 64) == [9]
-    assert training._batch_sizes(100, 4) == [4] * 25
+    assert training._batch_sizes([63], 64) == [[7] + [8] * 7]
+    assert training._batch_sizes([1472], 64) == [[64] * 23]
+    assert training._batch_sizes([9], 64) == [[4, 5]]
+    assert training._batch_sizes([100], 4) == [[4] * 25]
+    assert training._batch_sizes([3], 2) == [[3]]
+
+
+def test_each_process_has_at_least_two_images_in_each_batch() -> None:
+    assert training._batch_sizes([50, 50], 8) == [[3, 4, 4, 4, 4, 4, 3, 4, 4, 4, 4, 4, 4]] * 2
+    assert training._batch_sizes([5, 4], 4) == [[2, 3], [2, 2]]
+    with pytest.raises(PermanentError, match=r"^3 images are too few to train by 2 processes, .* `workers`"):
+        training._batch_sizes([2, 1], 8)
 
 
 @pytest.mark.parametrize("image_count", [8, 16, 24, 32, 40, 48])
