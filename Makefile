@@ -73,6 +73,10 @@ bench-features: .venv/ready .venv-soda/ready ## Measure the features of a year o
 bench-documents: .venv/ready ## Measure an index of 100,000 chunks: its construction, and searches next to exact ones
 	@$(run) tests.bench_documents
 
+.PHONY: bench-workers
+bench-workers: .venv/ready ## Measure a training by two workers next to one
+	@$(run) tests.bench_workers
+
 .PHONY: gpu-proof
 gpu-proof: .venv/ready ## Prove training on this machine's GPU: accuracy, memory and speed
 	@$(run) tests.gpu_proof

@@ -4,13 +4,20 @@ It needs a machine with a CUDA GPU, and no services. The memory checks hold the 
 the instance families that the stacks use.
 """
 
+import json
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
+import boto3
 import torch
+from moto.server import ThreadedMotoServer
 from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional
@@ -22,8 +29,11 @@ from image_classifier import checkpoints, networks, training
 from image_classifier.evaluation import accuracy
 from image_classifier.model import Classifier
 from image_classifier.shards import Shards
+from ml_common import workers
 from ml_common.device import Device, best_device, cpu, usable_cores
 from ml_common.errors import PermanentError
+from ml_common.object_store import Bucket
+from ml_common.team import ALONE, Team
 
 GIB = 2**30
 GPU_MEMORY_GIB = 16
@@ -53,6 +63,7 @@ def main() -> None:
     for architecture in networks.TRAINING_BYTES_PER_PIXEL:
         fits(architecture, device)
     explains_missing_memory(device, total)
+    trains_together(torch.cuda.device_count())
 
 
 def learns(device: Device) -> None:
@@ -112,9 +123,62 @@ def explains_missing_memory(device: Device, total: int) -> None:
         sys.exit("failed: resnet50 trains on large photos with 1 GiB")
 
 
-def tune(network: ResNet, architecture: str, data: Shards, device: Device, epochs: int, batch_size: int) -> None:
+def trains_together(gpus: int) -> None:
+    """Check that all GPUs of this machine train a network that learns."""
+    if gpus == 1:
+        say("skipped: training with several GPUs, because this machine has one")
+        return
+    with TemporaryDirectory() as folder, local_bucket() as bucket:
+        workers.run(partial(train_part, Path(folder)), workers.Worker(0, 1, gpus), workers.Meeting(bucket, "proof/"))
+        result = json.loads(Path(folder, "result").read_text())
+    check(
+        result["accuracy"] >= ENOUGH_ACCURACY,
+        f"{gpus} GPUs together: accuracy {result['accuracy']:.4f}, {result['images_per_second']:.0f} images/s",
+    )
+
+
+def train_part(folder: Path, team: Team) -> None:
+    """Fine-tune on digits as one process of a team; the first one stores the result in the folder."""
+    torch.manual_seed(0)
+    device = best_device(team.local_rank, team.local_size)
+    images, labels = digits()
+    held_out = torch.arange(len(images)) % 5 == 0
+    network = networks.create("resnet18", 10)
+    mine = slice(team.rank, None, team.size)
+    part = shards(images[~held_out][mine], labels[~held_out][mine])
+    history = tune(network, "resnet18", part, device, epochs=30, batch_size=64, team=team)
+    if team.rank == 0:
+        classes = tuple(map(str, range(10)))
+        classifier = Classifier(network, "resnet18", classes, images.shape[-1])
+        reached = accuracy(classifier, shards(images[held_out], labels[held_out]), classes)
+        result = {"accuracy": reached, "images_per_second": sum(history[-1].images_per_second)}
+        (folder / "result").write_text(json.dumps(result))
+
+
+@contextmanager
+def local_bucket() -> Iterator[Bucket]:
+    """Return a bucket in this process."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ |= {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    try:
+        boto3.client("s3").create_bucket(Bucket="proof")
+        yield Bucket("proof")
+    finally:
+        server.stop()
+
+
+def tune(
+    network: ResNet, architecture: str, data: Shards, device: Device, epochs: int, batch_size: int, team: Team = ALONE
+) -> list[training.Epoch]:
     """Fine-tune as the DAG does."""
-    training.fine_tune(
+    return training.fine_tune(
         network,
         data,
         epochs=epochs,
@@ -122,6 +186,7 @@ def tune(network: ResNet, architecture: str, data: Shards, device: Device, epoch
         batch_size=batch_size,
         bytes_per_pixel=networks.TRAINING_BYTES_PER_PIXEL[architecture],
         device=device,
+        team=team,
     )
 
 

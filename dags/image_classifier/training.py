@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from math import ceil
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,15 +36,25 @@ Batch = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Epoch:
-    """Result of one pass over the training images: loss in nats, accuracy on the augmented batches."""
+    """Result of one pass over the training images.
+
+    Attributes:
+        number: From 1.
+        loss: In nats.
+        accuracy: On the augmented batches.
+        seconds: Of the process of rank 0.
+        finished_at_ms: Time since 1970.
+        images_per_second: Images of each process' part, by rank.
+    """
 
     number: int
     loss: float
     accuracy: float
     seconds: float
     finished_at_ms: int
+    images_per_second: list[float]
 
-    def as_dict(self) -> dict[str, float | int]:
+    def as_dict(self) -> dict[str, Any]:
         """Return the fields for JSON."""
         return asdict(self)
 
@@ -116,9 +127,11 @@ def fit(
                 optimiser.step()
                 schedule.step()
                 count += len(labels)
+        seconds = time.perf_counter() - started
         team.average_statistics(network)
+        speeds = torch.cat(team.gather(torch.tensor([count / seconds]))).tolist()
         loss_sum, correct, count = team.total(torch.tensor([loss_sum, correct, count], dtype=torch.float64)).tolist()
-        epoch = Epoch(number, loss_sum / count, correct / count, time.perf_counter() - started, int(time.time() * 1000))
+        epoch = Epoch(number, loss_sum / count, correct / count, seconds, int(time.time() * 1000), speeds)
         log.info(
             "epoch %d/%d: loss %.4f, training accuracy %.4f, %.1f s",
             number, epochs, epoch.loss, epoch.accuracy, epoch.seconds,

@@ -35,7 +35,7 @@ class TrainedModel:
     image_size: int
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
-    history: Sequence[Mapping[str, float | int]]
+    history: Sequence[Mapping[str, Any]]
     pictures: Mapping[str, bytes]
 
 
@@ -76,6 +76,10 @@ def _metrics(model: TrainedModel) -> list[Metric]:
         metrics += [
             Metric(f"epoch_{name}", float(epoch[name]), int(epoch["finished_at_ms"]), int(epoch["number"]))
             for name in ("loss", "accuracy", "seconds")
+        ]
+        metrics += [
+            Metric(f"images_per_second_rank_{rank}", speed, int(epoch["finished_at_ms"]), int(epoch["number"]))
+            for rank, speed in enumerate(epoch["images_per_second"])
         ]
     return metrics
 

@@ -26,7 +26,11 @@ class Team:
 
     def replicate(self, network: nn.Module) -> nn.Module:
         """Return the network with the weights of process 0, whose gradients are averaged over all processes."""
-        return network if self.size == 1 else DistributedDataParallel(network, broadcast_buffers=False)
+        return (
+            network
+            if self.size == 1
+            else DistributedDataParallel(network, forward_sync_buffers=False, gradient_as_bucket_view=True)
+        )
 
     def exchange(self, replica: nn.Module, *, when: bool) -> AbstractContextManager[object]:
         """Average the gradients that backward() has added up so far, or only add to them."""

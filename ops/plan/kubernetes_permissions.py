@@ -38,7 +38,7 @@ def _of_egress(recording: Recording) -> Iterator[Grant]:
     for policy in recording.of_type(*EGRESS):
         if who := _account(policy.inputs["spec"]["podSelector"].get("matchLabels", {})):
             for rule in policy.inputs["spec"].get("egress") or ():
-                ports = [port["port"] for port in rule["ports"]]
+                ports = [port.get("port", "any port") for port in rule["ports"]]
                 servers = [server for peer in rule.get("to", [{}]) for server in _servers(peer)]
                 resources = tuple(f"{server}:{port}" for server in servers for port in ports)
                 yield Grant(who, "Allow", ("connect",), resources, (), policy.name)
@@ -57,4 +57,6 @@ def _servers(peer: Mapping[str, Any]) -> list[str]:
         return [peer["ipBlock"]["cidr"]]
     if "namespaceSelector" in peer:
         return [f"pods in {namespace}" for namespace in peer["namespaceSelector"]["matchLabels"].values()]
+    if "podSelector" in peer:
+        return [f"pods of {peer['podSelector']['matchLabels']['dag_id']}"]
     return [*peer.get("domainNames", ["any address"])]

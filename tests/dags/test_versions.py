@@ -47,7 +47,14 @@ def model(small_network: None) -> versions.TrainedModel:
         params={"epochs": 2, "seed": 0},
         metrics={"accuracy": 0.98},
         history=[
-            {"number": n, "loss": 1 / n, "accuracy": 0.5, "seconds": 1.0, "finished_at_ms": 1_700_000_000_000 + n}
+            {
+                "number": n,
+                "loss": 1 / n,
+                "accuracy": 0.5,
+                "seconds": 1.0,
+                "finished_at_ms": 1_700_000_000_000 + n,
+                "images_per_second": [10.0 * n, 20.0 * n],
+            }
             for n in (1, 2)
         ],
         pictures={"confusion_matrix.png": b"\x89PNG"},
@@ -76,6 +83,7 @@ def test_parameters_metrics_epochs_and_pictures_are_in_the_run(model: versions.T
     assert run.data.params == {"epochs": "2", "seed": "0"}  # type: ignore[attr-defined]
     assert run.data.metrics["accuracy"] == 0.98  # type: ignore[attr-defined]
     assert [(one.step, one.value) for one in client.get_metric_history(run_id, "epoch_loss")] == [(1, 1.0), (2, 0.5)]
+    assert client.get_metric_history(run_id, "images_per_second_rank_1")[-1].value == 40.0
     assert [file.path for file in client.list_artifacts(run_id)] == ["confusion_matrix.png"]
 
 

@@ -53,6 +53,29 @@ def test_a_dag_may_connect_to_the_servers_that_it_declares(
     ]
 
 
+@pytest.mark.parametrize("stack", ["dev", "local"])
+def test_only_the_pods_of_a_dag_that_declares_it_connect_to_each_other(
+    monkeypatch: pytest.MonkeyPatch, stack: str
+) -> None:
+    dags = {"churn": DagDeclaration(pods_connect=True), "quiet": DagDeclaration()}
+    monkeypatch.setattr(network_policies, "declarations", lambda: dags)
+    recording = record(stack)
+    [created] = [item for item in recording.resources if item.name.endswith("-workers") and "Policy" in item.type]
+    assert created.inputs["metadata"] == {"name": "dag-churn-workers", "namespace": "airflow-tasks"}
+    pods = {"matchLabels": {"dag_id": "churn"}}
+    tcp = [{"protocol": "TCP"}]
+    assert created.inputs["spec"] == {
+        "podSelector": pods,
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"ports": tcp, "from": [{"podSelector": pods}]}],
+        "egress": [{"ports": tcp, "to": [{"podSelector": pods}]}],
+    }
+    found = [grant for grant in grants(recording) if grant.source == "dag-churn-workers"]
+    assert [(one.who, one.actions, one.resources) for one in found] == [
+        ("dag-churn", ("connect",), ("pods of churn:any port",))
+    ]
+
+
 @pytest.mark.parametrize(("stack", "server"), [("dev", "smtp.example.com:587"), ("local", "any address:587")])
 def test_the_tasks_of_a_dag_and_the_triggerer_may_connect_to_the_servers_of_its_notifications(
     monkeypatch: pytest.MonkeyPatch, stack: str, server: str
