@@ -52,7 +52,7 @@ def measure(fingerprint, image_size, architecture):
 
 def chosen(architecture, image_size=32):
     from image_classifier.parameters import Parameters
-    return Parameters("", architecture, "none", image_size, 1, 0.001, 64, 0.5, 0, 1, None)
+    return Parameters("", architecture, "none", image_size, 1, 0.001, 64, 0.5, 0, 1, None, None)
 
 def base_checkpoint(architecture):
     return steps.base_checkpoint(chosen(architecture))

@@ -45,16 +45,11 @@ class Replaced(TypedDict):
 Event = Sources | Text | Replaced
 
 
-class Reply(TypedDict):
+class Reply(Sources):
     """All events in one object; `notice` says why the sentences of the passages replace the model's answer, if so."""
 
     answer: str
     notice: str
-    sources: list[Source]
-    index: str
-    index_version: str
-    prompt_version: str
-    answered_by: str
 
 
 @dataclass(frozen=True)

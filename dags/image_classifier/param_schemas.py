@@ -70,6 +70,12 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "maximum": 64,
         "description": "Pods that train together, each with the GPUs of `gpus` in dag.yaml; processes on a laptop.",
     },
+    "precision": {
+        "default": None,
+        "type": ["null", "string"],
+        "enum": [None, "bfloat16", "float32"],
+        "description": "Number format of the training; by default bfloat16 on GPUs that have it, otherwise float32.",
+    },
     "base_checkpoint": {
         "default": None,
         "type": ["null", "string"],

@@ -24,6 +24,7 @@ class Parameters:
     minimum_accuracy: float
     seed: int
     workers: int
+    precision: str | None
     base_checkpoint: str | None
 
 

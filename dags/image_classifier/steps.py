@@ -129,6 +129,7 @@ def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameter
         "batch_size": parameters.batch_size,
         "seed": parameters.seed,
         "workers": parameters.workers,
+        "precision": parameters.precision,
         "code_version": keys.code_version(),
         "torch": torch.__version__,
     }
@@ -149,7 +150,7 @@ def _fine_tune(identity: dict[str, Any], tensors: str, checkpoint: str, paramete
 
     bucket = artifacts_bucket()
     folder = keys.model_folder(identity["training_key"])
-    device = best_device(team.local_rank, team.local_size)
+    device = best_device(team.local_rank, team.local_size, parameters.precision)
     torch.manual_seed(parameters.seed)
     images, classes = _shards(bucket, tensors, TRAINING, team)
     network = checkpoints.network_from(

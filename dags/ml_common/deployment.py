@@ -40,7 +40,7 @@ def deploy(
         version: The version of the model, which the server finds in MODEL_VERSION.
         model: The name of the registered model, which the server finds in MODEL_NAME; `name` by default.
         image: The image of the server: the name of a folder in images/.
-        secrets: Environment variables of the server that nobody else may read; `dag.yaml` declares `takes_secrets`.
+        secrets: Secret environment variables of the server; `dag.yaml` declares `takes_secrets`.
 
     SERVING_ROLLOUT_COMMAND, if set, runs with `name`, `model` and `version` as arguments and prints the URL as its last
     line.

@@ -98,12 +98,17 @@ def run(train: Callable[[Team], None], worker: Worker, meeting: Meeting) -> None
         meeting: Where to find the others.
 
     Raises:
-        PermanentError: A worker is missing after JOIN_SECONDS.
+        PermanentError: A worker is missing after JOIN_SECONDS, or several share the GPUs of a laptop.
         ServiceUnavailableError: Another process has failed.
     """
     if worker.size == 1:
         train(Team())
         return
+    if worker.count > 1 and torch.cuda.is_available() and not _in_pod():
+        raise PermanentError(
+            f"{worker.count} workers would use the same GPUs of this machine: set the Param `workers` to 1: one worker "
+            "uses all of them."
+        )
     deadline = time.monotonic() + JOIN_SECONDS
     if worker.number > 0:
         if store := _follow(worker, meeting, deadline):

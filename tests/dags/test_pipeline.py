@@ -88,6 +88,7 @@ def run(run_id: str, *, seed: int = 0, minimum_accuracy: float = 0.5) -> str:
         minimum_accuracy=minimum_accuracy,
         seed=seed,
         workers=1,
+        precision=None,
         base_checkpoint=None,
     )
     trained = steps.train(dataset["fingerprint"], tensors, steps.base_checkpoint(chosen), chosen)

@@ -44,6 +44,7 @@ CHOSEN = Parameters(
     minimum_accuracy=0.5,
     seed=0,
     workers=1,
+    precision=None,
     base_checkpoint=None,
 )
 

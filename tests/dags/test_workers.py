@@ -227,6 +227,12 @@ def test_workers_with_different_numbers_of_gpus_are_refused(meeting: Meeting) ->
         workers.run(must_not_train, Worker(1, 2, 2), meeting)
 
 
+def test_workers_on_a_laptop_do_not_share_its_gpus(meeting: Meeting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(PermanentError, match=r"^2 workers would use the same GPUs .* `workers` to 1"):
+        workers.run(must_not_train, Worker(0, 2, 1), meeting)
+
+
 def test_workers_on_a_laptop_listen_on_the_loopback_address_only(meeting: Meeting) -> None:
     store = workers._lead(meeting)
     listening = [one.laddr for one in psutil.Process().net_connections("tcp") if one.status == psutil.CONN_LISTEN]
