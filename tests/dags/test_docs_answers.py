@@ -195,7 +195,7 @@ def test_a_models_answer_is_streamed_as_far_as_the_passages_support_it(
             ("Ada feeds the cat in the morning at 7:30.", "it cites no passage"),
             ("Ada feeds the cat in the morning [9].", "cites a passage that does not exist"),
             ("Ada feeds the cat at 8:15 [1].", "8:15 is not in the passages"),
-            (template["prompt"].splitlines()[0], "it reveals the prompt"),
+            (max(template["prompt"].splitlines()[0].split(". "), key=len), "it reveals the prompt"),
         ):
             chat.script = saying(text)
             events = events_of(url)
