@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,7 @@ def test_two_processes_train_the_weights_of_one_with_the_same_batches(
     for name, weights in network.named_parameters():
         assert torch.equal(weights, first["weights"][name]), name
         assert torch.equal(weights, second["weights"][name]), name
+    assert first["statistics"]
     for name, own in first["statistics"].items():  # one process updates them twice for each batch
         average = (own + second["statistics"][name]) / 2
         assert torch.equal(first["weights"][name], average), name
@@ -181,6 +183,7 @@ def meeting(artifacts: Bucket) -> Meeting:
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "JOIN_SECONDS", 1.0)
     monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(workers, "STEP_TIMEOUT", timedelta(seconds=2))
 
 
 def must_not_train(_team: Team) -> None:
@@ -201,6 +204,7 @@ def test_a_worker_that_does_not_start_ends_the_others_with_a_sentence(
 @pytest.mark.usefixtures("impatient")
 def test_a_worker_does_not_join_the_others_of_an_earlier_try(meeting: Meeting) -> None:
     store = workers._lead(meeting)
+    store.set("worker 0", "1")
     store.set(workers.COMPLETE, "")
     with pytest.raises(PermanentError, match=r"^Worker 0 of 2 .*"):
         workers.run(must_not_train, Worker(1, 2, 1), meeting)
