@@ -36,8 +36,8 @@ connections to the object store, MLflow or download.pytorch.org are retried with
 errors that a retry cannot fix fail at once.
 
 **Workers.** With the Param `workers`, `train` runs in several pods, one mapped task each, with one process per GPU.
-They compute one model together: each batch is divided among them. If a worker is lost, the try of all ends, and the
-next one continues from the last saved epoch; see docs/training-workers.md.
+They compute one model together: each batch is divided among them. If a worker is lost, all of them fail, and
+their retries continue from the last saved epoch; see docs/training-workers.md.
 
 **Memory.** Images are stored as tensors in shards of 256 MiB, of which a task holds at most two, so memory does not
 grow with the number of images or classes.

@@ -36,7 +36,7 @@ class SavedTraining:
     key: str
     _saved_at: float = field(default_factory=time.monotonic)
 
-    def restore(self, parts: Mapping[str, Part], rank: int = 0) -> list[dict[str, Any]]:
+    def restore(self, parts: Mapping[str, Part], rank: int) -> list[dict[str, Any]]:
         """Restore the parts and a process' random numbers; return the finished epochs, none if no state is saved."""
         if not self.bucket.exists(self.key):
             return []

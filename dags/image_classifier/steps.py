@@ -139,6 +139,7 @@ def train(fingerprint: str, tensors: str, checkpoint: str, parameters: Parameter
     if manifest is not None:
         log.info("Reusing the model at %s, which was trained on the same inputs.", bucket.uri(folder))
         return _training(manifest, reused=True)
+    # Each process reads the checkpoint again: kept from here on, it would take memory during the training.
     fine_tune = partial(_fine_tune, {"training_key": training_key, "inputs": inputs}, tensors, checkpoint, parameters)
     run(fine_tune, Worker(worker, parameters.workers, processes()), Meeting(bucket, folder))
     return _training(bucket.get_json(folder + MANIFEST), reused=False)

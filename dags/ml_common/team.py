@@ -51,7 +51,7 @@ class Team:
         return gathered
 
     def average_statistics(self, network: nn.Module) -> None:
-        """Average the running statistics of batch normalisation, which each process has of its own images."""
+        """Average the running statistics of batch normalisation, which each process computes from its own images."""
         if self.size == 1:
             return
         for buffer in network.buffers():

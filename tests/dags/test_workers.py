@@ -73,18 +73,17 @@ def train_small(artifacts: Bucket, folder: Path, count: int, processes: int) -> 
 
 def batches_of(rank: int, monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[Tensor, Tensor]]]:
     """Return the augmented batches of each epoch that a process of two trains on."""
-    epochs: list[list[tuple[Tensor, Tensor]]] = []
+    recorded: list[list[tuple[Tensor, Tensor]]] = []
 
     def record(_network: object, batches: Any, *, prepare: Any, epochs: int, **_: object) -> list[training.Epoch]:
         recorded.extend([(prepare(images), labels) for images, labels in batches()] for _ in range(epochs))
         return []
 
-    recorded = epochs
     with monkeypatch.context() as patch:
         patch.setattr(training, "fit", record)
         patch.setattr(Team, "gather", lambda _, values: [values, values])
         worker_process.fine_tune(Team(rank, 2))
-    return epochs
+    return recorded
 
 
 @pytest.mark.parametrize(("count", "processes"), [(2, 1), (1, 2)])

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,26 +48,22 @@ def fine_tune(team: Team) -> tuple[torch.nn.Module, list[training.Epoch]]:
     return network, history
 
 
-class Save:
-    """Store the weights, its own statistics and the epochs of each process in a folder."""
+def fine_tune_and_save(folder: Path, team: Team) -> None:
+    """Store the weights, its own statistics and the epochs of a process in a folder."""
+    statistics: dict[str, torch.Tensor] = {}
+    average = Team.average_statistics
 
-    def __init__(self, folder: str) -> None:
-        self.folder = Path(folder)
+    def record_and_average(team: Team, network: torch.nn.Module) -> None:
+        statistics.update(
+            {name: buffer.clone() for name, buffer in network.named_buffers() if buffer.is_floating_point()}
+        )
+        average(team, network)
 
-    def __call__(self, team: Team) -> None:
-        statistics: dict[str, torch.Tensor] = {}
-        average = Team.average_statistics
-
-        def record_and_average(team: Team, network: torch.nn.Module) -> None:
-            names = (name for name, buffer in network.named_buffers() if buffer.is_floating_point())
-            statistics.update({name: network.get_buffer(name).clone() for name in names})
-            average(team, network)
-
-        Team.average_statistics = record_and_average  # type: ignore[method-assign,assignment]
-        network, history = fine_tune(team)
-        epochs = [asdict(epoch) for epoch in history]
-        results = {"weights": network.state_dict(), "statistics": statistics, "epochs": epochs}
-        torch.save(results, self.folder / f"{team.rank}.pt")
+    Team.average_statistics = record_and_average  # type: ignore[method-assign,assignment]
+    network, history = fine_tune(team)
+    epochs = [asdict(epoch) for epoch in history]
+    results = {"weights": network.state_dict(), "statistics": statistics, "epochs": epochs}
+    torch.save(results, folder / f"{team.rank}.pt")
 
 
 def fail_for_good(_team: Team) -> None:
@@ -81,7 +78,9 @@ def be_killed(_team: Team) -> None:
 
 def train_small(bucket: str, folder: str, worker: dict[str, int], saved_in: str) -> None:
     """Train without the steps."""
-    workers.run(Save(saved_in), workers.Worker(**worker), workers.Meeting(Bucket(bucket), folder))
+    workers.run(
+        partial(fine_tune_and_save, Path(saved_in)), workers.Worker(**worker), workers.Meeting(Bucket(bucket), folder)
+    )
 
 
 def train(
