@@ -252,6 +252,10 @@ e2e: .venv/ready ## Test the stack `local` on the cluster in KUBECONFIG, after `
 bench-cluster: .venv/ready ## Compare the stack `local` with the chart's defaults on the cluster in KUBECONFIG
 	@$(run) tests.bench_cluster
 
+.PHONY: profile-task
+profile-task: .venv/ready ## Show where the CPU time of a task goes on the cluster in KUBECONFIG, next to the chart's defaults
+	@$(run) tests.profile_task
+
 .PHONY: lint
 lint: .venv/ready ## Check style, types, import contracts and workflows
 	@$(run) ruff check .

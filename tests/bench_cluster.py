@@ -23,6 +23,7 @@ import yaml
 
 from infra.airflow import chart
 from infra.documents import REPOSITORY
+from tests.bench_home import print_machine
 from tests.cluster.airflow_client import Airflow
 from tests.cluster.conftest import copy_dags, ready
 from tests.cluster.stack import (
@@ -236,8 +237,8 @@ def report(figures: dict[str, Figures], arguments: argparse.Namespace) -> None:
         (f"{arguments.tasks} tasks of one second, s", ours.makespan_seconds, defaults.makespan_seconds),
         ("idle control plane, millicores", median(ours.idle_millicores), median(defaults.idle_millicores)),
     ]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    echo(f"\n{os.cpu_count()} cores, {memory:.0f} GiB; {len(ours.start_seconds)} starts each\n")
+    print_machine()
+    echo(f"{len(ours.start_seconds)} starts each\n")
     echo(f"{'':60} {'ours':>8} {'defaults':>9} {'ratio':>6}")
     for name, mine, other in rows:
         echo(f"{name:60} {mine:8.1f} {other:9.1f} {other / mine:6.2f}")
