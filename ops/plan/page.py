@@ -12,6 +12,7 @@ from ops.plan.difference import opened
 from ops.plan.permissions import matrix
 from ops.plan.plan import Comparison, Plan
 from ops.plan.resources import Resource
+from ops.plan.short_tasks import MWAA_CLASS, short_tasks
 from ops.plan.task_nodes import TaskNode
 
 FOLDER = Path(__file__).parent
@@ -34,6 +35,8 @@ def page(plan: Plan, comparison: Comparison | None = None, task_nodes: Sequence[
         plan=plan,
         comparison=comparison,
         task_nodes=task_nodes,
+        short_tasks=short_tasks(plan),
+        mwaa_class=MWAA_CLASS,
         diagram=diagram(plan.architecture),
         permitted=permitted,
         permissions=permissions,

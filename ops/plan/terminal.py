@@ -12,6 +12,7 @@ from rich.tree import Tree
 from ops.plan.connections import connections
 from ops.plan.page import kind, usd
 from ops.plan.plan import Comparison, Plan
+from ops.plan.short_tasks import MWAA_CLASS, ShortTasks, short_tasks
 from ops.plan.task_nodes import TaskNode
 
 MIN_SHOWN_USD = 0.005  # charges below this round to 0.00 and are not shown
@@ -134,4 +135,13 @@ def _show_summary(console: Console, plan: Plan) -> None:
     if not plan.bill.missing:
         bill, load = plan.bill.total, ", ".join(f"{each.load:g} {each.text}" for each in plan.load)
         console.print(Text(f"load       {load}"))
+        if found := short_tasks(plan):
+            _show_short_tasks(console, found)
         console.print(Text(f"cost       ${usd(bill.idle)} per month idle, ${usd(bill.load)} at this load", "bold"))
+
+
+def _show_short_tasks(console: Console, found: ShortTasks) -> None:
+    console.print(Text(f"tasks      up to {found.at_once} at once, {found.a_day:,} of one minute a day"))
+    for count, cost in found.costs.items():
+        mwaa = f"${usd(cost.mwaa)} in Amazon MWAA ({MWAA_CLASS})"
+        console.print(Text(f"           at {count:,} a day, a thousand cost ${usd(cost.usd)}, and {mwaa}"))

@@ -78,6 +78,7 @@ class Usage(Stated):
 
     services: Mapping[str, Services]
     node_pools: Mapping[str, PoolUsage]
+    short_task: Size
     node_overhead: Overhead
     spot_share: float
     amounts: Mapping[str, Amount]

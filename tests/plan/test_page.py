@@ -131,9 +131,13 @@ def test_the_command_writes_the_page_and_prints_the_cost(
     printed = capsys.readouterr().out
     assert re.search(r"cost +\$\d+\.\d\d per month idle, \$\d+\.\d\d at this load", printed)
     assert "allows 80 connections; dev opens up to 80: scheduler 6, " in printed
+    assert "tasks      up to 32 at once, 46,080 of one minute a day" in printed
+    assert re.search(r"at 1,000 a day, a thousand cost \$\d\.\d\d, and \$11\.76 in Amazon MWAA", printed)
     assert str(tmp_path / "plan" / "dev.html") in printed
     assert "replace    airflow:cluster.public_access_cidrs, 203.0.113.0/24: set the networks that you wor" in printed
-    assert (tmp_path / "plan" / "dev.html").read_text().startswith("<!doctype html>")
+    page = (tmp_path / "plan" / "dev.html").read_text()
+    assert page.startswith("<!doctype html>")
+    assert '<td class="right">1,000</td>' in page
 
 
 @pytest.mark.usefixtures("chart")
