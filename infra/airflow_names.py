@@ -21,6 +21,15 @@ NAME_LABEL = "app.kubernetes.io/name"
 # The label of the chart's pods, and its value for task pods.
 COMPONENT_LABEL = "component"
 WORKER = "worker"
+# Its values for the components that log in to Airflow's database.
+COMPONENTS_WITH_DATABASE = (
+    "scheduler",
+    "api-server",
+    "dag-processor",
+    "triggerer",
+    "run-airflow-migrations",
+    "database-cleanup",
+)
 API_SERVER_PORT = 8080
 USER_ID = 50000  # the user of images/airflow
 

@@ -50,8 +50,9 @@ PROBE = 1
 # MLflow has a pool for runs and one for models, and ignores an overflow of 0.
 MLFLOW = Pool(4, 1)
 MLFLOW_POOLS = 2
-# The migration of Airflow's database, and a Job that creates a database.
+# The migration of Airflow's database, and a Job that creates a database; or, at night, the clean-up.
 JOBS = 2
+CLEANUP = Pool(1, 1)
 
 # The connection limit of the users of components: authors' code cannot use up all connections of the server.
 USER_CONNECTIONS = 10

@@ -19,6 +19,7 @@ from infra.airflow.egress import create_egress_policy, egress_rule
 from infra.airflow_names import (
     API_SERVER_PORT,
     COMPONENT_LABEL,
+    COMPONENTS_WITH_DATABASE,
     DAGS_SERVER_PORT,
     MLFLOW_LABELS,
     MLFLOW_PORT,
@@ -46,7 +47,6 @@ OBJECT_STORE_PORTS = (443, 4566, 9000)
 POD_IDENTITY = "169.254.170.23/32"
 
 # Values of the chart's label `component`; pods outside the chart have the labels that Kubernetes recommends.
-COMPONENTS_WITH_DATABASE = ("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations")
 WITH_OBJECT_STORE = ("api-server", "triggerer")
 WITH_KUBERNETES = ("scheduler", "api-server")
 WITH_GIT_SYNC = (Component.DAG_PROCESSOR.value, "triggerer")

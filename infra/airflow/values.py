@@ -23,7 +23,7 @@ from infra.airflow_names import (
 )
 from infra.airflow_platform import LOGS_PREFIX, Component, DagSource, Platform
 from infra.dag_declarations import account_name, declarations
-from infra.database_connections import API_SERVER, COMPONENT, Pool
+from infra.database_connections import API_SERVER, CLEANUP, COMPONENT, Pool
 from infra.documents import DocumentError
 from infra.settings import TaskSettings
 
@@ -56,7 +56,7 @@ AIRFLOW_KEYS = {
 }
 SCHEDULER_KEYS = (DATABASE_OPTION, FERNET_OPTION, JWT_OPTION)
 API_SERVER_KEYS = (*SCHEDULER_KEYS, ASYNC_DATABASE_OPTION, API_OPTION)
-CONTROL_PLANE_SECTIONS = (*WAITING, "statsd", "pgbouncer", "migrateDatabaseJob")
+CONTROL_PLANE_SECTIONS = (*WAITING, "statsd", "pgbouncer", "migrateDatabaseJob", "databaseCleanup")
 
 Values = dict[str, Any]
 
@@ -184,6 +184,7 @@ def environment(platform: Platform) -> Values:
                 {"name": "DAG_ACCOUNTS", "value": dag_accounts()},
             ]
         },
+        "databaseCleanup": {"env": [*airflow_keys(DATABASE_OPTION), *pool_options(CLEANUP)]},
         "workers": {
             "env": [*keys, *login, *features, {"name": DAGS_VARIABLE, "value": dags_server.url(platform.namespace)}]
         },

@@ -10,7 +10,13 @@ from pulumi_kubernetes.core.v1 import ExecActionArgsDict
 from pulumi_kubernetes.networking.v1 import NetworkPolicyPeerArgsDict
 
 from infra import feature_store
-from infra.airflow_names import DATABASE_SETUP_LABELS, DATABASE_USERS, MLFLOW_LABELS, SERVING_LABELS
+from infra.airflow_names import (
+    COMPONENTS_WITH_DATABASE,
+    DATABASE_SETUP_LABELS,
+    DATABASE_USERS,
+    MLFLOW_LABELS,
+    SERVING_LABELS,
+)
 from infra.airflow_platform import MAINTENANCE_DATABASE, DatabaseAccess
 from infra.database_setup import FEATURES, NO_OPTIONS, DatabaseOptions, DatabaseSetup
 from infra.existing_cluster import peers
@@ -23,9 +29,6 @@ ADMIN = "postgres"
 PASSWORD_LENGTH = 32
 # Each of Airflow's components pools up to 15 connections, and each API call of a running task needs one more.
 MAX_CONNECTIONS = 200
-
-# Values of the chart's label `component`.
-AIRFLOW_CLIENTS = ("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations", "create-user-job")
 
 
 class Database(pulumi.ComponentResource):
@@ -116,7 +119,7 @@ class Database(pulumi.ComponentResource):
 def clients(namespace: str) -> list[NetworkPolicyPeerArgsDict]:
     """Return the peers that may connect to the server: Airflow, MLflow, tasks, and model servers."""
     return [
-        peers.airflow(namespace, *AIRFLOW_CLIENTS),
+        peers.airflow(namespace, *COMPONENTS_WITH_DATABASE),
         peers.labelled(namespace, MLFLOW_LABELS),
         peers.labelled(namespace, SERVING_LABELS),
         peers.tasks(namespace),

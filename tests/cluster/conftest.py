@@ -26,6 +26,7 @@ ORDER = (
     "node_pools",
     "serving_rollout",
     "airflow",
+    "database_cleanup",
     # Before a second model is served: a task that embeds needs a whole core.
     "documents",
     "flights",

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from infra.database_connections import API_SERVER, COMPONENT, MLFLOW, USER_CONNECTIONS
+from infra.database_connections import API_SERVER, CLEANUP, COMPONENT, JOBS, MLFLOW, USER_CONNECTIONS
 from ops.plan.manifests import Object, pods
 
 from .conftest import containers, of_kind, stack_objects
@@ -38,6 +38,7 @@ def secrets(container: Any) -> dict[str, str]:
         ("Deployment", "dag-processor", set()),
         ("Deployment", "triggerer", set()),
         ("Job", "run-airflow-migrations", {DATABASE, FERNET, "AIRFLOW_ADMIN_USERNAME", "AIRFLOW_ADMIN_PASSWORD"}),
+        ("CronJob", "database-cleanup", {DATABASE}),
     ],
 )
 def test_a_component_has_only_the_secrets_that_it_uses(
@@ -110,13 +111,14 @@ def test_the_connection_pool_knows_every_user_and_keeps_most_connections_for_the
 
 def test_a_component_opens_no_more_connections_than_are_counted(objects: Objects) -> None:
     counted = {"api-server": API_SERVER, "scheduler": COMPONENT, "dag-processor": COMPONENT, "triggerer": COMPONENT}
-    for name, pool in counted.items():
-        container = pod_of(objects, "Deployment", f"airflow-{name}")["containers"][0]
+    for name, pool in {**counted, "database-cleanup": CLEANUP}.items():
+        container = pod_of(objects, "Deployment" if name in counted else "CronJob", f"airflow-{name}")["containers"][0]
         variables = {variable["name"]: variable.get("value") for variable in container["env"]}
         option = "AIRFLOW__DATABASE__SQL_ALCHEMY_"
         assert variables[f"{option}POOL_SIZE"] == str(pool.size), name
         assert variables[f"{option}MAX_OVERFLOW"] == str(pool.overflow), name
     assert COMPONENT.most <= USER_CONNECTIONS
+    assert CLEANUP.most <= JOBS
     container = pod_of(objects, "Deployment", "mlflow")["containers"][0]
     variables = {variable["name"]: variable.get("value") for variable in container["env"]}
     assert variables["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"] == str(MLFLOW.size)

@@ -184,7 +184,7 @@ def test_a_task_has_the_same_rights_whatever_its_labels(objects: Objects, labels
     assert judged(objects, "airflow-tasks", labels, "Ingress") == []
 
 
-@pytest.mark.parametrize("component", ["scheduler", "api-server", "dag-processor", "triggerer"])
+@pytest.mark.parametrize("component", ["scheduler", "api-server", "dag-processor", "triggerer", "database-cleanup"])
 def test_components_reach_the_database(stack: str, objects: Objects, component: str) -> None:
     port = PGBOUNCER if "airflow-pgbouncer" in of_kind(objects, "Deployment") else POSTGRES
     assert port in ports_out(objects, airflow(component))
@@ -197,6 +197,7 @@ def test_only_components_that_need_it_reach_the_local_database(stack: str, objec
     rules = judged(objects, "airflow-platform", labels, "Ingress")
     assert admitted(rules, "airflow-platform", airflow("scheduler"), "airflow")
     assert admitted(rules, "airflow-platform", airflow("run-airflow-migrations"), "airflow")
+    assert admitted(rules, "airflow-platform", airflow("database-cleanup"), "airflow")
     assert admitted(rules, "airflow-platform", airflow("worker"), "airflow-tasks")
     assert not admitted(rules, "airflow-platform", airflow("scheduler"), "default")
     assert not admitted(rules, "airflow-platform", airflow("worker"), "default-tasks")

@@ -174,6 +174,15 @@ def test_every_stack_has_valid_values(stack: str, objects: Objects) -> None:
     assert checked_values(stack)["executor"] == "task_pods.DagKubernetesExecutor"
 
 
+def test_old_runs_are_deleted_one_night_at_a_time_but_not_in_previews(stack: str, objects: Objects) -> None:
+    spec = of_kind(objects, "CronJob")["airflow-database-cleanup"]["spec"]
+    assert (spec["schedule"], spec["concurrencyPolicy"]) == ("0 3 * * *", "Forbid")
+    [command] = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["args"][2:]
+    assert 'date -d "-365 days"' in command
+    assert command.rstrip().endswith('--clean-before-timestamp "${CLEAN_TS}" --yes --skip-archive --batch-size 10000')
+    assert not checked_values(stack, VALUES)["databaseCleanup"]["enabled"]
+
+
 def test_airflows_version_is_that_of_its_image(objects: Objects) -> None:
     values = yaml.safe_load((FOLDER / "airflow.yaml").read_text())
     pins = (FOLDER.parent / "requirements" / "airflow.txt").read_text()

@@ -148,7 +148,7 @@ TASKS = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "a
 
 def test_each_server_has_only_the_clients_that_use_it(local: Recording) -> None:
     assert clients(local, "postgres-clients") == {
-        *("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations", "create-user-job"),
+        *("scheduler", "api-server", "dag-processor", "triggerer", "run-airflow-migrations", "database-cleanup"),
         *("mlflow", "database-setup", "airflow-tasks", "serving"),
     }
     assert clients(local, "s3-clients") == {"api-server", "triggerer", "airflow-tasks", "mlflow", "serving"}
