@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Thread
 
 import torch
 from torch import distributed, multiprocessing
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 JOIN_SECONDS = 900.0
 # No step of a training takes so long: a process that waits longer for another has lost it.
 STEP_TIMEOUT = timedelta(minutes=5)
+# From joining to training: enough for the processes of several GPUs, which import their libraries first.
+FORM_SECONDS = 120.0
 CONNECT_SECONDS = 10.0
 POLL_SECONDS = 1.0
 ADDRESS = "workers.json"
@@ -122,7 +125,6 @@ def run(train: Callable[[Team], None], worker: Worker, meeting: Meeting) -> None
 
 def _train(train: Callable[[Team], None], worker: Worker, store: TCPStore, deadline: float) -> None:
     _join(store, worker, deadline)
-    log.info("All %d workers have joined; this is number %d.", worker.count, worker.number)
     if worker.processes == 1:
         _train_in(0, train, worker, store.host, store.port)
     else:
@@ -229,25 +231,52 @@ def _train_in(local_rank: int, train: Callable[[Team], None], worker: Worker, ho
     if on_gpu:
         torch.cuda.set_device(local_rank)
     try:
-        distributed.init_process_group(
-            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
-            store=_connect(host, port),
-            rank=team.rank,
-            world_size=team.size,
-            timeout=STEP_TIMEOUT,
-        )
+        _form(team, "cpu:gloo,cuda:nccl" if on_gpu else "gloo", _connect(host, port))
+        log.info("All %d workers have joined; this is number %d.", worker.count, worker.number)
         train(team)
         # Otherwise the others could end before the output is stored, and not be there for another try.
         distributed.barrier()
     except RuntimeError as error:
         if isinstance(error, DistError) or "gloo" in str(error):
-            raise ServiceUnavailableError(
-                f"Another worker has failed or was stopped ({error}): this try ends, and the next one continues from "
-                "the last saved epoch."
-            ) from error
+            raise _lost(str(error)) from error
         raise
     # Not after an error, when it could wait for processes that are lost.
     distributed.destroy_process_group()
+
+
+def _form(team: Team, backend: str, store: TCPStore) -> None:
+    """Connect this process to all others.
+
+    In a thread, because gloo waits for five times its timeout if another process is lost while they connect.
+
+    Raises:
+        ServiceUnavailableError: The others cannot be reached within FORM_SECONDS.
+        RuntimeError: As torch raised it.
+    """
+    errors: list[RuntimeError] = []
+
+    def form() -> None:
+        try:
+            distributed.init_process_group(
+                backend, store=store, rank=team.rank, world_size=team.size, timeout=STEP_TIMEOUT
+            )
+        except RuntimeError as error:
+            errors.append(error)
+
+    thread = Thread(target=form, daemon=True)
+    thread.start()
+    thread.join(FORM_SECONDS)
+    if thread.is_alive():
+        raise _lost(f"not connected after {FORM_SECONDS:.0f} s")
+    if errors:
+        raise errors[0]
+
+
+def _lost(reason: str) -> ServiceUnavailableError:
+    return ServiceUnavailableError(
+        f"Another worker has failed or was stopped ({reason}): this try ends, and the next one continues from the last "
+        "saved epoch."
+    )
 
 
 def _connect(host: str, port: int) -> TCPStore:

@@ -47,9 +47,9 @@ class Process:
         )
 
     def end(self) -> tuple[int, str]:
-        """Wait until it ends; return its exit code, and its last line or its error."""
+        """Wait until it ends; return its exit code, and its output or its error."""
         output, error = self._process.communicate(timeout=2 * MINUTE)
-        return self._process.returncode, error if self._process.returncode else output.splitlines()[-1]
+        return self._process.returncode, error if self._process.returncode else output
 
 
 def train_small(artifacts: Bucket, folder: Path, count: int, processes: int) -> list[dict[str, Any]]:
@@ -156,8 +156,9 @@ def test_workers_that_lost_one_of_them_continue_together_to_the_same_model(step:
     def train() -> tuple[str, bytes]:
         ends = [process.end() for process in [step.start(1), step.start(0)]]
         assert [code for code, _ in ends] == [0, 0], ends
-        assert ends[0][1] == ends[1][1]
-        return model_of(artifacts, ends[0][1])
+        [first, second] = [output.splitlines()[-1] for _, output in ends]
+        assert first == second
+        return model_of(artifacts, first)
 
     undisturbed = train()
     folder, _ = undisturbed
@@ -171,6 +172,15 @@ def test_workers_that_lost_one_of_them_continue_together_to_the_same_model(step:
         manifest = artifacts.published(folder)
         assert manifest
         assert [epoch["number"] for epoch in manifest["history"]] == [1, 2, 3]
+
+
+def test_a_worker_that_is_lost_while_they_connect_ends_the_others(artifacts: Bucket) -> None:
+    def start(function: str, number: int) -> Process:
+        return Process(function, bucket=artifacts.name, folder=FOLDER, worker=asdict(Worker(number, 2, 1)))
+
+    ends = [process.end() for process in [start("be_lost", 1), start("lose_another", 0)]]
+    assert [code for code, _ in ends] == [-signal.SIGKILL, 1], ends
+    assert "Another worker has failed or was stopped (not connected after 10 s): this try ends" in ends[1][1]
 
 
 @pytest.fixture

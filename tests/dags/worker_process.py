@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 from image_classifier import networks, saved_training, shards, training
 from ml_common import device, workers
@@ -76,6 +77,36 @@ def be_killed(_team: Team) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Dying(Store):
+    """The store of a process that dies as soon as it has published its address for the others."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self._store = store
+
+    def set(self, key: str, value: str) -> None:
+        self._store.set(key, value)
+
+    def wait(self, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def set_timeout(self, timeout: object) -> None:
+        """Nothing takes time here."""
+
+
+def be_lost(bucket: str, folder: str, worker: dict[str, int]) -> None:
+    """Join the others, and die while they connect."""
+    form = workers._form
+    workers._form = lambda team, backend, store: form(team, backend, Dying(store))  # type: ignore[arg-type]
+    train_small(bucket, folder, worker, "")
+
+
+def lose_another(bucket: str, folder: str, worker: dict[str, int]) -> None:
+    """Be a worker that soon gives up to connect."""
+    workers.FORM_SECONDS = 10.0
+    train_small(bucket, folder, worker, "")
+
+
 def train_small(bucket: str, folder: str, worker: dict[str, int], saved_in: str) -> None:
     """Train without the steps."""
     workers.run(
@@ -117,4 +148,4 @@ def train(
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     arguments = json.loads(sys.argv[2])
-    train(**arguments) if sys.argv[1] == "train" else train_small(**arguments)
+    {one.__name__: one for one in (train, train_small, be_lost, lose_another)}[sys.argv[1]](**arguments)
