@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from statistics import median, quantiles
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import yaml
 
@@ -217,14 +218,18 @@ def seconds_between(earlier: str, later: str) -> float:
 def cpu_seconds(namespace: str) -> float:
     """Return the CPU time that the control plane's pods have used so far, as reported by the kubelet."""
     total = 0
-    for node in get("nodes")["items"]:
-        name = node["metadata"]["name"]
-        pods = json.loads(kubectl("get", "--raw", f"/api/v1/nodes/{name}/proxy/stats/summary"))["pods"]
-        for pod in pods:
+    for summary in summaries():
+        for pod in summary["pods"]:
             mine = pod["podRef"]["namespace"] == namespace
             if mine and any(pod["podRef"]["name"].startswith(f"airflow-{name}") for name in CONTROL_PLANE):
                 total += sum(container["cpu"]["usageCoreNanoSeconds"] for container in pod.get("containers", []))
     return total / 1e9
+
+
+def summaries() -> Iterator[Any]:
+    """Yield what the kubelet of each node has measured."""
+    for node in get("nodes")["items"]:
+        yield json.loads(kubectl("get", "--raw", f"/api/v1/nodes/{node['metadata']['name']}/proxy/stats/summary"))
 
 
 def report(figures: dict[str, Figures], arguments: argparse.Namespace) -> None:

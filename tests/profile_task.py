@@ -6,7 +6,6 @@ same image whose process ends at once. Run it with `make profile-task` on an oth
 """
 
 import argparse
-import json
 import os
 import re
 import time
@@ -18,10 +17,10 @@ from tempfile import TemporaryDirectory
 
 from infra.documents import REPOSITORY
 from infra.images import content, nodes
-from tests.bench_cluster import CONTROL_PLANE, DEFAULTS, Figures, alone, both, echo, start_seconds
+from tests.bench_cluster import CONTROL_PLANE, DEFAULTS, Figures, alone, both, echo, start_seconds, summaries
 from tests.bench_home import print_machine
 from tests.cluster.airflow_client import Airflow
-from tests.cluster.stack import NAMESPACE, STACK, get, kubectl, wait_until
+from tests.cluster.stack import NAMESPACE, STACK, kubectl, wait_until
 
 TASKS = "pods of tasks"
 NODE = "node: kubelet, runtime, API server"
@@ -97,9 +96,7 @@ def smallest_pods(count: int) -> tuple[list[float], float]:
 def cpu_seconds() -> dict[str, float]:
     """Return the CPU seconds that each living pod, all pods and the nodes have used so far."""
     used = defaultdict[str, float](float)
-    for node in get("nodes")["items"]:
-        name = node["metadata"]["name"]
-        summary = json.loads(kubectl("get", "--raw", f"/api/v1/nodes/{name}/proxy/stats/summary"))
+    for summary in summaries():
         [pods] = [one for one in summary["node"]["systemContainers"] if one["name"] == "pods"]
         used["pods"] += pods["cpu"]["usageCoreNanoSeconds"] / 1e9
         used["nodes"] += summary["node"]["cpu"]["usageCoreNanoSeconds"] / 1e9
